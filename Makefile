@@ -1,0 +1,49 @@
+# rft from a checkout. `make` alone lists the targets. PYTHON=... chooses another interpreter (3.11 or newer).
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?=
+PYTEST_ARGS ?=
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+VENV := .venv
+BIN := $(VENV)/bin
+PINS := pyproject.toml constraints.txt
+
+.PHONY: help quickstart test lint learn bench clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+
+quickstart: $(VENV)/.ready ## install rft into .venv and train the embedded model on the sample data
+	$(BIN)/rft create -t sample_data/train.jsonl -v sample_data/val.jsonl --reward-model sample_data/scorer.py
+
+test: lint ## lint, types, import layers, then every test but the long learning runs, with coverage
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
+
+lint: $(VENV)/.ready-dev ## ruff, mypy --strict and the import layers alone
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+learn: $(VENV)/.ready-dev ## three seeds of the quickstart, GRPO beside them, and a second task (long)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.learn
+
+bench: $(VENV)/.ready-dev ## every benchmark: speed and start-up as ratios measured in one run
+	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.run
+
+clean: ## remove .venv, caches and build products; runs/ stays
+	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps are written last: an install that was cut off is made anew by the next `make`.
+$(VENV)/.ready: $(PINS)
+	@PYTHON='$(PYTHON)' scripts/venv.sh .
+	@touch $@
+
+$(VENV)/.ready-dev: $(PINS)
+	@PYTHON='$(PYTHON)' scripts/venv.sh '.[dev]'
+	@touch $(VENV)/.ready $@

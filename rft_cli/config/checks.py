@@ -1,0 +1,126 @@
+"""Checks that need more than one setting, before anything loads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from rft_cli.config.schema import RunConfig
+
+PPO_ONLY = (
+    "gamma",
+    "lambda_policy",
+    "lambda_value",
+    "critic",
+    "critic_learning_rate",
+    "critic_passes",
+    "critic_warmup",
+    "value_coef",
+    "value_clip",
+    "entropy_coef",
+)
+"""Settings of the `ppo` section without effect on grpo and rloo."""
+
+_LARGEST_SEED = 2**32 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Settings that can't go together: `keys` (dotted, the one to blame first), what is wrong, what to do."""
+
+    keys: tuple[str, ...]
+    message: str
+    fix: str
+
+
+@dataclass(frozen=True)
+class Combinations:
+    """`conflicts` stop the job; `notes` are for people."""
+
+    conflicts: list[Conflict] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def check_combinations(config: RunConfig, given: Collection[str] = ()) -> Combinations:
+    """Check settings against each other. `given`: the dotted keys that were set, not left at their default."""
+    conflicts = [*_batches(config), *_validation(config), *_seeds(config)]
+    return Combinations(conflicts, _notes(config, given))
+
+
+def _batches(config: RunConfig) -> list[Conflict]:
+    """A rollout batch goes in equal parts to processes and optimizer steps, and a part in equal micro batches."""
+    group, prompts = config.rollout.group_size, config.rollout.prompts_per_batch
+    minibatches, processes = config.ppo.minibatches, config.num_processes
+    batch, parts = group * prompts, minibatches * processes
+    if batch % parts:
+        step = parts // math.gcd(group, parts)
+        near = [number for number in (prompts // step * step, (prompts // step + 1) * step) if number]
+        return [
+            Conflict(
+                ("rollout.prompts_per_batch", "rollout.group_size", "ppo.minibatches", "num_processes"),
+                f"a rollout batch of {prompts} prompts x {group} completions = {batch} can't be divided into "
+                f"{minibatches} minibatches x {processes} {'process' if processes == 1 else 'processes'} "
+                f"= {parts} equal parts",
+                f"set rollout.prompts_per_batch to {' or '.join(map(str, near))}",
+            )
+        ]
+    micro, part = config.optim.micro_batch_size, batch // parts
+    if micro != "auto" and part % micro:
+        fits = max(size for size in range(1, min(micro, part) + 1) if part % size == 0)
+        return [
+            Conflict(
+                (
+                    "optim.micro_batch_size",
+                    "rollout.prompts_per_batch",
+                    "rollout.group_size",
+                    "ppo.minibatches",
+                    "num_processes",
+                ),
+                f"{micro} does not divide the {part} completions which one process has in a minibatch "
+                f"({batch} in a rollout batch / {parts})",
+                f"set optim.micro_batch_size to {fits}, or leave it at auto",
+            )
+        ]
+    return []
+
+
+def _validation(config: RunConfig) -> list[Conflict]:
+    samples = config.validation.samples_per_prompt
+    if samples == 1 or config.validation.temperature > 0:
+        return []
+    message = f"{samples} samples at validation.temperature 0 would all be the same"
+    fix = "set validation.samples_per_prompt to 1, or a validation.temperature over 0"
+    return [Conflict(("validation.samples_per_prompt", "validation.temperature"), message, fix)]
+
+
+def _seeds(config: RunConfig) -> list[Conflict]:
+    seeds = {"seed": config.seed, "validation.seed": config.validation.seed}
+    message = f"must be a whole number from 0 to {_LARGEST_SEED}"
+    return [
+        Conflict((key,), f"{message} (got {seed})", "choose a smaller number that is not negative")
+        for key, seed in seeds.items()
+        if not 0 <= seed <= _LARGEST_SEED
+    ]
+
+
+def _notes(config: RunConfig, given: Collection[str]) -> list[str]:
+    notes = []
+    unused = [f"ppo.{name}" for name in PPO_ONLY if f"ppo.{name}" in given]
+    if config.algorithm != "ppo" and unused:
+        notes.append(f"{', '.join(unused)}: no effect with algorithm {config.algorithm}, which has no critic")
+    adapter = [key for key in given if key.startswith("lora.") and key != "lora.enabled"]
+    if config.lora.enabled is False and adapter:
+        notes.append(f"{', '.join(sorted(adapter))}: no effect while lora.enabled is false")
+    if config.rollout.temperature != 1.0:
+        notes.append(
+            f"rollout.temperature is {config.rollout.temperature:g}: the policy is sampled at it, "
+            "so expect other results when you serve it at 1"
+        )
+    if config.rollout.top_p < 1.0:
+        notes.append(
+            f"rollout.top_p is {config.rollout.top_p:g}: sampled completions no longer follow the policy"
+        )
+    if config.data.test is not None and config.data.test == config.data.validation:
+        notes.append("data.test is the validation file: the best checkpoint was chosen on these rows")
+    return notes

@@ -1,0 +1,192 @@
+"""The layers of settings, each as a flat map from dotted key to value and place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rft_cli.config.keys import COLUMN_NAMES, Key, all_keys, all_sections, value_of_text
+from rft_cli.config.paths import resolve
+from rft_cli.config.scalars import YES_NO
+from rft_cli.config.suggest import closest
+from rft_cli.config.yaml_lines import Node, read_yaml
+from rft_cli.errors import UsageError
+
+ENV_PREFIX = "RFT_"
+RESERVED_ENV = frozenset({"RFT_DEBUG"})
+"""Variables with our prefix that are no settings; so are all that begin with `RFT_INTERNAL_`."""
+_INTERNAL_ENV = "RFT_INTERNAL_"
+
+_FLAGS = {
+    "data.train": "--training-file",
+    "data.validation": "--validation-file",
+    "data.test": "--test",
+    "model.path": "--model",
+    "grader.path": "--reward-model",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A value and where it was set: `FILE:LINE:COLUMN`, a variable, `--set KEY` or a flag. `word`: as in the YAML."""
+
+    value: Any
+    origin: str
+    names_key: bool = False
+    word: str | None = None
+
+    def place(self, key: str) -> str:
+        """The beginning of a message on this value; names the key where the origin does not."""
+        return self.origin if self.names_key else f"{self.origin}: {key}"
+
+
+Layer = dict[str, Setting]
+
+
+def yaml_layer(content: bytes, name: str, problems: list[UsageError]) -> Layer:
+    """The settings of a YAML file, its relative paths resolved against its folder."""
+    root = read_yaml(content, name, problems)
+    layer: Layer = {}
+    if root is not None:
+        _flatten(root, "", name, layer, problems)
+    return layer
+
+
+def _flatten(section: Node, prefix: str, name: str, layer: Layer, problems: list[UsageError]) -> None:
+    assert isinstance(section.value, dict)
+    for word, node in section.value.items():
+        key = prefix + word
+        place = f"{name}:{node.mark.line}:{node.mark.column}"
+        if key in all_sections():
+            if isinstance(node.value, dict):
+                _flatten(node, f"{key}.", name, layer, problems)
+            elif node.value is not None:
+                problems.append(
+                    UsageError(f"{place}: {key} is a section", f"write its settings under '{word}:'")
+                )
+        elif key in all_keys():
+            _add_yaml(all_keys()[key], node, place, name, layer, problems)
+        else:
+            at = f"{name}:{node.key_mark.line}:{node.key_mark.column}"
+            problems.append(unknown_key(at, key))
+
+
+def _add_yaml(key: Key, node: Node, place: str, name: str, layer: Layer, problems: list[UsageError]) -> None:
+    value = node.plain()
+    if isinstance(value, str) and node.word is not None and value.lower() in YES_NO and key.takes(bool):
+        value = YES_NO[value.lower()]
+    ambiguous = _ambiguous(node)
+    if ambiguous is not None and isinstance(value, str | list) and (key.takes(str) or key.takes(list)):
+        reason = f"{place}: {key.name}: {ambiguous.word} without quotes means true or false in much YAML"
+        problems.append(UsageError(reason, f'quote it: "{ambiguous.word}"'))
+        return
+    if isinstance(value, str):
+        value = resolve(key.name, value, os.path.dirname(name))
+    layer[key.name] = Setting(value, place, word=node.word)
+
+
+def _ambiguous(node: Node) -> Node | None:
+    """The unquoted yes, no, on or off in a value, or among the items of a list."""
+    if isinstance(node.value, list):
+        return next((found for found in map(_ambiguous, node.value) if found is not None), None)
+    return node if node.word is not None and node.word.lower() in YES_NO else None
+
+
+def environment_layer(env: Mapping[str, str], problems: list[UsageError]) -> Layer:
+    """The settings in `RFT_*` variables: `RFT_OPTIM__LEARNING_RATE` is optim.learning_rate. Empty ones are unset."""
+    names = {ENV_PREFIX + key.replace(".", "__").upper(): key for key in all_keys()}
+    layer: Layer = {}
+    for name, text in env.items():
+        if not name.startswith(ENV_PREFIX) or name in RESERVED_ENV or name.startswith(_INTERNAL_ENV):
+            continue
+        if name not in names:
+            near = closest(name, names)
+            fix = (
+                f"did you mean {near}?" if near else "unset it: variables named RFT_SECTION__KEY are settings"
+            )
+            problems.append(UsageError(f"{name}: no such setting", fix))
+        elif text:
+            layer[names[name]] = _of_text(names[name], text, name)
+    return layer
+
+
+def set_layer(sets: Sequence[str], problems: list[UsageError]) -> Layer:
+    """The settings of --set options; a later one replaces an earlier one of the same key."""
+    layer: Layer = {}
+    for item in sets:
+        key, equals, text = item.partition("=")
+        key = key.strip()
+        if not equals:
+            fix = "write --set KEY=VALUE, for example --set optim.learning_rate=1e-5"
+            problems.append(UsageError(f"--set {item}: has no '='", fix))
+        elif key in all_sections():
+            first = next(name for name in all_keys() if name.startswith(f"{key}."))
+            problems.append(
+                UsageError(f"--set {key}: is a section", f"set one of its keys, for example {first}")
+            )
+        elif key not in all_keys():
+            problems.append(unknown_key("--set", key))
+        else:
+            layer[key] = _of_text(key, text, f"--set {key}")
+    return layer
+
+
+def flag_layer(overrides: Mapping[str, Any], problems: list[UsageError]) -> Layer:
+    """The settings of flags, by dotted key; None means that the flag was not given."""
+    layer: Layer = {}
+    for key, value in overrides.items():
+        if value is None:
+            continue
+        flag = _FLAGS.get(key, "--" + key.rpartition(".")[2].replace("_", "-"))
+        if key not in all_keys():
+            problems.append(unknown_key(flag, key))
+        elif isinstance(value, str | os.PathLike):
+            layer[key] = _of_text(key, os.fspath(value), flag)
+        else:
+            layer[key] = Setting(list(value) if isinstance(value, tuple) else value, flag, names_key=True)
+    return layer
+
+
+def _of_text(key: str, text: str, origin: str) -> Setting:
+    value = value_of_text(all_keys()[key], text)
+    if isinstance(value, str):
+        value = resolve(key, value, "")
+    return Setting(value, origin, names_key=True)
+
+
+def unknown_key(place: str, key: str) -> UsageError:
+    """The problem of a key that no setting has, with the one it may mean: a near spelling, or its full name."""
+    section, _, name = key.rpartition(".")
+    if section == "data.columns":
+        known = f"known names: {', '.join(COLUMN_NAMES)}"
+        near = closest(name, COLUMN_NAMES)
+        return UsageError(f"{place}: {key}: unknown column", f"did you mean '{near}'?" if near else known)
+    names = [*all_keys(), *all_sections()]
+    siblings = [other for other in names if other.rpartition(".")[0] == section]
+    near = (
+        _prefixed(section, closest(name, [other.rpartition(".")[2] for other in siblings]))
+        or next((other for other in names if other.rpartition(".")[2] == name), None)
+        or closest(key, names)
+        or _by_last_part(name, names)
+    )
+    fix = f"did you mean '{near}'?" if near else _known(section, siblings)
+    return UsageError(f"{place}: {key}: unknown setting", fix)
+
+
+def _prefixed(section: str, name: str | None) -> str | None:
+    return name if name is None or not section else f"{section}.{name}"
+
+
+def _by_last_part(name: str, names: Iterable[str]) -> str | None:
+    last = {other.rpartition(".")[2]: other for other in names}
+    near = closest(name, last)
+    return None if near is None else last[near]
+
+
+def _known(section: str, siblings: Sequence[str]) -> str:
+    if not siblings:
+        return "see docs/configuration.md"
+    where = f"in {section}" if section else "at the top level"
+    return f"known {where}: {', '.join(other.rpartition('.')[2] for other in siblings)}"

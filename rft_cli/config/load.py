@@ -1,0 +1,166 @@
+"""Flags, --set, RFT_* environment, YAML and defaults become one RunConfig; all problems come in one error.
+
+Each layer becomes a flat map from dotted key to Setting, which knows its place in words; the maps are laid over each
+other, and the schema validates the result once. So a message can always name the place that set the bad value.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from rft_cli.config.checks import check_combinations
+from rft_cli.config.keys import Key, all_keys
+from rft_cli.config.layers import Layer, Setting, environment_layer, flag_layer, set_layer, yaml_layer
+from rft_cli.config.schema import RunConfig
+from rft_cli.config.suggest import did_you_mean, near_file
+from rft_cli.errors import UsageError, UsageErrors
+
+
+@dataclass(frozen=True)
+class LoadedConfig:
+    """The configuration; for every setting where its value comes from; and notes for people.
+
+    `origins` maps each dotted key to `default`, `FILE:LINE:COLUMN`, an environment variable, `--set KEY` or a flag.
+    """
+
+    config: RunConfig
+    origins: dict[str, str]
+    notes: list[str]
+
+
+def load_config(
+    path: str | None,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    sets: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+) -> LoadedConfig:
+    """Build the configuration of a job.
+
+    `path`: a YAML file. `overrides`: dotted key → value from flags; None is a flag that was not given. `sets`:
+    `key=value` texts of --set. `env`: the environment (default: this process's), of which `RFT_SECTION__KEY` counts.
+    Paths in the YAML file are relative to its folder. Raises UsageErrors with every problem of every layer.
+    """
+    problems: list[UsageError] = []
+    layers = [
+        _file_layer(path, problems) if path is not None else {},
+        environment_layer(os.environ if env is None else env, problems),
+        set_layer(sets, problems),
+        flag_layer(overrides or {}, problems),
+    ]
+    settings: Layer = {key: setting for layer in layers for key, setting in layer.items()}
+    good = _without_bad(settings, problems)
+    config = RunConfig.model_validate(_nested(good), strict=True)
+    combined = check_combinations(config, good.keys())
+    for conflict in combined.conflicts:
+        # A conflict that rests on a value already refused would only repeat that problem in other words.
+        if not any(key in settings and key not in good for key in conflict.keys):
+            blamed = next((key for key in conflict.keys if key in good), conflict.keys[0])
+            place = good[blamed].place(blamed) if blamed in good else blamed
+            problems.append(UsageError(f"{place}: {conflict.message}", conflict.fix))
+    if problems:
+        raise UsageErrors(sorted(problems, key=lambda problem: _position(problem, path)))
+    origins = {key: good[key].origin if key in good else "default" for key in all_keys()}
+    return LoadedConfig(config, origins, combined.notes)
+
+
+def _file_layer(path: str, problems: list[UsageError]) -> Layer:
+    file = Path(path)
+    try:
+        if file.is_dir():
+            problems.append(UsageError(f"{path}: is a directory", "give the YAML file in it"))
+            return {}
+        content = file.read_bytes()
+    except FileNotFoundError:
+        problems.append(UsageError(f"{path}: no such file", near_file(file)))
+        return {}
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        problems.append(UsageError(f"{path}: can't be read: {reason}"))
+        return {}
+    return yaml_layer(content, path, problems)
+
+
+def _position(problem: UsageError, path: str | None) -> tuple[int, int]:
+    """Sorts the file's problems by place, then those of the other layers as they came."""
+    if path is None or not problem.message.startswith(f"{path}:"):
+        return (sys.maxsize, 0)
+    place = re.match(r":(\d+):(\d+):", problem.message[len(path) :])
+    return (int(place[1]), int(place[2])) if place else (0, 0)
+
+
+def _without_bad(settings: Layer, problems: list[UsageError]) -> Layer:
+    """The settings that are valid one by one; the others go to `problems`."""
+    good = {}
+    for key, setting in settings.items():
+        if _is_valid(key, setting.value):
+            good[key] = setting
+        else:
+            problems.append(_bad_value(all_keys()[key], setting))
+    return good
+
+
+def _is_valid(key: str, value: Any) -> bool:
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
+    if isinstance(value, str) and not _is_text(value):
+        return False
+    try:
+        RunConfig.model_validate(_nested({key: Setting(value, "")}), strict=True)
+    except ValidationError:
+        return False
+    return True
+
+
+def _bad_value(key: Key, setting: Setting) -> UsageError:
+    value = setting.value
+    fix = None
+    if isinstance(value, str) and not _is_text(value):
+        return UsageError(f"{setting.place(key.name)}: holds bytes that are not UTF-8", "write it in UTF-8")
+    if isinstance(value, str):
+        fix = did_you_mean(value, key.words())
+    elif key.takes(str) and isinstance(value, bool | int | float):
+        fix = f'quote it: "{setting.word or value}"'
+    elif isinstance(value, dict):
+        fix = "it is one value, not a section"
+    return UsageError(
+        f"{setting.place(key.name)}: must be {key.describe()} (got {shown(value, setting.word)})", fix
+    )
+
+
+def shown(value: Any, word: str | None = None) -> str:
+    """A value as the user may have written it, cut to a short length."""
+    if word is not None and not isinstance(value, str):
+        text = word or "nothing"
+    elif value is None or isinstance(value, bool):
+        text = {None: "null", True: "true", False: "false"}[value]
+    elif isinstance(value, int) and abs(value) >= 10**40:
+        text = "a number of over 40 digits"
+    else:
+        text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _is_text(value: str) -> bool:
+    """Whether the text can be written as UTF-8: the environment may hold other bytes."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
+def _nested(settings: Layer) -> dict[str, Any]:
+    root: dict[str, Any] = {}
+    for key, setting in settings.items():
+        *sections, name = key.split(".")
+        inner = root
+        for section in sections:
+            inner = inner.setdefault(section, {})
+        inner[name] = setting.value
+    return root

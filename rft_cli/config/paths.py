@@ -1,0 +1,45 @@
+"""Paths in settings: relative to the YAML file they stand in, otherwise to the working directory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+FILE_KEYS = ("data.train", "data.validation", "data.test")
+"""Settings that always name a file (`-`: standard input)."""
+_GRADER_FILES = (".py", ".json", ".yaml", ".yml")
+
+
+def is_path(key: str, value: str) -> bool:
+    """Whether this value of `key` names a file or folder, and not a hub id or a run."""
+    if key in FILE_KEYS:
+        return value != "-"
+    if key == "grader.path":
+        # `scorer.py:function` names a function of the file.
+        file = value.rpartition(":")[0] if ":" in value else value
+        return file.endswith(_GRADER_FILES) or value.endswith(_GRADER_FILES) or _is_relative(value)
+    return key == "model.path" and _is_relative(value)
+
+
+def resolve(key: str, value: str, folder: str) -> str:
+    """The value with a path in it made relative to the working directory instead of `folder`."""
+    if not is_path(key, value):
+        return value
+    expanded = os.path.expanduser(value)
+    joined = os.path.normpath(os.path.join(folder, expanded))
+    # normpath takes the "./" off, by which a model's path is told from a hub id.
+    bare = key == "model.path" and not os.path.isabs(joined) and not joined.startswith(os.pardir)
+    return os.path.join(os.curdir, joined) if bare else joined
+
+
+def absolute(key: str, value: str) -> str:
+    """The value as it means the same in any working directory."""
+    if is_path(key, value) or (
+        key == "model.path" and not value.startswith("builtin/") and Path(value).is_dir()
+    ):
+        return os.path.abspath(os.path.expanduser(value))
+    return value
+
+
+def _is_relative(value: str) -> bool:
+    return value in (".", "..", "~") or value.startswith(("./", "../", "~/", "/"))

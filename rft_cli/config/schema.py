@@ -1,0 +1,189 @@
+"""RunConfig: every setting of a job, its default, unit and effect. One source for validation and the docs' table."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Auto = Literal["auto"]
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are errors, values do not change after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class ModelConfig(Section):
+    path: str = "builtin/tiny"
+    """The base model: `builtin/tiny`, a directory, a Hugging Face hub id, a run, or an adapter directory."""
+    revision: str | None = None
+    """Hub revision (branch, tag or commit) of the base model."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Weights' data type. auto: bfloat16 on a GPU that has it, else float32."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model. Off: such models are refused."""
+    gradient_checkpointing: bool | Auto = "auto"
+    """Recompute activations in the backward pass to save memory. auto: on a GPU for models over 300 M parameters."""
+    attention: str | None = None
+    """Attention implementation (`sdpa`, `eager`, `flash_attention_2`); empty takes transformers' choice."""
+
+
+class LoraConfig(Section):
+    enabled: bool | Auto = "auto"
+    """Train a low-rank adapter instead of all weights. auto: on for models over 100 M parameters."""
+    r: Count = 16
+    """Rank of the adapter matrices."""
+    alpha: Positive = 32.0
+    """Scale: the adapter's output is multiplied by alpha / r."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout on the adapter's input. 0 keeps ratios exact."""
+    target_modules: str | list[str] = "all-linear"
+    """Layers that get an adapter: `all-linear`, or names."""
+
+
+class DataConfig(Section):
+    train: str | None = None
+    """Training rows: a JSONL file."""
+    validation: str | None = None
+    """Validation rows: a JSONL file. The best checkpoint is chosen on them."""
+    test: str | None = None
+    """Test rows: a JSONL file by which nothing is chosen; the final table comes from them."""
+    format: Literal["auto", "rft", "openai", "trl", "gsm8k", "verl"] = "auto"
+    """Row format. auto: detected from the keys and printed."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Own column names, for example `{prompt: question_text}`."""
+    overlap: Literal["warn", "drop", "error"] = "warn"
+    """What to do about prompts that stand in the training file and in the validation or test file."""
+    system: str | None = None
+    """A system message put before every prompt that has none."""
+
+
+class GraderConfig(Section):
+    path: str | None = None
+    """The grader: `scorer.py` or `scorer.py:function`."""
+    timeout_s: Positive = 30.0
+    """Seconds one grade may take; then its worker is killed and the grade counts as failed."""
+    workers: Count | Auto = "auto"
+    """Worker processes. auto: CPU cores less one, at least 1, at most 8."""
+    max_failure_rate: Fraction = 0.1
+    """Share of failed grades, over the last 512, above which the job stops."""
+    env: list[str] = Field(default_factory=list)
+    """Environment variables with secret-looking names that the scorer may see."""
+    memory_mb: Count | None = None
+    """Memory limit of one worker in MB; empty sets none."""
+
+
+class RolloutConfig(Section):
+    group_size: Annotated[int, Field(ge=2)] = 8
+    """Completions sampled per prompt in one rollout batch."""
+    prompts_per_batch: Count = 16
+    """Prompts in one rollout batch (over all processes); lowered where the training file has fewer rows."""
+    max_completion_tokens: Count | Auto = "auto"
+    """Length limit of a completion in tokens. auto: see `docs/configuration.md`; never over the context."""
+    temperature: Positive = 1.0
+    """Sampling temperature in training. PPO's ratios and KL assume 1.0 unless you know why."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Nucleus sampling in training; 1.0 is off, and keeps log-probabilities true."""
+
+
+class ValidationConfig(Section):
+    samples_per_prompt: Count = 1
+    """Completions sampled per validation row."""
+    temperature: Annotated[float, Field(ge=0)] = 0.6
+    """Sampling temperature of validation; 0 is greedy."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Nucleus sampling of validation."""
+    batch_size: Count | Auto = "auto"
+    """Rows sampled at a time in each process. auto: 128 on CPU, 64 on a GPU."""
+    every_epochs: Count | Auto = "auto"
+    """Epochs between validations. auto: so that a job validates at most about ten times."""
+    seed: int = 1234
+    """Seed of validation sampling: the same model gets the same verdict twice."""
+
+
+class PPOConfig(Section):
+    """PPO's own settings; `passes`, `minibatches`, `kl_coef` and the clip range serve grpo and rloo too."""
+
+    kl_coef: Annotated[float, Field(ge=0)] = 0.005
+    """Weight of the per-token KL (k1) to the reference in the reward, in raw reward units. grpo: k3 in the loss."""
+    passes: Count = 2
+    """Passes over each rollout batch."""
+    minibatches: Count = 2
+    """Optimizer steps in one pass."""
+    clip_low: Positive = 0.2
+    """The ratio is clipped below at 1 - clip_low."""
+    clip_high: Positive = 0.28
+    """The ratio is clipped above at 1 + clip_high."""
+    gamma: Fraction = 1.0
+    """Discount per token."""
+    lambda_policy: Fraction = 0.95
+    """GAE lambda of the policy's advantages."""
+    lambda_value: Fraction = 1.0
+    """GAE lambda of the critic's targets (1: the return itself)."""
+    critic: Literal["auto", "shared", "adapter", "top", "mlp"] = "auto"
+    """Critic design. auto: `shared` with full fine-tuning, `top` with LoRA. See `docs/algorithm.md`."""
+    critic_learning_rate: Positive | Auto = "auto"
+    """Learning rate of the critic."""
+    critic_passes: Count = 2
+    """Passes of a critic with its own optimizer over each rollout batch."""
+    critic_warmup: Annotated[int, Field(ge=0)] = 2
+    """Rollout batches that train the critic alone before the policy moves."""
+    value_coef: Positive = 0.5
+    """Weight of the value loss where critic and policy share one backward pass."""
+    value_clip: Positive | None = 0.2
+    """Clip range of the value loss around the old values; empty is off."""
+    entropy_coef: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of an entropy bonus in the policy loss."""
+
+
+class OptimConfig(Section):
+    learning_rate: Positive | Auto = "auto"
+    """Peak learning rate of the policy. auto: a rule from parameter count and LoRA, printed with its reason."""
+    n_epochs: Count | Auto = "auto"
+    """Passes over the training rows. auto: a rule from the number of rows, printed with its reason."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """Learning-rate schedule after warm-up."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps of linear learning-rate warm-up."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """AdamW weight decay."""
+    max_grad_norm: Positive = 1.0
+    """Gradient norm above which gradients are scaled down."""
+    micro_batch_size: Count | Auto = "auto"
+    """Completions in one forward and backward pass of one process. auto: from device and model size."""
+
+
+class CheckpointConfig(Section):
+    every_steps: Count | Auto = "auto"
+    """Optimizer steps between checkpoints beside those after each validation. auto: only after validations."""
+    keep_last: Count = 2
+    """Newest checkpoints kept beside the best."""
+
+
+class RunConfig(Section):
+    """One job."""
+
+    algorithm: Literal["ppo", "grpo", "rloo"] = "ppo"
+    """ppo: a critic and GAE. grpo, rloo: no critic, the group's mean is the baseline."""
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    lora: LoraConfig = Field(default_factory=LoraConfig)
+    data: DataConfig = Field(default_factory=DataConfig)
+    grader: GraderConfig = Field(default_factory=GraderConfig)
+    rollout: RolloutConfig = Field(default_factory=RolloutConfig)
+    validation: ValidationConfig = Field(default_factory=ValidationConfig)
+    ppo: PPOConfig = Field(default_factory=PPOConfig)
+    optim: OptimConfig = Field(default_factory=OptimConfig)
+    checkpoint: CheckpointConfig = Field(default_factory=CheckpointConfig)
+    seed: int = 0
+    """Seed of everything random in training."""
+    output_dir: str = "runs"
+    """Folder in which a run makes its own directory."""
+    name: str | None = None
+    """Name of the run's directory. Empty: date, time and model."""
+    num_processes: Count = 1
+    """Processes to train with. More than 1 starts them through accelerate."""

@@ -1,0 +1,32 @@
+"""One "did you mean" for every name a person can mistype."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that `word` most likely stands for, or None when nothing is near."""
+    names = {name.lower(): name for name in known}
+    found = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
+    return names[found[0]] if found else None
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str | None:
+    """The sentence `did you mean 'x'?`, or None when nothing is near."""
+    name = closest(word, known)
+    return None if name is None else f"did you mean '{name}'?"
+
+
+def near_file(path: Path) -> str:
+    """What to do about a file that is not there: the closest name beside it."""
+    if not path.parent.is_dir():
+        return f"there is no folder {path.parent} either"
+    try:
+        names = [entry.name for entry in path.parent.iterdir()]
+    except OSError:
+        names = []
+    name = closest(path.name, names)
+    return "check the path" if name is None else f"did you mean '{path.parent / name}'?"

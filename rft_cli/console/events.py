@@ -1,0 +1,218 @@
+"""EventPrinter: the events of a job as live progress on a terminal, or as plain lines anywhere else. On stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Literal, TextIO
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from rft_cli.console.text import clean, duration, number, sparkline
+from rft_cli.events import Event, Finished, Note, Progress, Started, Stepped, Validated
+from rft_cli.types import Estimate
+
+Mode = Literal["live", "plain", "quiet"]
+PLAIN_EVERY_S = 10.0
+
+
+def choose_mode(quiet: bool, stream: TextIO | None = None) -> Mode:
+    """quiet if asked for; live on a terminal that can move its cursor; else plain lines."""
+    if quiet:
+        return "quiet"
+    stream = sys.stderr if stream is None else stream
+    return "live" if stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb") else "plain"
+
+
+class EventPrinter:
+    """Draws events; use it as a context manager, so that the terminal is left as it was.
+
+    quiet shows warnings alone. plain prints every note and validation, and a step at most every ten seconds.
+    """
+
+    def __init__(
+        self, mode: Mode, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.mode = mode
+        self._stream = stream
+        self._clock = clock
+        self._printed = float("-inf")
+        self._started: Started | None = None
+        self._rewards: list[float] = []
+        self._view: Event | None = None
+        self._live: Live | None = None
+
+    def __enter__(self) -> EventPrinter:
+        if self.mode == "live":
+            console = Console(
+                file=self._stream or sys.stderr,
+                markup=False,
+                highlight=False,
+                emoji=False,
+                force_terminal=True,
+            )
+            self._live = Live(
+                self, console=console, transient=True, refresh_per_second=4, redirect_stdout=False
+            )
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def __call__(self, event: Event) -> None:
+        """Take one event."""
+        if isinstance(event, Stepped):
+            self._rewards += [value for value in [event.metrics.get("reward")] if value is not None]
+        if isinstance(event, Started):
+            self._started = event
+        line = self._line(event)
+        if self._live is not None:
+            self._view = None if isinstance(event, Finished) else event if _moves(event) else self._view
+            if line is not None and not _moves(event):
+                self._say(line)
+            self._live.refresh()
+        elif self._wanted(event) and line is not None:
+            self._say(line)
+
+    def _say(self, line: str) -> None:
+        if self._live is not None:
+            self._live.console.print(Text(line), soft_wrap=True)
+        else:
+            print(line, file=self._stream or sys.stderr, flush=True)
+
+    def _wanted(self, event: Event) -> bool:
+        if self.mode == "quiet":
+            return isinstance(event, Note) and event.level == "warning"
+        if not _moves(event):
+            return True
+        last = isinstance(event, Stepped) and event.step in (1, event.total_steps)
+        if not last and self._clock() - self._printed < PLAIN_EVERY_S:
+            return False
+        self._printed = self._clock()
+        return True
+
+    def _line(self, event: Event) -> str | None:
+        """The event as one plain line, None for those that have none."""
+        match event:
+            case Note():
+                return f"{'warning: ' if event.level == 'warning' else ''}{clean(event.text)}"
+            case Started():
+                return _started_line(event)
+            case Progress():
+                return f"{clean(event.what)}  {event.done}/{event.total} completions"
+            case Stepped():
+                return "  ".join(
+                    [
+                        _place(event, self._started),
+                        *_figures(event.metrics),
+                        *_times(event.metrics),
+                        _left(event),
+                    ]
+                ).rstrip()
+            case Validated():
+                return _validated_line(event)
+        return None
+
+    # live
+
+    def __rich__(self) -> Group | Text:
+        match self._view:
+            case Progress() as view:
+                bar = _bar(view.done, view.total, f"{view.done}/{view.total}")
+                return Group(Text(f"sampling: {clean(view.what)}", no_wrap=True, overflow="ellipsis"), bar)
+            case Stepped() as view:
+                left = _left(view)
+                bar = _bar(
+                    view.step, view.total_steps, f"{100 * view.step // max(1, view.total_steps)} %  {left}"
+                )
+                rewards = sparkline(self._rewards, 30)
+                lines = [
+                    _place(view, self._started),
+                    "  ".join(_figures(view.metrics)),
+                    "  ".join([*_times(view.metrics), *_extras(view.metrics)]),
+                    f"training reward  {rewards}",
+                ]
+                return Group(*(Text(line, no_wrap=True, overflow="ellipsis") for line in lines), bar)
+        return Text("")
+
+
+def _moves(event: Event) -> bool:
+    return isinstance(event, Progress | Stepped)
+
+
+def _bar(done: int, total: int, text: str) -> Table:
+    grid = Table.grid(expand=True, padding=(0, 1, 0, 0))
+    grid.add_column(ratio=1)
+    grid.add_column(justify="right", no_wrap=True)
+    grid.add_row(ProgressBar(total=max(1, total), completed=done), Text(text))
+    return grid
+
+
+def _started_line(event: Started) -> str:
+    processes = "" if event.world_size == 1 else f", {event.world_size} processes"
+    trained = (
+        "all weights"
+        if event.trainable_parameters == event.parameters
+        else (f"{_count(event.trainable_parameters)} trained")
+    )
+    return (
+        f"{event.algorithm} on {clean(event.model)}: {_count(event.parameters)} parameters, {trained}, "
+        f"{event.total_steps} steps in {event.n_epochs} epochs on {event.device}{processes}"
+    )
+
+
+def _count(value: int) -> str:
+    for size, unit in ((1_000_000_000, "B"), (1_000_000, "M"), (1_000, "k")):
+        if value >= size:
+            return f"{value / size:.1f} {unit}"
+    return str(value)
+
+
+def _place(event: Stepped, started: Started | None) -> str:
+    epochs = "" if started is None else f"/{started.n_epochs}"
+    return f"epoch {event.epoch:.1f}{epochs}  step {event.step}/{event.total_steps}"
+
+
+def _figures(metrics: Mapping[str, float | None]) -> list[str]:
+    names = (("reward", "reward"), ("KL", "kl"), ("entropy", "entropy"))
+    return [f"{label} {number(metrics[key])}" for label, key in names if metrics.get(key) is not None]
+
+
+def _times(metrics: Mapping[str, float | None]) -> list[str]:
+    found = []
+    for label, key in (("rollout", "rollout_seconds"), ("update", "update_seconds")):
+        value = metrics.get(key)
+        if value is not None:
+            found.append(f"{label} {value:.1f} s")
+    return found
+
+
+def _extras(metrics: Mapping[str, float | None]) -> list[str]:
+    found = []
+    completions, failed = metrics.get("completions"), metrics.get("grader_failed")
+    if completions is not None:
+        found.append(f"{completions:,.0f} completions")
+    if failed:
+        found.append(f"grades failed {number(failed)}")
+    return found
+
+
+def _left(event: Stepped) -> str:
+    return "" if event.seconds_left is None else f"{duration(event.seconds_left)} left"
+
+
+def _validated_line(event: Validated) -> str:
+    where = "base" if event.step == 0 else f"epoch {event.epoch:.1f}, step {event.step}"
+    estimate = Estimate(event.mean, (event.low, event.high), event.n)
+    low, high = (number(value) for value in estimate.ci95)
+    best = "  best so far" if event.best and event.step > 0 else ""
+    return f"validation ({where}): reward {number(event.mean)} [{low}, {high}] on {event.n} rows{best}"

@@ -1,0 +1,106 @@
+"""Results for people, on stdout: the final table of a job, the checklist and the estimates of `rft validate`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TextIO
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from rft_cli.console.text import clean, interval, number, one_line
+from rft_cli.report.summary import Shown, Summary, SummaryRow
+from rft_cli.types import Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of a checklist. `ok` None says that there was nothing to check."""
+
+    name: str
+    ok: bool | None
+    detail: str
+
+
+def print_summary(summary: Summary, file: TextIO | None = None) -> None:
+    """What a job brought: headline, table, notes, completions before and after, where the run lies, what next."""
+    console = _console(file)
+    console.print()
+    console.print(Text(clean(summary.headline), style="bold"))
+    console.print()
+    console.print(comparison_table(summary.split, summary.table))
+    console.print()
+    for note in summary.notes:
+        console.print(Text(clean(note)))
+    if summary.completions:
+        _print_completions(console, summary.completions, summary.split)
+    console.print()
+    # No wrapping: what is made to be copied stays on one line.
+    console.print(Text(f"run   {clean(summary.run)}"), soft_wrap=True)
+    console.print(Text(f"next  {clean(summary.next)}"), soft_wrap=True)
+
+
+def comparison_table(split: str, rows: Iterable[SummaryRow]) -> Table:
+    """Before, after and paired difference, each a mean with its 95 % interval."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column(f"{split} rows", overflow="fold")
+    for name in ("before", "after", "difference"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        cells = (interval(row.before), interval(row.after), interval(row.difference, sign=True))
+        table.add_row(Text(clean(row.label)), *map(Text, cells))
+    return table
+
+
+def print_estimates(title: str, rows: Mapping[str, Estimate], file: TextIO | None = None) -> None:
+    """Means of one model with their 95 % intervals."""
+    console = _console(file)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column(Text(clean(title)), overflow="fold")
+    table.add_column("mean [95 %]", justify="right", no_wrap=True)
+    table.add_column("rows", justify="right", no_wrap=True)
+    for name, estimate in rows.items():
+        table.add_row(Text(clean(name)), Text(interval(estimate)), str(estimate.n))
+    console.print(table)
+
+
+def print_comparison(title: str, rows: Iterable[SummaryRow], file: TextIO | None = None) -> None:
+    """The comparison table alone, under a title."""
+    console = _console(file)
+    console.print(Text(clean(title), style="bold"))
+    console.print(comparison_table("validation", rows))
+
+
+def print_checks(checks: Iterable[Check], file: TextIO | None = None) -> None:
+    """A checklist, one line a check."""
+    console = _console(file)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for check in checks:
+        sign = "–" if check.ok is None else "ok" if check.ok else "problem"
+        style = "" if check.ok is None else "green" if check.ok else "red"
+        table.add_row(Text(sign, style=style), Text(check.name), Text(clean(check.detail)))
+    console.print(table)
+
+
+def _print_completions(console: Console, shown: Iterable[Shown], split: str) -> None:
+    console.print()
+    console.print(Text(f"Completions before and after, from the {split} rows", style="bold"))
+    width = console.width - 10
+    for item in shown:
+        head = f"{item.verdict:<6}  {number(item.before_reward)} -> {number(item.after_reward)}   "
+        prompt = one_line(item.prompt, console.width - len(head), keep_end=True)
+        console.print(Text.assemble((head, "bold"), (prompt, "dim")), no_wrap=True, overflow="ellipsis")
+        for label, completion in (("before", item.before), ("after", item.after)):
+            text = Text(f"{label:<6}  {one_line(completion, 2 * width)}")
+            console.print(Padding(text, (0, 0, 0, 2)))
+
+
+def _console(file: TextIO | None) -> Console:
+    return Console(file=file or sys.stdout, markup=False, highlight=False, emoji=False)

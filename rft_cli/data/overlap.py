@@ -1,0 +1,83 @@
+"""Prompts that stand in the training file and in a file it is judged by: memorising them would look like learning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from rft_cli.data.dataset import Dataset
+from rft_cli.data.rows import Problems
+from rft_cli.errors import UsageError
+from rft_cli.types import Example
+
+_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """The same prompt on two lines; `other_line` is the first such line of the other file."""
+
+    train_line: int
+    other_line: int
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The training rows to go on with, and what to tell people (None: no overlap)."""
+
+    train: Dataset
+    note: str | None
+
+
+def find_overlap(train: Dataset, other: Dataset) -> list[Overlap]:
+    """One Overlap for each training row whose prompt text also stands in `other`."""
+    lines: dict[str, int] = {}
+    for example in other.examples:
+        lines.setdefault(_key(example), example.source.line)
+    return [
+        Overlap(example.source.line, lines[key])
+        for example in train.examples
+        if (key := _key(example)) in lines
+    ]
+
+
+def _key(example: Example) -> str:
+    """The prompt's text, without the white space around it."""
+    return example.prompt_text().strip()
+
+
+def apply_overlap(train: Dataset, other: Dataset, policy: Literal["warn", "drop", "error"]) -> Checked:
+    """Do what `data.overlap` says: note it, drop the rows from `train`, or raise UsageErrors naming the lines."""
+    found = find_overlap(train, other)
+    if not found:
+        return Checked(train, None)
+    if policy == "error":
+        _refuse(train, other, found)
+    what = (
+        f"{len(found)} of {len(train.examples)} training rows have a prompt that also stands in {other.path}"
+    )
+    where = f"{train.path}: {what} ({_lines(found)})"
+    if policy == "warn":
+        return Checked(train, f"{where}; --set data.overlap=drop leaves them out of training")
+    lines = {overlap.train_line for overlap in found}
+    kept = [example for example in train.examples if example.source.line not in lines]
+    if not kept:
+        raise UsageError(
+            f"{train.path}: every prompt also stands in {other.path}: data.overlap: drop leaves no training rows",
+            "use other rows for training",
+        )
+    return Checked(replace(train, examples=kept), f"{where}; left out of training")
+
+
+def _refuse(train: Dataset, other: Dataset, found: Sequence[Overlap]) -> None:
+    problems = Problems(train.path)
+    for overlap in found:
+        message = f"{train.path}:{overlap.train_line}: the same prompt as {other.path}:{overlap.other_line}"
+        problems.add(UsageError(message, "remove one of them, or set data.overlap: drop"), overlap.train_line)
+    problems.raise_any()
+
+
+def _lines(found: Sequence[Overlap]) -> str:
+    pairs = ", ".join(f"line {overlap.train_line} = {overlap.other_line}" for overlap in found[:_NAMED])
+    return pairs if len(found) <= _NAMED else f"{pairs}, …"

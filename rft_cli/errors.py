@@ -1,0 +1,55 @@
+"""The errors a person can cause or meet, each with the exit code it ends in.
+
+Every one carries what went wrong and what to do. They are raised once, at the boundary that knows
+the place (file, line, row), and turned into a message and an exit code in `cli.py` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class RftError(Exception):
+    """A problem with a plain message: `message` says what and where, `fix` says what to do about it."""
+
+    exit_code = 3
+
+    def __init__(self, message: str, fix: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.fix = fix
+
+
+class UsageError(RftError):
+    """Wrong usage, configuration, data or grader file: found before any model loads."""
+
+    exit_code = 2
+
+
+class UsageErrors(UsageError):
+    """Several problems of one file or one preflight, reported together."""
+
+    def __init__(self, problems: Sequence[UsageError]) -> None:
+        super().__init__("\n".join(p.message for p in problems))
+        self.problems = tuple(problems)
+
+
+class RunFailed(RftError):
+    """The job failed while running: grader failure rate, divergence, out of memory."""
+
+    exit_code = 3
+
+
+class GateNotMet(RftError):
+    """The job ran to its end, and a threshold the caller set was not met."""
+
+    exit_code = 1
+
+
+class Interrupted(RftError):
+    """A signal ended the job; `signal_number` gives the exit code 128 + n."""
+
+    def __init__(self, signal_number: int, message: str, fix: str | None = None) -> None:
+        super().__init__(message, fix)
+        self.signal_number = signal_number
+        self.exit_code = 128 + signal_number

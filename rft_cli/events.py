@@ -1,0 +1,92 @@
+"""What training tells the outside while it runs: plain events that `console.py` draws.
+
+They travel as JSON lines when training runs in child processes, so every field is a JSON value.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Base of all events; `to_json` names the class so that `from_json` finds it again."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"event": type(self).__name__, **dataclasses.asdict(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class Note(Event):
+    """A line for people: a choice made by an `auto` rule, or (level "warning") something to look at."""
+
+    text: str
+    level: str = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Started(Event):
+    """The model is loaded and training is about to begin."""
+
+    model: str
+    parameters: int
+    trainable_parameters: int
+    algorithm: str
+    world_size: int
+    total_steps: int
+    n_epochs: int
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress(Event):
+    """Validation is sampling: `done` of `total` completions of `what` (for example "baseline")."""
+
+    what: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped(Event):
+    """One optimizer step: `metrics` is the line that went into metrics.jsonl."""
+
+    step: int
+    total_steps: int
+    epoch: float
+    metrics: Mapping[str, float | None]
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Validated(Event):
+    """Validation finished at `step` (0 = the base): mean reward with its interval."""
+
+    step: int
+    epoch: float
+    mean: float
+    low: float
+    high: float
+    n: int
+    best: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Finished(Event):
+    """Training is over; `result` is what stands in run.json."""
+
+    result: Mapping[str, Any] = field(default_factory=dict)
+
+
+OnEvent = Callable[[Event], None]
+
+_BY_NAME: dict[str, type[Event]] = {c.__name__: c for c in (Note, Started, Progress, Stepped, Validated, Finished)}
+
+
+def from_json(row: Mapping[str, Any]) -> Event:
+    """The event that `to_json` wrote; raises KeyError on an unknown name."""
+    values = dict(row)
+    return _BY_NAME[values.pop("event")](**values)

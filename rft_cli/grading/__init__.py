@@ -1,0 +1,1 @@
+"""Graders and their worker processes. Torch-free; workers import only `worker` and what it needs."""

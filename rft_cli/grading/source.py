@@ -1,0 +1,102 @@
+"""The scorer file as bytes: found, read once, checked without running it, hashed, copied into the run."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+from rft_cli.config.schema import GraderConfig
+from rft_cli.config.suggest import closest
+from rft_cli.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerSource:
+    """A scorer as it stood when the grader was opened; restarted workers run these bytes, not a later edit.
+
+    `path` is absolute, `shown` is the file as the user named it, `function` None means: look for one.
+    """
+
+    path: str
+    shown: str
+    function: str | None
+    content: bytes
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the file's bytes, in hex."""
+        return hashlib.sha256(self.content).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerCopy:
+    """Where a run keeps its scorer, the hash of its bytes, and the function that was asked for."""
+
+    path: Path
+    sha256: str
+    function: str | None
+
+
+def read_source(config: GraderConfig) -> ScorerSource:
+    """Read and parse the scorer file of `grader.path`; raises UsageError where it is missing or not Python."""
+    if config.path is None:
+        raise UsageError("no grader is set", "name a Python file: --reward-model scorer.py")
+    shown, function = split_target(config.path)
+    path = Path(shown).expanduser()
+    if path.is_dir():
+        raise UsageError(f"{shown}: is a directory, not a scorer", "name the Python file in it")
+    if path.suffix != ".py":
+        reason = "no such file" if not path.exists() else "is not a Python file"
+        raise UsageError(f"{shown}: {reason}", "a grader is a Python file: scorer.py or scorer.py:function")
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise UsageError(f"{shown}: no such file", _near(path)) from None
+    except OSError as error:
+        raise UsageError(f"{shown}: can't be read: {error.strerror or error}") from error
+    _check_syntax(content, shown)
+    return ScorerSource(os.path.abspath(path), shown, function, content)
+
+
+def split_target(target: str) -> tuple[str, str | None]:
+    """`scorer.py:function` → file and function; without a function None."""
+    file, colon, function = target.rpartition(":")
+    if colon and function.isidentifier() and not Path(target).exists():
+        return file, function
+    return target, None
+
+
+def copy_source(config: GraderConfig, dest_dir: Path) -> ScorerCopy:
+    """Copy the scorer file into `dest_dir` (made if missing). Files that it imports are not copied."""
+    source = read_source(config)
+    dest_dir.mkdir(parents=True, exist_ok=True)
+    target = dest_dir / Path(source.path).name
+    target.write_bytes(source.content)
+    return ScorerCopy(target, source.sha256, source.function)
+
+
+def _near(path: Path) -> str:
+    try:
+        names = [entry.name for entry in path.parent.iterdir() if entry.suffix == ".py"]
+    except OSError:
+        return f"there is no folder {path.parent} either"
+    name = closest(path.name, names)
+    return "check the path" if name is None else f"did you mean '{path.parent / name}'?"
+
+
+def _check_syntax(content: bytes, shown: str) -> None:
+    if not content.strip():
+        raise UsageError(f"{shown}: the file is empty", "write a function score(completion, example)")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a SyntaxWarning belongs into the grader log, where workers put it
+            ast.parse(content, filename=shown)
+    except SyntaxError as error:
+        column = f":{error.offset}" if error.offset else ""
+        raise UsageError(f"{shown}:{error.lineno or 1}{column}: {error.msg}", "correct the Python syntax") from None
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise UsageError(f"{shown}: is not Python source: {error}") from None

@@ -1,0 +1,105 @@
+"""What a scorer returned, read strictly: a finite number, None, or a dict with `reward`; anything else is refused.
+
+Every built-in that is used here is bound at import, so that a scorer which patches `builtins.float` breaks itself
+and not the reading of later grades.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from math import isfinite
+from numbers import Number
+from typing import Any, NamedTuple
+
+_bool, _callable, _dict, _float, _getattr, _int = bool, callable, dict, float, getattr, int
+_exception, _isinstance, _list, _str, _tuple, _type = Exception, isinstance, list, str, tuple, type
+_overflow = OverflowError
+
+
+class BadValue(Exception):
+    """The scorer's return value is no reward; the text says why."""
+
+
+class Reading(NamedTuple):
+    """A return value understood. `reward` None: the scorer skipped this completion."""
+
+    reward: float | None
+    components: dict[str, float]
+
+
+def read_return(value: Any) -> Reading:
+    """Reward and components of a scorer's return value; raises BadValue where it is none.
+
+    Of a dict, `reward` must be a finite number, a bool or None; of its other keys those with a finite number or a
+    bool are components, and the others (explanations, lists, NaN) are left out.
+    """
+    kind = _type(value)
+    if kind is _float and isfinite(value):
+        return Reading(value, {})
+    if value is None:
+        return Reading(None, {})
+    if _isinstance(value, _dict):
+        return _read_dict(value)
+    return Reading(_number(value), {})
+
+
+def read_batch(value: Any, count: int) -> list[Any]:
+    """The return values of one batch call, still to be read one by one."""
+    if not _isinstance(value, (_list, _tuple)):
+        as_list = _getattr(value, "tolist", None)
+        value = as_list() if _callable(as_list) else value
+    if not _isinstance(value, (_list, _tuple)):
+        raise BadValue(f"returned {_shown(value)}, but a batch scorer returns a list with one value a completion")
+    if len(value) != count:
+        raise BadValue(f"returned {len(value)} values for {count} completions")
+    return _list(value)
+
+
+def _read_dict(value: dict[Any, Any]) -> Reading:
+    if "reward" not in value:
+        keys = ", ".join(repr(key) for key in _list(value)[:6] if _isinstance(key, _str)) or "no names"
+        raise BadValue(f"returned a dict without the key 'reward' (it has {keys})")
+    if value["reward"] is None:
+        return Reading(None, {})
+    reward = _number(value["reward"], "reward: ")
+    components: dict[str, float] = {}
+    for key, part in value.items():
+        if key != "reward" and _isinstance(key, _str):
+            try:
+                components[_str.__str__(key)] = _number(part)
+            except BadValue:
+                continue  # an explanation or an unusable part: not a component
+    return Reading(reward, components)
+
+
+def _number(value: Any, place: str = "") -> float:
+    if not _isinstance(value, Number) and _getattr(value, "shape", None) == ():
+        value = _item(value)
+    if not _isinstance(value, Number):
+        hint = ": convert it with float(…)" if _isinstance(value, _str) else ""
+        raise BadValue(f"{place}returned {_shown(value)}, which is no number{hint}")
+    try:
+        number = _float(value)  # type: ignore[arg-type]
+    except _overflow:
+        raise BadValue(f"{place}returned an integer that is too large for a float") from None
+    except _exception as error:
+        raise BadValue(f"{place}returned a {_type(value).__name__} that is no real number: {error}") from None
+    if not isfinite(number):
+        raise BadValue(f"{place}returned {number}, which is not finite")
+    return number
+
+
+def _item(value: Any) -> Any:
+    """The number in a NumPy scalar, a 0-d array or a 0-d tensor."""
+    try:
+        return value.item()
+    except _exception:
+        return value
+
+
+def _shown(value: Any) -> str:
+    """A short picture of any value: its repr may be endless, or raise."""
+    try:
+        return f"{reprlib.repr(value)} ({_type(value).__name__})"
+    except _exception:
+        return f"a {_type(value).__name__}"

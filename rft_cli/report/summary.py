@@ -1,0 +1,168 @@
+"""What the final table says, as plain data: `console.py` draws it, nothing here knows how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rft_cli.report.result import Pair, read_pairs
+from rft_cli.runs import Run
+from rft_cli.types import Estimate, Sample
+
+SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryRow:
+    """One measured quantity before and after; `difference` is the paired one."""
+
+    label: str
+    before: Estimate
+    after: Estimate
+    difference: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One row's completion before and after. `verdict`: better, same or worse."""
+
+    verdict: str
+    prompt: str
+    before: str
+    after: str
+    before_reward: float
+    after_reward: float
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Everything a person is told at the end of a job.
+
+    `split` says which rows `table` is about; `headline` is the verdict; `notes` are further lines.
+    """
+
+    headline: str
+    split: str
+    table: tuple[SummaryRow, ...]
+    notes: tuple[str, ...]
+    completions: tuple[Shown, ...]
+    run: str
+    next: str
+
+
+def build_summary(run: Run, result: Mapping[str, Any]) -> Summary:
+    """The summary of a finished run from its result and its samples."""
+    pair = read_pairs(run, result["best_step"])[-1]
+    table = [_row("reward", result[pair.split])]
+    table += [_row(name, comparison) for name, comparison in result["components"].items()]
+    shown = () if result["best_step"] == 0 else tuple(pick_completions(pair, SHOWN))
+    return Summary(
+        headline=_headline(result, table[0], pair.split),
+        split=pair.split,
+        table=tuple(table),
+        notes=tuple(_notes(result, pair)),
+        completions=shown,
+        run=result["run"],
+        next=result["next"],
+    )
+
+
+def _row(label: str, comparison: Mapping[str, Any]) -> SummaryRow:
+    def read(name: str) -> Estimate:
+        row = comparison[name]
+        return Estimate(mean=row["mean"], ci95=(row["ci95"][0], row["ci95"][1]), n=row["n"])
+
+    return SummaryRow(label, read("before"), read("after"), read("difference"))
+
+
+def _headline(result: Mapping[str, Any], reward: SummaryRow, split: str) -> str:
+    if result["best_step"] == 0:
+        return "Nothing beat the base model on the validation rows: the best model is the base, unchanged."
+    low, high = reward.difference.ci95
+    line = f"Mean reward on the {split} rows went from {reward.before.mean:.3f} to {reward.after.mean:.3f}"
+    if low > 0:
+        return f"{line}."
+    if high < 0:
+        return f"{line}: worse than the base there."
+    return f"{line}; the interval of the difference includes 0, so this may be chance."
+
+
+def _notes(result: Mapping[str, Any], pair: Pair) -> list[str]:
+    notes = []
+    compared, best = result["checkpoints_compared"], result["best_step"]
+    if pair.split == "test":
+        notes.append(f"{_rows(pair)} test rows; the checkpoint was chosen on the validation rows instead.")
+    else:
+        notes.append(
+            f"{_rows(pair)} validation rows. {_count(compared, 'checkpoint')} "
+            f"{'was' if compared == 1 else 'were'} compared with the base on them, so the gain of "
+            "the best is a little flattered; --test FILE measures it on rows that choose nothing."
+        )
+    if best:
+        notes.append(f"Best checkpoint: step {best}, of {_count(compared, 'checkpoint')} compared.")
+    notes += _reward_notes(result, best)
+    counts = result["grader"]
+    if counts["failed"] or counts["skipped"]:
+        notes.append(
+            f"Grader: {counts['graded']} completions graded, {counts['skipped']} skipped, "
+            f"{counts['failed']} failed; skipped and failed ones were left out."
+        )
+    return notes
+
+
+def _reward_notes(result: Mapping[str, Any], best: int) -> list[str]:
+    training = result["training_reward"]
+    if training["first"] is None or training["last"] is None:
+        return []
+    first, last, validation = training["first"], training["last"], result["validation"]
+    before, after, gain = (validation[name]["mean"] for name in ("before", "after", "difference"))
+    line = f"Training reward {first:.3f} -> {last:.3f} (first and last epoch, as sampled)"
+    if not best:
+        return [f"{line}, validation reward of the base {before:.3f}."]
+    verdict = _verdict(last - first, gain, validation["difference"]["ci95"][0])
+    return [f"{line}, validation reward {before:.3f} -> {after:.3f}: {verdict}"]
+
+
+def _verdict(training_gain: float, validation_gain: float, validation_low: float) -> str:
+    if validation_low <= 0:
+        return "no clear gain on rows that were not trained on."
+    if training_gain > 0 and validation_gain < 0.5 * training_gain:
+        return "less than half of the training gain carries over to new rows, a sign of memorising."
+    return "learning, not memorising."
+
+
+def pick_completions(pair: Pair, count: int) -> list[Shown]:
+    """Up to `count` rows, most improved first, with one unchanged and one worse row where there are any."""
+    after = {sample.row: sample for sample in reversed(pair.after) if sample.grade.status == "graded"}
+    shown: dict[int, Shown] = {}
+    for sample in pair.before:
+        if sample.grade.status == "graded" and sample.row in after and sample.row not in shown:
+            shown[sample.row] = _shown(sample, after[sample.row])
+    by_gain = sorted(shown.values(), key=lambda item: item.before_reward - item.after_reward)
+    better = [item for item in by_gain if item.verdict == "better"]
+    same = [item for item in by_gain if item.verdict == "same"]
+    same.sort(key=lambda item: (item.before == item.after, -item.after_reward))
+    worse = [item for item in reversed(by_gain) if item.verdict == "worse"]
+    picked = same[:1] + worse[:1]
+    # Spread over the improved rows: the five largest gains would all look alike.
+    room = max(0, count - len(picked))
+    stride = max(1, len(better) // room) if room else 1
+    picked = better[::stride][:room] + picked
+    rest = [item for item in better + same + worse if item not in picked]
+    order = {"better": 0, "same": 1, "worse": 2}
+    return sorted((picked + rest)[:count], key=lambda item: order[item.verdict])
+
+
+def _shown(before: Sample, after: Sample) -> Shown:
+    first, second = before.grade.reward or 0.0, after.grade.reward or 0.0
+    verdict = "same" if abs(second - first) < 1e-9 else "better" if second > first else "worse"
+    return Shown(verdict, before.prompt, before.completion, after.completion, first, second)
+
+
+def _rows(pair: Pair) -> int:
+    return len({sample.row for sample in pair.before})
+
+
+def _count(n: int, word: str) -> str:
+    return f"{n} {word}" if n == 1 else f"{n} {word}s"

@@ -1,0 +1,75 @@
+"""From what a person typed for RUN to a run directory."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rft_cli.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A run under an output directory; `created` is the ISO time from its run.json."""
+
+    path: Path
+    created: str
+
+
+def is_run(path: Path) -> bool:
+    """Whether this directory is a run."""
+    return (path / "run.json").is_file() and (path / "config.yaml").is_file()
+
+
+def list_runs(output_dir: Path) -> list[Listed]:
+    """The runs directly under `output_dir`, newest first; what is no run, or damaged, is left out."""
+    if not output_dir.is_dir():
+        return []
+    found = []
+    for path in output_dir.iterdir():
+        if path.name.startswith(".") or not is_run(path):
+            continue
+        try:
+            found.append(Listed(path, str(read_info(path).get("created", ""))))
+        except UsageError:
+            continue
+    return sorted(found, key=lambda run: (run.created, run.path.name), reverse=True)
+
+
+def resolve(ref: str, output_dir: Path) -> Path:
+    """The run's directory; a UsageError that lists the newest runs where `ref` is none."""
+    if ref == "latest":
+        runs = list_runs(output_dir)
+        if not runs:
+            raise UsageError(
+                f"there are no runs in {output_dir}", "make one with `rft create`, or give a path"
+            )
+        return runs[0].path
+    for path in (Path(ref), output_dir / ref):
+        if is_run(path):
+            return path
+    names = [run.path.name for run in list_runs(output_dir)]
+    close = difflib.get_close_matches(ref, names, n=1)
+    if close:
+        fix = f"did you mean {close[0]!r}?"
+    elif names:
+        fix = f"newest runs in {output_dir}: {', '.join(names[:5])} (or `latest`)"
+    else:
+        fix = f"there are no runs in {output_dir}; give the run's path, or --output-dir"
+    problem = "is a directory, but not a run (no run.json)" if Path(ref).is_dir() else "is no run"
+    raise UsageError(f"{ref} {problem}", fix)
+
+
+def read_info(path: Path) -> dict[str, Any]:
+    """run.json of this run; a UsageError where it is damaged."""
+    file = path / "run.json"
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file} can't be read: {error}", "the run is damaged; use another one") from None
+    if not isinstance(record, dict):
+        raise UsageError(f"{file} can't be read: no JSON object", "the run is damaged; use another one")
+    return record

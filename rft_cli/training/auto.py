@@ -1,0 +1,96 @@
+"""The `auto` rules: what a setting becomes for this model, these rows and this device, and why. No model is named."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+LORA_FROM_PARAMETERS = 100_000_000
+COMPLETIONS_WANTED = 16_000
+MOST_EPOCHS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen(Generic[T]):
+    """A value and the sentence that explains it; the sentence is empty where the user chose."""
+
+    value: T
+    reason: str = ""
+
+
+def use_lora(setting: bool | str, parameters: int) -> Chosen[bool]:
+    """LoRA for models whose full optimizer state would be costly."""
+    if isinstance(setting, bool):
+        return Chosen(setting)
+    on = parameters > LORA_FROM_PARAMETERS
+    word = "over" if on else "at most"
+    kind = "LoRA" if on else "full fine-tuning"
+    return Chosen(on, f"{kind}: {parameters / 1e6:.1f} M parameters, {word} {LORA_FROM_PARAMETERS // 10**6} M")
+
+
+def learning_rate(setting: float | str, parameters: int, lora: bool) -> Chosen[float]:
+    """2e-4 at 1 M parameters, falling with the 0.6th power to 1e-6 at 7 B; ten times that for LoRA.
+
+    The upper end is measured on small models (docs/learning.md), the lower end is the field's practice for full
+    fine-tuning at 7 B (1e-6) and LoRA's factor of ten (Schulman et al. 2025).
+    """
+    if not isinstance(setting, str):
+        return Chosen(setting)
+    rate = 2e-4 * (max(parameters, 1_000_000) / 1e6) ** -0.6
+    if lora:
+        rate *= 10.0
+    digits = -math.floor(math.log10(rate)) + 1
+    rate = round(rate, digits)
+    kind = "LoRA" if lora else "full fine-tuning"
+    return Chosen(rate, f"learning rate {rate:.1e}: {kind} of {parameters / 1e6:.1f} M parameters")
+
+
+def n_epochs(setting: int | str, rows: int, group_size: int) -> Chosen[int]:
+    """As many passes as sample about 16,000 completions, at least 1 and at most 40."""
+    if not isinstance(setting, str):
+        return Chosen(setting)
+    epochs = min(MOST_EPOCHS, max(1, math.ceil(COMPLETIONS_WANTED / (rows * group_size))))
+    return Chosen(epochs, f"{epochs} epochs: {rows} rows x {group_size} completions a pass")
+
+
+def prompts_per_batch(setting: int, rows: int, world_size: int) -> Chosen[int]:
+    """The setting, lowered to the number of rows, rounded to a multiple of the processes."""
+    if rows >= setting:
+        return Chosen(setting)
+    value = max(world_size, rows // world_size * world_size)
+    return Chosen(value, f"{value} prompts a rollout batch: the training file has {rows} rows")
+
+
+def max_completion_tokens(
+    setting: int | str, context: int, longest_prompt: int, longest_reference: int | None
+) -> Chosen[int]:
+    """Twice the longest reference plus 16 tokens where rows have references, else 512; never over the context."""
+    room = context - longest_prompt
+    if not isinstance(setting, str):
+        return Chosen(min(setting, room), "" if setting <= room else f"max completion {room} tokens: the context")
+    wanted = 512 if longest_reference is None else max(32, 2 * longest_reference + 16)
+    value = min(wanted, room)
+    why = "no references" if longest_reference is None else f"the longest reference has {longest_reference}"
+    return Chosen(value, f"max completion {value} tokens: {why}, context {context}, longest prompt {longest_prompt}")
+
+
+def critic_design(setting: str, lora: bool) -> str:
+    """`shared` with full fine-tuning, `top` with LoRA."""
+    if setting != "auto":
+        return setting
+    return "top" if lora else "shared"
+
+
+def critic_learning_rate(setting: float | str, policy_rate: float, joint: bool) -> Chosen[float]:
+    """Heads and critics start from nothing and see fewer gradients than the policy: a higher rate."""
+    if not isinstance(setting, str):
+        return Chosen(setting)
+    return Chosen(policy_rate * (10.0 if joint else 3.0))
+
+
+def validate_every(setting: int | str, epochs: int) -> int:
+    """Epochs between validations: at most about ten a job."""
+    return setting if not isinstance(setting, str) else max(1, round(epochs / 10))

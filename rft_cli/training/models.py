@@ -1,0 +1,144 @@
+"""Base models and tokenizers: from `--model` to weights in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from rft_cli.config.schema import ModelConfig
+from rft_cli.errors import UsageError
+from rft_cli.runs import Run, is_run
+
+BUILTIN = Path(__file__).parent.parent / "builtin"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """Where weights come from: `base`, a directory or hub id, and perhaps a LoRA `adapter` to merge into it."""
+
+    base: str
+    adapter: Path | None = None
+
+
+def find_model(path: str) -> ModelSource:
+    """What `--model` names: `builtin/tiny`, a run (its best checkpoint), an adapter, a model directory, a hub id."""
+    if path.startswith("builtin/"):
+        return ModelSource(str(BUILTIN / path.removeprefix("builtin/")))
+    folder = Path(path)
+    if is_run(folder):
+        run = Run.open(folder)
+        best = run.best_checkpoint()
+        base = str(run.info["model"])
+        return find_model(base) if best is None else _checkpoint_source(best, base)
+    if (folder / "adapter_config.json").is_file():
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        return _with_adapter(find_model(config["base_model_name_or_path"]), folder)
+    return ModelSource(path)
+
+
+def checkpoint_source(run: Run, checkpoint: Path | None) -> ModelSource:
+    """The weights of one of a run's checkpoints; None is the base model the run began with."""
+    base = str(run.info["model"])
+    return find_model(base) if checkpoint is None else _checkpoint_source(checkpoint, base)
+
+
+def _checkpoint_source(checkpoint: Path, base: str) -> ModelSource:
+    if (checkpoint / "adapter_config.json").is_file():
+        return _with_adapter(find_model(base), checkpoint)
+    return ModelSource(str(checkpoint))
+
+
+def _with_adapter(source: ModelSource, adapter: Path) -> ModelSource:
+    if source.adapter is not None:
+        raise UsageError(
+            f"{adapter} is an adapter on top of another adapter, {source.adapter}",
+            "export that one first: rft export RUN, and use its merged weights as --model",
+        )
+    return ModelSource(source.base, adapter)
+
+
+def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
+    """The tokenizer, padding on the left; raises UsageError where there is none."""
+    source = find_model(config.path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            source.base, revision=config.revision, trust_remote_code=config.trust_remote_code, padding_side="left"
+        )
+    except (OSError, ValueError) as error:
+        raise _not_loadable(config.path, error) from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer  # type: ignore[no-any-return]
+
+
+def load_config(config: ModelConfig) -> Any:
+    """The model's configuration, without its weights."""
+    try:
+        return AutoConfig.from_pretrained(
+            find_model(config.path).base, revision=config.revision, trust_remote_code=config.trust_remote_code
+        )
+    except (OSError, ValueError) as error:
+        raise _not_loadable(config.path, error) from error
+
+
+def load_model(source: ModelSource, config: ModelConfig, dtype: torch.dtype) -> PreTrainedModel:
+    """The weights on the CPU, an adapter merged in; raises UsageError where they can't be read."""
+    extra = {} if config.attention is None else {"attn_implementation": config.attention}
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            source.base,
+            revision=config.revision,
+            trust_remote_code=config.trust_remote_code,
+            dtype=dtype,
+            **extra,
+        )
+        if source.adapter is not None:
+            from peft import PeftModel
+
+            model = PeftModel.from_pretrained(model, str(source.adapter)).merge_and_unload()
+    except (OSError, ValueError) as error:
+        raise _not_loadable(config.path, error) from error
+    return model  # type: ignore[no-any-return]
+
+
+def weights_dtype(setting: str, lora: bool, device: torch.device) -> torch.dtype:
+    """auto: fp32 master weights for full fine-tuning and on CPU; bf16 for the frozen base under LoRA on a GPU."""
+    if setting != "auto":
+        return getattr(torch, setting)  # type: ignore[no-any-return]
+    if device.type == "cuda" and lora and torch.cuda.is_bf16_supported():
+        return torch.bfloat16
+    return torch.float32
+
+
+def count_parameters(model: torch.nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def context_length(config: Any) -> int:
+    """Longest sequence the model was made for; 2048 where its configuration does not say."""
+    text = config.get_text_config()
+    return int(getattr(text, "max_position_embeddings", None) or getattr(text, "n_positions", None) or 2048)
+
+
+def stop_tokens(model_config: Any, generation_config: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Every token that ends a completion: the tokenizer's EOS and those the model declares."""
+    found: list[int] = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
+    for config in (generation_config, model_config):
+        declared = getattr(config, "eos_token_id", None)
+        found += declared if isinstance(declared, list) else [] if declared is None else [declared]
+    unique: Sequence[int] = dict.fromkeys(found)  # type: ignore[assignment]
+    return list(unique)
+
+
+def _not_loadable(path: str, error: Exception) -> UsageError:
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return UsageError(
+        f"model {path!r} can't be loaded: {first}",
+        "give a directory with config.json and weights, a hub id that is downloaded or reachable, or builtin/tiny",
+    )

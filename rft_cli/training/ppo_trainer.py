@@ -1,0 +1,289 @@
+"""PPO as a thin subclass of TRL's GRPOTrainer: wiring, no formulas.
+
+TRL keeps generation, rollout buffering, PEFT, Accelerate, FSDP and DeepSpeed. Three seams are overridden (their
+signatures are checked by a test, because they are TRL's private API):
+
+- `_generate_and_score_completions`: adds values, KL in the reward, GAE; trains a critic that has its own passes.
+- `_compute_loss`: PPO's clipped losses as a token mean over all processes.
+- `_get_per_token_logps_and_entropies`: listened to, for the hidden states that pass by.
+
+Differences from Schulman et al. 2017: advantages are whitened over all tokens of the rollout batch and all processes;
+the KL to the reference stands in the token rewards (k1), as in Ziegler et al. 2019, so TRL's own `beta` stays 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from trl import GRPOTrainer
+
+from rft_cli.training import advantages as adv
+from rft_cli.training.adapters import active_adapter
+from rft_cli.training.critic import Critic, CriticBatch, CriticOptimizer, FitSettings, fit
+from rft_cli.training.losses import masked_sum, policy_terms, value_terms
+from rft_cli.training.rewards import GraderReward
+from rft_cli.training.taps import Tap
+
+
+@dataclass(frozen=True, slots=True)
+class PPOSettings:
+    """Flat values of the algorithm; units as in `PPOConfig`."""
+
+    kl_coef: float
+    gamma: float
+    lambda_policy: float
+    lambda_value: float
+    clip_low: float
+    clip_high: float
+    value_clip: float | None
+    value_coef: float
+    entropy_coef: float
+    critic_learning_rate: float
+    critic_passes: int
+    critic_warmup: int
+    minibatches: int
+    max_grad_norm: float
+
+
+class PPOTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
+    """See the module's docstring.
+
+    Args:
+        critic: not yet on the device; it stays outside of the wrapped model.
+        reference: the frozen copy of a fully fine-tuned policy; None with LoRA, where switching the adapter off gives it.
+    """
+
+    def __init__(
+        self, *, settings: PPOSettings, critic: Critic, reference: nn.Module | None, reward: GraderReward, **kwargs: Any
+    ) -> None:
+        super().__init__(reward_funcs=[reward], **kwargs)
+        self.ppo = settings
+        self.reward = reward
+        self.critic = critic.to(self.accelerator.device)
+        self.reference = reference
+        self.critic_optimizer = CriticOptimizer(
+            self.critic, settings.critic_learning_rate, settings.max_grad_norm, self._mean_over_processes
+        )
+        self.rollouts_seen = 0
+        self._heard: list[Tensor] = []  # the policy's hidden states of the last scoring pass, one entry a chunk
+        self._policy_tap = Tap(self.model) if critic.joint else None
+        reference_model = self.model if reference is None else reference
+        self._reference_tap = None if critic.joint else Tap(reference_model, critic.depth)
+
+    # -- collectives -------------------------------------------------------------------------------------------------
+
+    def _sum_over_processes(self, x: Tensor) -> Tensor:
+        return self.accelerator.reduce(x, reduction="sum")  # type: ignore[no-any-return]
+
+    def _mean_over_processes(self, x: Tensor) -> Tensor:
+        return self.accelerator.reduce(x, reduction="mean")  # type: ignore[no-any-return]
+
+    def _note(self, **values: Tensor | float) -> None:
+        """Add to this step's metrics; TRL averages what one step collects."""
+        for name, value in values.items():
+            self._metrics["train"][name].append(float(value))
+
+    # -- rollouts ----------------------------------------------------------------------------------------------------
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        started = perf_counter()
+        self._heard = []
+        batch = super()._generate_and_score_completions(inputs)
+        self._add_advantages(batch)
+        self.rollouts_seen += 1
+        self._note(rollout_seconds=perf_counter() - started)
+        return batch  # type: ignore[no-any-return]
+
+    def _get_per_token_logps_and_entropies(self, model: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if self._policy_tap is None:
+            return super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
+        with self._policy_tap.open() as self._heard:
+            return super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
+
+    @torch.no_grad()
+    def _add_advantages(self, batch: dict[str, Any]) -> None:
+        """Values, token rewards, GAE and whitening; writes them into `batch` and trains a separate critic."""
+        settings = self.ppo
+        length = batch["completion_ids"].size(1)
+        ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+        attention = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
+
+        old_logps = batch.get("old_per_token_logps")
+        if old_logps is None:
+            old_logps = self._logps(self.model, ids, attention, length)
+        hidden, self._heard = self._heard, []
+        reference_logps, features = self._reference_pass(ids, attention, length)
+
+        rewards = torch.tensor(
+            [float("nan") if r is None else r for r in self.reward.last.rewards()],
+            dtype=torch.float32,
+            device=ids.device,
+        )
+        mask = batch["completion_mask"] * (~rewards.isnan()).unsqueeze(1).to(batch["completion_mask"])
+        kl = adv.kl_k1(old_logps, reference_logps) * mask
+        token_reward = adv.token_rewards(rewards, kl, mask, settings.kl_coef)
+
+        own = CriticBatch(ids, attention, length, features)
+        old_values = self.critic.scale.to_raw(self._values(own, hidden)) * mask
+        done = adv.advantages_and_returns(
+            token_reward, old_values, mask, settings.gamma, settings.lambda_policy, settings.lambda_value
+        )
+        moments = adv.masked_moments(done.returns, mask, self._sum_over_processes)
+        if self.rollouts_seen == 0:
+            # The very first values are a constant 0: every completion would look good or bad as one. The mean return
+            # is the critic's better first word.
+            self.critic.scale.update(moments, self.critic.head)
+            old_values = self.critic.scale.to_raw(self._values(own, hidden)) * mask
+            done = adv.advantages_and_returns(
+                token_reward, old_values, mask, settings.gamma, settings.lambda_policy, settings.lambda_value
+            )
+        explained = adv.explained_variance(old_values, done.returns, mask, self._sum_over_processes)
+        tokens = self._sum_over_processes(mask.sum().float())
+        if self.rollouts_seen > 0:
+            self.critic.scale.update(moments, self.critic.head)
+
+        batch["advantages"] = adv.whiten(done.advantages, mask, self._sum_over_processes)
+        batch["old_per_token_logps"] = old_logps
+        batch["loss_mask"] = mask
+        batch["num_items_in_batch"] = tokens
+        if self.critic.joint:
+            batch["old_values"] = self.critic.scale.to_normalised(old_values)
+            batch["value_targets"] = self.critic.scale.to_normalised(done.returns)
+        else:
+            with torch.enable_grad():
+                self._fit_critic(own, old_values, done.returns, mask, tokens)
+
+        k3 = adv.kl_k3(old_logps, reference_logps) * mask
+        sums = self._sum_over_processes(torch.stack([kl.sum(), k3.sum(), mask.any(dim=1).sum().to(kl.dtype)]))
+        self._note(
+            explained_variance=explained,
+            kl=sums[0] / sums[2].clamp(min=1.0),
+            kl_k3=sums[1] / sums[2].clamp(min=1.0),
+            kl_per_token=sums[0] / tokens.clamp(min=1.0),
+            return_mean=moments.mean,
+            return_std=moments.std,
+        )
+
+    def _reference_pass(self, ids: Tensor, attention: Tensor, length: int) -> tuple[Tensor, Tensor | None]:
+        """The reference's log-probabilities `(B, T)` and the features a separate critic reads, `(B, P+T, H)`."""
+        model = self.model if self.reference is None else self.reference
+        tap = self._reference_tap
+        if self.reference is None:
+            with active_adapter(self.model, None):
+                return self._listen(model, tap, ids, attention, length)
+        return self._listen(model, tap, ids, attention, length)
+
+    def _listen(
+        self, model: nn.Module, tap: Tap | None, ids: Tensor, attention: Tensor, length: int
+    ) -> tuple[Tensor, Tensor | None]:
+        if tap is None:
+            return self._logps(model, ids, attention, length), None
+        with tap.open() as taken:
+            logps = self._logps(model, ids, attention, length)
+        return logps, torch.cat(taken)
+
+    def _logps(self, model: nn.Module, ids: Tensor, attention: Tensor, length: int) -> Tensor:
+        chunk = self.args.per_device_train_batch_size
+        logps, _, _ = self._get_per_token_logps_and_entropies(model, ids, attention, length, batch_size=chunk)
+        return logps  # type: ignore[no-any-return]
+
+    def _values(self, batch: CriticBatch, hidden: list[Tensor]) -> Tensor:
+        """Normalised values `(B, T)` of the rollout batch, without gradients."""
+        if self.critic.joint:
+            return torch.cat([self.critic.read(h, batch.completion_length) for h in hidden])
+        chunk = self.args.per_device_train_batch_size
+        rows = torch.arange(batch.input_ids.size(0), device=batch.input_ids.device)
+        with self.critic.active(), self.accelerator.autocast():
+            return torch.cat([self.critic(batch.rows(index)) for index in rows.split(chunk)])
+
+    def _fit_critic(
+        self, batch: CriticBatch, old_values: Tensor, returns: Tensor, mask: Tensor, tokens: Tensor
+    ) -> None:
+        loss = fit(
+            self.critic,
+            self.critic_optimizer,
+            batch,
+            old_values,
+            returns,
+            mask,
+            tokens / self.accelerator.num_processes,
+            FitSettings(
+                passes=self.ppo.critic_passes,
+                micro_batch_size=self.args.per_device_train_batch_size,
+                minibatches=self.ppo.minibatches,
+                value_clip=self.ppo.value_clip,
+                max_grad_norm=self.ppo.max_grad_norm,
+            ),
+            self.accelerator.autocast,
+        )
+        self._note(value_loss=self._mean_over_processes(loss))
+
+    # -- loss --------------------------------------------------------------------------------------------------------
+
+    @property
+    def warming_up(self) -> bool:
+        """True while the critic alone learns from the current rollout batch."""
+        return self.rollouts_seen <= self.ppo.critic_warmup
+
+    def _compute_loss(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
+        settings, mask = self.ppo, inputs["loss_mask"]
+        ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
+        attention = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
+        length = inputs["completion_ids"].size(1)
+
+        logps, entropy, _ = self._get_per_token_logps_and_entropies(
+            model, ids, attention, length, compute_entropy=True
+        )
+        hidden, self._heard = self._heard, []
+        terms = policy_terms(
+            logps, inputs["old_per_token_logps"], inputs["advantages"], settings.clip_low, settings.clip_high
+        )
+        tokens = self._tokens_per_step(inputs)
+        weight = 0.0 if self.warming_up else 1.0
+        policy_loss = masked_sum(terms.loss, mask) / tokens
+        loss = weight * (policy_loss - settings.entropy_coef * masked_sum(entropy, mask) / tokens)
+        value_loss = torch.zeros_like(policy_loss)
+        if self.critic.joint:
+            states = hidden[0].detach() if self.warming_up else hidden[0]
+            values = self.critic.read(states, length)
+            value = value_terms(values, inputs["old_values"], inputs["value_targets"], settings.value_clip)
+            value_loss = masked_sum(value, mask) / tokens
+            loss = loss + settings.value_coef * value_loss
+
+        self._note_loss(policy_loss, value_loss, entropy, terms.ratio, terms.clipped, mask, tokens)
+        return loss
+
+    def _tokens_per_step(self, inputs: dict[str, Any]) -> Tensor:
+        """Mean counting tokens of one optimizer step in one process: the token mean's denominator.
+
+        Gradients are averaged over processes and summed over accumulation, so this makes the loss of a step the mean
+        over the tokens of all processes (TRL's `dapo` normalisation).
+        """
+        tokens = inputs["num_items_in_batch"].clamp(min=1.0) / self.accelerator.num_processes
+        return tokens * self.current_gradient_accumulation_steps / self.args.steps_per_generation  # type: ignore[no-any-return]
+
+    def _note_loss(
+        self,
+        policy_loss: Tensor,
+        value_loss: Tensor,
+        entropy: Tensor,
+        ratio: Tensor,
+        clipped: Tensor,
+        mask: Tensor,
+        tokens: Tensor,
+    ) -> None:
+        with torch.no_grad():
+            parts = [masked_sum(x, mask) for x in (entropy, ratio, clipped.to(ratio.dtype))]
+            sums = self._sum_over_processes(torch.stack([*parts, mask.sum().to(ratio.dtype)]))
+            sums = sums / sums[3].clamp(min=1.0)
+            scale = self.current_gradient_accumulation_steps
+            losses = self._mean_over_processes(torch.stack([policy_loss.detach(), value_loss.detach()])) * scale
+            entropy_mean, ratio_mean, clip_fraction, _, policy, value = torch.cat([sums, losses]).tolist()
+        self._note(entropy=entropy_mean, ratio=ratio_mean, clip_fraction=clip_fraction, policy_loss=policy)
+        if self.critic.joint:
+            self._note(value_loss=value)
+

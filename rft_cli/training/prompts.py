@@ -1,0 +1,58 @@
+"""From an example's prompt to token ids, one way for training and validation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from rft_cli.types import Example
+
+
+def render(prompt: str | Sequence[Any], has_template: bool) -> str | list[dict[str, str]]:
+    """The form TRL takes: a conversation where the model has a chat template, else plain text.
+
+    Base models get the messages' texts with blank lines between them and a line break at the end.
+    """
+    if has_template:
+        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        return [dict(m) for m in messages]
+    if isinstance(prompt, str):
+        return prompt
+    return "\n\n".join(m["content"] for m in prompt) + "\n"
+
+
+def has_chat_template(tokenizer: PreTrainedTokenizerBase) -> bool:
+    return getattr(tokenizer, "chat_template", None) is not None
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]) -> list[list[int]]:
+    """Token ids of every prompt, with the generation prompt of the chat template where there is one."""
+    template = has_chat_template(tokenizer)
+    rendered = [render(e.prompt, template) for e in examples]
+    if not rendered:
+        return []
+    if template:
+        encoded = tokenizer.apply_chat_template(
+            rendered,  # type: ignore[arg-type]
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+        )
+        return [list(ids) for ids in encoded["input_ids"]]
+    return [list(ids) for ids in tokenizer(text=rendered)["input_ids"]]
+
+
+@dataclass(frozen=True, slots=True)
+class LongPrompt:
+    """A prompt that leaves no room for a completion."""
+
+    example: Example
+    tokens: int
+
+
+def too_long(examples: Sequence[Example], ids: Sequence[Sequence[int]], context: int, room: int) -> list[LongPrompt]:
+    """The prompts that leave fewer than `room` tokens of the context."""
+    return [LongPrompt(e, len(i)) for e, i in zip(examples, ids, strict=True) if len(i) + room > context]

@@ -1,0 +1,165 @@
+"""The records that pass between layers: plain, frozen, torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypedDict
+
+GradeStatus = Literal["graded", "skipped", "failed"]
+
+
+class Message(TypedDict):
+    """One turn of a conversation, in the form every chat template takes."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a row stands: `file` as the user named it, `line` counted from 1."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One data row: what the model is asked, and everything the grader may look at.
+
+    `prompt` is a conversation, or a plain string for base models and `{prompt: "text"}` rows. `fields` is the
+    JSON row as it stood in the file, types unchanged; the grader gets it as `example` or `item`.
+    """
+
+    id: str
+    prompt: str | Sequence[Message]
+    fields: Mapping[str, Any]
+    source: Source
+
+    def prompt_text(self) -> str:
+        """The prompt as one string, for overlap checks and for people."""
+        if isinstance(self.prompt, str):
+            return self.prompt
+        return "\n\n".join(m["content"] for m in self.prompt)
+
+
+@dataclass(frozen=True, slots=True)
+class GradeError:
+    """Why a grade failed: `kind` is one of raised, timeout, died, bad_value; `trace` is for people."""
+
+    kind: str
+    message: str
+    trace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """What a grader said of one completion.
+
+    graded: `reward` is a finite number (0 included). skipped: the scorer returned None. failed: `error` says why.
+    A skipped or failed grade has no reward: it is masked out, never counted as 0.
+    """
+
+    status: GradeStatus
+    reward: float | None = None
+    components: Mapping[str, float] = field(default_factory=dict)
+    error: GradeError | None = None
+    seconds: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """The `grade` object that `rft grade` adds to a line."""
+        error = None if self.error is None else {"kind": self.error.kind, "message": self.error.message}
+        return {
+            "status": self.status,
+            "reward": self.reward,
+            "components": dict(self.components),
+            "error": error,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class GradeRequest:
+    """One completion to grade: its text, the data row, and what is known of its generation."""
+
+    completion: str
+    fields: Mapping[str, Any]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean over rows with its 95 % interval (bootstrap over rows); `n` rows had a graded completion."""
+
+    mean: float
+    ci95: tuple[float, float]
+    n: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {"mean": self.mean, "ci95": list(self.ci95), "n": self.n}
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The same rows before and after: `difference` is the paired one."""
+
+    before: Estimate
+    after: Estimate
+    difference: Estimate
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "before": self.before.to_json(),
+            "after": self.after.to_json(),
+            "difference": self.difference.to_json(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One completion of one row, graded: what validation files and reports are made of.
+
+    `row` is the index into the data file's examples, `tokens` the completion length with EOS, `truncated` says
+    that it hit the length limit before EOS.
+    """
+
+    row: int
+    example_id: str
+    prompt: str
+    completion: str
+    tokens: int
+    truncated: bool
+    grade: Grade
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "row": self.row,
+            "id": self.example_id,
+            "prompt": self.prompt,
+            "completion": self.completion,
+            "tokens": self.tokens,
+            "truncated": self.truncated,
+            "grade": self.grade.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Sample:
+        grade = row["grade"]
+        error = grade.get("error")
+        return cls(
+            row=row["row"],
+            example_id=row["id"],
+            prompt=row["prompt"],
+            completion=row["completion"],
+            tokens=row["tokens"],
+            truncated=row["truncated"],
+            grade=Grade(
+                status=grade["status"],
+                reward=grade["reward"],
+                components=grade["components"],
+                error=None if error is None else GradeError(error["kind"], error["message"]),
+            ),
+        )
