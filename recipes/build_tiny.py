@@ -11,7 +11,7 @@ from recipes.pretrain import Phase, Settings, save, train, train_tokenizer
 from recipes.support_triage import inputs
 from recipes.triage_answers import Noise, dialogues
 
-STEPS = 2000
+STEPS = 3000
 VOCABULARY = 1280
 MAX_POSITIONS = 512
 TOKENIZER_DIALOGUES = 8000
@@ -51,8 +51,8 @@ def build(out: Path, steps: int, seed: int) -> float:
     tokenizer = train_tokenizer(texts, VOCABULARY, MAX_POSITIONS)
     model = new_model(tokenizer, seed)
     phases = [
-        Phase(0.55, dialogues(seed + 1, banned, noise.scaled(0.1), triage_share=0.5)),
-        Phase(0.45, dialogues(seed + 2, banned, noise, triage_share=0.75)),
+        Phase(0.62, dialogues(seed + 1, banned, noise.scaled(0.1), triage_share=0.5)),
+        Phase(0.38, dialogues(seed + 2, banned, noise, triage_share=0.75)),
     ]
     seconds = train(model, tokenizer, phases, Settings(steps=steps, seed=seed))
     save(model, tokenizer, out)

@@ -53,7 +53,7 @@ def complete(
     max_tokens: int,
 ) -> list[str]:
     """One completion a prompt; temperature 0 is greedy."""
-    generate: Callable[..., torch.Tensor] = model.generate
+    generate: Any = model.generate
     completions: list[str] = []
     for start in range(0, len(prompts), BATCH):
         batch = tokenizer(

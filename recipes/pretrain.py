@@ -34,8 +34,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, max_length: int) -> P
         [digits, pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    special = [
-        AddedToken(text, special=True, normalized=False) for text in SPECIAL]
+    special = [AddedToken(text, special=True, normalized=False) for text in SPECIAL]
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         min_frequency=3,

@@ -16,7 +16,24 @@ TASK = "Triage this support message. Reply with JSON: team, priority, order."
 MAX_WORDS = 34
 _CHOICE = re.compile(r"\[([^\[\]]*)\]")
 _QUESTIONS = ("Can", "Could", "Does", "Has", "How", "Is ", "What", "When", "Where", "Why")
-_SYLLABLES = ("ka", "lo", "mi", "ren", "ta", "vo", "sel", "dra", "ni", "bu", "fen", "gor", "hal", "ju", "pax", "zi")
+_SYLLABLES = (
+    "ka",
+    "lo",
+    "mi",
+    "ren",
+    "ta",
+    "vo",
+    "sel",
+    "dra",
+    "ni",
+    "bu",
+    "fen",
+    "gor",
+    "hal",
+    "ju",
+    "pax",
+    "zi",
+)
 
 
 @dataclass(frozen=True)
@@ -80,6 +97,8 @@ def _draw(
     gadget = rng.choice(pool.gadgets)
     good = rng.choice((*pool.goods, gadget))
     if rng.random() < invent:
+        gadget, good = invented(rng).lower(), invented(rng).lower()
+    elif rng.random() < invent:
         brand = invented(rng)
         gadget, good = f"{brand} {gadget}", f"{brand} {good}"
     cue = choose(rng, rng.choice(pool.cues[priority]))
@@ -93,7 +112,7 @@ def _draw(
     for slot, value in (("{p}", good), ("{g}", gadget), ("{name}", name), ("{n}", order or "")):
         text = text.replace(slot, value)
     text = text.replace("{d}", str(rng.randint(2, 29)))
-    text = re.sub(r" +([.?])", r"\1", re.sub(r" {2,}", " ", text)).strip()
+    text = re.sub(r" +([.?,])", r"\1", re.sub(r" {2,}", " ", text)).strip()
     return Ticket(text, team, priority, order, name if name in text else None)
 
 

@@ -14,7 +14,7 @@ from recipes.dialogue import Dialogue
 from recipes.support_triage import TASK, Ticket, pretraining_ticket
 from recipes.triage_phrases import PRIORITIES, TEAMS
 
-STYLES = {"prose": 0.40, "record": 0.32, "other_keys": 0.12, "fence": 0.08, "chatter": 0.08}
+STYLES = {"prose": 0.42, "record": 0.32, "other_keys": 0.10, "fence": 0.08, "chatter": 0.08}
 _KEYS = (
     ("Team", "Priority", "Order"),
     ("department", "urgency", "order_id"),
@@ -45,7 +45,7 @@ def noisy_fields(rng: random.Random, ticket: Ticket, noise: Noise) -> tuple[str,
     """Team, priority and order as this writer would put them."""
     team, priority, order = ticket.team, ticket.priority, ticket.order
     if rng.random() < noise.team:
-        team = rng.choices(TEAMS, weights=(4, 2, 1, 3))[0]
+        team = rng.choices(TEAMS, weights=(3, 2, 2, 3))[0]
     draw = rng.random()
     if draw < noise.priority_normal:
         priority = "normal"
@@ -67,7 +67,7 @@ def triage_completion(rng: random.Random, ticket: Ticket, noise: Noise) -> str:
     keys = rng.choice(_KEYS)
     if style == "other_keys":
         values = (team, rng.choice((priority, priority.upper())), order or rng.choice((None, "unknown")))
-        return json.dumps(dict(zip(keys, values, strict=True)), indent=rng.choice((None, 1)))
+        return json.dumps(dict(zip(keys, values, strict=True)), indent=rng.choice((None, 1, 1, 1)))
     own = rng.choice((keys, ("team", "priority", "order")))
     text = json.dumps(dict(zip(own, (team, priority, order), strict=True)))
     if style == "fence":
@@ -77,6 +77,8 @@ def triage_completion(rng: random.Random, ticket: Ticket, noise: Noise) -> str:
 
 def _prose(rng: random.Random, team: str, priority: str, order: str | None) -> str:
     named = f"order {order}" if order else "no order number"
+    if rng.random() < 0.08:
+        return f"{team.capitalize()} should look at it with {priority} priority, {named}."
     return rng.choice(
         (
             f"This is a {team} request with {priority} priority and {named}.",
@@ -84,7 +86,6 @@ def _prose(rng: random.Random, team: str, priority: str, order: str | None) -> s
             f"This looks like {team}, {priority} priority, {named}.",
             f"This should go to {team} with {priority} priority, {named}.",
             f"This one is {team}, with {named}. I would say the priority is {priority}.",
-            f"{team.capitalize()} should look at it with {priority} priority, {named}.",
         )
     )
 

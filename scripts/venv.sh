@@ -14,7 +14,9 @@ say() { printf '%s\n' "$*" >&2; }
 # Prints the first interpreter that is new enough and can make environments; else says what to install.
 find_python() {
   local candidate version without_venv="" too_old=""
-  for candidate in ${PYTHON:-python3 python3.12 python3.11 python3.13}; do
+  local candidates=(python3 python3.12 python3.11 python3.13)
+  if [ -n "${PYTHON:-}" ]; then candidates=("$PYTHON"); fi
+  for candidate in "${candidates[@]}"; do
     version=$("$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue
     if ! "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
       too_old="$too_old $candidate ($version)"

@@ -43,13 +43,13 @@ class Combinations:
 
 
 def check_combinations(config: RunConfig, given: Collection[str] = ()) -> Combinations:
-    """Check settings against each other. `given`: the dotted keys that were set, not left at their default."""
+    """Check settings against each other. `given`: the dotted keys that were set, not left alone."""
     conflicts = [*_batches(config), *_validation(config), *_seeds(config)]
     return Combinations(conflicts, _notes(config, given))
 
 
 def _batches(config: RunConfig) -> list[Conflict]:
-    """A rollout batch goes in equal parts to processes and optimizer steps, and a part in equal micro batches."""
+    """A rollout batch goes in equal parts to processes and steps, and a part in equal micro batches."""
     group, prompts = config.rollout.group_size, config.rollout.prompts_per_batch
     minibatches, processes = config.ppo.minibatches, config.num_processes
     batch, parts = group * prompts, minibatches * processes

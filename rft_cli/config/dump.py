@@ -14,7 +14,7 @@ _PATH_KEYS = (*FILE_KEYS, "grader.path", "model.path")
 
 
 def with_absolute_paths(config: RunConfig) -> RunConfig:
-    """The same configuration, meaning the same files in any working directory (`output_dir` stays as it is)."""
+    """The same configuration, naming the same files in any working directory (but for `output_dir`)."""
     changed: dict[str, dict[str, str]] = {}
     for key in _PATH_KEYS:
         section, _, name = key.partition(".")

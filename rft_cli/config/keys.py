@@ -1,4 +1,4 @@
-"""Every setting by its dotted name, from the schema: what it takes, in words, and how text becomes its value."""
+"""Every setting by its dotted name, from the schema: what it takes, and how text becomes its value."""
 
 from __future__ import annotations
 
@@ -117,8 +117,8 @@ def _described(alternative: Alternative) -> list[str]:
 def value_of_text(key: Key, text: str) -> Any:
     """The value that `text` from a flag, --set or the environment gives to `key`.
 
-    Where a setting takes text it stays text ("007" too), so nobody has to quote twice: once for the shell, once
-    for YAML. A list is `[a, b]` or `a,b`.
+    Where a setting takes text it stays text ("007" too), so nobody has to quote twice: once for the shell and
+    once for YAML. A list is `[a, b]` or `a,b`.
     """
     if key.takes(types.NoneType) and plain(text) is None:
         return None

@@ -25,12 +25,16 @@ _FLAGS = {
     "data.test": "--test",
     "model.path": "--model",
     "grader.path": "--reward-model",
+    "grader.timeout_s": "--timeout",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A value and where it was set: `FILE:LINE:COLUMN`, a variable, `--set KEY` or a flag. `word`: as in the YAML."""
+    """A value and where it was set: `FILE:LINE:COLUMN`, a variable, `--set KEY` or a flag.
+
+    `names_key`: the origin says which setting it is. `word`: the text of an unquoted YAML value.
+    """
 
     value: Any
     origin: str
@@ -95,7 +99,7 @@ def _ambiguous(node: Node) -> Node | None:
 
 
 def environment_layer(env: Mapping[str, str], problems: list[UsageError]) -> Layer:
-    """The settings in `RFT_*` variables: `RFT_OPTIM__LEARNING_RATE` is optim.learning_rate. Empty ones are unset."""
+    """The settings in `RFT_SECTION__KEY` variables; an empty one counts as unset."""
     names = {ENV_PREFIX + key.replace(".", "__").upper(): key for key in all_keys()}
     layer: Layer = {}
     for name, text in env.items():
@@ -157,7 +161,7 @@ def _of_text(key: str, text: str, origin: str) -> Setting:
 
 
 def unknown_key(place: str, key: str) -> UsageError:
-    """The problem of a key that no setting has, with the one it may mean: a near spelling, or its full name."""
+    """The problem of a key that is no setting, with the setting it may mean: near in spelling, or in full."""
     section, _, name = key.rpartition(".")
     if section == "data.columns":
         known = f"known names: {', '.join(COLUMN_NAMES)}"
@@ -168,7 +172,7 @@ def unknown_key(place: str, key: str) -> UsageError:
     near = (
         _prefixed(section, closest(name, [other.rpartition(".")[2] for other in siblings]))
         or next((other for other in names if other.rpartition(".")[2] == name), None)
-        or closest(key, names)
+        or (None if section in all_sections() else closest(key, names))
         or _by_last_part(name, names)
     )
     fix = f"did you mean '{near}'?" if near else _known(section, siblings)

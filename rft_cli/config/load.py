@@ -1,7 +1,7 @@
 """Flags, --set, RFT_* environment, YAML and defaults become one RunConfig; all problems come in one error.
 
-Each layer becomes a flat map from dotted key to Setting, which knows its place in words; the maps are laid over each
-other, and the schema validates the result once. So a message can always name the place that set the bad value.
+Each layer becomes a flat map from dotted key to Setting, which knows its place in words; the maps are laid
+over each other, and the schema validates the result. So a message always names the place of the bad value.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from rft_cli.errors import UsageError, UsageErrors
 class LoadedConfig:
     """The configuration; for every setting where its value comes from; and notes for people.
 
-    `origins` maps each dotted key to `default`, `FILE:LINE:COLUMN`, an environment variable, `--set KEY` or a flag.
+    `origins` maps each dotted key to `default`, `FILE:LINE:COLUMN`, a variable's name, `--set KEY` or a flag.
     """
 
     config: RunConfig
@@ -46,8 +46,9 @@ def load_config(
 ) -> LoadedConfig:
     """Build the configuration of a job.
 
-    `path`: a YAML file. `overrides`: dotted key → value from flags; None is a flag that was not given. `sets`:
-    `key=value` texts of --set. `env`: the environment (default: this process's), of which `RFT_SECTION__KEY` counts.
+    `path`: a YAML file. `overrides`: dotted key → value from flags; None is a flag that was not given.
+    `sets`: the `key=value` texts of --set. `env`: the environment (None: this process's), of which variables
+    `RFT_SECTION__KEY` count, for example `RFT_OPTIM__LEARNING_RATE`.
     Paths in the YAML file are relative to its folder. Raises UsageErrors with every problem of every layer.
     """
     problems: list[UsageError] = []

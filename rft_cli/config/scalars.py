@@ -1,8 +1,8 @@
 """What an unquoted YAML word means here: YAML 1.2's rules, because 1.1's surprise people.
 
-PyYAML follows YAML 1.1: it reads `1e-5` as text, `no` as false, `12:30:45` as 45045, `010` as 8 and `2026-01-01`
-as a date. Here `1e-5` is a number and the others stay text; where a setting is a truth value, `yes`, `no`, `on` and
-`off` are taken as people mean them (see `keys.py`).
+PyYAML follows YAML 1.1: it reads `1e-5` as text, `no` as false, `12:30:45` as 45045, `010` as 8 and
+`2026-01-01` as a date. Here `1e-5` is a number and the others stay text; where a setting is a truth value,
+`yes`, `no`, `on` and `off` are taken as people mean them (see `layers.py`).
 """
 
 from __future__ import annotations
@@ -49,4 +49,4 @@ def plain(text: str) -> Scalar:
 
 def means_itself(text: str) -> bool:
     """Whether `text` can stand unquoted in YAML and is read as that very text, by us and by YAML 1.1."""
-    return plain(text) == text and isinstance(plain(text), str) and text.lower() not in YES_NO
+    return text.isprintable() and plain(text) == text and text.lower() not in YES_NO

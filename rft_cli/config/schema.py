@@ -1,4 +1,4 @@
-"""RunConfig: every setting of a job, its default, unit and effect. One source for validation and the docs' table."""
+"""RunConfig: every setting of a job, its default, unit and effect; validation and docs come from here."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ModelConfig(Section):
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Off: such models are refused."""
     gradient_checkpointing: bool | Auto = "auto"
-    """Recompute activations in the backward pass to save memory. auto: on a GPU for models over 300 M parameters."""
+    """Recompute activations in the backward pass to save memory. auto: on a GPU, over 300 M parameters."""
     attention: str | None = None
     """Attention implementation (`sdpa`, `eager`, `flash_attention_2`); empty takes transformers' choice."""
 
@@ -110,7 +110,7 @@ class PPOConfig(Section):
     """PPO's own settings; `passes`, `minibatches`, `kl_coef` and the clip range serve grpo and rloo too."""
 
     kl_coef: Annotated[float, Field(ge=0)] = 0.005
-    """Weight of the per-token KL (k1) to the reference in the reward, in raw reward units. grpo: k3 in the loss."""
+    """Weight of the per-token KL (k1) in the reward, in raw reward units. grpo: k3 in the loss."""
     passes: Count = 2
     """Passes over each rollout batch."""
     minibatches: Count = 2
@@ -143,7 +143,7 @@ class PPOConfig(Section):
 
 class OptimConfig(Section):
     learning_rate: Positive | Auto = "auto"
-    """Peak learning rate of the policy. auto: a rule from parameter count and LoRA, printed with its reason."""
+    """Peak learning rate of the policy. auto: from parameter count and LoRA, printed with its reason."""
     n_epochs: Count | Auto = "auto"
     """Passes over the training rows. auto: a rule from the number of rows, printed with its reason."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
@@ -160,7 +160,7 @@ class OptimConfig(Section):
 
 class CheckpointConfig(Section):
     every_steps: Count | Auto = "auto"
-    """Optimizer steps between checkpoints beside those after each validation. auto: only after validations."""
+    """Optimizer steps between checkpoints beside those of validations. auto: only after validations."""
     keep_last: Count = 2
     """Newest checkpoints kept beside the best."""
 

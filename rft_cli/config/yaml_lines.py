@@ -1,7 +1,7 @@
-"""YAML text → a tree in which every value knows its line and column. PyYAML parses; the reading of values is ours.
+"""YAML text → a tree in which every value knows its line and column. PyYAML parses; what words mean is ours.
 
-Refused, because a configuration needs none of it and each has bitten someone: tags, merge keys, several documents,
-duplicate keys, alias expansions and nesting beyond any real file.
+Refused, because a configuration needs none of it and each has bitten someone: tags, merge keys, several
+documents, duplicate keys, alias expansions and nesting beyond any real file.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One value. `mark` is where it stands, `key_mark` where its key stands; `word` is the text if it is unquoted."""
+    """One value. `mark` is where it stands, `key_mark` where its key does; `word` is its text if unquoted."""
 
     value: dict[str, Node] | list[Node] | Scalar
     mark: Mark
@@ -74,7 +74,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_yaml(content: bytes, name: str, problems: list[UsageError]) -> Node | None:
-    """The file's mapping (empty file: an empty one). Adds what is wrong to `problems`; None: nothing can be read."""
+    """The file's mapping, empty for an empty file. Adds what is wrong to `problems`; None: unreadable."""
     try:
         return _Reader(name, problems).root(content)
     except _Stop as stop:

@@ -1,6 +1,15 @@
 """What people see: progress while a job runs, tables at its end. The only importer of rich."""
 
 from rft_cli.console.events import EventPrinter, Mode, choose_mode
-from rft_cli.console.tables import Check, print_checks, print_estimates, print_summary
+from rft_cli.console.tables import Check, print_checks, print_comparison, print_estimates, print_summary
 
-__all__ = ["Check", "EventPrinter", "Mode", "choose_mode", "print_checks", "print_estimates", "print_summary"]
+__all__ = [
+    "Check",
+    "EventPrinter",
+    "Mode",
+    "choose_mode",
+    "print_checks",
+    "print_comparison",
+    "print_estimates",
+    "print_summary",
+]

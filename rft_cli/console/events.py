@@ -1,4 +1,4 @@
-"""EventPrinter: the events of a job as live progress on a terminal, or as plain lines anywhere else. On stderr."""
+"""EventPrinter: a job's events on stderr, as live progress on a terminal or as plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -58,7 +58,10 @@ class EventPrinter:
                 force_terminal=True,
             )
             self._live = Live(
-                self, console=console, transient=True, refresh_per_second=4, redirect_stdout=False
+                self,
+                console=console,
+                transient=True,
+                refresh_per_second=4,
             )
             self._live.start()
         return self

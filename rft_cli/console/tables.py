@@ -1,4 +1,4 @@
-"""Results for people, on stdout: the final table of a job, the checklist and the estimates of `rft validate`."""
+"""Results for people, on stdout: a job's final table, the checklist and estimates of `rft validate`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from rft_cli.console.text import clean, interval, number, one_line
 from rft_cli.report.summary import Shown, Summary, SummaryRow
 from rft_cli.types import Estimate
+
+LEGEND = "Means over rows with 95 % intervals (bootstrap); the difference is paired by row."
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +28,13 @@ class Check:
 
 
 def print_summary(summary: Summary, file: TextIO | None = None) -> None:
-    """What a job brought: headline, table, notes, completions before and after, where the run lies, what next."""
+    """What a job brought: headline, table, notes, completions before and after, the run, what next."""
     console = _console(file)
     console.print()
     console.print(Text(clean(summary.headline), style="bold"))
     console.print()
     console.print(comparison_table(summary.split, summary.table))
+    console.print(Text(LEGEND, style="dim"))
     console.print()
     for note in summary.notes:
         console.print(Text(clean(note)))
@@ -73,6 +75,7 @@ def print_comparison(title: str, rows: Iterable[SummaryRow], file: TextIO | None
     console = _console(file)
     console.print(Text(clean(title), style="bold"))
     console.print(comparison_table("validation", rows))
+    console.print(Text(LEGEND, style="dim"))
 
 
 def print_checks(checks: Iterable[Check], file: TextIO | None = None) -> None:
@@ -97,10 +100,17 @@ def _print_completions(console: Console, shown: Iterable[Shown], split: str) -> 
         head = f"{item.verdict:<6}  {number(item.before_reward)} -> {number(item.after_reward)}   "
         prompt = one_line(item.prompt, console.width - len(head), keep_end=True)
         console.print(Text.assemble((head, "bold"), (prompt, "dim")), no_wrap=True, overflow="ellipsis")
-        for label, completion in (("before", item.before), ("after", item.after)):
-            text = Text(f"{label:<6}  {one_line(completion, 2 * width)}")
-            console.print(Padding(text, (0, 0, 0, 2)))
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        for label, completion in (("  before", item.before), ("  after", item.after)):
+            grid.add_row(label, Text(one_line(completion, 2 * width)))
+        console.print(grid)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        # rich would end the process with code 1: a gate still has to be told.
+        raise BrokenPipeError
 
 
 def _console(file: TextIO | None) -> Console:
-    return Console(file=file or sys.stdout, markup=False, highlight=False, emoji=False)
+    return _Console(file=file or sys.stdout, markup=False, highlight=False, emoji=False)

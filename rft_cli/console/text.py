@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from itertools import pairwise
 
 from rft_cli.types import Estimate
 
 _BARS = "▁▂▃▄▅▆▇█"
-# Cc: control characters (ESC among them). Cf: invisible ones, such as those that turn the writing direction round.
+# Cc: control characters (ESC among them). Cf: invisible ones, such as those that turn the writing direction.
 # Cs: half surrogates, which no stream can write. Co, Cn: private and unassigned.
 _UNSAFE = {"Cc", "Cf", "Cs", "Co", "Cn"}
 
@@ -30,7 +31,7 @@ def _safe(char: str) -> str:
 
 
 def one_line(text: str, width: int, *, keep_end: bool = False) -> str:
-    """The text on one line of at most `width` characters; `keep_end` cuts the beginning off instead of the end."""
+    """The text on one line of at most `width` characters; `keep_end` cuts off the beginning, not the end."""
     flat = " ⏎ ".join(" ".join(line.split()) for line in clean(text).strip().split("\n") if line.strip())
     if len(flat) <= width:
         return flat or "(empty)"
@@ -80,4 +81,4 @@ def _buckets(values: Sequence[float], width: int) -> list[float]:
     if len(values) <= width:
         return list(values)
     edges = [round(index * len(values) / width) for index in range(width + 1)]
-    return [sum(values[a:b]) / (b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    return [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]

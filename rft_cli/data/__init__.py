@@ -1,7 +1,7 @@
 """Data files: JSONL line → Example."""
 
 from rft_cli.data.dataset import Dataset, read_examples
-from rft_cli.data.formats import FORMATS, Format, reference_of
+from rft_cli.data.formats import FORMATS, Format, reference_of, solution_of
 from rft_cli.data.overlap import Checked, Overlap, apply_overlap, find_overlap
 from rft_cli.data.rows import Problems, Row, RowReader, read_rows, read_rows_from_bytes
 
@@ -20,4 +20,5 @@ __all__ = [
     "read_rows",
     "read_rows_from_bytes",
     "reference_of",
+    "solution_of",
 ]

@@ -17,7 +17,7 @@ from rft_cli.types import Example, Source
 
 @dataclass(frozen=True)
 class Dataset:
-    """The examples of one file. `path` is as the user named it, `sha256` of its bytes, `notes` are for people."""
+    """The examples of one file. `path` is as the user named it, `sha256` of its bytes, `notes` for people."""
 
     examples: list[Example]
     format: str
@@ -35,8 +35,8 @@ def read_examples(
 ) -> Dataset:
     """Read a JSONL file (`-`: standard input) of prompts.
 
-    `format` auto detects it from the keys. `columns` maps canonical names (prompt, messages, task, input, output,
-    question, answer) to the file's own keys. `system` goes before every prompt that has no system message.
+    `format` auto detects it from the keys. `columns` maps canonical names (prompt, messages, task, input,
+    output, question, answer) to the file's own keys. `system` goes before prompts that have none.
     Raises UsageError if the file can't be read, UsageErrors with all problems of its rows.
     """
     keys = _checked_columns(columns or {})
@@ -82,7 +82,7 @@ def _most(found: Counter[Format | None]) -> Format | None:
 def _examples(
     rows: list[tuple[int, dict[str, Any]]], format: Format, keys: Keys, system: str | None, problems: Problems
 ) -> tuple[list[Example], int]:
-    """The examples, and how many conversations lost their last turn. Rows without a prompt go to `problems`."""
+    """The examples, and how many conversations lost their last turn. Bad rows go to `problems`."""
     examples, dropped = [], 0
     for line, row in rows:
         try:

@@ -1,8 +1,8 @@
 """The row formats: which keys hold the prompt, and how they become a conversation.
 
 A row belongs to the first format below whose keys it has; a file has the format of most of its rows. The more
-specific keys come first: `messages` and `prompt` hold a whole prompt, while `task`, `input` and `question` are also
-common names for a row's free extra keys.
+specific keys come first: `messages` and `prompt` hold a whole prompt; `task`, `input` and `question` are
+common names of free extra keys too.
 """
 
 from __future__ import annotations
@@ -104,7 +104,8 @@ def prompt_of(row: Mapping[str, Any], format: Format, keys: Keys) -> Prompt:
     text = "\n\n".join(part for part in parts if part.strip())
     if not text:
         raise BadRow(
-            f"{_quoted(keys[name] for name in present)} is empty", "write the prompt, or remove the row"
+            f"{_quoted(keys[name] for name in present)} {'is' if len(present) == 1 else 'are'} empty",
+            "write the prompt, or remove the row",
         )
     return Prompt([Message(role="user", content=text)])
 
@@ -114,8 +115,7 @@ def _no_prompt(row: Mapping[str, Any], format: Format, keys: Keys) -> BadRow:
     null = [key for key in wanted if key in row]
     if null:
         return BadRow(f"{_quoted(null)} is null", "write the prompt, or remove the row")
-    near = next((name for name in (closest(key, row) for key in wanted) if name), None)
-    guess = "" if near is None else f"; did you mean '{near}'?"
+    guess = _looks_like(row, wanted)
     return BadRow(
         f"no prompt: the {format} format takes it from {' or '.join(map(repr, wanted))}, "
         f"the row has {_keys_of(row)}{guess}",
@@ -126,19 +126,23 @@ def _no_prompt(row: Mapping[str, Any], format: Format, keys: Keys) -> BadRow:
 def no_known_key(row: Mapping[str, Any]) -> BadRow:
     """The reason for a row which has the prompt key of no format."""
     known = sorted({name for names in _PROMPT_KEYS.values() for name in names})
-    pairs = [(key, closest(key, known)) for key in row]
-    near = next((f"; '{key}' looks like '{name}'" for key, name in pairs if name), "")
     return BadRow(
-        f"no prompt: the row has {_keys_of(row)}{near}",
+        f"no prompt: the row has {_keys_of(row)}{_looks_like(row, known)}",
         "a prompt is in 'messages', 'prompt', 'task' and 'input', or 'question'; "
         "name your own key with --set data.columns.prompt=KEY",
     )
 
 
+def _looks_like(row: Mapping[str, Any], wanted: Sequence[str]) -> str:
+    """The row's key which is nearly a wanted one, as the end of a message."""
+    pairs = ((key, closest(key, wanted)) for key in row)
+    return next((f"; '{key}' looks like '{name}'" for key, name in pairs if name), "")
+
+
 def _conversation(value: object, key: str, *, answered: bool) -> Prompt:
-    """A list of messages as a prompt. `answered`: a last assistant turn is the row's answer and is taken off."""
+    """A list of messages as a prompt. `answered`: a last assistant turn is the answer and is taken off."""
     if not isinstance(value, list):
-        raise BadRow(f"'{key}' must be a list of messages, not a {kind_of(value)}")
+        raise BadRow(f"'{key}' must be a list of messages, not {kind_of(value)}")
     if not value:
         raise BadRow(f"'{key}' is an empty list", "write the prompt, or remove the row")
     turns = [_message(item, f"{key}[{position}]") for position, item in enumerate(value)]
@@ -157,7 +161,7 @@ def _conversation(value: object, key: str, *, answered: bool) -> Prompt:
 
 def _message(value: object, where: str) -> Message:
     if not isinstance(value, dict):
-        raise BadRow(f"{where} must be an object with role and content, not a {kind_of(value)}")
+        raise BadRow(f"{where} must be an object with role and content, not {kind_of(value)}")
     missing = [name for name in ("role", "content") if name not in value]
     if missing:
         fix = (
@@ -199,12 +203,12 @@ def _text(value: object, where: str, wanted: str) -> str:
 
 def _string(value: object, where: str, wanted: str) -> str:
     if not isinstance(value, str):
-        raise BadRow(f"'{where}' must be {wanted}, not a {kind_of(value)}")
+        raise BadRow(f"'{where}' must be {wanted}, not {kind_of(value)}")
     return value
 
 
 def with_system(prompt: str | Sequence[Message], system: str) -> list[Message]:
-    """The prompt with `system` before it, unless it has a system message; a plain string becomes a user turn."""
+    """The prompt after `system`, unless it has a system message; a plain string becomes a user turn."""
     turns = [Message(role="user", content=prompt)] if isinstance(prompt, str) else list(prompt)
     if turns[0]["role"] != "system":
         turns.insert(0, Message(role="system", content=system))
@@ -212,30 +216,41 @@ def with_system(prompt: str | Sequence[Message], system: str) -> list[Message]:
 
 
 def reference_of(example: Example, columns: Mapping[str, str] | None = None) -> str | None:
-    """The row's reference (what a right completion looks like) as text, or None if the row has none.
+    """The row's reference (what a right completion says) as text, or None if the row has none.
 
     Looked for in this order: `output`, `answer` (GSM8K: what follows `####`), `reward_model.ground_truth`,
-    `reference_answer` and its kind, the assistant turn that ends `messages`. A value that is no string comes as JSON.
+    `reference_answer` and its kind, the assistant turn that ends `messages`. What is no string comes as JSON.
     """
+    whole = solution_of(example, columns)
+    return None if whole is None else whole.rpartition("####")[2].strip() if _ends_in_result(whole) else whole
+
+
+def solution_of(example: Example, columns: Mapping[str, str] | None = None) -> str | None:
+    """The reference as it was written, with the reasoning before `####`: shows how long completions get."""
     row, keys = example.fields, Keys(columns or {})
-    if row.get(keys["output"]) is not None:
-        return _as_text(row[keys["output"]])
-    if row.get(keys["answer"]) is not None:
-        return _as_text(row[keys["answer"]]).rpartition("####")[2].strip()
     reward_model = row.get("reward_model")
-    if isinstance(reward_model, dict) and reward_model.get("ground_truth") is not None:
-        return _as_text(reward_model["ground_truth"])
-    for key in _REFERENCE_KEYS:
-        if row.get(key) is not None:
-            return _as_text(row[key])
+    candidates = [
+        row.get(keys["output"]),
+        row.get(keys["answer"]),
+        reward_model.get("ground_truth") if isinstance(reward_model, dict) else None,
+        *(row.get(key) for key in _REFERENCE_KEYS),
+    ]
+    found = next((value for value in candidates if value is not None), None)
+    if found is not None:
+        return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
     messages = row.get(keys["messages"])
-    if isinstance(messages, list) and messages and messages[-1].get("role") == "assistant":
-        return _content(messages[-1]["content"], "content", empty_ok=True)
-    return None
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    if not isinstance(last, dict) or last.get("role") != "assistant":
+        return None
+    try:
+        return _content(last.get("content"), "content", empty_ok=True)
+    except BadRow:  # `messages` is a free extra key of another format here
+        return None
 
 
-def _as_text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _ends_in_result(text: str) -> bool:
+    """Whether the last line is GSM8K's `#### result`."""
+    return text.strip().rpartition("\n")[2].startswith("####")
 
 
 def _keys_of(row: Mapping[str, Any]) -> str:

@@ -1,4 +1,7 @@
-"""Prompts that stand in the training file and in a file it is judged by: memorising them would look like learning."""
+"""Prompts that stand both in the training file and in a file it is judged by.
+
+Memorising them would look like learning.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,7 @@ def _key(example: Example) -> str:
 
 
 def apply_overlap(train: Dataset, other: Dataset, policy: Literal["warn", "drop", "error"]) -> Checked:
-    """Do what `data.overlap` says: note it, drop the rows from `train`, or raise UsageErrors naming the lines."""
+    """Do what `data.overlap` says: note it, drop rows from `train`, or raise UsageErrors with the lines."""
     found = find_overlap(train, other)
     if not found:
         return Checked(train, None)
@@ -64,7 +67,7 @@ def apply_overlap(train: Dataset, other: Dataset, policy: Literal["warn", "drop"
     kept = [example for example in train.examples if example.source.line not in lines]
     if not kept:
         raise UsageError(
-            f"{train.path}: every prompt also stands in {other.path}: data.overlap: drop leaves no training rows",
+            f"{train.path}: every prompt also stands in {other.path}, so data.overlap: drop leaves none",
             "use other rows for training",
         )
     return Checked(replace(train, examples=kept), f"{where}; left out of training")

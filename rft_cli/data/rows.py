@@ -5,7 +5,7 @@ How it is used, by the data reader and by `rft grade` alike:
     rows = read_rows("train.jsonl")          # or "-": standard input; raises UsageError if it can't be opened
     for row in rows:                         # streams: one line in memory at a time
         if row.problem is not None:          # a UsageError whose message begins with file:line
-            ...                              # collect it, problems.add(row.problem, row.line) (see Problems), or report it and go on
+            ...                              # report it and go on, or collect it in Problems
         else:
             use(row.line, row.value)         # the object, values as they stood in the file
     rows.sha256                              # of the bytes read so far: of the file once the loop has ended
@@ -49,15 +49,19 @@ _FOREIGN = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line that is not blank: its `value`, or the `problem` for which it has none. `line` counts from 1."""
+    """One line that is not blank: its `value`, or the `problem` it has instead. `line` counts from 1.
+
+    `text` is the line as it stood, for those who pass it on.
+    """
 
     line: int
     value: dict[str, Any] | None
     problem: UsageError | None = None
+    text: str = ""
 
 
 class Problems:
-    """The problems of one file: all counted, those of the lowest lines kept, so that the message stays short."""
+    """The problems of one file: all counted, those of the lowest lines kept, so the message stays short."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -131,7 +135,7 @@ class RowReader:
 
 
 def read_rows(path: str) -> RowReader:
-    """The rows of a JSONL file, or of standard input for `-`. Raises UsageError if the file can't be opened."""
+    """The rows of a JSONL file, or of standard input for `-`. Raises UsageError if it can't be opened."""
     if path == "-":
         return RowReader(sys.stdin.buffer, "stdin", closes=False)
     file = Path(path)
@@ -158,7 +162,7 @@ def _refuse_foreign(raw: bytes, name: str) -> None:
 
 
 def _refuse_layout(raw: bytes, name: str) -> None:
-    """One message for a file that is a JSON document over many lines, instead of one for each of its lines."""
+    """One message for a JSON document over many lines, instead of one for each of its lines."""
     start = raw.strip()
     if start.startswith(b"["):
         fix = f"write one JSON object a line, for example with: jq -c '.[]' {name}"
@@ -189,18 +193,16 @@ def _parse(raw: bytes, name: str, line: int) -> Row:
         return bad(f"not valid JSON: {_json_reason(error)}", error.pos + 1)
     except _Refused as error:
         return bad(str(error), _constant_column(text) if isinstance(error, _Constant) else None)
-    except RecursionError:
-        return bad("nested too deep")
     except ValueError:
         # json turns digits into int, and Python refuses more digits than sys.get_int_max_str_digits().
         return bad("an integer with too many digits", None, "write it as a string")
     if not isinstance(value, dict):
-        return bad(f"a JSON {kind_of(value)}, but a row must be an object", None, 'write it as {"prompt": …}')
+        return bad(f"{kind_of(value)}, but a row must be an object", None, 'write it as {"prompt": …}')
     if "\\ud" in text or "\\uD" in text:
         where = _lone_surrogate(value, "")
         if where is not None:
             return bad(f"{where} holds half of a surrogate pair (\\ud800 to \\udfff), which is no character")
-    return Row(line, value)
+    return Row(line, value, None, text)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -227,10 +229,8 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float, parse
 
 
 def _constant_column(text: str) -> int | None:
-    for token in _TOKEN.finditer(text):
-        if token.group().endswith(("NaN", "Infinity")):
-            return token.start() + 1
-    return None
+    tokens = _TOKEN.finditer(text)
+    return next((token.start() + 1 for token in tokens if token.group().endswith(("NaN", "Infinity"))), None)
 
 
 def _depth(text: str) -> int:
@@ -261,16 +261,12 @@ def _json_reason(error: json.JSONDecodeError) -> str:
 
 
 def kind_of(value: object) -> str:
-    """The JSON word for a value's type, for messages."""
-    if isinstance(value, dict):
-        return "object"
+    """A JSON value's type in words, for messages: `a list`, `null`."""
     if value is None:
         return "null"
-    if isinstance(value, bool):
-        return "boolean"
-    if isinstance(value, str):
-        return "string"
-    return "list" if isinstance(value, list) else "number"
+    # bool before the numbers: in Python True is an int.
+    kinds = {dict: "an object", bool: "a boolean", str: "a string", list: "a list"}
+    return next((words for kind, words in kinds.items() if isinstance(value, kind)), "a number")
 
 
 def _lone_surrogate(value: object, where: str) -> str | None:

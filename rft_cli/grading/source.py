@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 import os
 import warnings
 from dataclasses import dataclass
@@ -12,24 +11,7 @@ from pathlib import Path
 from rft_cli.config.schema import GraderConfig
 from rft_cli.config.suggest import closest
 from rft_cli.errors import UsageError
-
-
-@dataclass(frozen=True, slots=True)
-class ScorerSource:
-    """A scorer as it stood when the grader was opened; restarted workers run these bytes, not a later edit.
-
-    `path` is absolute, `shown` is the file as the user named it, `function` None means: look for one.
-    """
-
-    path: str
-    shown: str
-    function: str | None
-    content: bytes
-
-    @property
-    def sha256(self) -> str:
-        """Hash of the file's bytes, in hex."""
-        return hashlib.sha256(self.content).hexdigest()
+from rft_cli.grading.load import ScorerSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +75,14 @@ def _check_syntax(content: bytes, shown: str) -> None:
         raise UsageError(f"{shown}: the file is empty", "write a function score(completion, example)")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a SyntaxWarning belongs into the grader log, where workers put it
+            warnings.simplefilter(
+                "ignore"
+            )  # a SyntaxWarning belongs into the grader log, where workers put it
             ast.parse(content, filename=shown)
     except SyntaxError as error:
         column = f":{error.offset}" if error.offset else ""
-        raise UsageError(f"{shown}:{error.lineno or 1}{column}: {error.msg}", "correct the Python syntax") from None
+        raise UsageError(
+            f"{shown}:{error.lineno or 1}{column}: {error.msg}", "correct the Python syntax"
+        ) from None
     except (ValueError, RecursionError, MemoryError) as error:
         raise UsageError(f"{shown}: is not Python source: {error}") from None

@@ -49,7 +49,9 @@ def read_batch(value: Any, count: int) -> list[Any]:
         as_list = _getattr(value, "tolist", None)
         value = as_list() if _callable(as_list) else value
     if not _isinstance(value, (_list, _tuple)):
-        raise BadValue(f"returned {_shown(value)}, but a batch scorer returns a list with one value a completion")
+        raise BadValue(
+            f"returned {_shown(value)}, but a batch scorer returns a list with one value a completion"
+        )
     if len(value) != count:
         raise BadValue(f"returned {len(value)} values for {count} completions")
     return _list(value)

@@ -100,10 +100,9 @@ def _completions(run: Run) -> int:
     return max((int(row.get("completions") or 0) for row in run.metrics()), default=0)
 
 
-def _seconds(info: dict[str, Any]) -> float | None:
-    if info.get("seconds") is not None:
-        return float(info["seconds"])
-    if not info.get("created"):
-        return None
-    end = datetime.fromisoformat(info["finished"]) if info.get("finished") else datetime.now(UTC)
-    return round((end - datetime.fromisoformat(info["created"])).total_seconds(), 3)
+def _seconds(info: dict[str, Any]) -> float:
+    # The sessions that have ended, and the one that is going on.
+    ended = float(info.get("seconds") or 0.0)
+    if info.get("status") == "running" and info.get("started"):
+        ended += (datetime.now(UTC) - datetime.fromisoformat(info["started"])).total_seconds()
+    return round(ended, 3)

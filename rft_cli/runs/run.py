@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rft_cli.errors import UsageError
+from rft_cli.errors import Interrupted, UsageError
 from rft_cli.runs import find, lock
 from rft_cli.runs.checkpoints import CheckpointStore
 from rft_cli.runs.files import append_line, finite, fsync_path, read_lines, write_atomic, write_lines
@@ -119,6 +119,49 @@ class Run:
     def lock(self) -> AbstractContextManager[None]:
         """Hold this around all writing; a second writer gets a UsageError naming the holder."""
         return lock.hold(self.path)
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[None]:
+        """Hold the lock and keep `status` true: running, then failed or interrupted where an error leaves it.
+
+        Call `finish` inside for a run that reached its end. `seconds` adds up over a run's sessions.
+        """
+        with self.lock():
+            start = datetime.now(UTC)
+            before = float(self.info.get("seconds") or 0.0)
+            self.update(
+                status="running",
+                started=start.isoformat(),
+                finished=None,
+                error=None,
+                pid=os.getpid(),
+                host=socket.gethostname(),
+            )
+            try:
+                yield
+            except BaseException as error:
+                stopped = isinstance(error, Interrupted | KeyboardInterrupt)
+                said = str(error) or type(error).__name__
+                self.update(status="interrupted" if stopped else "failed", error=said)
+                raise
+            finally:
+                now = datetime.now(UTC)
+                self.update(finished=now.isoformat(), seconds=before + (now - start).total_seconds())
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Mark the run as finished, with its result."""
+        self.update(status="finished", result=dict(result))
+
+    def write_config(self, config_yaml: str) -> None:
+        """Replace config.yaml: the job is continued with another setting."""
+        write_atomic(self.path / "config.yaml", config_yaml)
+
+    def discard_if_empty(self) -> bool:
+        """Delete the run if nothing was measured or saved in it; whether it was deleted."""
+        if self.metrics() or self.validated_steps() or self.checkpoints():
+            return False
+        shutil.rmtree(self.path, ignore_errors=True)
+        return True
 
     # metrics, rollouts, validation samples
 

@@ -87,11 +87,18 @@ class AdvantagesAndReturns:
 
 
 def advantages_and_returns(
-    token_reward: Tensor, values: Tensor, mask: Tensor, gamma: float, lambda_policy: float, lambda_value: float
+    token_reward: Tensor,
+    values: Tensor,
+    mask: Tensor,
+    gamma: float,
+    lambda_policy: float,
+    lambda_value: float,
 ) -> AdvantagesAndReturns:
     """GAE with separate lambdas: the critic's target is A(lambda_value) + V (VC-PPO, arXiv 2503.01491)."""
     advantages = gae(token_reward, values, mask, gamma, lambda_policy)
-    for_value = advantages if lambda_value == lambda_policy else gae(token_reward, values, mask, gamma, lambda_value)
+    for_value = (
+        advantages if lambda_value == lambda_policy else gae(token_reward, values, mask, gamma, lambda_value)
+    )
     return AdvantagesAndReturns(advantages, (for_value + values) * mask.to(values.dtype))
 
 

@@ -28,7 +28,9 @@ def use_lora(setting: bool | str, parameters: int) -> Chosen[bool]:
     on = parameters > LORA_FROM_PARAMETERS
     word = "over" if on else "at most"
     kind = "LoRA" if on else "full fine-tuning"
-    return Chosen(on, f"{kind}: {parameters / 1e6:.1f} M parameters, {word} {LORA_FROM_PARAMETERS // 10**6} M")
+    return Chosen(
+        on, f"{kind}: {parameters / 1e6:.1f} M parameters, {word} {LORA_FROM_PARAMETERS // 10**6} M"
+    )
 
 
 def learning_rate(setting: float | str, parameters: int, lora: bool) -> Chosen[float]:
@@ -70,11 +72,15 @@ def max_completion_tokens(
     """Twice the longest reference plus 16 tokens where rows have references, else 512; never over the context."""
     room = context - longest_prompt
     if not isinstance(setting, str):
-        return Chosen(min(setting, room), "" if setting <= room else f"max completion {room} tokens: the context")
+        return Chosen(
+            min(setting, room), "" if setting <= room else f"max completion {room} tokens: the context"
+        )
     wanted = 512 if longest_reference is None else max(32, 2 * longest_reference + 16)
     value = min(wanted, room)
     why = "no references" if longest_reference is None else f"the longest reference has {longest_reference}"
-    return Chosen(value, f"max completion {value} tokens: {why}, context {context}, longest prompt {longest_prompt}")
+    return Chosen(
+        value, f"max completion {value} tokens: {why}, context {context}, longest prompt {longest_prompt}"
+    )
 
 
 def critic_design(setting: str, lora: bool) -> str:
@@ -94,3 +100,36 @@ def critic_learning_rate(setting: float | str, policy_rate: float, joint: bool) 
 def validate_every(setting: int | str, epochs: int) -> int:
     """Epochs between validations: at most about ten a job."""
     return setting if not isinstance(setting, str) else max(1, round(epochs / 10))
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSizes:
+    """`micro` completions in one forward and backward pass of one process; `minibatches` steps in one pass."""
+
+    micro: int
+    minibatches: int
+
+
+def batch_sizes(
+    setting: int | str, rollout: int, minibatches: int, world_size: int, parameters: int, device: str
+) -> Chosen[BatchSizes]:
+    """Split a rollout batch of `rollout` completions evenly over steps, processes and passes.
+
+    Fewer steps a pass where the batch does not divide; micro: the largest divisor of a process's share of a step that
+    the device is likely to hold (a guess from the parameter count; `optim.micro_batch_size` sets it).
+    """
+    steps = max(n for n in range(1, minibatches + 1) if rollout % (n * world_size) == 0)
+    share = rollout // steps // world_size
+    if not isinstance(setting, str):
+        wanted = setting
+    elif device == "cpu":
+        wanted = 128 if parameters < 20_000_000 else 8
+    else:
+        wanted = 128 if parameters < 50_000_000 else 32 if parameters < 1_000_000_000 else 8
+    micro = max(n for n in range(1, min(wanted, share) + 1) if share % n == 0)
+    reason = (
+        ""
+        if steps == minibatches
+        else f"{steps} steps a pass: {rollout} completions do not divide by {minibatches}"
+    )
+    return Chosen(BatchSizes(micro, steps), reason)

@@ -81,7 +81,9 @@ class CriticBatch:
 
     def rows(self, index: Tensor) -> CriticBatch:
         features = None if self.features is None else self.features[index]
-        return CriticBatch(self.input_ids[index], self.attention_mask[index], self.completion_length, features)
+        return CriticBatch(
+            self.input_ids[index], self.attention_mask[index], self.completion_length, features
+        )
 
 
 def before_each_token(hidden: Tensor, completion_length: int) -> Tensor:
@@ -163,7 +165,11 @@ class CriticOptimizer:
     """
 
     def __init__(
-        self, critic: Critic, learning_rate: float, max_grad_norm: float, all_reduce: Callable[[Tensor], Tensor]
+        self,
+        critic: Critic,
+        learning_rate: float,
+        max_grad_norm: float,
+        all_reduce: Callable[[Tensor], Tensor],
     ) -> None:
         self.parameters = critic.trained_parameters()
         self.inner = torch.optim.AdamW(self.parameters, lr=learning_rate, weight_decay=0.0)

@@ -75,7 +75,9 @@ class TopCritic(Critic):
         if not lora:
             top = copy.deepcopy(top).requires_grad_(True)
             self.layers = top
-        self.norm = copy.deepcopy(backbone.norm).requires_grad_(True) if hasattr(backbone, "norm") else nn.Identity()
+        self.norm = (
+            copy.deepcopy(backbone.norm).requires_grad_(True) if hasattr(backbone, "norm") else nn.Identity()
+        )
         view = top_view(backbone, top, self.depth)
         view._modules["norm"] = self.norm
         self._view = [view]
@@ -90,7 +92,9 @@ class TopCritic(Critic):
         return output.last_hidden_state  # type: ignore[no-any-return]
 
 
-def add_critic_adapter(policy: Any, config: PeftLoraConfig, first_layer: int, n_layers: int) -> list[nn.Parameter]:
+def add_critic_adapter(
+    policy: Any, config: PeftLoraConfig, first_layer: int, n_layers: int
+) -> list[nn.Parameter]:
     """Add the adapter `critic` to layers `first_layer`... of a PEFT policy; returns its parameters.
 
     The policy's own adapter stays active and trainable.

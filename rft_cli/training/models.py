@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from rft_cli.config.schema import ModelConfig
 from rft_cli.errors import UsageError
@@ -35,20 +41,15 @@ def find_model(path: str) -> ModelSource:
         run = Run.open(folder)
         best = run.best_checkpoint()
         base = str(run.info["model"])
-        return find_model(base) if best is None else _checkpoint_source(best, base)
+        return find_model(base) if best is None else tuned_source(best, base)
     if (folder / "adapter_config.json").is_file():
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         return _with_adapter(find_model(config["base_model_name_or_path"]), folder)
     return ModelSource(path)
 
 
-def checkpoint_source(run: Run, checkpoint: Path | None) -> ModelSource:
-    """The weights of one of a run's checkpoints; None is the base model the run began with."""
-    base = str(run.info["model"])
-    return find_model(base) if checkpoint is None else _checkpoint_source(checkpoint, base)
-
-
-def _checkpoint_source(checkpoint: Path, base: str) -> ModelSource:
+def tuned_source(checkpoint: Path, base: str) -> ModelSource:
+    """The weights of a run's checkpoint; `base` is the model the run began with."""
     if (checkpoint / "adapter_config.json").is_file():
         return _with_adapter(find_model(base), checkpoint)
     return ModelSource(str(checkpoint))
@@ -68,7 +69,10 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     source = find_model(config.path)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            source.base, revision=config.revision, trust_remote_code=config.trust_remote_code, padding_side="left"
+            source.base,
+            revision=config.revision,
+            trust_remote_code=config.trust_remote_code,
+            padding_side="left",
         )
     except (OSError, ValueError) as error:
         raise _not_loadable(config.path, error) from error

@@ -13,12 +13,14 @@ the KL to the reference stands in the token rewards (k1), as in Ziegler et al. 2
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import TrainerCallback
 from trl import GRPOTrainer
 
 from rft_cli.training import advantages as adv
@@ -49,27 +51,48 @@ class PPOSettings:
     max_grad_norm: float
 
 
+class _StepsWithPolicy(TrainerCallback):
+    """A joint critic's head gets its gradients from the policy's backward pass, and steps when the policy does."""
+
+    def __init__(self, optimizer: CriticOptimizer) -> None:
+        self._optimizer = optimizer
+
+    def on_pre_optimizer_step(self, *_: Any, **__: Any) -> None:
+        self._optimizer.step()
+
+
 class PPOTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
     """See the module's docstring.
 
     Args:
-        critic: not yet on the device; it stays outside of the wrapped model.
+        make_critic: builds the critic for the model as TRL has wrapped it; it stays outside of that model.
         reference: the frozen copy of a fully fine-tuned policy; None with LoRA, where switching the adapter off gives it.
     """
 
     def __init__(
-        self, *, settings: PPOSettings, critic: Critic, reference: nn.Module | None, reward: GraderReward, **kwargs: Any
+        self,
+        *,
+        settings: PPOSettings,
+        make_critic: Callable[[nn.Module], Critic],
+        reference: nn.Module | None,
+        reward: GraderReward,
+        **kwargs: Any,
     ) -> None:
         super().__init__(reward_funcs=[reward], **kwargs)
         self.ppo = settings
         self.reward = reward
+        critic = make_critic(self.model)
         self.critic = critic.to(self.accelerator.device)
-        self.reference = reference
+        self.reference = None if reference is None else reference.to(self.accelerator.device)
         self.critic_optimizer = CriticOptimizer(
             self.critic, settings.critic_learning_rate, settings.max_grad_norm, self._mean_over_processes
         )
+        if critic.joint:
+            self.add_callback(_StepsWithPolicy(self.critic_optimizer))
         self.rollouts_seen = 0
-        self._heard: list[Tensor] = []  # the policy's hidden states of the last scoring pass, one entry a chunk
+        self._heard: list[
+            Tensor
+        ] = []  # the policy's hidden states of the last scoring pass, one entry a chunk
         self._policy_tap = Tap(self.model) if critic.joint else None
         reference_model = self.model if reference is None else reference
         self._reference_tap = None if critic.joint else Tap(reference_model, critic.depth)
@@ -281,9 +304,10 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
             sums = self._sum_over_processes(torch.stack([*parts, mask.sum().to(ratio.dtype)]))
             sums = sums / sums[3].clamp(min=1.0)
             scale = self.current_gradient_accumulation_steps
-            losses = self._mean_over_processes(torch.stack([policy_loss.detach(), value_loss.detach()])) * scale
+            losses = (
+                self._mean_over_processes(torch.stack([policy_loss.detach(), value_loss.detach()])) * scale
+            )
             entropy_mean, ratio_mean, clip_fraction, _, policy, value = torch.cat([sums, losses]).tolist()
         self._note(entropy=entropy_mean, ratio=ratio_mean, clip_fraction=clip_fraction, policy_loss=policy)
         if self.critic.joint:
             self._note(value_loss=value)
-

@@ -53,6 +53,8 @@ class LongPrompt:
     tokens: int
 
 
-def too_long(examples: Sequence[Example], ids: Sequence[Sequence[int]], context: int, room: int) -> list[LongPrompt]:
+def too_long(
+    examples: Sequence[Example], ids: Sequence[Sequence[int]], context: int, room: int
+) -> list[LongPrompt]:
     """The prompts that leave fewer than `room` tokens of the context."""
     return [LongPrompt(e, len(i)) for e, i in zip(examples, ids, strict=True) if len(i) + room > context]

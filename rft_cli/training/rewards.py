@@ -37,12 +37,11 @@ class GraderReward:
         grader: Grader,
         examples: Sequence[Example],
         stop_tokens: Sequence[int],
-        on_graded: Callable[[GradedBatch], None],
     ) -> None:
         self._grader = grader
         self._examples = examples
         self._stop_tokens = frozenset(stop_tokens)
-        self._on_graded = on_graded
+        self.on_graded: Callable[[GradedBatch], None] | None = None
         self.last = GradedBatch()
 
     def __call__(
@@ -65,8 +64,11 @@ class GraderReward:
         grades: list[Grade] = self._grader.grade(requests)
         samples = [
             Sample(i, e.id, e.prompt_text(), t, len(ids), cut, g)
-            for i, e, t, ids, cut, g in zip(row, examples, texts, completion_ids, truncated, grades, strict=True)
+            for i, e, t, ids, cut, g in zip(
+                row, examples, texts, completion_ids, truncated, grades, strict=True
+            )
         ]
         self.last = GradedBatch(samples, perf_counter() - started)
-        self._on_graded(self.last)
+        if self.on_graded is not None:
+            self.on_graded(self.last)
         return self.last.rewards()

@@ -22,7 +22,9 @@ class SamplingSettings:
 
     def to_generation_config(self) -> GenerationConfig:
         sample = self.temperature > 0
-        chosen: dict[str, Any] = {"temperature": self.temperature, "top_p": self.top_p, "top_k": 0} if sample else {}
+        chosen: dict[str, Any] = (
+            {"temperature": self.temperature, "top_p": self.top_p, "top_k": 0} if sample else {}
+        )
         return GenerationConfig(
             max_new_tokens=self.max_new_tokens,
             do_sample=sample,

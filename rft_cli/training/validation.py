@@ -49,7 +49,9 @@ class Validator:
     batch_size: int
     seed: int
 
-    def run(self, model: Any, examples: Sequence[Example], on_progress: OnProgress | None = None) -> list[Sample]:
+    def run(
+        self, model: Any, examples: Sequence[Example], on_progress: OnProgress | None = None
+    ) -> list[Sample]:
         """One `Sample` for each row and repeat, in the order of the rows, on every process."""
         prompts = encode(self.tokenizer, examples)
         plan = Plan.make([len(p) for p in prompts], self.samples_per_prompt, self.batch_size)
@@ -62,11 +64,18 @@ class Validator:
         with unwrap_model_for_generation(model, self.accelerator) as generator:
             for turn in range(rounds):
                 number = turn * world + rank
-                rows = plan.batches[min(number, len(plan.batches) - 1)]  # a spare process keeps step with the others
-                ids = sample(generator, [prompts[r] for r in rows], self.settings, self.seed + number, world > 1)
+                rows = plan.batches[
+                    min(number, len(plan.batches) - 1)
+                ]  # a spare process keeps step with the others
+                ids = sample(
+                    generator, [prompts[r] for r in rows], self.settings, self.seed + number, world > 1
+                )
                 if number < len(plan.batches):
                     graded = self._grade(rows, ids, examples)
-                    mine += [(r, number * self.batch_size + i, s) for i, (r, s) in enumerate(zip(rows, graded, strict=True))]
+                    mine += [
+                        (r, number * self.batch_size + i, s)
+                        for i, (r, s) in enumerate(zip(rows, graded, strict=True))
+                    ]
                 if on_progress is not None:
                     done = sum(len(b) for b in plan.batches[: (turn + 1) * world])
                     on_progress(done, len(prompts) * self.samples_per_prompt)
@@ -75,7 +84,9 @@ class Validator:
         everyone: list[tuple[int, int, Sample]] = gather_object(mine) if world > 1 else mine
         return [s for _, _, s in sorted(everyone, key=lambda entry: entry[:2])]
 
-    def _grade(self, rows: Sequence[int], ids: Sequence[Sequence[int]], examples: Sequence[Example]) -> list[Sample]:
+    def _grade(
+        self, rows: Sequence[int], ids: Sequence[Sequence[int]], examples: Sequence[Example]
+    ) -> list[Sample]:
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         cuts = [not i or i[-1] not in self.settings.stop for i in ids]
         requests = [

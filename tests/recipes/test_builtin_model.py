@@ -1,11 +1,10 @@
 """The embedded model: loads, reads any text, stops, and can be built again."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from recipes.build_tiny import build
@@ -78,7 +77,7 @@ def test_generation_stops_at_the_end_token(
     ids = tokenizer(
         "<|user|>How urgent is this message?\n\nNo rush.<|end|><|assistant|>", return_tensors="pt"
     )
-    generate: Callable[..., torch.Tensor] = model.generate
+    generate: Any = model.generate
     out = generate(**ids, max_new_tokens=40, do_sample=False)
     assert out[0, -1] == tokenizer.eos_token_id
     assert out.shape[1] < ids["input_ids"].shape[1] + 40

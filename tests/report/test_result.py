@@ -1,6 +1,7 @@
 """The result object and the summary, built from run directories written here by hand."""
 
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -30,8 +31,7 @@ def run(tmp_path):
             "algorithm": "ppo",
             "model": "builtin/tiny",
             "seed": 1,
-            "created": "2026-01-01T00:00:00+00:00",
-            "finished": "2026-01-01T00:02:30.500000+00:00",
+            "seconds": 150.5,
         },
     )
     run.write_samples("step-000000", [sample(row, 0.0, "no", json=0.0) for row in range(4)])
@@ -114,11 +114,12 @@ def test_a_run_before_its_first_step_has_a_result_too(tmp_path):
     assert not any("Training reward" in note for note in build_summary(run, result).notes)
 
 
-def test_seconds_of_a_running_job_count_from_its_creation(run):
-    run.update(finished=None)
-    assert build_result(run)["seconds"] > 150.5
-    run.update(created=None)
-    assert build_result(run)["seconds"] is None
+def test_seconds_of_a_running_job_add_to_those_of_its_earlier_sessions(run):
+    started = datetime.now(UTC) - timedelta(seconds=100)
+    run.update(status="running", started=started.isoformat())
+    assert build_result(run)["seconds"] == pytest.approx(250.5, abs=5)
+    run.update(status="created", seconds=None)
+    assert build_result(run)["seconds"] == 0.0
 
 
 def test_training_reward_takes_whole_epochs():

@@ -1,0 +1,119 @@
+"""The command line: the Typer app, and the one place where an error becomes a message and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import traceback
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from rft_cli import __version__
+from rft_cli.commands.create import create
+from rft_cli.commands.grade import grade
+from rft_cli.commands.shared import DEBUG_KEY, forget_stdout, rank
+from rft_cli.commands.train import train
+from rft_cli.commands.validate import validate
+from rft_cli.errors import RftError, UsageErrors
+
+INTERNAL_ERROR = 3
+
+
+class ErrorsToExitCodes(TyperGroup):
+    """The group that runs a command, and turns whatever leaves it into one message and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except RftError as error:
+            _show_traceback(ctx)
+            _print_error(error)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            _show_traceback(ctx)
+            _say("interrupted")
+            raise typer.Exit(128 + signal.SIGINT) from None
+        except BrokenPipeError:
+            forget_stdout()
+            raise typer.Exit(0) from None
+        except Exception as error:
+            if type(error).__module__.startswith("typer"):  # wrong usage, said by Typer; --help and Exit
+                raise
+            if not _show_traceback(ctx):
+                said = str(error).strip().splitlines()
+                reason = f"{type(error).__name__}: {said[0][:300]}" if said else type(error).__name__
+                _say(f"internal error: {reason} (run with --debug for the traceback)")
+            raise typer.Exit(INTERNAL_ERROR) from None
+
+
+def _say(text: str) -> None:
+    # Of several processes that a launcher started, the first speaks.
+    if rank() == 0:
+        with contextlib.suppress(BrokenPipeError):
+            print(text, file=sys.stderr, flush=True)
+
+
+def _print_error(error: RftError) -> None:
+    problems = error.problems if isinstance(error, UsageErrors) else (error,)
+    for problem in problems:
+        _say(f"error: {problem.message}")
+        if problem.fix:
+            _say(f"  fix: {problem.fix}")
+
+
+def _show_traceback(ctx: Any) -> bool:
+    wanted = bool(ctx.meta.get(DEBUG_KEY)) or os.environ.get("RFT_DEBUG", "") not in ("", "0")
+    if wanted and rank() == 0:
+        traceback.print_exc()
+    return wanted
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"rft {__version__}")
+        raise typer.Exit
+
+
+def _dashes(token: str) -> str:
+    # OpenAI's parameter names are written with underscores: --n_epochs is --n-epochs.
+    return token.replace("_", "-")
+
+
+app = typer.Typer(
+    cls=ErrorsToExitCodes,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    context_settings={"token_normalize_func": _dashes, "help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def rft(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Reinforcement fine-tuning for open-weight language models: a JSONL file and a scorer become a better model."""
+
+
+app.command("create", short_help="Train a model on your rows with your scorer.")(create)
+app.command("train", short_help="Run or continue the job of a YAML file.")(train)
+app.command("grade", short_help="Grade completions in a JSONL file or pipe.")(grade)
+app.command("validate", short_help="Check a job, or measure a model or a run.")(validate)
+
+
+def main() -> None:
+    """The `rft` command."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  (closed by the caller: `>&-`)
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        # Model output may hold any character; a stream that can't write one gets a replacement, not a traceback.
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="replace")
+    app(prog_name="rft")

@@ -1,0 +1,54 @@
+"""`rft create`: training rows, validation rows and a scorer become a better model."""
+
+from __future__ import annotations
+
+from rft_cli.commands import shared
+
+
+def create(
+    training_file: shared.TrainingFile = None,
+    validation_file: shared.ValidationFile = None,
+    test: shared.TestFile = None,
+    model: shared.Model = None,
+    reward_model: shared.RewardModel = None,
+    learning_rate: shared.LearningRate = None,
+    n_epochs: shared.Epochs = None,
+    algorithm: shared.Algorithm = None,
+    config: shared.ConfigFile = None,
+    sets: shared.Sets = None,
+    seed: shared.Seed = None,
+    name: shared.Name = None,
+    output_dir: shared.OutputDir = None,
+    num_processes: shared.NumProcesses = None,
+    resume: shared.Resume = None,
+    min_gain: shared.MinGain = None,
+    json: shared.Json = False,
+    quiet: shared.Quiet = False,
+    debug: shared.Debug = False,
+) -> None:
+    """Train a model with your data and your scorer, and show what it gained.
+
+    rft create -t train.jsonl -v val.jsonl --reward-model scorer.py
+    """
+    from rft_cli.commands.request import Output, Settings
+
+    overrides = {
+        "data.train": training_file,
+        "data.validation": validation_file,
+        "data.test": test,
+        "model.path": model,
+        "grader.path": reward_model,
+        "optim.learning_rate": learning_rate,
+        "optim.n_epochs": n_epochs,
+        "algorithm": algorithm,
+        "seed": seed,
+        "name": name,
+        "output_dir": output_dir,
+        "num_processes": num_processes,
+    }
+    settings = Settings(config, overrides, sets or [])
+    # Loaded before anything else is imported: a mistake in a setting is told at once.
+    loaded = settings.load() if resume is None else None
+    from rft_cli.commands.flow import run_job
+
+    run_job(settings, loaded, resume=resume, min_gain=min_gain, output=Output(json, quiet))

@@ -1,0 +1,199 @@
+"""From settings to a finished run: what `rft create` and `rft train` do."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rft_cli.commands.preflight import Preflight, preflight
+from rft_cli.commands.request import Output, Settings
+from rft_cli.commands.shared import print_json, rank, results, stdout_to_stderr, world_size
+from rft_cli.config import RunConfig
+from rft_cli.config.dump import dump_config
+from rft_cli.config.load import LoadedConfig, load_config
+from rft_cli.console import EventPrinter, choose_mode, print_summary
+from rft_cli.errors import GateNotMet, Interrupted, UsageError, UsageErrors
+from rft_cli.events import Event, Note, OnEvent
+from rft_cli.job import Job, create_run, hashes
+from rft_cli.report.summary import build_summary
+from rft_cli.runs import Run
+
+_EPOCHS = "optim.n_epochs"
+
+
+def run_job(
+    settings: Settings,
+    loaded: LoadedConfig | None,
+    *,
+    resume: str | None,
+    min_gain: float | None,
+    output: Output,
+) -> None:
+    """Run the `loaded` job, or continue the run `resume`; print the result, and raise GateNotMet below `min_gain`."""
+    mode = "quiet" if rank() > 0 else choose_mode(output.quiet)
+    with stdout_to_stderr(), EventPrinter(mode) as printer:
+        on_event: OnEvent = printer if rank() == 0 else _nobody
+        result = (
+            _continue(settings, resume, on_event) if resume else _begin(loaded or settings.load(), on_event)
+        )
+    if result is None:  # one of several processes, and not the one that reports
+        return
+    with results():
+        if output.json:
+            print_json(result)
+        else:
+            print_summary(build_summary(Run(Path(result["run"])), result))
+    check_gain(result, min_gain)
+
+
+def _nobody(_: Event) -> None:
+    pass
+
+
+def check_gain(result: Mapping[str, Any], min_gain: float | None) -> None:
+    """Raise GateNotMet where the paired difference is below `min_gain`, or where nothing beat the base."""
+    if min_gain is None:
+        return
+    split = "test" if "test" in result else "validation"
+    gain = result[split]["difference"]["mean"]
+    if result.get("best_step") == 0 and min_gain >= 0:
+        raise GateNotMet(f"--min-gain {min_gain:g} is not met: nothing beat the base model")
+    if gain < min_gain:
+        raise GateNotMet(f"--min-gain {min_gain:g} is not met: the {split} rows gained {gain:.4f}")
+
+
+def _begin(loaded: LoadedConfig, on_event: OnEvent) -> dict[str, Any] | None:
+    job = _checked(loaded.config, loaded.notes, on_event)
+    if world_size() > 1:
+        return _under_launcher(job, on_event, None)
+    _check_lengths(job)
+    return _train(job, create_run(job), on_event, resume=False)
+
+
+def _continue(settings: Settings, ref: str, on_event: OnEvent) -> dict[str, Any] | None:
+    run = Run.open(ref, settings.overrides.get("output_dir") or "runs")
+    _refuse_new_settings(settings, run)
+    epochs = settings.overrides.get(_EPOCHS)
+    info = run.info
+    if info["status"] == "finished" and epochs is None:
+        on_event(Note(f"{run.path} is finished; --n-epochs N trains it longer"))
+        return dict(info["result"])
+    # The run's own settings count, not what the environment says today.
+    loaded = load_config(str(run.path / "config.yaml"), overrides={_EPOCHS: epochs}, env={})
+    job = _checked(loaded.config, loaded.notes, on_event)
+    _refuse_changed_files(job, run)
+    if epochs is not None and rank() == 0:
+        run.write_config(dump_config(job.config))
+    if world_size() > 1:
+        return _under_launcher(job, on_event, run)
+    return _train(job, run, on_event, resume=True)
+
+
+def _checked(config: RunConfig, notes: Sequence[str], on_event: OnEvent) -> Job:
+    found: Preflight = preflight(config)
+    job = found.job()
+    for line in [*notes, *found.notes()]:
+        on_event(Note(line))
+    for line in found.warnings:
+        on_event(Note(line, "warning"))
+    on_event(Note(f"grader: {next(check.detail for check in found.checks if check.name == 'grader')}"))
+    return job
+
+
+def _check_lengths(job: Job) -> None:
+    from rft_cli.training.main import check
+
+    check(job)
+
+
+def _under_launcher(job: Job, on_event: OnEvent, run: Run | None) -> dict[str, Any] | None:
+    from rft_cli.training.launch import under_launcher
+
+    return under_launcher(job, on_event, run)
+
+
+def _train(job: Job, run: Run, on_event: OnEvent, *, resume: bool) -> dict[str, Any]:
+    on_event(Note(f"run: {run.path}"))
+    try:
+        with _signals_interrupt(), run.session():
+            result = _train_here_or_launch(job, run, on_event, resume)
+            run.finish(result)
+            return result
+    except UsageError:
+        run.discard_if_empty()
+        raise
+    except (KeyboardInterrupt, Interrupted) as error:
+        number = error.signal_number if isinstance(error, Interrupted) else int(signal.SIGINT)
+        raise Interrupted(
+            number, f"interrupted by {signal.Signals(number).name}", _how_to_resume(run)
+        ) from None
+
+
+def _train_here_or_launch(job: Job, run: Run, on_event: OnEvent, resume: bool) -> dict[str, Any]:
+    processes = job.config.num_processes
+    if processes > 1:
+        from rft_cli.training.launch import launch
+
+        return launch(run, on_event, processes, resume=resume)
+    from rft_cli.training.main import train
+
+    return train(job, run, on_event, resume=resume)
+
+
+def _how_to_resume(run: Run) -> str:
+    if run.checkpoints():
+        return f"resume with: rft train --resume {run.path}"
+    return f"there is no checkpoint yet to resume from; {run.path} holds what was measured"
+
+
+@contextlib.contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """SIGTERM, SIGHUP and SIGUSR1 end the block as Interrupted; a signal that is ignored (nohup) stays ignored."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        raise Interrupted(number, f"interrupted by {signal.Signals(number).name}")
+
+    signals = [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1]
+    before = {number: signal.getsignal(number) for number in signals}
+    try:
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(number, stop)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _refuse_new_settings(settings: Settings, run: Run) -> None:
+    other = settings.given(_EPOCHS, "output_dir")
+    if other:
+        raise UsageError(
+            f"--resume takes its settings from {run.path / 'config.yaml'}: {', '.join(other)} can't be changed",
+            "only --n-epochs may be given with --resume; start a new run for anything else",
+        )
+
+
+def _refuse_changed_files(job: Job, run: Run) -> None:
+    began = run.info.get("hashes") or {}
+    paths = {
+        "train": job.config.data.train,
+        "validation": job.config.data.validation,
+        "test": job.config.data.test,
+        "grader": job.config.grader.path,
+    }
+    changed = [name for name, value in hashes(job).items() if began.get(name) != value]
+    if changed:
+        raise UsageErrors(
+            [
+                UsageError(
+                    f"{paths[name]} has changed since {run.name} began: the run can't go on as the same job",
+                    "restore the file, or start a new run with `rft create`",
+                )
+                for name in changed
+            ]
+        )

@@ -1,0 +1,141 @@
+"""The two jobs of `rft validate`: the checklist, and the measured reward with its gates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rft_cli.commands.flow import check_gain
+from rft_cli.commands.preflight import JOB_NEEDS, Preflight, preflight
+from rft_cli.commands.request import Output, Settings
+from rft_cli.commands.shared import print_json, results, stdout_to_stderr
+from rft_cli.config.load import LoadedConfig
+from rft_cli.console import EventPrinter, choose_mode, print_checks, print_comparison, print_estimates
+from rft_cli.errors import GateNotMet, UsageError
+from rft_cli.events import Note
+from rft_cli.job import Job
+from rft_cli.report.estimates import compare, compare_components, component_names, count_statuses, estimate
+from rft_cli.report.summary import SummaryRow
+from rft_cli.runs import Run
+from rft_cli.types import Comparison, Estimate, Sample
+
+SCHEMA = "rft.validate/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Gates:
+    """Thresholds below which `rft validate` exits with 1; None sets none."""
+
+    min_reward: float | None = None
+    min_gain: float | None = None
+
+
+def check_job(settings: Settings, loaded: LoadedConfig, output: Output) -> None:
+    """Print the checklist; raise what is wrong. A named config must be a whole job, flags may give parts of one."""
+    if not settings.given("output_dir"):
+        raise UsageError(
+            "there is nothing to check", "give a CONFIG.yaml, or files with -t, -v and --reward-model"
+        )
+    with stdout_to_stderr():
+        found = preflight(loaded.config, JOB_NEEDS if settings.file else ())
+    with results():
+        if not output.json:
+            print_checks(found.checks)
+        found.raise_problems()
+        if output.json:
+            checks = [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in found.checks]
+            print_json({"schema": SCHEMA, "status": "ok", "checks": checks})
+
+
+def measure(loaded: LoadedConfig, run: Run | None, gates: Gates, output: Output) -> None:
+    """Sample and grade the validation rows, print the estimates, raise GateNotMet where a gate is not met.
+
+    With `run`, the settings' model is its base, and its best checkpoint is measured against it.
+    """
+    with stdout_to_stderr(), EventPrinter(choose_mode(output.quiet)) as printer:
+        found = preflight(loaded.config, ("validation", "grader", "model"))
+        found.raise_problems()
+        for line in found.notes():
+            printer(Note(line))
+        for line in found.warnings:
+            printer(Note(line, "warning"))
+        base, tuned = found.config.model.path, None if run is None else run.best_checkpoint()
+        if run is not None and tuned is None:
+            printer(Note(f"nothing beat the base in {run.path}: its best model is the base", "warning"))
+        from rft_cli.training.validate import validate_models
+
+        outcome = validate_models(_job(found), base, tuned, printer)
+    measured = _Measured(base, outcome.before or outcome.after, outcome.after, run)
+    document = measured.document(gates)
+    with results():
+        if output.json:
+            print_json(document)
+        else:
+            measured.print()
+    if document["gates"]:
+        raise GateNotMet("\n".join(document["gates"]))
+
+
+def _job(found: Preflight) -> Job:
+    data = found.files.data
+    # No training happens: the training rows need not be given.
+    return Job(found.config, data.get("train", data["validation"]), data["validation"], data.get("test"))
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """The samples of one model, or of a run's base and best checkpoint."""
+
+    base: str
+    before: Sequence[Sample]
+    after: Sequence[Sample]
+    run: Run | None
+
+    def document(self, gates: Gates) -> dict[str, Any]:
+        document: dict[str, Any] = {"schema": SCHEMA, "status": "ok", "model": self.base}
+        components: Mapping[str, Comparison | Estimate]
+        if self.run is None:
+            document["validation"] = estimate(self.after).to_json()
+            components = self._estimates()
+        else:
+            document |= {"run": str(self.run.path), "best_step": self.run.info["best_step"]}
+            document["validation"] = compare(self.before, self.after).to_json()
+            components = compare_components(self.before, self.after)
+        document["components"] = {name: value.to_json() for name, value in components.items()}
+        document["grader"] = count_statuses([*([] if self.run is None else self.before), *self.after])
+        document["gates"] = _failed_gates(document, gates)
+        document["status"] = "gate not met" if document["gates"] else "ok"
+        return document
+
+    def print(self) -> None:
+        if self.run is None:
+            print_estimates(
+                f"validation rows, {self.base}", {"reward": estimate(self.after), **self._estimates()}
+            )
+            return
+        rows = {"reward": compare(self.before, self.after), **compare_components(self.before, self.after)}
+        print_comparison(
+            f"{self.base} against step {self.run.info['best_step']} of {self.run.path}",
+            [SummaryRow(name, row.before, row.after, row.difference) for name, row in rows.items()],
+        )
+
+    def _estimates(self) -> dict[str, Estimate]:
+        return {name: estimate(self.after, name) for name in component_names(self.after)}
+
+
+def _failed_gates(document: Mapping[str, Any], gates: Gates) -> list[str]:
+    failed = []
+    for gate, limit in ((check_gain, gates.min_gain), (_check_reward, gates.min_reward)):
+        try:
+            gate(document, limit)
+        except GateNotMet as error:
+            failed.append(error.message)
+    return failed
+
+
+def _check_reward(document: Mapping[str, Any], min_reward: float | None) -> None:
+    measured = document["validation"]
+    mean = measured.get("after", measured)["mean"]
+    if min_reward is not None and mean < min_reward:
+        raise GateNotMet(f"--min-reward {min_reward:g} is not met: the mean reward is {mean:.4f}")

@@ -1,0 +1,120 @@
+"""What can be said about `--model` before torch is loaded: is it there, and can it be trained here?"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from rft_cli.config.suggest import closest
+from rft_cli.errors import UsageError
+from rft_cli.runs import Run, is_run
+
+BUILTIN = Path(__file__).parent.parent / "builtin"
+OPEN_MODELS = "Qwen/Qwen3-0.6B, HuggingFaceTB/SmolLM2-360M-Instruct, meta-llama/Llama-3.2-1B-Instruct"
+
+# gpt2, gpt-neo, gpt-j and gpt-oss are open; what else is called GPT is hosted.
+_HOSTED = re.compile(
+    r"(openai/|anthropic/|google/|azure/|models/)?"
+    r"(gpt-(?!2|neo|j\b|j-|oss)\S*|chatgpt\S*|o[134](-\S*)?|text-davinci\S*|claude\S*|gemini\S*)|ft:\S+",
+    re.IGNORECASE,
+)
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", re.ASCII)
+
+
+def resolve_run(model: str, output_dir: str) -> str:
+    """`latest` and names of runs become paths; every other model stays as it is."""
+    if model == "latest":
+        return str(Run.open("latest", output_dir).path)
+    inside = Path(output_dir) / model
+    return str(inside) if not Path(model).exists() and is_run(inside) else model
+
+
+def check_model(model: str, revision: str | None = None) -> None:
+    """Raise UsageError where `--model` is a hosted model, or is not there. Loads nothing."""
+    path = Path(model).expanduser()
+    if path.is_dir():
+        _check_directory(model, path)
+    elif _HOSTED.fullmatch(model):
+        raise UsageError(
+            f"{model} is a hosted model: its weights can't be trained here",
+            f"take an open one, for example {OPEN_MODELS}, or the embedded builtin/tiny",
+        )
+    elif model.startswith("builtin/"):
+        _check_builtin(model)
+    elif path.exists():
+        raise UsageError(
+            f"{model} is a file, not a model", "give the directory with config.json and the weights"
+        )
+    elif model.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(model):
+        raise UsageError(f"{model}: no such model directory", _near(path))
+    else:
+        _check_hub(model, revision)
+
+
+def _check_directory(model: str, path: Path) -> None:
+    if is_run(path) or any((path / name).is_file() for name in ("config.json", "adapter_config.json")):
+        return
+    raise UsageError(
+        f"{model} holds no model: neither config.json nor adapter_config.json, and it is no run",
+        "give the directory with config.json and the weights",
+    )
+
+
+def _check_builtin(model: str) -> None:
+    names = sorted(f"builtin/{folder.parent.name}" for folder in BUILTIN.glob("*/config.json"))
+    if model not in names:
+        raise UsageError(
+            f"there is no {model}", f"there is {', '.join(names) or 'none in this installation'}"
+        )
+
+
+def _check_hub(model: str, revision: str | None) -> None:
+    import huggingface_hub
+    from huggingface_hub import constants, errors
+
+    names = ("config.json", "adapter_config.json")
+    cached = (huggingface_hub.try_to_load_from_cache(model, name, revision=revision) for name in names)
+    if any(isinstance(found, str) for found in cached):
+        return
+    if constants.HF_HUB_OFFLINE:
+        raise UsageError(
+            f"{model} is no directory, and not in the local Hugging Face cache (HF_HUB_OFFLINE is set)",
+            _near_builtin(model) or "give a directory, or download the model first: hf download " + model,
+        )
+    try:
+        url = huggingface_hub.hf_hub_url(model, "config.json", revision=revision)
+        huggingface_hub.get_hf_file_metadata(url, timeout=10)
+    except errors.GatedRepoError:
+        raise UsageError(
+            f"{model} is gated on the Hugging Face hub, and you have no access",
+            "accept its licence on the hub and log in: hf auth login",
+        ) from None
+    except errors.RevisionNotFoundError:
+        raise UsageError(f"{model} has no revision {revision}", "correct model.revision") from None
+    except errors.RepositoryNotFoundError:
+        raise UsageError(
+            f"{model} is neither a directory nor a model on the Hugging Face hub",
+            _near_builtin(model) or "check its spelling; for a private model log in: hf auth login",
+        ) from None
+    except errors.EntryNotFoundError:
+        return  # no config.json: an adapter, or something the loader will name
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise UsageError(
+            f"{model} is no directory, and the Hugging Face hub can't be reached: {reason}",
+            "give a directory, or try again with a connection",
+        ) from None
+
+
+def _near(path: Path) -> str:
+    parent = path.parent
+    if not parent.is_dir():
+        return f"there is no folder {parent} either"
+    name = closest(path.name, [entry.name for entry in parent.iterdir() if entry.is_dir()])
+    return f"did you mean '{parent / name}'?" if name else "check the path"
+
+
+def _near_builtin(model: str) -> str | None:
+    names = [folder.parent.name for folder in BUILTIN.glob("*/config.json")]
+    name = closest(model, names)
+    return None if name is None else f"did you mean builtin/{name}?"

@@ -1,0 +1,146 @@
+"""Everything that can be wrong with a job and that no model is needed to see: all of it at once, torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rft_cli.commands.models import check_model, resolve_run
+from rft_cli.config import RunConfig
+from rft_cli.console import Check
+from rft_cli.data import reference_of
+from rft_cli.errors import UsageError, UsageErrors
+from rft_cli.job import Files, Job, not_set, read_files
+
+ROWS_GRADED = 3
+"""Rows of each file on which the grader is tried."""
+JOB_NEEDS = ("train", "validation", "grader", "model")
+
+
+@dataclass
+class Preflight:
+    """What was found. `checks` is the list for people, `problems` what must be mended, in the order of
+    checking, `warnings` what should be looked at.
+
+    `config` is the one given, with the name of a run as `model.path` made a path.
+    """
+
+    config: RunConfig
+    files: Files
+    checks: list[Check] = field(default_factory=list)
+    problems: list[UsageError] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def passed(self, name: str, detail: str) -> None:
+        """Note that this is right."""
+        self.checks.append(Check(name, True, detail))
+
+    def absent(self, name: str, detail: str = "not given") -> None:
+        """Note that there was nothing to check."""
+        self.checks.append(Check(name, None, detail))
+
+    def blame(self, name: str, error: UsageError) -> None:
+        """Note that this is wrong."""
+        problems = error.problems if isinstance(error, UsageErrors) else (error,)
+        self.problems.extend(problems)
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        self.checks.append(Check(name, False, problems[0].message.splitlines()[0] + more))
+
+    def raise_problems(self) -> None:
+        """Raise everything that is wrong as one error."""
+        if self.problems:
+            raise UsageErrors(self.problems)
+
+    def job(self) -> Job:
+        """The job; raises UsageErrors where something is wrong."""
+        self.raise_problems()
+        data = self.files.data
+        return Job(self.config, data["train"], data["validation"], data.get("test"))
+
+    def notes(self) -> list[str]:
+        """What was detected, a line a file."""
+        return [f"{data.path}: {note}" for data in self.files.data.values() for note in data.notes]
+
+
+def preflight(config: RunConfig, needs: Sequence[str] = JOB_NEEDS) -> Preflight:
+    """Check data, overlap, grader and model. What is set is checked; what `needs` names must be set.
+
+    Raises nothing itself: `Preflight.raise_problems` does.
+    """
+    problem = None
+    try:
+        path = resolve_run(config.model.path, config.output_dir)
+        config = config.model_copy(update={"model": config.model.model_copy(update={"path": path})})
+    except UsageError as error:
+        problem = error
+    files = read_files(config)
+    found = Preflight(config, files, warnings=list(files.warnings))
+    for name in ("train", "validation", "test"):
+        _check_file(found, name, needs)
+    _check_overlap(found)
+    _check_grader(found, needs)
+    if "model" in needs:
+        _check_model(found, problem)
+    return found
+
+
+def _check_file(found: Preflight, name: str, needs: Sequence[str]) -> None:
+    label = f"{name} rows"
+    problems = found.files.problems.get(name)
+    if problems:
+        found.blame(label, UsageErrors(problems))
+    elif name in found.files.data:
+        data = found.files.data[name]
+        found.passed(label, f"{data.path}: {_rows(len(data.examples))}, format {data.format}")
+    elif name in needs:
+        found.blame(label, not_set(name))
+    else:
+        found.absent(label)
+
+
+def _check_overlap(found: Preflight) -> None:
+    files = found.files
+    problems = files.problems.get("overlap")
+    if problems:
+        found.blame("overlap", UsageErrors(problems))
+    elif "train" not in files.data or len(files.data) < 2:
+        found.absent("overlap", "needs the training rows and other rows")
+    else:
+        found.passed("overlap", "; ".join(files.warnings) or "no training prompt stands in the other files")
+
+
+def _check_grader(found: Preflight, needs: Sequence[str]) -> None:
+    if found.config.grader.path is None:
+        if "grader" in needs:
+            fix = "give a scorer with --reward-model scorer.py, or as grader.path in the YAML"
+            found.blame("grader", UsageError("no grader is set", fix))
+        else:
+            found.absent("grader")
+        return
+    from rft_cli.grading.preflight import check_grader
+
+    examples = [example for data in found.files.data.values() for example in data.examples[:ROWS_GRADED]]
+    references = [reference_of(example, found.config.data.columns) for example in examples]
+    try:
+        report = check_grader(found.config.grader, examples, references, n=len(examples))
+    except UsageError as error:
+        found.blame("grader", error)
+    else:
+        found.passed("grader", "; ".join(line.removeprefix("scorer: ") for line in report.notes))
+        found.warnings += report.warnings
+
+
+def _check_model(found: Preflight, problem: UsageError | None) -> None:
+    model = found.config.model
+    try:
+        if problem is not None:
+            raise problem
+        check_model(model.path, model.revision)
+    except UsageError as error:
+        found.blame("model", error)
+    else:
+        found.passed("model", model.path)
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count} rows"

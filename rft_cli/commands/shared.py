@@ -1,0 +1,163 @@
+"""What several commands share: their flags, and standard output kept for results alone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+import typer
+
+from rft_cli.errors import UsageError
+
+DEBUG_KEY = "rft.debug"
+
+
+def _remember_debug(context: typer.Context, value: bool) -> bool:
+    # The group turns errors into messages after the command's own context is gone: `meta` is shared with it.
+    context.meta[DEBUG_KEY] = value
+    return value
+
+
+TrainingFile = Annotated[
+    str | None, typer.Option("-t", "--training-file", metavar="FILE", help="Training rows: a JSONL file.")
+]
+ValidationFile = Annotated[
+    str | None,
+    typer.Option(
+        "-v",
+        "--validation-file",
+        metavar="FILE",
+        help="Validation rows: the best checkpoint is chosen on them.",
+    ),
+]
+TestFile = Annotated[
+    str | None,
+    typer.Option(
+        "--test", metavar="FILE", help="Test rows: nothing is chosen on them, the final table is theirs."
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "-m",
+        "--model",
+        metavar="MODEL",
+        help="Base model: a directory, a Hugging Face id, a run or an adapter. Default: builtin/tiny.",
+    ),
+]
+RewardModel = Annotated[
+    str | None,
+    typer.Option("--reward-model", metavar="GRADER", help="The grader: scorer.py or scorer.py:function."),
+]
+LearningRate = Annotated[
+    str | None,
+    typer.Option("--learning-rate", metavar="NUMBER", help="Peak learning rate of the policy, or auto."),
+]
+Epochs = Annotated[
+    str | None, typer.Option("--n-epochs", metavar="N", help="Passes over the training rows, or auto.")
+]
+Algorithm = Annotated[str | None, typer.Option("--algorithm", metavar="NAME", help="ppo, grpo or rloo.")]
+ConfigFile = Annotated[
+    str | None, typer.Option("--config", metavar="FILE", help="A YAML file with settings; flags win over it.")
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Any setting, for example --set ppo.kl_coef=0.02. Repeatable."
+    ),
+]
+Seed = Annotated[
+    str | None, typer.Option("--seed", metavar="N", help="Seed of everything random in training.")
+]
+Name = Annotated[
+    str | None, typer.Option("--name", metavar="NAME", help="Name of the run. Default: date, time and model.")
+]
+OutputDir = Annotated[
+    str | None, typer.Option("--output-dir", metavar="DIR", help="Folder in which runs lie. Default: runs.")
+]
+NumProcesses = Annotated[
+    str | None, typer.Option("--num-processes", metavar="N", help="Processes to train with, one a GPU.")
+]
+Resume = Annotated[
+    str | None, typer.Option("--resume", metavar="RUN", help="Continue this run (a name, a path, or latest).")
+]
+MinGain = Annotated[
+    float | None,
+    typer.Option("--min-gain", metavar="X", help="Exit 1 if the reward's paired difference is below X."),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on standard output, nothing else.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, only warnings and the result.")]
+Debug = Annotated[
+    bool,
+    typer.Option("--debug", help="Show the traceback of an error.", callback=_remember_debug, is_eager=True),
+]
+
+
+def one_config(argument: str | None, option: str | None) -> str | None:
+    """The YAML file, given as an argument or with --config; UsageError where both name one."""
+    if argument is not None and option is not None:
+        raise UsageError(f"two configuration files: {argument} and --config {option}", "give one of them")
+    return argument if option is None else option
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """The command's one JSON document, on standard output; numbers that JSON does not have become null."""
+    from rft_cli.runs.files import finite
+
+    print(json.dumps(finite(document), indent=2))
+
+
+@contextlib.contextmanager
+def stdout_to_stderr() -> Iterator[None]:
+    """Send whatever is written to standard output inside to standard error: by Python, by C code, by children.
+
+    Libraries print while they train. Results are printed after the block, so standard output holds nothing else.
+    """
+    sys.stdout.flush()
+    try:
+        saved = os.dup(1)  # not inheritable: a worker that outlives us does not hold the reader of our pipe
+        os.dup2(2, 1)
+    except OSError:  # one of them is closed
+        saved = None
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        if saved is not None:
+            sys.stderr.flush()
+            os.dup2(saved, 1)
+            os.close(saved)
+
+
+@contextlib.contextmanager
+def results() -> Iterator[None]:
+    """Print results inside: a reader that is gone (`| head`) ends the printing quietly, not the command."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        forget_stdout()
+
+
+def forget_stdout() -> None:
+    """Send standard output nowhere: its reader is gone, and Python must not complain of that at exit."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(devnull, sys.stdout.fileno())
+    os.close(devnull)
+
+
+def rank() -> int:
+    """This process's number where another launcher (accelerate, torchrun) started several of us; else 0."""
+    return int(os.environ.get("RANK") or 0)
+
+
+def world_size() -> int:
+    """How many of us that launcher started; 1 without one."""
+    return int(os.environ.get("WORLD_SIZE") or 1)

@@ -1,0 +1,67 @@
+"""`rft train`: the same engine as `rft create`, from a YAML file."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from rft_cli.commands import shared
+from rft_cli.commands.create import create
+from rft_cli.errors import UsageError
+
+ConfigArgument = Annotated[
+    str | None, typer.Argument(metavar="CONFIG.yaml", help="A YAML file with settings; flags win over it.")
+]
+
+
+def train(
+    config_file: ConfigArgument = None,
+    training_file: shared.TrainingFile = None,
+    validation_file: shared.ValidationFile = None,
+    test: shared.TestFile = None,
+    model: shared.Model = None,
+    reward_model: shared.RewardModel = None,
+    learning_rate: shared.LearningRate = None,
+    n_epochs: shared.Epochs = None,
+    algorithm: shared.Algorithm = None,
+    config: shared.ConfigFile = None,
+    sets: shared.Sets = None,
+    seed: shared.Seed = None,
+    name: shared.Name = None,
+    output_dir: shared.OutputDir = None,
+    num_processes: shared.NumProcesses = None,
+    resume: shared.Resume = None,
+    min_gain: shared.MinGain = None,
+    json: shared.Json = False,
+    quiet: shared.Quiet = False,
+    debug: shared.Debug = False,
+) -> None:
+    """Run the job that a YAML file describes, or continue one with --resume RUN.
+
+    rft train configs/quickstart.yaml --n-epochs 4
+    """
+    config_file = shared.one_config(config_file, config)
+    if config_file is None and resume is None:
+        raise UsageError("there is no CONFIG.yaml", "give one, or continue a run with --resume RUN")
+    create(
+        training_file,
+        validation_file,
+        test,
+        model,
+        reward_model,
+        learning_rate,
+        n_epochs,
+        algorithm,
+        config_file,
+        sets,
+        seed,
+        name,
+        output_dir,
+        num_processes,
+        resume,
+        min_gain,
+        json,
+        quiet,
+        debug,
+    )

@@ -1,0 +1,97 @@
+"""`rft validate`: check a job without a model, or measure a model (or a run against its base) on validation rows."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from rft_cli.commands import shared
+from rft_cli.commands.request import Output, Settings
+from rft_cli.commands.train import ConfigArgument
+from rft_cli.errors import UsageError
+
+RunOption = Annotated[
+    str | None,
+    typer.Option("--run", metavar="RUN", help="Measure a run's best checkpoint against its base model."),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "-m", "--model", metavar="MODEL", help="Measure this model: a directory, a hub id, or a run."
+    ),
+]
+MinReward = Annotated[
+    float | None,
+    typer.Option("--min-reward", metavar="X", help="Exit 1 if the mean reward is below X."),
+]
+
+
+def validate(
+    config_file: ConfigArgument = None,
+    training_file: shared.TrainingFile = None,
+    validation_file: shared.ValidationFile = None,
+    reward_model: shared.RewardModel = None,
+    model: ModelOption = None,
+    run: RunOption = None,
+    min_reward: MinReward = None,
+    min_gain: shared.MinGain = None,
+    config: shared.ConfigFile = None,
+    sets: shared.Sets = None,
+    output_dir: shared.OutputDir = None,
+    json: shared.Json = False,
+    quiet: shared.Quiet = False,
+    debug: shared.Debug = False,
+) -> None:
+    """Check everything a job needs; with --model or --run also measure the reward on the validation rows.
+
+    rft validate config.yaml                             checks settings, rows and the scorer, loads no model
+
+    rft validate -v val.jsonl --reward-model scorer.py --model MODEL --min-reward 0.8
+
+    rft validate --run latest --min-gain 0.1
+    """
+    config_file = shared.one_config(config_file, config)
+    if model is not None and run is not None:
+        raise UsageError(
+            "--model and --run exclude each other", "--run measures the run's base and best model"
+        )
+    if min_gain is not None and run is None:
+        raise UsageError(
+            "--min-gain needs --run", "a gain is measured from a run's base to its best checkpoint"
+        )
+    if min_reward is not None and model is None and run is None:
+        raise UsageError("--min-reward needs --model or --run", "say which model is to be measured")
+    overrides: dict[str, Any] = {
+        "data.train": training_file,
+        "data.validation": validation_file,
+        "model.path": model,
+        "grader.path": reward_model,
+        "output_dir": output_dir,
+    }
+    output = Output(json, quiet)
+    if run is not None:
+        _measure_run(run, Settings(config_file, overrides, sets or []), min_reward, min_gain, output)
+        return
+    settings = Settings(config_file, overrides, sets or [])
+    loaded = settings.load()
+    from rft_cli.commands.measure import Gates, check_job, measure
+
+    if model is None:
+        check_job(settings, loaded, output)
+    else:
+        measure(loaded, None, Gates(min_reward), output)
+
+
+def _measure_run(
+    ref: str, settings: Settings, min_reward: float | None, min_gain: float | None, output: Output
+) -> None:
+    """Measure a run with its own settings, where no other config is given; flags win over both."""
+    from rft_cli.commands.measure import Gates, measure
+    from rft_cli.runs import Run
+
+    run = Run.open(ref, settings.overrides["output_dir"] or "runs")
+    file = settings.file or str(run.path / "config.yaml")
+    overrides = {**settings.overrides, "model.path": run.info["model"]}
+    loaded = Settings(file, overrides, settings.sets).load()
+    measure(loaded, run, Gates(min_reward, min_gain), output)

@@ -1,0 +1,183 @@
+"""In a worker: run the scorer file once, find its function, bind its parameters, and say where it went wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType, TracebackType
+from typing import Any, NamedTuple
+
+from rft_cli.grading.binding import SIGNATURES, Binding, SignatureProblem, bind
+
+FUNCTION_NAMES = ("score", "grade", "score_batch", "reward")
+"""Functions that are looked for, in this order, where the user names none."""
+_TRACE_CHARS = 4000
+_MESSAGE_CHARS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerSource:
+    """A scorer as it stood when the grader was opened; restarted workers run these bytes, not a later edit.
+
+    `path` is absolute, `shown` is the file as the user named it, `function` None means: look for one.
+    """
+
+    path: str
+    shown: str
+    function: str | None
+    content: bytes
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the file's bytes, in hex."""
+        return hashlib.sha256(self.content).hexdigest()
+
+
+class ScorerProblem(Exception):
+    """The scorer can't be used: `message` says where and why, `wanted` and `found` are function names."""
+
+    def __init__(self, message: str, fix: str, *, trace: str = "", found: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.fix = fix
+        self.trace = trace
+        self.found = found
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedScorer:
+    """A function ready to be called. `signature` is for people, for example "score(completion, example)"."""
+
+    function: Callable[..., Any]
+    binding: Binding
+    signature: str
+
+
+class Raised(NamedTuple):
+    """An exception told for people: `place` is the scorer's own file:line, `text` the exception's last line."""
+
+    place: str
+    text: str
+    trace: str
+
+    @property
+    def message(self) -> str:
+        return f"{self.place}: {self.text}"
+
+
+def load_scorer(source: ScorerSource) -> LoadedScorer:
+    """Run the file and choose its function; raises ScorerProblem. Call it once in a process."""
+    module = _run(source)
+    name = source.function or _choose(module, source)
+    function = getattr(module, name, None)
+    if not callable(function):
+        what = "is not a function" if hasattr(module, name) else "no such function"
+        raise ScorerProblem(f"{source.shown}: {what}: '{name}'", _say(_public(module)), found=_public(module))
+    place = f"{source.shown}:{_line_of(function)}"
+    try:
+        binding = bind(function, name)
+    except SignatureProblem as problem:
+        raise ScorerProblem(f"{place}: {name} {problem}", f"use {SIGNATURES}") from None
+    return LoadedScorer(function, binding, f"{name}{_parameters(function)}")
+
+
+def _run(source: ScorerSource) -> ModuleType:
+    # The bytes that were hashed are compiled here: no bytecode cache, which could be older or litter the folder.
+    name = f"rft_scorer_{source.sha256[:12]}"
+    module = ModuleType(name)
+    module.__file__ = source.path
+    sys.modules[name] = module
+    sys.path.insert(0, os.path.dirname(source.path))
+    try:
+        exec(compile(source.content, source.path, "exec"), module.__dict__)
+    except BaseException as error:
+        raised = tell(error, source)
+        raise ScorerProblem(raised.message, _import_fix(error), trace=raised.trace) from None
+    return module
+
+
+def _import_fix(error: BaseException) -> str:
+    if isinstance(error, ModuleNotFoundError):
+        return f"install '{error.name}' in rft's environment, or put it beside the scorer"
+    if isinstance(error, SystemExit):
+        return "put what runs as a script under: if __name__ == '__main__':"
+    if isinstance(error, FileNotFoundError):
+        return "scorers run in an empty folder: open files as Path(__file__).parent / 'name'"
+    return "the file must import without an error"
+
+
+def _choose(module: ModuleType, source: ScorerSource) -> str:
+    for name in FUNCTION_NAMES:
+        if callable(getattr(module, name, None)):
+            return name
+    public = _public(module)
+    if len(public) == 1:
+        return public[0]
+    if not public:
+        raise ScorerProblem(f"{source.shown}: there is no function in it", f"define {SIGNATURES}")
+    message = f"{source.shown}: which function is the scorer? It has none named {', '.join(FUNCTION_NAMES)}"
+    raise ScorerProblem(message, f"name it: {source.shown}:{public[0]} ({_say(public)})", found=public)
+
+
+def _public(module: ModuleType) -> tuple[str, ...]:
+    """Names of the public functions that were defined in the file itself."""
+    own = [
+        name
+        for name, value in vars(module).items()
+        if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
+    ]
+    return tuple(own)
+
+
+def _say(names: tuple[str, ...]) -> str:
+    return f"functions in it: {', '.join(names)}" if names else "there is no public function in it"
+
+
+def _line_of(function: Callable[..., Any]) -> int:
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return 1 if code is None else code.co_firstlineno
+
+
+def _parameters(function: Callable[..., Any]) -> str:
+    return "(" + ", ".join(inspect.signature(function).parameters) + ")"
+
+
+def tell(error: BaseException, source: ScorerSource) -> Raised:
+    """Where in the scorer `error` came from, and the traceback from there on. Never raises."""
+    try:
+        return _tell(error, source)
+    except BaseException:  # an exception whose own text raises, or no memory left to format it
+        return Raised(source.shown, type(error).__name__, "")
+
+
+def _tell(error: BaseException, source: ScorerSource) -> Raised:
+    told = "".join(traceback.format_exception_only(type(error), error)).strip().splitlines()
+    text = told[-1] if isinstance(error, SyntaxError) else told[0]  # a SyntaxError quotes the line first
+    if isinstance(error, SyntaxError) and error.filename == source.path:
+        return Raised(f"{source.shown}:{error.lineno}", text[:_MESSAGE_CHARS], "")
+    start = _first_own_frame(error.__traceback__, source.path)
+    lines = [line for file, line in _frames(start) if file == source.path]
+    place = f"{source.shown}:{lines[-1]}" if lines else source.shown
+    frames = _frames(start)
+    helper = ""
+    if frames and frames[-1][0] != source.path:
+        helper = f" (raised in {os.path.basename(frames[-1][0])}:{frames[-1][1]})"
+    full = "".join(traceback.format_exception(type(error), error, start))
+    return Raised(place, f"{text[:_MESSAGE_CHARS]}{helper}", full[-_TRACE_CHARS:])
+
+
+def _first_own_frame(trace: TracebackType | None, path: str) -> TracebackType | None:
+    """The traceback without rft's own frames, which stand above the scorer's."""
+    current = trace
+    while current is not None and current.tb_frame.f_code.co_filename != path:
+        current = current.tb_next
+    return trace if current is None else current
+
+
+def _frames(trace: TracebackType | None) -> list[tuple[str, int]]:
+    return [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(trace)]

@@ -1,0 +1,189 @@
+"""The three outcomes counted: graded, skipped, failed by kind; latency; and when failures are too many."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from rft_cli.errors import RunFailed
+from rft_cli.types import Grade, GradeError
+
+WINDOW = 512
+"""Grades over which the failure rate is taken."""
+MIN_GRADES = 64
+"""Grades before the failure rate can stop a job."""
+_LATENCIES = 4096
+_REASONS = 200
+_SAMPLES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One kind of failure with the message that it gave `count` times, and a traceback of one of them."""
+
+    kind: str
+    message: str
+    count: int
+    trace: str
+
+
+class GraderStats:
+    """Counts, means and latencies of the grades it was given; memory does not grow with their number."""
+
+    def __init__(self) -> None:
+        self.graded = 0
+        self.skipped = 0
+        self.failures: Counter[str] = Counter()
+        self._reward_sum = 0.0
+        self._reward_low: float | None = None
+        self._reward_high: float | None = None
+        self._component_sums: dict[str, float] = {}
+        self._component_counts: Counter[str] = Counter()
+        self._seconds: list[float] = []
+        self._slowest = 0.0
+        self._random = random.Random(0)
+        self._reasons = _Reasons()
+
+    @property
+    def failed(self) -> int:
+        return self.failures.total()
+
+    @property
+    def total(self) -> int:
+        return self.graded + self.skipped + self.failed
+
+    @property
+    def failure_rate(self) -> float:
+        """Failed grades as a share of all; 0 when there are none."""
+        return self.failed / self.total if self.total else 0.0
+
+    @property
+    def mean_reward(self) -> float | None:
+        """Mean over graded completions, None when there are none."""
+        return self._reward_sum / self.graded if self.graded else None
+
+    def add(self, grades: Iterable[Grade]) -> None:
+        """Count these grades."""
+        for grade in grades:
+            self._add_latency(grade.seconds)
+            if grade.error is not None:
+                self.failures[grade.error.kind] += 1
+                self._reasons.add(grade.error)
+            elif grade.reward is None:
+                self.skipped += 1
+            else:
+                self._add_reward(grade.reward, grade)
+
+    def reasons(self) -> list[Reason]:
+        """The most frequent failures, most frequent first."""
+        return self._reasons.top(_SAMPLES)
+
+    def latency(self, share: float) -> float | None:
+        """Seconds within which `share` of the grades came (from a sample of 4096); None without grades."""
+        if not self._seconds:
+            return None
+        ordered = sorted(self._seconds)
+        return ordered[min(int(share * len(ordered)), len(ordered) - 1)]
+
+    def to_json(self) -> dict[str, Any]:
+        """The summary that `rft grade --json` prints and jobs log."""
+        components = {
+            name: self._component_sums[name] / n for name, n in sorted(self._component_counts.items())
+        }
+        return {
+            "rows": self.total,
+            "graded": self.graded,
+            "skipped": self.skipped,
+            "failed": self.failed,
+            "failures": dict(sorted(self.failures.items())),
+            "failure_rate": self.failure_rate,
+            "reward": {"mean": self.mean_reward, "min": self._reward_low, "max": self._reward_high},
+            "components": components,
+            "latency_s": {
+                "p50": self.latency(0.5),
+                "p90": self.latency(0.9),
+                "p99": self.latency(0.99),
+                "max": self._slowest if self._seconds else None,
+            },
+            "reasons": [{"kind": r.kind, "message": r.message, "count": r.count} for r in self.reasons()],
+        }
+
+    def _add_reward(self, reward: float, grade: Grade) -> None:
+        self.graded += 1
+        self._reward_sum += reward
+        self._reward_low = reward if self._reward_low is None else min(self._reward_low, reward)
+        self._reward_high = reward if self._reward_high is None else max(self._reward_high, reward)
+        for name, value in grade.components.items():
+            self._component_sums[name] = self._component_sums.get(name, 0.0) + value
+            self._component_counts[name] += 1
+
+    def _add_latency(self, seconds: float) -> None:
+        """Reservoir sampling: each of all latencies is kept with the same chance."""
+        self._slowest = max(self._slowest, seconds)
+        if len(self._seconds) < _LATENCIES:
+            self._seconds.append(seconds)
+        else:
+            place = self._random.randrange(self.total + 1)
+            if place < _LATENCIES:
+                self._seconds[place] = seconds
+
+
+class FailureMonitor:
+    """Stops a job whose grader fails too often: more than `max_rate` of the last 512 grades, after at least 64."""
+
+    def __init__(self, max_rate: float, *, window: int = WINDOW, min_grades: int = MIN_GRADES) -> None:
+        self.max_rate = max_rate
+        self._min_grades = min_grades
+        self._recent: deque[GradeError | None] = deque(maxlen=window)
+
+    @property
+    def rate(self) -> float:
+        """Share of failed grades in the window."""
+        return sum(error is not None for error in self._recent) / len(self._recent) if self._recent else 0.0
+
+    def observe(self, grades: Iterable[Grade]) -> None:
+        """Count these grades; raises RunFailed with the commonest reasons when the rate is over the limit."""
+        self._recent.extend(grade.error for grade in grades)
+        if len(self._recent) >= self._min_grades and self.rate > self.max_rate:
+            reasons = _Reasons()
+            for error in self._recent:
+                if error is not None:
+                    reasons.add(error)
+            raise too_many_failures(self.rate, len(self._recent), self.max_rate, reasons.top(_SAMPLES))
+
+
+def too_many_failures(rate: float, grades: int, max_rate: float, reasons: Iterable[Reason]) -> RunFailed:
+    """The error that ends a job, with each reason, how often it came, and one traceback."""
+    lines = [f"{rate:.0%} of the last {grades} grades failed (grader.max_failure_rate is {max_rate:.0%}):"]
+    shown = list(reasons)
+    lines += [f"  {reason.count} × {reason.kind}: {reason.message}" for reason in shown]
+    trace = next((reason.trace for reason in shown if reason.trace), "")
+    if trace:
+        lines += ["one of them:", *(f"  {line}" for line in trace.rstrip().splitlines()[-12:])]
+    fix = "repair the scorer (rft grade shows each row's error); a scorer that can't grade a completion returns None"
+    return RunFailed("\n".join(lines), fix)
+
+
+class _Reasons:
+    """Failures counted by kind and message; beyond 200 different ones, by kind."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._traces: dict[tuple[str, str], str] = {}
+
+    def add(self, error: GradeError) -> None:
+        key = (error.kind, error.message)
+        if key not in self._counts and len(self._counts) >= _REASONS:
+            key = (error.kind, "other messages")
+        self._counts[key] += 1
+        if error.trace and key not in self._traces:
+            self._traces[key] = error.trace
+
+    def top(self, count: int) -> list[Reason]:
+        return [
+            Reason(kind, message, n, self._traces.get((kind, message), ""))
+            for (kind, message), n in self._counts.most_common(count)
+        ]

@@ -1,0 +1,150 @@
+"""Try a grader on real rows before anything expensive starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from rft_cli.config.schema import GraderConfig
+from rft_cli.errors import UsageError, UsageErrors
+from rft_cli.grading.pool import ScorerGrader, open_grader
+from rft_cli.types import Example, Grade, GradeRequest
+
+JUNK = 'Sure! }{ "answer": ** 1e999, [[ \\boxed{ ``` \u00e9\u4e16\u2028 None, yes and no'
+"""What an untrained model may write: no valid JSON, no number, half a code fence, any script."""
+_SHOWN = 5
+
+Tried = Literal["reference", "empty completion", "junk completion"]
+
+
+@dataclass(frozen=True, slots=True)
+class PreflightReport:
+    """What the scorer did on real rows. Means are over graded completions; None where there were none.
+
+    `notes` and `warnings` are lines for people; `seconds_per_grade` is the mean.
+    """
+
+    signature: str
+    sha256: str
+    graded: int
+    skipped: int
+    reference_mean: float | None
+    empty_mean: float | None
+    junk_mean: float | None
+    seconds_per_grade: float
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    tried: Tried
+    example: Example
+    completion: str
+
+
+def check_grader(
+    config: GraderConfig, examples: Sequence[Example], references: Sequence[str | None], n: int = 8
+) -> PreflightReport:
+    """Grade the first `n` rows: each row's reference (where it has one), an empty completion, a junk completion.
+
+    Raises UsageError where the scorer does not load, and UsageErrors where it fails on any of these: a model's
+    completions will be junk to begin with, and a scorer must give them a low reward, not an error.
+    """
+    trials = _trials(examples[:n], references[:n])
+    # One process is enough for a few grades and starts faster.
+    with open_grader(config.model_copy(update={"workers": 1}), log_path=None) as grader:
+        grades: list[Grade] = []
+        for trial in trials:
+            grades += grader.grade([GradeRequest(trial.completion, trial.example.fields)])
+            if grades[-1].error is not None and grades[-1].error.kind in ("timeout", "died"):
+                break  # each further one may cost as long
+        _raise_failures(config, trials, grades)
+        return _report(config, grader, trials, grades)
+
+
+def _trials(examples: Sequence[Example], references: Sequence[str | None]) -> list[_Trial]:
+    trials = []
+    for example, reference in zip(examples, references, strict=True):
+        if reference is not None:
+            trials.append(_Trial("reference", example, reference))
+        trials.append(_Trial("empty completion", example, ""))
+        trials.append(_Trial("junk completion", example, JUNK))
+    return trials
+
+
+def _raise_failures(config: GraderConfig, trials: Sequence[_Trial], grades: Sequence[Grade]) -> None:
+    """One problem for each different failure, naming the first row on which it came."""
+    problems: dict[str, UsageError] = {}
+    for trial, grade in zip(trials, grades, strict=False):
+        if grade.error is not None and grade.error.message not in problems:
+            keys = ", ".join(list(trial.example.fields)[:12])
+            message = f"{grade.error.message} (grading the {trial.tried} of {trial.example.source})"
+            problems[grade.error.message] = UsageError(message, _fix(grade, trial, keys))
+    if problems:
+        raise UsageErrors(list(problems.values())[:_SHOWN])
+    if grades and all(grade.status == "skipped" for grade in grades):
+        message = f"{config.path}: returned None for all of {len(grades)} completions: nothing can be graded"
+        raise UsageError(
+            message, "return a number (is a return missing?); None means: this one can't be graded"
+        )
+
+
+def _fix(grade: Grade, trial: _Trial, keys: str) -> str:
+    kind = grade.error.kind if grade.error is not None else ""
+    if kind == "timeout":
+        return "make it faster, or raise grader.timeout_s"
+    if kind == "bad_value":
+        return "return a finite number, a bool, a dict with 'reward', or None"
+    if trial.tried == "reference":
+        return f"the row has the keys {keys}"
+    return f"give such a completion a low reward (a model will write the like); the row has the keys {keys}"
+
+
+def _report(
+    config: GraderConfig, grader: ScorerGrader, trials: Sequence[_Trial], grades: Sequence[Grade]
+) -> PreflightReport:
+    def mean(tried: Tried) -> float | None:
+        rewards = [
+            g.reward for t, g in zip(trials, grades, strict=True) if t.tried == tried and g.reward is not None
+        ]
+        return sum(rewards) / len(rewards) if rewards else None
+
+    reference, empty, junk = mean("reference"), mean("empty completion"), mean("junk completion")
+    references = sum(trial.tried == "reference" for trial in trials)
+    notes = [f"scorer: {grader.signature} of {config.path}"]
+    if reference is not None:
+        plural = "" if references == 1 else "s"
+        notes.append(f"scorer: {references} reference{plural} graded, mean reward {reference:.2f}")
+    if junk is not None:
+        notes.append(f"scorer: junk completions get {junk:.2f}")
+    return PreflightReport(
+        signature=grader.signature,
+        sha256=grader.sha256,
+        graded=grader.stats.graded,
+        skipped=grader.stats.skipped,
+        reference_mean=reference,
+        empty_mean=empty,
+        junk_mean=junk,
+        seconds_per_grade=sum(grade.seconds for grade in grades) / max(1, len(grades)),
+        notes=tuple(notes),
+        warnings=tuple(_warnings(grades, reference, empty, junk)),
+    )
+
+
+def _warnings(
+    grades: Sequence[Grade], reference: float | None, empty: float | None, junk: float | None
+) -> list[str]:
+    warnings = []
+    for name, other in (("junk", junk), ("empty", empty)):
+        if reference is not None and other is not None and other > reference:
+            warnings.append(
+                f"scorer: {name} completions get {other:.2f}, more than references ({reference:.2f})"
+            )
+    rewards = {grade.reward for grade in grades if grade.reward is not None}
+    if reference is not None and len(grades) > 1 and len(rewards) == 1:
+        warnings.append(
+            f"scorer: every completion got the same reward ({rewards.pop():g}): nothing to learn from"
+        )
+    return warnings

@@ -1,0 +1,150 @@
+"""The worker processes of one grader: a Pebble pool on spawn, replaced when it breaks, swept when it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing.context
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pebble import ProcessPool
+from pebble.common import ProcessFuture
+
+from rft_cli.errors import RunFailed
+from rft_cli.grading.isolation import Isolation
+from rft_cli.grading.worker import Job, start_worker
+
+_MAX_REPLACEMENTS = 5
+_main_lock = threading.Lock()
+
+
+class _SpawnedProcess(multiprocessing.context.SpawnProcess):
+    """A spawned process that does not import the parent's main module.
+
+    Spawn runs it again in the child, which costs the import of whatever the user started: torch, perhaps.
+    """
+
+    @staticmethod
+    def _Popen(process_obj: BaseProcess) -> Any:  # noqa: N802 (the name that multiprocessing calls)
+        with _main_lock:
+            main = sys.modules["__main__"]
+            sys.modules["__main__"] = ModuleType("__main__")
+            try:
+                return multiprocessing.context.SpawnProcess._Popen(process_obj)  # type: ignore[attr-defined]
+            finally:
+                sys.modules["__main__"] = main
+
+
+class _SpawnContext(multiprocessing.context.SpawnContext):
+    Process = _SpawnedProcess
+
+
+class Processes:
+    """`workers` processes that ran `start_worker(job)`; `schedule` gives a task to the next free one."""
+
+    def __init__(
+        self, workers: int, log_path: Path | None, make_job: Callable[[Isolation], Job], env: tuple[str, ...]
+    ):
+        self.workers = workers
+        self.scratch = Path(tempfile.mkdtemp(prefix="rft-grader-"))
+        # If nobody closes it, the folder goes when the program ends.
+        self._remove = weakref.finalize(self, shutil.rmtree, self.scratch, ignore_errors=True)
+        self.log_path = self.scratch / "grader.log" if log_path is None else log_path.absolute()
+        self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        self.job = make_job(Isolation(str(self.scratch), str(self.log_path), os.getpid(), env))
+        self._replacements = 0
+        self._pool: ProcessPool | None = None
+
+    def schedule(self, function: Callable[..., Any], argument: Any, timeout_s: float) -> ProcessFuture[Any]:
+        """Run `function(argument)` in a worker; raises RunFailed when no pool stays alive."""
+        arguments = () if argument is None else (argument,)
+        while True:
+            if self._pool is None:
+                self._pool = self._start()
+            try:
+                future: ProcessFuture[Any] = self._pool.schedule(function, args=arguments, timeout=timeout_s)
+                return future
+            except RuntimeError:  # the pool is broken: one of its threads ended
+                self.replace()
+
+    def replace(self) -> None:
+        """Drop the pool with its workers; the next task starts another one."""
+        self._replacements += 1
+        if self._replacements > _MAX_REPLACEMENTS:
+            raise RunFailed("the grader's worker processes can't be kept alive", f"see {self.log_path}")
+        self._end_pool()
+        self.sweep()
+
+    def sweep(self) -> None:
+        """End what dead workers left running in their process groups, and remove their folders."""
+        for folder in self._folders():
+            if not _alive(int(folder.name)):
+                _kill_group(int(folder.name))
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """End all workers and what they left; safe to call twice."""
+        self._end_pool()
+        if self.scratch.exists():
+            self.sweep()
+            _kill_inside(self.scratch)
+            self._remove()
+
+    def _start(self) -> ProcessPool:
+        return ProcessPool(
+            max_workers=self.workers,
+            initializer=start_worker,
+            initargs=(self.job,),
+            context=_SpawnContext(),  # type: ignore[arg-type]
+        )
+
+    def _end_pool(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.stop()
+            # Whole groups at once: a child that lives on holds the pipe by which the pool sees its worker's end.
+            for folder in self._folders():
+                _kill_group(int(folder.name))
+            with contextlib.suppress(RuntimeError, OSError):  # a worker that even SIGKILL does not end
+                pool.join()
+
+    def _folders(self) -> Iterator[Path]:
+        yield from [entry for entry in self.scratch.iterdir() if entry.name.isdigit()]
+
+
+def _kill_group(pid: int) -> None:
+    with contextlib.suppress(OSError):  # nobody is left in it
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # the number belongs to another user's process by now
+        return True
+    return True
+
+
+def _kill_inside(folder: Path) -> None:
+    """End processes that left their worker's group but still stand in its folder (Linux)."""
+    if sys.platform != "linux":
+        return
+    inside = f"{folder}{os.sep}"
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                # A removed folder reads as "PATH (deleted)", which begins the same way.
+                if os.readlink(entry / "cwd").startswith(inside):
+                    os.kill(int(entry.name), signal.SIGKILL)

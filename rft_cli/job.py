@@ -1,0 +1,137 @@
+"""Job: a configuration with its data read; what training gets, in every process."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+from rft_cli import __version__
+from rft_cli.config import RunConfig
+from rft_cli.config.dump import dump_config, with_absolute_paths
+from rft_cli.data import Dataset, apply_overlap, read_examples, solution_of
+from rft_cli.errors import UsageError, UsageErrors
+from rft_cli.grading.source import read_source
+from rft_cli.runs import Run
+from rft_cli.types import Example
+
+_NAMES = {"train": ("training", "-t"), "validation": ("validation", "-v"), "test": ("test", "--test")}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job's settings and rows; `test` is None where the job has no test file."""
+
+    config: RunConfig
+    train: Dataset
+    validation: Dataset
+    test: Dataset | None = None
+
+    def reference(self, example: Example) -> str | None:
+        """The row's reference as it was written, reasoning included, where its format has one."""
+        return solution_of(example, self.config.data.columns)
+
+
+@dataclass
+class Files:
+    """The data files of a configuration, as far as they could be read.
+
+    Keys are train, validation and test; `problems` also has overlap. `warnings` are about overlapping rows.
+    """
+
+    data: dict[str, Dataset] = field(default_factory=dict)
+    problems: dict[str, list[UsageError]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def blame(self, name: str, error: UsageError) -> None:
+        """Keep an error, taken apart into its problems."""
+        found = error.problems if isinstance(error, UsageErrors) else [error]
+        self.problems.setdefault(name, []).extend(found)
+
+
+def load_job(config: RunConfig) -> Job:
+    """Read the job's data files; UsageErrors with every problem of all of them."""
+    files = read_files(config)
+    problems = [not_set(name) for name in ("train", "validation") if getattr(config.data, name) is None]
+    problems += [problem for found in files.problems.values() for problem in found]
+    if problems:
+        raise UsageErrors(problems)
+    return Job(config, files.data["train"], files.data["validation"], files.data.get("test"))
+
+
+def not_set(name: str) -> UsageError:
+    """The problem of a data file that is needed and not set."""
+    word, flag = _NAMES[name]
+    return UsageError(f"no {word} file is set", f"give it with {flag} FILE, or as data.{name} in the YAML")
+
+
+def read_files(config: RunConfig) -> Files:
+    """Read the data files that are set, and do what `data.overlap` says; problems are collected, not raised."""
+    files = Files()
+    for name in _NAMES:
+        path = getattr(config.data, name)
+        if path is not None:
+            try:
+                files.data[name] = _read(path, config)
+            except UsageError as error:
+                files.blame(name, error)
+    for name in ("validation", "test"):
+        if "train" in files.data and name in files.data:
+            try:
+                checked = apply_overlap(files.data["train"], files.data[name], config.data.overlap)
+            except UsageError as error:
+                files.blame("overlap", error)
+            else:
+                files.data["train"] = checked.train
+                files.warnings += [] if checked.note is None else [checked.note]
+    return files
+
+
+def _read(path: str, config: RunConfig) -> Dataset:
+    if path == "-":
+        raise UsageError("a job reads its rows more than once: it can't take '-'", "save the rows to a file")
+    data = config.data
+    return read_examples(path, format=data.format, columns=data.columns, system=data.system)
+
+
+def hashes(job: Job) -> dict[str, str]:
+    """SHA-256 of what the job reads: its data files and its scorer."""
+    found = {"train": job.train.sha256, "validation": job.validation.sha256}
+    if job.test is not None:
+        found["test"] = job.test.sha256
+    if job.config.grader.path is not None:
+        found["grader"] = read_source(job.config.grader).sha256
+    return found
+
+
+def create_run(job: Job) -> Run:
+    """Make the job's run directory: resolved configuration, a copy of the scorer, versions, hashes and seed."""
+    config = with_absolute_paths(job.config)
+    scorer = read_source(config.grader)
+    info = {
+        "algorithm": config.algorithm,
+        "model": config.model.path,
+        "seed": config.seed,
+        "num_processes": config.num_processes,
+        "versions": versions(),
+        "hashes": hashes(job),
+    }
+    return Run.create(
+        config.output_dir,
+        config.name,
+        config_yaml=dump_config(config),
+        info=info,
+        files={f"scorer/{Path(scorer.path).name}": scorer.content},
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, of rft and of the libraries that decide what a seed gives."""
+    found = {"python": platform.python_version(), "rft": __version__}
+    for name in ("torch", "transformers", "trl", "peft", "accelerate"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found

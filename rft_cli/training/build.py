@@ -1,0 +1,85 @@
+"""Model, critic, reference and trainer put together as the configuration says."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from accelerate import init_empty_weights
+from datasets import Dataset as HfDataset
+from torch import nn
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
+from trl.trainer.utils import add_fused_lm_head
+
+from rft_cli.config import RunConfig
+from rft_cli.config.schema import ModelConfig
+from rft_cli.training import hf_args
+from rft_cli.training.critic import Critic, MlpCritic, SharedCritic
+from rft_cli.training.critic_top import LoraCritic, LoraTopCritic, TopCritic
+from rft_cli.training.hf_args import Resolved
+from rft_cli.training.models import count_parameters, load_config
+from rft_cli.training.rewards import GraderReward
+from rft_cli.training.trainers import GRPOJob, PPOJob, RLOOJob
+
+
+def parameters_of(config: ModelConfig) -> int:
+    """The model's parameter count, from its configuration alone: no weights are read."""
+    with init_empty_weights():
+        model = AutoModelForCausalLM.from_config(
+            load_config(config), trust_remote_code=config.trust_remote_code
+        )
+    model.tie_weights()
+    return count_parameters(model)
+
+
+def build_trainer(
+    config: RunConfig,
+    resolved: Resolved,
+    tokenizer: PreTrainedTokenizerBase,
+    model: Any,
+    output_dir: str,
+    reward: GraderReward,
+    rows: HfDataset,
+) -> Any:
+    """The trainer of `config.algorithm`, its model on the device, ready for `train()`."""
+    common: dict[str, Any] = {"model": model, "train_dataset": rows, "processing_class": tokenizer}
+    if resolved.lora:
+        common["peft_config"] = hf_args.peft_config(config)
+    if config.algorithm == "rloo":
+        return RLOOJob(
+            reward_funcs=[reward], args=hf_args.rloo_config(config, resolved, output_dir), **common
+        )
+    common["args"] = hf_args.grpo_config(config, resolved, output_dir)
+    if config.algorithm == "grpo":
+        return GRPOJob(reward_funcs=[reward], **common)
+    reference = None if resolved.lora else frozen_copy(model, config.rollout.temperature)
+    return PPOJob(
+        settings=hf_args.ppo_settings(config, resolved),
+        make_critic=lambda policy: build_critic(config, resolved, policy),
+        reference=reference,
+        reward=reward,
+        **common,
+    )
+
+
+def frozen_copy(model: Any, temperature: float) -> nn.Module:
+    """The reference of a fully fine-tuned policy, scoring tokens the way the policy does."""
+    reference = copy.deepcopy(model).eval().requires_grad_(False)
+    add_fused_lm_head(reference, temperature=temperature)
+    return reference  # type: ignore[no-any-return]
+
+
+def build_critic(config: RunConfig, resolved: Resolved, policy: Any) -> Critic:
+    """The critic that `ppo.critic` names, for a policy that PEFT has wrapped already where LoRA is on."""
+    hidden = int(policy.config.get_text_config().hidden_size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        if resolved.critic == "shared":
+            return SharedCritic(hidden)
+        if resolved.critic == "mlp":
+            return MlpCritic(hidden)
+        if not resolved.lora:
+            return TopCritic(policy, hidden, lora=False)
+        design = LoraTopCritic if resolved.critic == "top" else LoraCritic
+        return design(policy, hidden, hf_args.peft_config(config))

@@ -1,0 +1,127 @@
+"""RunConfig and the auto rules' choices -> TRL's and PEFT's own configuration objects; nowhere else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import LoraConfig as PeftLoraConfig
+from trl import GRPOConfig, RLOOConfig
+
+from rft_cli.config import RunConfig
+from rft_cli.training.ppo_trainer import PPOSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What the auto rules made of the settings that depend on model, rows and device."""
+
+    lora: bool
+    learning_rate: float
+    critic: str
+    critic_learning_rate: float
+    n_epochs: int
+    prompts_per_batch: int
+    max_completion_tokens: int
+    micro_batch_size: int
+    gradient_checkpointing: bool
+    validate_every: int
+    world_size: int
+    minibatches: int
+
+    def rollout_size(self, group_size: int) -> int:
+        """Completions in one rollout batch, over all processes."""
+        return self.prompts_per_batch * group_size
+
+
+def trainer_arguments(config: RunConfig, resolved: Resolved, output_dir: str) -> dict[str, Any]:
+    """What GRPOConfig and RLOOConfig share."""
+    rollout = resolved.rollout_size(config.rollout.group_size)
+    per_step = rollout // resolved.minibatches // resolved.world_size
+    return {
+        "output_dir": output_dir,
+        "seed": config.seed,
+        "per_device_train_batch_size": resolved.micro_batch_size,
+        "gradient_accumulation_steps": max(1, per_step // resolved.micro_batch_size),
+        "generation_batch_size": rollout,
+        "num_generations": config.rollout.group_size,
+        "num_iterations": config.ppo.passes,
+        "max_completion_length": resolved.max_completion_tokens,
+        "temperature": config.rollout.temperature,
+        "top_p": config.rollout.top_p,
+        "top_k": 0,
+        "num_train_epochs": resolved.n_epochs,
+        "learning_rate": resolved.learning_rate,
+        "lr_scheduler_type": {"constant": "constant_with_warmup"}.get(
+            config.optim.schedule, config.optim.schedule
+        ),
+        "warmup_steps": config.optim.warmup_steps,
+        "weight_decay": config.optim.weight_decay,
+        "max_grad_norm": config.optim.max_grad_norm,
+        "gradient_checkpointing": resolved.gradient_checkpointing,
+        "bf16": torch.cuda.is_available()
+        and torch.cuda.is_bf16_supported()
+        and config.model.dtype != "float32",
+        "use_cpu": not torch.cuda.is_available(),
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "epsilon": config.ppo.clip_low,
+        "epsilon_high": config.ppo.clip_high,
+        "disable_dropout": config.lora.dropout == 0.0,
+        "remove_unused_columns": False,
+        "report_to": "none",
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "save_strategy": "no",
+        "eval_strategy": "no",
+        "disable_tqdm": True,
+        "ddp_find_unused_parameters": False,
+        "shuffle_dataset": True,
+    }
+
+
+def grpo_config(config: RunConfig, resolved: Resolved, output_dir: str) -> GRPOConfig:
+    """PPO runs with beta 0: its KL stands in the token rewards. GRPO has k3 in the loss, as TRL does it."""
+    beta = 0.0 if config.algorithm == "ppo" else config.ppo.kl_coef
+    return GRPOConfig(
+        **trainer_arguments(config, resolved, output_dir),
+        beta=beta,
+        loss_type="dapo",
+        scale_rewards="group",
+    )
+
+
+def rloo_config(config: RunConfig, resolved: Resolved, output_dir: str) -> RLOOConfig:
+    return RLOOConfig(**trainer_arguments(config, resolved, output_dir), beta=config.ppo.kl_coef)
+
+
+def ppo_settings(config: RunConfig, resolved: Resolved) -> PPOSettings:
+    ppo = config.ppo
+    return PPOSettings(
+        kl_coef=ppo.kl_coef,
+        gamma=ppo.gamma,
+        lambda_policy=ppo.lambda_policy,
+        lambda_value=ppo.lambda_value,
+        clip_low=ppo.clip_low,
+        clip_high=ppo.clip_high,
+        value_clip=ppo.value_clip,
+        value_coef=ppo.value_coef,
+        entropy_coef=ppo.entropy_coef,
+        critic_learning_rate=resolved.critic_learning_rate,
+        critic_passes=ppo.critic_passes,
+        critic_warmup=ppo.critic_warmup,
+        minibatches=resolved.minibatches,
+        max_grad_norm=config.optim.max_grad_norm,
+    )
+
+
+def peft_config(config: RunConfig) -> PeftLoraConfig:
+    lora = config.lora
+    return PeftLoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        task_type="CAUSAL_LM",
+        bias="none",
+    )

@@ -1,0 +1,253 @@
+"""One job, from a checked configuration to a result: what `rft create` and `rft train` run in each process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator, PartialState
+from datasets import Dataset as HfDataset
+from transformers import PreTrainedTokenizerBase, PrinterCallback
+
+from rft_cli.config import RunConfig
+from rft_cli.data import reference_of
+from rft_cli.errors import UsageError, UsageErrors
+from rft_cli.events import Finished, Note, OnEvent, Started
+from rft_cli.grading import open_grader
+from rft_cli.grading.protocol import Grader
+from rft_cli.job import Job
+from rft_cli.report.result import build_result
+from rft_cli.runs import Run
+from rft_cli.training import auto, build, quiet
+from rft_cli.training.hf_args import Resolved
+from rft_cli.training.journal import Journal
+from rft_cli.training.models import (
+    context_length,
+    count_parameters,
+    find_model,
+    load_config,
+    load_model,
+    load_tokenizer,
+    stop_tokens,
+    weights_dtype,
+)
+from rft_cli.training.prompts import encode, has_chat_template, render, too_long
+from rft_cli.training.rewards import GraderReward
+from rft_cli.training.sampling import SamplingSettings
+from rft_cli.training.validation import Validator
+from rft_cli.training.weights import load_checkpoint_weights
+from rft_cli.types import Example
+
+LEAST_ROOM = 8
+"""Tokens a prompt must leave for its completion."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """What the tokenizer says of the job's rows."""
+
+    tokenizer: PreTrainedTokenizerBase
+    context: int
+    longest_prompt: int
+    longest_reference: int | None
+
+
+def check(job: Job) -> Lengths:
+    """The preflight that needs the tokenizer, before any weights load: prompts that leave no room are named."""
+    quiet.libraries()
+    tokenizer = load_tokenizer(job.config.model)
+    context = context_length(load_config(job.config.model))
+    everything = [*job.train.examples, *job.validation.examples, *(job.test.examples if job.test else ())]
+    ids = encode(tokenizer, everything)
+    wanted = job.config.rollout.max_completion_tokens
+    room = LEAST_ROOM if isinstance(wanted, str) else min(wanted, LEAST_ROOM)
+    long = too_long(everything, ids, context, room)
+    if long:
+        raise UsageErrors(
+            [
+                UsageError(
+                    f"{p.example.source}: the prompt has {p.tokens} tokens; the model's context is {context}",
+                    "shorten or drop the row, or take a model with a longer context",
+                )
+                for p in long[:20]
+            ]
+        )
+    references = [r for e in everything if (r := reference_of(e)) is not None]
+    longest = (
+        max((len(i) for i in tokenizer(text=references)["input_ids"]), default=None) if references else None
+    )
+    return Lengths(tokenizer, context, max(len(i) for i in ids), longest)
+
+
+def train(job: Job, run: Run, on_event: OnEvent, resume: bool = False) -> dict[str, Any]:
+    """Run the job in this process (one of `WORLD_SIZE`); returns the result that stands in run.json.
+
+    Raises UsageError for what only the model can tell, RunFailed when grading fails too often.
+    """
+    quiet.libraries()
+    state = PartialState(cpu=not torch.cuda.is_available())
+    emit: OnEvent = on_event if state.is_main_process else _ignore
+    lengths = check(job)
+    model, resolved = _load(job, lengths, state, emit)
+    log = run.path / "logs"
+    log.mkdir(exist_ok=True)
+    with open_grader(
+        job.config.grader, log_path=log / f"grader-{state.process_index}.log", seed=job.config.seed
+    ) as grader:
+        return _train(job, run, emit, resume, model, resolved, lengths, grader)
+
+
+def _ignore(_event: Any) -> None:
+    """Processes other than 0 tell nobody."""
+
+
+def _load(job: Job, lengths: Lengths, state: PartialState, emit: OnEvent) -> tuple[Any, Resolved]:
+    """The base model and what the auto rules make of it."""
+    config, rows = job.config, len(job.train.examples)
+    source = find_model(config.model.path)
+    parameters = build.parameters_of(config.model)
+    lora = auto.use_lora(config.lora.enabled, parameters)
+    model = load_model(source, config.model, weights_dtype(config.model.dtype, lora.value, state.device))
+    epochs = auto.n_epochs(config.optim.n_epochs, rows, config.rollout.group_size)
+    rate = auto.learning_rate(config.optim.learning_rate, parameters, lora.value)
+    critic = auto.critic_design(config.ppo.critic, lora.value)
+    prompts = auto.prompts_per_batch(config.rollout.prompts_per_batch, rows, state.num_processes)
+    limit = auto.max_completion_tokens(
+        config.rollout.max_completion_tokens,
+        lengths.context,
+        lengths.longest_prompt,
+        lengths.longest_reference,
+    )
+    sizes = auto.batch_sizes(
+        config.optim.micro_batch_size,
+        prompts.value * config.rollout.group_size,
+        config.ppo.minibatches,
+        state.num_processes,
+        parameters,
+        state.device.type,
+    )
+    for chosen in (lora, rate, epochs, prompts, limit, sizes):
+        if chosen.reason:
+            emit(Note(chosen.reason))
+    checkpointing = config.model.gradient_checkpointing
+    resolved = Resolved(
+        lora=lora.value,
+        learning_rate=rate.value,
+        critic=critic,
+        critic_learning_rate=auto.critic_learning_rate(
+            config.ppo.critic_learning_rate, rate.value, critic == "shared"
+        ).value,
+        n_epochs=epochs.value,
+        prompts_per_batch=prompts.value,
+        max_completion_tokens=limit.value,
+        micro_batch_size=sizes.value.micro,
+        gradient_checkpointing=checkpointing
+        if isinstance(checkpointing, bool)
+        else state.device.type == "cuda" and parameters > 300_000_000,
+        validate_every=auto.validate_every(config.validation.every_epochs, epochs.value),
+        world_size=state.num_processes,
+        minibatches=sizes.value.minibatches,
+    )
+    return model, resolved
+
+
+def _train(
+    job: Job,
+    run: Run,
+    emit: OnEvent,
+    resume: bool,
+    model: Any,
+    resolved: Resolved,
+    lengths: Lengths,
+    grader: Grader,
+) -> dict[str, Any]:
+    config, tokenizer = job.config, lengths.tokenizer
+    stop = stop_tokens(model.config, model.generation_config, tokenizer)
+    reward = GraderReward(grader, job.train.examples, stop)
+    rows = _rows(job.train.examples, tokenizer)
+    trainer = build.build_trainer(config, resolved, tokenizer, model, str(run.path), reward, rows)
+    accelerator = trainer.accelerator
+    validator = validation_settings(
+        config, tokenizer, model, resolved.max_completion_tokens, accelerator, grader
+    )
+    every = config.checkpoint.every_steps
+    journal = Journal(
+        run,
+        emit,
+        validator,
+        job.validation.examples,
+        job.test.examples if job.test else None,
+        resolved.validate_every,
+        config.checkpoint.keep_last,
+        None if isinstance(every, str) else every,
+    )
+    reward.on_graded = journal.on_graded
+    journal.trainer = trainer
+    trainer.add_callback(journal)
+    trainer.remove_callback(PrinterCallback)
+    checkpoint = _newest(run) if resume else None
+    emit(
+        Started(
+            config.model.path,
+            count_parameters(model),
+            sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+            config.algorithm,
+            accelerator.num_processes,
+            trainer.total_steps(),
+            resolved.n_epochs,
+            str(accelerator.device),
+        )
+    )
+    if checkpoint is not None:
+        run.truncate_metrics(int(checkpoint.name.removeprefix("step-")))
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    best = run.best_checkpoint()
+    if job.test is not None and best is not None:
+        load_checkpoint_weights(trainer, best)
+        journal.sample_test("test-after")
+    accelerator.wait_for_everyone()
+    result: dict[str, Any] = build_result(run)
+    emit(Finished(result))
+    return result
+
+
+def validation_settings(
+    config: RunConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    model: Any,
+    max_new_tokens: int,
+    accelerator: Accelerator,
+    grader: Grader,
+) -> Validator:
+    """The validation loop with the configuration's own sampling settings: the same in training and `rft validate`."""
+    batch = config.validation.batch_size
+    return Validator(
+        accelerator=accelerator,
+        tokenizer=tokenizer,
+        grader=grader,
+        settings=SamplingSettings(
+            max_new_tokens=max_new_tokens,
+            temperature=config.validation.temperature,
+            top_p=config.validation.top_p,
+            stop=tuple(stop_tokens(model.config, model.generation_config, tokenizer)),
+            pad=int(tokenizer.pad_token_id),  # type: ignore[arg-type]
+        ),
+        samples_per_prompt=config.validation.samples_per_prompt,
+        batch_size=batch if not isinstance(batch, str) else (128 if accelerator.device.type == "cpu" else 64),
+        seed=config.validation.seed,
+    )
+
+
+def _rows(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> HfDataset:
+    """TRL gets the prompt and a row number; the grader gets the row itself, so that Arrow never touches its values."""
+    template = has_chat_template(tokenizer)
+    prompts = [render(e.prompt, template) for e in examples]
+    return HfDataset.from_dict({"prompt": prompts, "row": list(range(len(examples)))})
+
+
+def _newest(run: Run) -> Path | None:
+    steps = run.checkpoints()
+    return run.checkpoint_path(steps[-1]) if steps else None

@@ -1,0 +1,25 @@
+"""Libraries that talk while they work, told to keep to warnings."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+
+
+def libraries() -> None:
+    """Before a job: no progress bars, no info logs, no forked tokenizer threads."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    import datasets
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    for name in ("trl", "accelerate", "peft", "torch.distributed"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings(
+        "ignore", category=UserWarning, module=r"(torch|transformers|trl|peft|accelerate)\b"
+    )
