@@ -23,7 +23,9 @@ MODULES = ("startup",)
 def run_module(name: str) -> list[Row] | None:
     """The rows of one benchmark, in a process of its own; None where it fails (its errors go to stderr)."""
     command = [sys.executable, "-m", f"benchmarks.{name}", "--json"]
-    process = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False)
+    process = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False
+    )
     try:
         rows = [Row.from_json(json.loads(line)) for line in process.stdout.splitlines()]
     except (ValueError, TypeError, KeyError):

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from rft_cli import __version__
 from rft_cli.commands.create import create
 from rft_cli.commands.grade import grade
+from rft_cli.commands.grade import grade
 from rft_cli.commands.shared import DEBUG_KEY, forget_stdout, rank
 from rft_cli.commands.train import train
 from rft_cli.commands.validate import validate
@@ -52,6 +53,10 @@ class ErrorsToExitCodes(TyperGroup):
 
 def _say(text: str) -> None:
     # Of several processes that a launcher started, the first speaks.
+    if not text.replace("\n", "").isprintable():  # names and data in messages may hold anything
+        from rft_cli.console.text import clean
+
+        text = clean(text)
     if rank() == 0:
         with contextlib.suppress(BrokenPipeError):
             print(text, file=sys.stderr, flush=True)
@@ -104,6 +109,7 @@ def rft(
 app.command("create", short_help="Train a model on your rows with your scorer.")(create)
 app.command("train", short_help="Run or continue the job of a YAML file.")(train)
 app.command("grade", short_help="Grade completions in a JSONL file or pipe.")(grade)
+app.command("grade", short_help="Grade completions from a file, without a model.")(grade)
 app.command("validate", short_help="Check a job, or measure a model or a run.")(validate)
 
 

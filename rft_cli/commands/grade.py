@@ -110,7 +110,7 @@ def _grade_rows(rows: _Rows, config: RunConfig, *, with_rows: bool, quiet: bool)
     finally:
         if not log.stat().st_size:
             log.unlink()
-    if not quiet:
+    if not quiet and (written or rows.problem is None):
         _say_summary(grader, log)
     if rows.problem is not None:
         raise rows.problem

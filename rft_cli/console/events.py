@@ -169,8 +169,12 @@ def _started_line(event: Started) -> str:
     )
     return (
         f"{event.algorithm} on {clean(event.model)}: {_count(event.parameters)} parameters, {trained}, "
-        f"{event.total_steps} steps in {event.n_epochs} epochs on {event.device}{processes}"
+        f"{_plural(event.total_steps, 'step')} in {_plural(event.n_epochs, 'epoch')} on {event.device}{processes}"
     )
+
+
+def _plural(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
 def _count(value: int) -> str:

@@ -15,7 +15,7 @@ from rft_cli.console.text import clean, interval, number, one_line
 from rft_cli.report.summary import Shown, Summary, SummaryRow
 from rft_cli.types import Estimate
 
-LEGEND = "Means over rows with 95 % intervals (bootstrap); the difference is paired by row."
+LEGEND = "Means over rows, 95 % bootstrap intervals; the difference is paired by row."
 
 
 @dataclass(frozen=True, slots=True)

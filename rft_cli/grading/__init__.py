@@ -1,1 +1,42 @@
-"""Graders and their worker processes. Torch-free; workers import only `worker` and what it needs."""
+"""Graders and their worker processes. Torch-free.
+
+Workers import this package too, so its names load what they need on first use, and no more.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rft_cli.grading.outcomes import FailureMonitor, GraderStats
+    from rft_cli.grading.pool import ScorerGrader, open_grader
+    from rft_cli.grading.preflight import PreflightReport, check_grader
+    from rft_cli.grading.source import copy_source
+
+__all__ = [
+    "FailureMonitor",
+    "GraderStats",
+    "PreflightReport",
+    "ScorerGrader",
+    "check_grader",
+    "copy_source",
+    "open_grader",
+]
+
+_HOMES = {
+    "FailureMonitor": "outcomes",
+    "GraderStats": "outcomes",
+    "PreflightReport": "preflight",
+    "ScorerGrader": "pool",
+    "check_grader": "preflight",
+    "copy_source": "source",
+    "open_grader": "pool",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

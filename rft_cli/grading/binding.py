@@ -33,7 +33,7 @@ class SignatureProblem(Exception):
 class Item(NamedTuple):
     """One completion on its way to a scorer: its place in the call, text, data row and metadata."""
 
-    index: int
+    place: int
     completion: str
     example: dict[str, Any]
     metadata: dict[str, Any]

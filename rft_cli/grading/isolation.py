@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO, cast
+from typing import TextIO
 
 _SECRET = re.compile(
     r"TOKEN(?!IZER)|SECRET|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL",
@@ -112,7 +112,7 @@ def enter(isolation: Isolation) -> Cell:
     os.environ["TMPDIR"] = folder
     faults = fault_path(isolation.scratch, pid).open("w")
     faulthandler.enable(faults)
-    os._exit = _exit_not_zero
+    os._exit = _exit_not_zero  # type: ignore[assignment]
     return Cell(pid, folder, faults, tuple(withheld))
 
 
@@ -130,9 +130,7 @@ def repair_streams() -> None:
         stream = getattr(sys, name)
         if stream is None or stream.closed or stream is not getattr(sys, f"__{name}__"):
             with contextlib.suppress(OSError):
-                fresh = open(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
-                setattr(sys, name, fresh)
-                setattr(sys, f"__{name}__", fresh)
+                _open_stream(name, number)
 
 
 def flush_streams() -> None:
@@ -159,11 +157,15 @@ def _redirect(log_path: str) -> None:
     os.dup2(log, 2)
     os.close(null)
     os.close(log)
-    sys.stdin = open(0, closefd=False)
-    for name, number in (("stdout", 1), ("stderr", 2)):
-        fresh = cast(TextIO, open(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False))
-        setattr(sys, name, fresh)
-        setattr(sys, f"__{name}__", fresh)
+    sys.stdin = os.fdopen(0, closefd=False)
+    _open_stream("stdout", 1)
+    _open_stream("stderr", 2)
+
+
+def _open_stream(name: str, number: int) -> None:
+    stream = os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
+    setattr(sys, name, stream)
+    setattr(sys, f"__{name}__", stream)
 
 
 def _exit_not_zero(code: int) -> None:

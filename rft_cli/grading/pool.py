@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import os
 import pickle
-import queue
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,29 +21,20 @@ from rft_cli.config.schema import GraderConfig
 from rft_cli.config.suggest import closest
 from rft_cli.errors import UsageError
 from rft_cli.grading.crash import Crash, read_crash
+from rft_cli.grading.flight import KILL_SECONDS, Chunk, Flight
 from rft_cli.grading.isolation import Isolation
-from rft_cli.grading.load import FUNCTION_NAMES, ScorerSource
+from rft_cli.grading.load import ScorerSource
 from rft_cli.grading.outcomes import GraderStats
 from rft_cli.grading.processes import Processes
 from rft_cli.grading.source import read_source
-from rft_cli.grading.worker import (
-    GRACE_S,
-    IMPORT_LIMIT_S,
-    Job,
-    LoadReport,
-    Verdict,
-    Work,
-    grade_chunk,
-    late_message,
-    load,
-)
+from rft_cli.grading.worker import GRACE_S, IMPORT_LIMIT_S, Job, LoadReport, Verdict, Work, load
 from rft_cli.types import Grade, GradeError, GradeRequest
 
 MAX_CHUNK = 64
 _CHUNK_SECONDS = 0.1
 """A chunk is sized to about this much work, so that results flow and workers stay evenly busy."""
 _FIRST_CHUNK = 8
-_KILL_SECONDS = 5.0
+_PATIENCE_S = 0.2
 
 
 def open_grader(config: GraderConfig, *, log_path: Path | None, seed: int = 0) -> ScorerGrader:
@@ -94,7 +81,7 @@ class ScorerGrader:
         self._processes = Processes(worker_count(config), log_path, job, tuple(config.env))
         self.log_path = self._processes.log_path
         # A call of a batch scorer and one of a single completion may both run out of time in one chunk.
-        self._deadline_s = 2 * (config.timeout_s + GRACE_S) + 2.0 + _KILL_SECONDS
+        self._deadline_s = 2 * (config.timeout_s + GRACE_S) + 2.0 + KILL_SECONDS
         self._mean_seconds: float | None = None
 
     def __enter__(self) -> ScorerGrader:
@@ -108,9 +95,9 @@ class ScorerGrader:
     def load(self) -> None:
         """Load the scorer in one worker; raises UsageError if it can't be used."""
         started = time.monotonic()
-        future = self._processes.schedule(load, None, IMPORT_LIMIT_S + _KILL_SECONDS)
+        future = self._processes.schedule(load, None, IMPORT_LIMIT_S + KILL_SECONDS)
         try:
-            report: LoadReport = future.result(timeout=IMPORT_LIMIT_S + 2 * _KILL_SECONDS)
+            report: LoadReport = future.result(timeout=IMPORT_LIMIT_S + 2 * KILL_SECONDS)
         except (ProcessExpired, TimeoutError) as error:
             crash = self._crash(error, "importing it")
             what = f"importing it takes longer than {IMPORT_LIMIT_S:g} s" if crash.late else crash.text
@@ -121,7 +108,7 @@ class ScorerGrader:
             raise UsageError(report.message, self._load_fix(report))
         self.signature = report.signature
         # Each further worker imports the scorer in its first chunk.
-        self._deadline_s += 2 * (time.monotonic() - started) + _KILL_SECONDS
+        self._deadline_s += 2 * (time.monotonic() - started) + KILL_SECONDS
 
     def grade(self, requests: Sequence[GradeRequest]) -> list[Grade]:
         """One grade for each request, in order."""
@@ -138,26 +125,26 @@ class ScorerGrader:
         self._processes.close()
 
     def _stream(self, requests: Iterable[GradeRequest], max_chunk: int) -> Iterator[list[Grade]]:
-        flight = _Flight(self._processes, self._deadline_s, self._crash, self._timeout_s)
-        waiting: deque[_Chunk] = deque()
+        flight = Flight(self._processes, self._deadline_s, self._crash, self._timeout_s)
+        waiting: deque[Chunk] = deque()
         works = _as_works(requests)
         exhausted = False
         while True:
-            while not exhausted and len(waiting) < 3 * self._processes.workers + 1:
-                chunk = list(islice(works, min(max_chunk, self._chunk_size())))
-                if not chunk:
-                    exhausted = True
-                    break
-                waiting.append(flight.launch(chunk))
-                flight.collect(block=False)
-            if not waiting:
-                return
-            while waiting[0].open:
-                flight.collect(block=True)
-            while waiting and not waiting[0].open:
+            if waiting and not waiting[0].open:
                 grades = [_as_grade(verdict) for verdict in waiting.popleft().verdicts if verdict is not None]
                 self._observe(grades)
                 yield grades
+            elif not exhausted and len(waiting) < 3 * self._processes.workers + 1:
+                chunk = _take(works, min(max_chunk, self._chunk_size()))
+                if chunk:
+                    waiting.append(flight.launch(chunk))
+                    flight.collect(block=False)
+                else:
+                    exhausted = True
+            elif waiting:
+                flight.collect(block=True)
+            else:
+                return
 
     def _chunk_size(self) -> int:
         if self._mean_seconds is None:
@@ -180,100 +167,17 @@ class ScorerGrader:
         return report.fix if near is None else f"did you mean '{self.source.shown}:{near}'? ({report.fix})"
 
 
-@dataclass(eq=False, slots=True)
-class _Chunk:
-    """Neighbouring requests and their verdicts so far; `open` counts those that are missing."""
-
-    verdicts: list[Verdict | None]
-    open: int
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Task:
-    """Part of a chunk, given to a worker: `works` begin at `offset`. `again`: its first worker was lost."""
-
-    chunk: _Chunk
-    offset: int
-    works: Sequence[Work]
-    again: bool = False
-
-
-@dataclass(eq=False)
-class _Flight:
-    """The tasks of one stream that are at the workers."""
-
-    processes: Processes
-    deadline_s: float
-    crash_of: Any
-    timeout_s: float
-    tasks: dict[Future[Any], _Task] = field(default_factory=dict)
-    done: queue.SimpleQueue[Future[Any]] = field(default_factory=queue.SimpleQueue)
-
-    def launch(self, works: Sequence[Work]) -> _Chunk:
-        chunk = _Chunk([None] * len(works), len(works))
-        self.submit(_Task(chunk, 0, works))
-        return chunk
-
-    def submit(self, task: _Task) -> None:
-        future = self.processes.schedule(grade_chunk, task.works, self.deadline_s)
-        self.tasks[future] = task
-        future.add_done_callback(self.done.put)
-
-    def collect(self, *, block: bool) -> None:
-        """Take in what is done; with `block`, wait until something is."""
-        while True:
-            try:
-                future = self.done.get(block, self.deadline_s + 2 * _KILL_SECONDS)
-            except queue.Empty:
-                if block:
-                    self.restart()
-                return
-            task = self.tasks.pop(future, None)
-            if task is not None:  # None: it was given up with its pool
-                self.absorb(task, future)
-            block = False
-
-    def restart(self) -> None:
-        """Nothing came back in far longer than any task may take: the pool itself is stuck. Take another."""
-        lost = list(self.tasks.values())
-        self.tasks.clear()
-        self.processes.replace()
-        for task in lost:
-            self.submit(task)
-
-    def absorb(self, task: _Task, future: Future[Any]) -> None:
-        error = future.exception()
-        if error is not None:
-            self.lose(task, error)
-            return
-        verdicts: list[Verdict] = future.result()
-        self.settle(task, verdicts)
-        rest = task.works[len(verdicts) :]
-        if rest:
-            self.spread(task, task.offset + len(verdicts), rest)
-
-    def spread(self, task: _Task, offset: int, works: Sequence[Work]) -> None:
-        """Give works that a worker had no time for to all workers."""
-        size = -(-len(works) // self.processes.workers)
-        for start in range(0, len(works), size):
-            self.submit(_Task(task.chunk, offset + start, works[start : start + size], task.again))
-
-    def settle(self, task: _Task, verdicts: Sequence[Verdict]) -> None:
-        task.chunk.verdicts[task.offset : task.offset + len(verdicts)] = verdicts
-        task.chunk.open -= len(verdicts)
-
-    def lose(self, task: _Task, error: BaseException) -> None:
-        """The task's worker was lost. Try each of its works alone; one that loses its worker alone has failed."""
-        crash: Crash = self.crash_of(error, "grading it")
-        if len(task.works) == 1 and (task.again or crash.late):
-            text = late_message(crash.place, self.timeout_s) if crash.late else f"{crash.place}: {crash.text}"
-            kind = "timeout" if crash.late else "died"
-            self.settle(
-                task, [Verdict(None, {}, kind, text, crash.trace, self.timeout_s if crash.late else 0.0)]
-            )
-            return
-        for place, work in enumerate(task.works):
-            self.submit(_Task(task.chunk, task.offset + place, [work], again=True))
+def _take(works: Iterator[Work], size: int) -> list[Work]:
+    """The next works, at most `size`; fewer where they come slowly, so that a live pipe sees its grades."""
+    taken: list[Work] = []
+    started = 0.0
+    for work in works:
+        taken.append(work)
+        now = time.monotonic()
+        started = started or now
+        if len(taken) == size or now - started > _PATIENCE_S:
+            break
+    return taken
 
 
 def _as_works(requests: Iterable[GradeRequest]) -> Iterator[Work]:

@@ -17,8 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pebble import ProcessPool
-from pebble.common import ProcessFuture
+from pebble import ProcessFuture, ProcessPool
 
 from rft_cli.errors import RunFailed
 from rft_cli.grading.isolation import Isolation
@@ -35,12 +34,12 @@ class _SpawnedProcess(multiprocessing.context.SpawnProcess):
     """
 
     @staticmethod
-    def _Popen(process_obj: BaseProcess) -> Any:  # noqa: N802 (the name that multiprocessing calls)
+    def _Popen(process_obj: BaseProcess) -> Any:
         with _main_lock:
             main = sys.modules["__main__"]
             sys.modules["__main__"] = ModuleType("__main__")
             try:
-                return multiprocessing.context.SpawnProcess._Popen(process_obj)  # type: ignore[attr-defined]
+                return multiprocessing.context.SpawnProcess._Popen(process_obj)
             finally:
                 sys.modules["__main__"] = main
 
@@ -105,7 +104,7 @@ class Processes:
             max_workers=self.workers,
             initializer=start_worker,
             initargs=(self.job,),
-            context=_SpawnContext(),  # type: ignore[arg-type]
+            context=_SpawnContext(),
         )
 
     def _end_pool(self) -> None:

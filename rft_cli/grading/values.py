@@ -81,7 +81,7 @@ def _number(value: Any, place: str = "") -> float:
         hint = ": convert it with float(…)" if _isinstance(value, _str) else ""
         raise BadValue(f"{place}returned {_shown(value)}, which is no number{hint}")
     try:
-        number = _float(value)  # type: ignore[arg-type]
+        number = _float(value)
     except _overflow:
         raise BadValue(f"{place}returned an integer that is too large for a float") from None
     except _exception as error:

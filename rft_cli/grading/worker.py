@@ -35,9 +35,12 @@ _hasattr, _type = hasattr, type
 
 
 class Work(NamedTuple):
-    """One completion as it travels to a worker. `example` is pickled: each call gets a copy of its own."""
+    """One completion as it travels to a worker. `place` counts from the start of the call or stream.
 
-    index: int
+    `example` is pickled, so that each grade gets a copy of its own, which the scorer may change.
+    """
+
+    place: int
     completion: str
     example: bytes
     metadata: bytes | None
@@ -211,13 +214,13 @@ class _Worker:
         self.cell.go_home()
         isolation.repair_streams()
         _set_handler(_alarm, self.ring)
-        mixed = (self.job.seed << 32 ^ work.index) & 0xFFFF_FFFF_FFFF_FFFF
+        mixed = (self.job.seed << 32 ^ work.place) & 0xFFFF_FFFF_FFFF_FFFF
         _seed(mixed)
         numpy_random = sys.modules.get("numpy.random")
         if numpy_random is not None:
             numpy_random.seed(mixed & 0xFFFF_FFFF)
         metadata = {} if work.metadata is None else _loads(work.metadata)
-        return Item(work.index, work.completion, _loads(work.example), metadata)
+        return Item(work.place, work.completion, _loads(work.example), metadata)
 
     def resolve(self, value: Any) -> Any:
         """The result of an async scorer; any other value as it is."""

@@ -62,7 +62,9 @@ def build_result(run: Run, *, status: str = "finished") -> dict[str, Any]:
         components = compare_components(pair.before, pair.after)
     result["components"] = {name: comparison.to_json() for name, comparison in components.items()}
     result["training_reward"] = training_reward(run.metrics())
-    result["grader"] = info.get("grader_counts") or tally(row["grade"]["status"] for row in run.rollouts())
+    counted = info.get("grader_counts")
+    statuses = (row["grade"]["status"] for row in run.rollouts())
+    result["grader"] = tally(statuses) if counted is None else {**tally(()), **counted}
     result["next"] = next_command(run, best_step)
     return result
 

@@ -89,18 +89,8 @@ def _headline(result: Mapping[str, Any], reward: SummaryRow, split: str) -> str:
 
 
 def _notes(result: Mapping[str, Any], pair: Pair) -> list[str]:
-    notes = []
-    compared, best = result["checkpoints_compared"], result["best_step"]
-    if pair.split == "test":
-        notes.append(f"{_rows(pair)} test rows; the checkpoint was chosen on the validation rows instead.")
-    else:
-        notes.append(
-            f"{_rows(pair)} validation rows. {_count(compared, 'checkpoint')} "
-            f"{'was' if compared == 1 else 'were'} compared with the base on them, so the gain of "
-            "the best is a little flattered; --test FILE measures it on rows that choose nothing."
-        )
-    if best:
-        notes.append(f"Best checkpoint: step {best}, of {_count(compared, 'checkpoint')} compared.")
+    notes = [_rows_note(result, pair)]
+    best = result["best_step"]
     notes += _reward_notes(result, best)
     counts = result["grader"]
     if counts["failed"] or counts["skipped"]:
@@ -109,6 +99,20 @@ def _notes(result: Mapping[str, Any], pair: Pair) -> list[str]:
             f"{counts['failed']} failed; skipped and failed ones were left out."
         )
     return notes
+
+
+def _rows_note(result: Mapping[str, Any], pair: Pair) -> str:
+    compared = _count(result["checkpoints_compared"], "checkpoint")
+    rows = _count(len({sample.row for sample in pair.before}), f"{pair.split} row")
+    if result["best_step"] == 0:
+        return f"{rows}. Compared with the base on the validation rows: {compared}."
+    chosen = f"the best checkpoint (step {result['best_step']}) was chosen among {compared} on "
+    if pair.split == "test":
+        return f"{rows}, by which nothing was chosen: {chosen}the validation rows."
+    return (
+        f"{rows}: {chosen}these same rows, so its gain is a little flattered. "
+        "--test FILE measures it on rows that choose nothing."
+    )
 
 
 def _reward_notes(result: Mapping[str, Any], best: int) -> list[str]:
@@ -158,10 +162,6 @@ def _shown(before: Sample, after: Sample) -> Shown:
     first, second = before.grade.reward or 0.0, after.grade.reward or 0.0
     verdict = "same" if abs(second - first) < 1e-9 else "better" if second > first else "worse"
     return Shown(verdict, before.prompt, before.completion, after.completion, first, second)
-
-
-def _rows(pair: Pair) -> int:
-    return len({sample.row for sample in pair.before})
 
 
 def _count(n: int, word: str) -> str:

@@ -69,7 +69,10 @@ def prompts_per_batch(setting: int, rows: int, world_size: int) -> Chosen[int]:
 def max_completion_tokens(
     setting: int | str, context: int, longest_prompt: int, longest_reference: int | None
 ) -> Chosen[int]:
-    """Twice the longest reference plus 16 tokens where rows have references, else 512; never over the context."""
+    """Twice the longest reference plus 16 tokens (at least 32) where rows have one, else 512; never over the context.
+
+    Base models that reason before they answer need more: the job warns where the baseline runs into the limit.
+    """
     room = context - longest_prompt
     if not isinstance(setting, str):
         return Chosen(

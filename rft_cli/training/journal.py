@@ -16,7 +16,7 @@ from accelerate.utils import gather_object
 from transformers import Trainer, TrainerCallback
 
 from rft_cli.errors import RunFailed
-from rft_cli.events import OnEvent, Progress, Stepped, Validated
+from rft_cli.events import Note, OnEvent, Progress, Stepped, Validated
 from rft_cli.report.estimates import estimate
 from rft_cli.runs import Run
 from rft_cli.training.rewards import GradedBatch
@@ -47,6 +47,9 @@ PER_ROLLOUT = (
     "explained_variance", "return_mean", "return_std", "rollout_seconds", "grade_seconds",
 )  # fmt: skip
 """Measured once a rollout batch; the lines of its later steps repeat them."""
+
+MOST_TRUNCATED = 0.1
+"""Share of cut baseline completions above which the job warns."""
 
 
 class Journal(TrainerCallback):  # type: ignore[misc]  # transformers' callbacks are untyped
@@ -158,7 +161,21 @@ class Journal(TrainerCallback):  # type: ignore[misc]  # transformers' callbacks
         if self._main:
             self._run.rotate(self._keep_last)
         self._barrier()
+        if step == 0:
+            self._warn_of_truncation(samples)
         self._on_event(Validated(step, epoch, found.mean, *found.ci95, found.n, best))
+
+    def _warn_of_truncation(self, samples: Sequence[Sample]) -> None:
+        share = sum(s.truncated for s in samples) / len(samples)
+        if share > MOST_TRUNCATED:
+            limit = self._validator.settings.max_new_tokens
+            self._on_event(
+                Note(
+                    f"{share:.0%} of the baseline's completions were cut at {limit} tokens: "
+                    "if they needed more room, set rollout.max_completion_tokens",
+                    "warning",
+                )
+            )
 
     def sample_test(self, name: str) -> None:
         """Sample and keep the test rows, where there are any: nothing is chosen by them."""

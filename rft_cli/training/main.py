@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
-from datasets import Dataset as HfDataset
 from transformers import PreTrainedTokenizerBase, PrinterCallback
 
 from rft_cli.config import RunConfig
-from rft_cli.data import reference_of
+from rft_cli.data import solution_of
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.events import Finished, Note, OnEvent, Started
 from rft_cli.grading import open_grader
@@ -34,12 +32,11 @@ from rft_cli.training.models import (
     stop_tokens,
     weights_dtype,
 )
-from rft_cli.training.prompts import encode, has_chat_template, render, too_long
+from rft_cli.training.prompts import encode, too_long, training_rows
 from rft_cli.training.rewards import GraderReward
 from rft_cli.training.sampling import SamplingSettings
 from rft_cli.training.validation import Validator
 from rft_cli.training.weights import load_checkpoint_weights
-from rft_cli.types import Example
 
 LEAST_ROOM = 8
 """Tokens a prompt must leave for its completion."""
@@ -75,7 +72,8 @@ def check(job: Job) -> Lengths:
                 for p in long[:20]
             ]
         )
-    references = [r for e in everything if (r := reference_of(e)) is not None]
+    columns = job.config.data.columns
+    references = [r for e in everything if (r := solution_of(e, columns)) is not None]
     longest = (
         max((len(i) for i in tokenizer(text=references)["input_ids"]), default=None) if references else None
     )
@@ -167,7 +165,7 @@ def _train(
     config, tokenizer = job.config, lengths.tokenizer
     stop = stop_tokens(model.config, model.generation_config, tokenizer)
     reward = GraderReward(grader, job.train.examples, stop)
-    rows = _rows(job.train.examples, tokenizer)
+    rows = training_rows(job.train.examples, tokenizer)
     trainer = build.build_trainer(config, resolved, tokenizer, model, str(run.path), reward, rows)
     accelerator = trainer.accelerator
     validator = validation_settings(
@@ -239,13 +237,6 @@ def validation_settings(
         batch_size=batch if not isinstance(batch, str) else (128 if accelerator.device.type == "cpu" else 64),
         seed=config.validation.seed,
     )
-
-
-def _rows(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> HfDataset:
-    """TRL gets the prompt and a row number; the grader gets the row itself, so that Arrow never touches its values."""
-    template = has_chat_template(tokenizer)
-    prompts = [render(e.prompt, template) for e in examples]
-    return HfDataset.from_dict({"prompt": prompts, "row": list(range(len(examples)))})
 
 
 def _newest(run: Run) -> Path | None:

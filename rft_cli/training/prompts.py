@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from datasets import Dataset as HfDataset
 from transformers import PreTrainedTokenizerBase
 
 from rft_cli.types import Example
@@ -58,3 +59,10 @@ def too_long(
 ) -> list[LongPrompt]:
     """The prompts that leave fewer than `room` tokens of the context."""
     return [LongPrompt(e, len(i)) for e, i in zip(examples, ids, strict=True) if len(i) + room > context]
+
+
+def training_rows(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> HfDataset:
+    """TRL gets the prompt and a row number; the grader gets the row itself, so that Arrow never touches its values."""
+    template = has_chat_template(tokenizer)
+    prompts = [render(e.prompt, template) for e in examples]
+    return HfDataset.from_dict({"prompt": prompts, "row": list(range(len(examples)))})

@@ -126,7 +126,7 @@ def test_live_leaves_the_terminal_as_it_was_after_an_error():
 def test_started_says_what_is_trained_and_by_how_many():
     lora = Started("m", 7_000_000_000, 40_000, "grpo", 2, 10, 1, "cuda:0")
     assert printed("plain", [lora]) == (
-        "grpo on m: 7.0 B parameters, 40.0 k trained, 10 steps in 1 epochs on cuda:0, 2 processes\n"
+        "grpo on m: 7.0 B parameters, 40.0 k trained, 10 steps in 1 epoch on cuda:0, 2 processes\n"
     )
     assert "m: 12 parameters" in printed("plain", [Started("m", 12, 12, "ppo", 1, 1, 1, "cpu")])
 
@@ -224,5 +224,5 @@ def test_checks_and_estimates():
         "m against step 3",
         "validation rows before after difference",
         "reward 0.412 [0.38, 0.44] 0.913 [0.88, 0.94] +0.501 [+0.47, +0.53]",
-        "Means over rows with 95 % intervals (bootstrap); the difference is paired by row.",
+        "Means over rows, 95 % bootstrap intervals; the difference is paired by row.",
     ]

@@ -88,7 +88,8 @@ def test_test_rows_come_beside_and_give_the_components(run):
     summary = build_summary(run, result)
     assert summary.split == "test"
     assert any(
-        "2 test rows; the checkpoint was chosen on the validation rows" in note for note in summary.notes
+        "2 test rows, by which nothing was chosen: the best checkpoint (step 12)" in note
+        for note in summary.notes
     )
 
 
@@ -102,6 +103,7 @@ def test_where_nothing_beat_the_base_before_is_after(run):
     summary = build_summary(run, result)
     assert "Nothing beat the base model" in summary.headline
     assert summary.completions == ()
+    assert summary.notes[0] == "1 test row. Compared with the base on the validation rows: 2 checkpoints."
     assert any("validation reward of the base 0.000" in note for note in summary.notes)
 
 
@@ -122,6 +124,11 @@ def test_seconds_of_a_running_job_add_to_those_of_its_earlier_sessions(run):
     assert build_result(run)["seconds"] == 0.0
 
 
+def test_counts_kept_by_training_win_over_the_kept_rollouts(run):
+    run.update(grader_counts={"graded": 500})
+    assert build_result(run)["grader"] == {"graded": 500, "skipped": 0, "failed": 0}
+
+
 def test_training_reward_takes_whole_epochs():
     rows = [{"epoch": e, "reward": r} for e, r in [(0.5, 0.0), (1.0, 1.0), (1.5, 4.0), (2.0, 6.0)]]
     assert training_reward([*rows, {"epoch": 2.0, "reward": None}]) == {"first": 0.5, "last": 5.0}
@@ -136,9 +143,11 @@ def test_summary_tells_reward_components_counts_and_what_next(run):
     assert [row.label for row in summary.table] == ["reward", "json"]
     assert summary.table[0].difference.mean == 0.5
     text = "\n".join(summary.notes)
-    assert "2 checkpoints were compared with the base on them" in text
+    assert (
+        "4 validation rows: the best checkpoint (step 12) was chosen among 2 checkpoints on these same rows"
+        in text
+    )
     assert "--test FILE" in text
-    assert "Best checkpoint: step 12, of 2 checkpoints compared." in text
     assert "Training reward 0.200 -> 0.700" in text
     assert "validation reward 0.000 -> 0.500: learning, not memorising." in text
     assert "3 completions graded, 1 skipped, 1 failed" in text

@@ -1,0 +1,160 @@
+"""The real thing, small: create, resume, validate and a re-targeted run, on builtin/tiny with few short completions."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rft_cli.report.estimates import estimate
+from rft_cli.runs import Run
+
+SCORER = """
+def score(completion, example):
+    print("scorers print too")
+    return {"reward": min(1.0, len(completion) / 40), "json": float(completion.startswith("{"))}
+"""
+# Few rows, two completions a prompt, one update an epoch, at most eight tokens: seconds instead of minutes.
+SMALL = [
+    "rollout.group_size=2", "rollout.max_completion_tokens=8", "ppo.passes=1", "ppo.minibatches=1",
+    "ppo.critic_warmup=0", "grader.workers=1",
+]  # fmt: skip
+
+
+def run(folder, root, *args, **env):
+    command = [sys.executable, "-m", "rft_cli", *args]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(root),
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+        **env,
+    }
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280, check=False
+    )
+
+
+def write_rows(path: Path, start: int, count: int) -> None:
+    rows = ({"task": "Add.", "input": f"{n} + 1", "output": str(n + 1)} for n in range(start, start + count))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory, request):
+    """A finished job: its folder, how `rft create --json` ended, and a way to run more."""
+    folder = tmp_path_factory.mktemp("job")
+    for name, start in (("train", 0), ("val", 100), ("test", 200)):
+        write_rows(folder / f"{name}.jsonl", start, 4)
+    (folder / "scorer.py").write_text(SCORER)
+    root = request.config.rootpath
+
+    def more(*args, **env):
+        return run(folder, root, *args, **env)
+
+    created = more(
+        "create", "-t", "train.jsonl", "-v", "val.jsonl", "--test", "test.jsonl", "--reward-model", "scorer.py",
+        "--n_epochs", "2", "--learning_rate", "1e-3", "--seed", "1", "--name", "first", "--json",
+        *(part for item in SMALL for part in ("--set", item)),
+    )  # fmt: skip
+    assert created.returncode == 0, created.stderr
+    return folder, created, more
+
+
+def test_stdout_is_the_result_and_nothing_else(job):
+    folder, created, _ = job
+    result = json.loads(created.stdout)
+    saved = Run(folder / "runs" / "first")
+    assert result == saved.info["result"]
+    assert saved.info["status"] == "finished"
+    assert (result["run"], result["seed"], result["algorithm"]) == ("runs/first", 1, "ppo")
+    assert result["completions_sampled"] == 16
+    assert result["checkpoints_compared"] == 2
+    assert result["grader"] == {"graded": 16, "skipped": 0, "failed": 0}
+    assert result["test"]["before"]["n"] == 4
+    assert set(result["components"]) == {"json"}
+    assert "scorers print too" not in created.stdout
+
+
+def test_stderr_tells_the_course_of_the_job(job):
+    _, created, _ = job
+    assert "validation (base): reward" in created.stderr
+    assert "validation (epoch 2.0, step 2): reward" in created.stderr
+    assert "step 1/2" in created.stderr
+    assert "Traceback" not in created.stderr
+    assert "\x1b" not in created.stderr
+
+
+def test_the_run_directory_holds_what_the_design_says(job):
+    folder, created, _ = job
+    saved = Run(folder / "runs" / "first")
+    assert [row["step"] for row in saved.metrics()] == [1, 2]
+    assert saved.validated_steps() == [0, 1, 2]
+    assert len(list(saved.rollouts())) == 16
+    assert all(saved.verify_checkpoint(step) is None for step in saved.checkpoints())
+    best = json.loads(created.stdout)["best_step"]
+    assert (saved.best_checkpoint() is None) == (best == 0)
+    assert (saved.path / "scorer" / "scorer.py").read_text() == SCORER
+    assert [p.name for p in (saved.path / "checkpoints").iterdir() if p.name.startswith(".")] == []
+
+
+def test_validate_measures_the_run_and_gives_the_same_verdict_twice(job):
+    folder, created, more = job
+    Run(folder / "runs" / "first").set_best(2)  # whatever was learned: base and checkpoint are both measured
+    first = more("validate", "--run", "latest", "--json")
+    assert first.returncode == 0, first.stderr
+    document = json.loads(first.stdout)
+    assert document["best_step"] == 2
+    assert document["validation"]["before"] == json.loads(created.stdout)["validation"]["before"]
+    samples = Run(folder / "runs" / "first").read_samples("step-000002")
+    assert document["validation"]["after"] == estimate(samples).to_json()
+    gated = more("validate", "--run", "first", "--min-gain", "5")
+    assert gated.returncode == 1
+    assert "--min-gain 5 is not met" in gated.stderr
+    assert "builtin/tiny against step 2 of runs/first" in gated.stdout
+
+
+def test_resume_trains_longer_in_the_same_run(job):
+    folder, _, more = job
+    longer = more("train", "--resume", "first", "--n-epochs", "3", "--json")
+    assert longer.returncode == 0, longer.stderr
+    saved = Run(folder / "runs" / "first")
+    assert [row["step"] for row in saved.metrics()] == [1, 2, 3]
+    assert json.loads(longer.stdout)["completions_sampled"] == 24
+    assert saved.info["status"] == "finished"
+    again = more("train", "--resume", "first")
+    assert again.returncode == 0
+    assert "runs/first is finished" in again.stderr
+    assert "next  " in again.stdout
+
+
+def test_prompts_without_room_are_named_and_leave_no_run(job):
+    folder, _, more = job
+    rows = [{"prompt": "word " * 2000}, {"prompt": "short"}]
+    (folder / "long.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    before = sorted(p.name for p in (folder / "runs").iterdir())
+    found = more("create", "-t", "long.jsonl", "-v", "val.jsonl", "--reward-model", "scorer.py")
+    assert found.returncode == 2
+    assert "error: long.jsonl:1: the prompt has" in found.stderr
+    assert "long.jsonl:2" not in found.stderr
+    assert sorted(p.name for p in (folder / "runs").iterdir()) == before
+
+
+def test_a_run_is_the_base_of_another_with_a_changed_scorer(job):
+    folder, _, more = job
+    (folder / "shorter.py").write_text(
+        "def score(completion):\n    return 1 - min(1.0, len(completion) / 40)\n"
+    )
+    found = more(
+        "create", "-t", "train.jsonl", "-v", "val.jsonl", "--reward-model", "shorter.py", "-m", "first",
+        "--n-epochs", "1", "--name", "second", "--quiet", "--min-gain", "9",
+        *(part for item in SMALL for part in ("--set", item)),
+    )  # fmt: skip
+    assert found.returncode == 1, found.stderr
+    lines = found.stderr.splitlines()
+    assert lines[-1].startswith("error: --min-gain 9 is not met")
+    assert all(line.startswith("warning: ") for line in lines[:-1])
+    assert "run   runs/second" in found.stdout
+    assert Run(folder / "runs" / "second").info["model"] == str(folder / "runs" / "first")

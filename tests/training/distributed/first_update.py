@@ -1,0 +1,133 @@
+"""The first PPO update on recorded rollouts, in as many processes as started this script; prints what it saw as JSON.
+
+Usage: first_update.py OUT.json [--lora] [--fsdp]. Rollouts are recorded: 8 prompts x 2 completions of unequal lengths,
+one of them with a failed grade. Every process takes its slice, so that 1 and 2 processes update on the same batch.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType
+
+from rft_cli.config import RunConfig
+from rft_cli.training import build, quiet
+from rft_cli.training.hf_args import Resolved
+from rft_cli.training.prompts import training_rows
+from rft_cli.training.models import find_model, load_model, load_tokenizer, stop_tokens
+from rft_cli.training.rewards import GraderReward
+from rft_cli.types import Example, Grade, GradeError, GradeRequest, Source
+
+PROMPTS, GROUP = 8, 2
+FAILED = 5
+"""The rollout whose grade failed."""
+
+
+def pretend_gpus_on_gloo() -> None:
+    """Make accelerate wrap with real FSDP2 on CPU: it only reads the plugin where it takes the processes for GPUs."""
+    original = AcceleratorState.__init__
+
+    def patched(self: Any, *args: Any, **kwargs: Any) -> None:
+        PartialState(cpu=True)
+        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+        original(self, *args, **kwargs)
+
+    AcceleratorState.__init__ = patched  # type: ignore[method-assign]
+
+
+class TableGrader:
+    """Rewards by completion text; one of them fails."""
+
+    def grade(self, requests: Sequence[GradeRequest]) -> list[Grade]:
+        return [self._one(r) for r in requests]
+
+    def _one(self, request: GradeRequest) -> Grade:
+        number = int(request.completion.split("#")[1].split()[0])
+        if number == FAILED:
+            return Grade("failed", error=GradeError("raised", "planted"))
+        return Grade("graded", reward=(number * 7 % 5) / 4)
+
+    def close(self) -> None:
+        pass
+
+
+def recorded(tokenizer: Any) -> list[list[int]]:
+    """Completions of 4 to 34 tokens; the number in the text tells the grader which it is."""
+    texts = [f"#{i} " + "word " * (i * 5 % 13) for i in range(PROMPTS * GROUP)]
+    return [tokenizer(t)["input_ids"] + [tokenizer.eos_token_id] for t in texts]
+
+
+def main() -> None:
+    out, options = Path(sys.argv[1]), set(sys.argv[2:])
+    lora = "--lora" in options
+    if "--fsdp" in options:
+        pretend_gpus_on_gloo()
+    quiet.libraries()
+    state = PartialState(cpu=True)
+    config = RunConfig.model_validate(
+        {"rollout": {"group_size": GROUP}, "ppo": {"critic_warmup": 0, "passes": 1, "minibatches": 1, "critic_passes": 1}}
+    )
+    examples = [
+        Example(f"e{i}", [{"role": "user", "content": f"say {'very ' * i}{i}"}], {"i": i}, Source("x", i))
+        for i in range(PROMPTS)
+    ]
+    tokenizer = load_tokenizer(config.model)
+    model = load_model(find_model("builtin/tiny"), config.model, torch.float32)
+    share = PROMPTS * GROUP // state.num_processes
+    resolved = Resolved(
+        lora=lora, learning_rate=1e-4, critic="top" if lora else "shared", critic_learning_rate=1e-3, n_epochs=1,
+        prompts_per_batch=PROMPTS, max_completion_tokens=40, micro_batch_size=share // 2, gradient_checkpointing=False,
+        validate_every=1, world_size=state.num_processes, minibatches=1,
+    )  # fmt: skip
+    stop = stop_tokens(model.config, model.generation_config, tokenizer)
+    reward = GraderReward(TableGrader(), examples, stop)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = build.build_trainer(
+            config, resolved, tokenizer, model, folder, reward, training_rows(examples, tokenizer)
+        )
+        trainer.shuffle_dataset = False
+        completions = recorded(tokenizer)
+        rank = trainer.accelerator.process_index
+
+        def replay(prompt_ids: Any, *_: Any) -> Any:
+            return completions[rank * len(prompt_ids) : (rank + 1) * len(prompt_ids)], None
+
+        trainer._generate_single_turn = replay
+        losses: list[float] = []
+        step = trainer.training_step
+
+        def recording(*args: Any, **kwargs: Any) -> Any:
+            loss = step(*args, **kwargs)
+            losses.append(float(loss))
+            return loss
+
+        trainer.training_step = recording
+        trainer.train()
+        total = trainer.accelerator.reduce(torch.tensor(sum(losses)), reduction="mean")
+        logged = next(row for row in trainer.state.log_history if "grad_norm" in row)
+        critic = [p.detach().double().sum().item() for p in trainer.critic.trained_parameters()]
+    if rank == 0:
+        seen = {
+            "world_size": trainer.accelerator.num_processes,
+            "wrapper": type(trainer.model_wrapped).__mro__[0].__name__,
+            "classes": [c.__name__ for c in type(trainer.model_wrapped).__mro__],
+            "loss": float(total),
+            "grad_norm": float(logged["grad_norm"]),
+            "critic": critic,
+            **{k: logged[k] for k in ("kl", "explained_variance", "entropy", "reward", "value_loss", "return_mean")},
+        }
+        out.write_text(json.dumps(seen))
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
