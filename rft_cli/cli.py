@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from rft_cli import __version__
 from rft_cli.commands.create import create
-from rft_cli.commands.grade import grade
+from rft_cli.commands.export import export
 from rft_cli.commands.grade import grade
 from rft_cli.commands.shared import DEBUG_KEY, forget_stdout, rank
 from rft_cli.commands.train import train
@@ -109,8 +109,8 @@ def rft(
 app.command("create", short_help="Train a model on your rows with your scorer.")(create)
 app.command("train", short_help="Run or continue the job of a YAML file.")(train)
 app.command("grade", short_help="Grade completions in a JSONL file or pipe.")(grade)
-app.command("grade", short_help="Grade completions from a file, without a model.")(grade)
 app.command("validate", short_help="Check a job, or measure a model or a run.")(validate)
+app.command("export", short_help="Take the tuned model out of a run.")(export)
 
 
 def main() -> None:

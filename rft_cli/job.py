@@ -120,7 +120,8 @@ def create_run(job: Job) -> Run:
     return Run.create(
         config.output_dir,
         config.name,
-        config_yaml=dump_config(config),
+        # Without the name: the file starts other runs too.
+        config_yaml=dump_config(config.model_copy(update={"name": None})),
         info=info,
         files={f"scorer/{Path(scorer.path).name}": scorer.content},
     )

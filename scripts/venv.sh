@@ -64,7 +64,7 @@ show_progress() {
 
 if [ -e "$venv/.unfinished" ] || ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
   python=$(find_python)
-  say "Making $venv with $python ($("$python" -V 2>&1)): needed once, a few minutes and about 2 GB of disk."
+  say "Making $venv with $python ($("$python" -V 2>&1)): needed once, a few minutes and 1.5 GB of disk (more where torch brings CUDA)."
   rm -rf "$venv"
   "$python" -m venv "$venv"
 fi

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from rft_cli.commands.preflight import Preflight, preflight
 from rft_cli.commands.request import Output, Settings
 from rft_cli.commands.shared import print_json, rank, results, stdout_to_stderr, world_size
+from rft_cli.commands.signals import signals_interrupt
 from rft_cli.config import RunConfig
 from rft_cli.config.dump import dump_config
 from rft_cli.config.load import LoadedConfig, load_config
@@ -119,7 +118,7 @@ def _under_launcher(job: Job, on_event: OnEvent, run: Run | None) -> dict[str, A
 def _train(job: Job, run: Run, on_event: OnEvent, *, resume: bool) -> dict[str, Any]:
     on_event(Note(f"run: {run.path}"))
     try:
-        with _signals_interrupt(), run.session():
+        with signals_interrupt(), run.session():
             result = _train_here_or_launch(job, run, on_event, resume)
             run.finish(result)
             return result
@@ -148,25 +147,6 @@ def _how_to_resume(run: Run) -> str:
     if run.checkpoints():
         return f"resume with: rft train --resume {run.path}"
     return f"there is no checkpoint yet to resume from; {run.path} holds what was measured"
-
-
-@contextlib.contextmanager
-def _signals_interrupt() -> Iterator[None]:
-    """SIGTERM, SIGHUP and SIGUSR1 end the block as Interrupted; a signal that is ignored (nohup) stays ignored."""
-
-    def stop(number: int, _: FrameType | None) -> None:
-        raise Interrupted(number, f"interrupted by {signal.Signals(number).name}")
-
-    signals = [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1]
-    before = {number: signal.getsignal(number) for number in signals}
-    try:
-        for number, handler in before.items():
-            if handler is not signal.SIG_IGN:
-                signal.signal(number, stop)
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _refuse_new_settings(settings: Settings, run: Run) -> None:

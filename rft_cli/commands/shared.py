@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -20,6 +21,14 @@ def _remember_debug(context: typer.Context, value: bool) -> bool:
     # The group turns errors into messages after the command's own context is gone: `meta` is shared with it.
     context.meta[DEBUG_KEY] = value
     return value
+
+
+def complete_run(incomplete: str) -> list[str]:
+    """Names of runs for shell completion."""
+    from rft_cli.runs.find import list_runs
+
+    names = ["latest", *(run.path.name for run in list_runs(Path("runs")))]
+    return [name for name in names if name.startswith(incomplete)]
 
 
 TrainingFile = Annotated[
@@ -83,7 +92,13 @@ NumProcesses = Annotated[
     str | None, typer.Option("--num-processes", metavar="N", help="Processes to train with, one a GPU.")
 ]
 Resume = Annotated[
-    str | None, typer.Option("--resume", metavar="RUN", help="Continue this run (a name, a path, or latest).")
+    str | None,
+    typer.Option(
+        "--resume",
+        metavar="RUN",
+        help="Continue this run (a name, a path, or latest).",
+        autocompletion=complete_run,
+    ),
 ]
 MinGain = Annotated[
     float | None,

@@ -13,7 +13,12 @@ from rft_cli.errors import UsageError
 
 RunOption = Annotated[
     str | None,
-    typer.Option("--run", metavar="RUN", help="Measure a run's best checkpoint against its base model."),
+    typer.Option(
+        "--run",
+        metavar="RUN",
+        help="Measure a run's best checkpoint against its base model.",
+        autocompletion=shared.complete_run,
+    ),
 ]
 ModelOption = Annotated[
     str | None,

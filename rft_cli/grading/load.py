@@ -16,6 +16,7 @@ from rft_cli.grading.binding import SIGNATURES, Binding, SignatureProblem, bind
 
 FUNCTION_NAMES = ("score", "grade", "score_batch", "reward")
 """Functions that are looked for, in this order, where the user names none."""
+_MODULE = "rft_scorer"
 _TRACE_CHARS = 4000
 _MESSAGE_CHARS = 500
 
@@ -88,7 +89,7 @@ def load_scorer(source: ScorerSource) -> LoadedScorer:
 
 def _run(source: ScorerSource) -> ModuleType:
     # The bytes that were hashed are compiled here: no bytecode cache, which could be older or litter the folder.
-    name = f"rft_scorer_{source.sha256[:12]}"
+    name = _MODULE
     module = ModuleType(name)
     module.__file__ = source.path
     sys.modules[name] = module
@@ -158,15 +159,18 @@ def tell(error: BaseException, source: ScorerSource) -> Raised:
 def _tell(error: BaseException, source: ScorerSource) -> Raised:
     told = "".join(traceback.format_exception_only(type(error), error)).strip().splitlines()
     text = told[-1] if isinstance(error, SyntaxError) else told[0]  # a SyntaxError quotes the line first
+    text = text.removeprefix(f"{_MODULE}.")
     if isinstance(error, SyntaxError) and error.filename == source.path:
         return Raised(f"{source.shown}:{error.lineno}", text[:_MESSAGE_CHARS], "")
     start = _first_own_frame(error.__traceback__, source.path)
     lines = [line for file, line in _frames(start) if file == source.path]
     place = f"{source.shown}:{lines[-1]}" if lines else source.shown
     frames = _frames(start)
-    helper = ""
-    if frames and frames[-1][0] != source.path:
-        helper = f" (raised in {os.path.basename(frames[-1][0])}:{frames[-1][1]})"
+    last = frames[-1] if frames else (source.path, 0)
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        last = (error.filename, error.lineno or 1)
+    beside = last[0] != source.path and last[0].startswith(os.path.dirname(source.path) + os.sep)
+    helper = "" if not beside else f" (raised in {os.path.basename(last[0])}:{last[1]})"
     full = "".join(traceback.format_exception(type(error), error, start))
     return Raised(place, f"{text[:_MESSAGE_CHARS]}{helper}", full[-_TRACE_CHARS:])
 

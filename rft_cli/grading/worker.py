@@ -8,12 +8,13 @@ Only strings, numbers and dicts travel back; no object of the user's is pickled.
 from __future__ import annotations
 
 import faulthandler
+import importlib
 import pickle
 import random
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ IMPORT_LIMIT_S = 120.0
 GRACE_S = 1.0
 """Seconds after its timeout at which a grade that swallowed the alarm is killed."""
 _REARM_S = 0.25
+_SPREAD = 2_654_435_761  # odd: seeds that are close to each other give numbers that are not
 
 _now, _loads, _base_exception, _seed = time.perf_counter, pickle.loads, BaseException, random.seed
 _setitimer, _set_handler, _alarm, _timer = signal.setitimer, signal.signal, signal.SIGALRM, signal.ITIMER_REAL
@@ -102,6 +104,7 @@ class _Worker:
         self.listening = False
         self.watched_at = 0.0
         self.runner: Any = None
+        self.numpy_seed: Callable[[int], None] | None = None
 
     def load(self) -> LoadReport:
         """Run the scorer file, unless that happened already."""
@@ -113,6 +116,7 @@ class _Worker:
             try:
                 self.scorer = load_scorer(self.job.source)
                 self.builtins = isolation.Builtins()
+                self.numpy_seed = _numpy_seed()
             except ScorerProblem as problem:
                 self.problem = problem
             self.cell.leave_if_forked()
@@ -214,11 +218,10 @@ class _Worker:
         self.cell.go_home()
         isolation.repair_streams()
         _set_handler(_alarm, self.ring)
-        mixed = (self.job.seed << 32 ^ work.place) & 0xFFFF_FFFF_FFFF_FFFF
+        mixed = (self.job.seed * _SPREAD + work.place) & 0xFFFF_FFFF
         _seed(mixed)
-        numpy_random = sys.modules.get("numpy.random")
-        if numpy_random is not None:
-            numpy_random.seed(mixed & 0xFFFF_FFFF)
+        if self.numpy_seed is not None:
+            self.numpy_seed(mixed)
         metadata = {} if work.metadata is None else _loads(work.metadata)
         return Item(work.place, work.completion, _loads(work.example), metadata)
 
@@ -264,6 +267,14 @@ class _Worker:
             if name in message:
                 return f"{message} ({name} is withheld from scorers: allow it with grader.env)"
         return message
+
+
+def _numpy_seed() -> Callable[[int], None] | None:
+    """The seeding function of NumPy, if the scorer imported it."""
+    if "numpy" not in sys.modules:
+        return None
+    seed: Callable[[int], None] = importlib.import_module("numpy.random").seed
+    return seed
 
 
 async def _awaited(value: Any) -> Any:

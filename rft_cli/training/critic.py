@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from rft_cli.training.advantages import Moments
 from rft_cli.training.losses import masked_sum, value_terms
@@ -161,7 +162,9 @@ class FitSettings:
 class CriticOptimizer:
     """AdamW over the critic alone, with gradients averaged over processes by hand.
 
-    The critic stays outside of DDP and FSDP: their hooks expect every parameter in every backward pass.
+    The critic stays outside of DDP: its hooks expect every parameter in every backward pass. Parameters that FSDP2
+    shards (an adapter on the policy's layers) come as DTensors whose gradients it has averaged already. Made once the
+    model is wrapped, because wrapping replaces parameters.
     """
 
     def __init__(
@@ -172,18 +175,35 @@ class CriticOptimizer:
         all_reduce: Callable[[Tensor], Tensor],
     ) -> None:
         self.parameters = critic.trained_parameters()
-        self.inner = torch.optim.AdamW(self.parameters, lr=learning_rate, weight_decay=0.0)
+        self.inner = torch.optim.AdamW(
+            self.parameters,
+            lr=learning_rate,
+            weight_decay=0.0,
+            foreach=False,  # the fused loops do not take plain tensors and DTensors together
+        )
         self.max_grad_norm = max_grad_norm
         self._all_reduce = all_reduce
 
     def step(self) -> None:
         """Average gradients over processes, clip, step, forget them."""
         for p in self.parameters:
-            grad = torch.zeros_like(p) if p.grad is None else p.grad
-            p.grad = self._all_reduce(grad)
-        torch.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
+            if not _sharded(p):
+                p.grad = self._all_reduce(torch.zeros_like(p) if p.grad is None else p.grad)
+        self._clip()
         self.inner.step()
         self.inner.zero_grad(set_to_none=True)
+
+    def _clip(self) -> None:
+        norms = [p.grad.norm() for p in self.parameters if p.grad is not None]
+        whole = [n.full_tensor() if isinstance(n, DTensor) else n for n in norms]
+        scale = (self.max_grad_norm / (torch.stack(whole).norm() + 1e-6)).clamp(max=1.0)
+        for p in self.parameters:
+            if p.grad is not None:
+                p.grad.mul_(scale)
+
+
+def _sharded(p: Tensor) -> bool:
+    return isinstance(p, DTensor)
 
 
 def fit(

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -63,7 +64,7 @@ def top_view(backbone: nn.Module, layers: nn.ModuleList, depth: int) -> nn.Modul
 
 
 class TopCritic(Critic):
-    """See the module's docstring. `policy` keeps its parameters; this module owns the head and, without LoRA, a copy."""
+    """See the module's docstring. This module owns the head, the final norm and, without LoRA, a copy of the layers."""
 
     def __init__(self, policy: nn.Module, hidden_size: int, lora: bool) -> None:
         super().__init__(hidden_size)
@@ -71,7 +72,6 @@ class TopCritic(Critic):
         layers = layers_of(backbone)
         self.depth = top_depth(len(layers))
         top = nn.ModuleList(layers[self.depth :])
-        self._policy = [policy] if lora else []  # in a list, so that it is not a submodule of the critic
         if not lora:
             top = copy.deepcopy(top).requires_grad_(True)
             self.layers = top
@@ -92,56 +92,64 @@ class TopCritic(Critic):
         return output.last_hidden_state  # type: ignore[no-any-return]
 
 
-def add_critic_adapter(
-    policy: Any, config: PeftLoraConfig, first_layer: int, n_layers: int
-) -> list[nn.Parameter]:
-    """Add the adapter `critic` to layers `first_layer`... of a PEFT policy; returns its parameters.
+class OnAdapter(Critic):
+    """A critic on the policy's own weights, through an adapter named `critic` on the layers from `first_layer` up.
 
-    The policy's own adapter stays active and trainable.
+    Outside of its own passes the adapter is frozen, so that the policy's optimizer, gradient norm and DDP never see
+    it, and the policy's adapter stays as it was.
     """
-    own = copy.deepcopy(config)
-    own.layers_to_transform = list(range(first_layer, n_layers))
-    trainable = [p for p in policy.parameters() if p.requires_grad]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        policy.add_adapter(CRITIC_ADAPTER, own)
-    parameters = [p for n, p in policy.named_parameters() if f".{CRITIC_ADAPTER}." in n]
-    for p in (*trainable, *parameters):
-        p.requires_grad_(True)
-    return parameters
+
+    def attach(self, policy: Any, config: PeftLoraConfig, first_layer: int) -> None:
+        """Add the adapter; its weights are the same in every process."""
+        own = copy.deepcopy(config)
+        own.layers_to_transform = list(range(first_layer, len(layers_of(backbone_of(policy)))))
+        trainable = [p for p in policy.parameters() if p.requires_grad]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            policy.add_adapter(CRITIC_ADAPTER, own)
+        for p in trainable:
+            p.requires_grad_(True)
+        self._policy = [policy]  # in a list, so that it is not a submodule of the critic
+        self._freeze(True)
+
+    def _adapter(self) -> list[nn.Parameter]:
+        """Looked up each time: FSDP replaces parameters."""
+        return [p for n, p in self._policy[0].named_parameters() if f".{CRITIC_ADAPTER}." in n]
+
+    def _freeze(self, frozen: bool) -> None:
+        for p in self._adapter():
+            p.requires_grad_(not frozen)
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        self._freeze(False)
+        try:
+            with active_adapter(self._policy[0], CRITIC_ADAPTER):
+                yield
+        finally:
+            self._freeze(True)
+
+    def trained_parameters(self) -> list[nn.Parameter]:
+        return [*super().trained_parameters(), *self._adapter()]
 
 
-class LoraTopCritic(TopCritic):
-    """The top layers are the policy's, with the critic's adapter switched on for the pass (and its backward)."""
+class LoraTopCritic(OnAdapter, TopCritic):
+    """The top layers are the policy's, with the critic's adapter switched on for the pass and its backward pass."""
 
     def __init__(self, policy: nn.Module, hidden_size: int, config: PeftLoraConfig) -> None:
         super().__init__(policy, hidden_size, lora=True)
-        n_layers = len(layers_of(backbone_of(policy)))
         assert self.depth is not None
-        self._adapter = add_critic_adapter(policy, config, self.depth, n_layers)
-
-    def active(self) -> AbstractContextManager[None]:
-        return active_adapter(self._policy[0], CRITIC_ADAPTER)
-
-    def trained_parameters(self) -> list[nn.Parameter]:
-        return [*super().trained_parameters(), *self._adapter]
+        self.attach(policy, config, self.depth)
 
 
-class LoraCritic(Critic):
+class LoraCritic(OnAdapter):
     """An adapter on all layers: the costliest, it reads the tokens itself."""
 
     def __init__(self, policy: nn.Module, hidden_size: int, config: PeftLoraConfig) -> None:
         super().__init__(hidden_size)
-        self._policy = [policy]
-        self._adapter = add_critic_adapter(policy, config, 0, len(layers_of(backbone_of(policy))))
+        self.attach(policy, config, 0)
 
     def forward(self, batch: CriticBatch) -> Tensor:
         backbone = backbone_of(self._policy[0])
         output = backbone(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
         return self.read(output.last_hidden_state, batch.completion_length)
-
-    def active(self) -> AbstractContextManager[None]:
-        return active_adapter(self._policy[0], CRITIC_ADAPTER)
-
-    def trained_parameters(self) -> list[nn.Parameter]:
-        return [*super().trained_parameters(), *self._adapter]

@@ -223,7 +223,7 @@ def _tidy(folder: Path) -> None:
 
 
 class SavesInto(Trainer):
-    """Lets the journal choose the directory of a checkpoint: transformers names it checkpoint-STEP in one of its own."""
+    """Lets the journal choose a checkpoint's directory: transformers makes checkpoint-STEP in one of its own."""
 
     _target: Path | None = None
 

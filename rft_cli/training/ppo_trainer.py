@@ -13,13 +13,16 @@ the KL to the reference stands in the token rewards (k1), as in Ziegler et al. 2
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from time import perf_counter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from transformers import TrainerCallback
 from trl import GRPOTrainer
 
@@ -54,11 +57,11 @@ class PPOSettings:
 class _StepsWithPolicy(TrainerCallback):
     """A joint critic's head gets its gradients from the policy's backward pass, and steps when the policy does."""
 
-    def __init__(self, optimizer: CriticOptimizer) -> None:
-        self._optimizer = optimizer
+    def __init__(self, trainer: PPOTrainer) -> None:
+        self._trainer = trainer
 
     def on_pre_optimizer_step(self, *_: Any, **__: Any) -> None:
-        self._optimizer.step()
+        self._trainer.critic_optimizer.step()
 
 
 class PPOTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
@@ -66,7 +69,7 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
 
     Args:
         make_critic: builds the critic for the model as TRL has wrapped it; it stays outside of that model.
-        reference: the frozen copy of a fully fine-tuned policy; None with LoRA, where switching the adapter off gives it.
+        reference: the frozen copy of a fully fine-tuned policy; None with LoRA, where the adapter off is the reference.
     """
 
     def __init__(
@@ -84,11 +87,8 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         critic = make_critic(self.model)
         self.critic = critic.to(self.accelerator.device)
         self.reference = None if reference is None else reference.to(self.accelerator.device)
-        self.critic_optimizer = CriticOptimizer(
-            self.critic, settings.critic_learning_rate, settings.max_grad_norm, self._mean_over_processes
-        )
         if critic.joint:
-            self.add_callback(_StepsWithPolicy(self.critic_optimizer))
+            self.add_callback(_StepsWithPolicy(self))
         self.rollouts_seen = 0
         self._heard: list[
             Tensor
@@ -96,6 +96,27 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         self._policy_tap = Tap(self.model) if critic.joint else None
         reference_model = self.model if reference is None else reference
         self._reference_tap = None if critic.joint else Tap(reference_model, critic.depth)
+
+    @cached_property
+    def critic_optimizer(self) -> CriticOptimizer:
+        """Made on first use, when the model is wrapped."""
+        settings = self.ppo
+        return CriticOptimizer(
+            self.critic, settings.critic_learning_rate, settings.max_grad_norm, self._mean_over_processes
+        )
+
+    @contextmanager
+    def _gradients_synced(self) -> Iterator[None]:
+        """The critic steps inside an accumulation window, where FSDP2 would keep its gradients unsharded."""
+        model = self.model_wrapped
+        if not isinstance(model, FSDPModule):
+            yield
+            return
+        model.set_requires_gradient_sync(True)
+        try:
+            yield
+        finally:
+            model.set_requires_gradient_sync(self.accelerator.sync_gradients)
 
     # -- collectives -------------------------------------------------------------------------------------------------
 
@@ -177,7 +198,7 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
             batch["old_values"] = self.critic.scale.to_normalised(old_values)
             batch["value_targets"] = self.critic.scale.to_normalised(done.returns)
         else:
-            with torch.enable_grad():
+            with torch.enable_grad(), self._gradients_synced():
                 self._fit_critic(own, old_values, done.returns, mask, tokens)
 
         k3 = adv.kl_k3(old_logps, reference_logps) * mask
@@ -300,14 +321,11 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         tokens: Tensor,
     ) -> None:
         with torch.no_grad():
-            parts = [masked_sum(x, mask) for x in (entropy, ratio, clipped.to(ratio.dtype))]
-            sums = self._sum_over_processes(torch.stack([*parts, mask.sum().to(ratio.dtype)]))
-            sums = sums / sums[3].clamp(min=1.0)
+            sums = [masked_sum(x, mask) / tokens for x in (entropy, ratio, clipped.to(ratio.dtype))]
+            # TRL averages what a step's passes note; times their number it is the mean over the step's tokens.
             scale = self.current_gradient_accumulation_steps
-            losses = (
-                self._mean_over_processes(torch.stack([policy_loss.detach(), value_loss.detach()])) * scale
-            )
-            entropy_mean, ratio_mean, clip_fraction, _, policy, value = torch.cat([sums, losses]).tolist()
+            noted = torch.stack([*sums, policy_loss.detach(), value_loss.detach()]) * scale
+            entropy_mean, ratio_mean, clip_fraction, policy, value = self._mean_over_processes(noted).tolist()
         self._note(entropy=entropy_mean, ratio=ratio_mean, clip_fraction=clip_fraction, policy_loss=policy)
         if self.critic.joint:
             self._note(value_loss=value)

@@ -31,7 +31,6 @@ class Resumable(Trainer):
     """Saves and restores what TRL forgets. `critic` and `critic_optimizer` are PPO's; None in the others."""
 
     critic: Any = None
-    critic_optimizer: Any = None
     rollouts_seen = 0
 
     def _get_train_sampler(self, dataset: Any = None) -> Sampler[int]:
@@ -75,7 +74,6 @@ class Resumable(Trainer):
 
     def load_critic_state(self, state: dict[str, Any]) -> None:
         for parameter, saved in zip(self.critic.trained_parameters(), state["parameters"], strict=True):
-            parameter.requires_grad_(True)  # loading the policy's adapter leaves the critic's frozen
             with torch.no_grad():
                 parameter.copy_(saved)
         self.critic.scale.load_state_dict(state["scale"])

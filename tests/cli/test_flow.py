@@ -94,6 +94,7 @@ def test_create_makes_a_run_trains_and_shows_the_table(rft, files, training):
     config = (run.path / "config.yaml").read_text()
     assert f"train: {files}/train.jsonl" in config
     assert "n_epochs: 2" in config
+    assert rft("train", "runs/a/config.yaml").code == 0  # the file starts another run
 
     assert "Mean reward on the validation rows went from 0.265 to 0.765." in found.out
     assert "next  rft export runs/a" in found.out

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from rft_cli.runs import Run
 from tests.cli.conftest import GOOD
 
 LOADED = """
@@ -54,6 +55,18 @@ def test_version_and_module_and_completion():
         "--show-completion", "bash", env={**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
     )
     assert "_RFT_COMPLETE" in script.stdout
+
+
+def test_names_of_runs_are_completed(tmp_path):
+    Run.create("runs", "triage", config_yaml="", info={})
+    env = {
+        **os.environ,
+        "_RFT_COMPLETE": "complete_bash",
+        "COMP_CWORD": "3",
+        "COMP_WORDS": "rft train --resume t",
+    }
+    found = run(code="from rft_cli.cli import main; main()", env=env)
+    assert found.stdout.split() == ["triage"]
 
 
 def test_bare_rft_shows_help_and_ends_with_2():

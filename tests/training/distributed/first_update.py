@@ -17,12 +17,13 @@ import torch
 from accelerate import PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
+from torch.distributed.tensor import DTensor
 
 from rft_cli.config import RunConfig
 from rft_cli.training import build, quiet
 from rft_cli.training.hf_args import Resolved
-from rft_cli.training.prompts import training_rows
 from rft_cli.training.models import find_model, load_model, load_tokenizer, stop_tokens
+from rft_cli.training.prompts import training_rows
 from rft_cli.training.rewards import GraderReward
 from rft_cli.types import Example, Grade, GradeError, GradeRequest, Source
 
@@ -36,8 +37,9 @@ def pretend_gpus_on_gloo() -> None:
     original = AcceleratorState.__init__
 
     def patched(self: Any, *args: Any, **kwargs: Any) -> None:
-        PartialState(cpu=True)
-        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+        if not AcceleratorState._shared_state:
+            PartialState(cpu=True)
+            PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
         original(self, *args, **kwargs)
 
     AcceleratorState.__init__ = patched  # type: ignore[method-assign]
@@ -59,6 +61,12 @@ class TableGrader:
         pass
 
 
+def whole(parameter: torch.Tensor) -> torch.Tensor:
+    """A parameter that FSDP2 may have sharded."""
+    detached = parameter.detach()
+    return detached.full_tensor() if isinstance(detached, DTensor) else detached
+
+
 def recorded(tokenizer: Any) -> list[list[int]]:
     """Completions of 4 to 34 tokens; the number in the text tells the grader which it is."""
     texts = [f"#{i} " + "word " * (i * 5 % 13) for i in range(PROMPTS * GROUP)]
@@ -73,7 +81,10 @@ def main() -> None:
     quiet.libraries()
     state = PartialState(cpu=True)
     config = RunConfig.model_validate(
-        {"rollout": {"group_size": GROUP}, "ppo": {"critic_warmup": 0, "passes": 1, "minibatches": 1, "critic_passes": 1}}
+        {
+            "rollout": {"group_size": GROUP},
+            "ppo": {"critic_warmup": 0, "passes": 1, "minibatches": 1, "critic_passes": 3},
+        }
     )
     examples = [
         Example(f"e{i}", [{"role": "user", "content": f"say {'very ' * i}{i}"}], {"i": i}, Source("x", i))
@@ -113,7 +124,7 @@ def main() -> None:
         trainer.train()
         total = trainer.accelerator.reduce(torch.tensor(sum(losses)), reduction="mean")
         logged = next(row for row in trainer.state.log_history if "grad_norm" in row)
-        critic = [p.detach().double().sum().item() for p in trainer.critic.trained_parameters()]
+        critic = [whole(p).double().abs().sum().item() for p in trainer.critic.trained_parameters()]
     if rank == 0:
         seen = {
             "world_size": trainer.accelerator.num_processes,
@@ -122,7 +133,10 @@ def main() -> None:
             "loss": float(total),
             "grad_norm": float(logged["grad_norm"]),
             "critic": critic,
-            **{k: logged[k] for k in ("kl", "explained_variance", "entropy", "reward", "value_loss", "return_mean")},
+            **{
+                k: logged[k]
+                for k in ("kl", "explained_variance", "entropy", "reward", "value_loss", "return_mean")
+            },
         }
         out.write_text(json.dumps(seen))
     if torch.distributed.is_initialized():

@@ -1,0 +1,101 @@
+"""`rft export`: the tuned model out of a run, for transformers, PEFT and what reads their files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rft_cli.commands import shared
+
+if TYPE_CHECKING:
+    from rft_cli.training.export import Exported
+
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run: a name, a path, or latest.")]
+To = Annotated[
+    str | None, typer.Option("--to", metavar="DIR", help="Where to write. Default: RUN/export/FORMAT.")
+]
+Format = Annotated[
+    str,
+    typer.Option(
+        "--format", metavar="FORMAT", help="merged: whole weights. adapter: the LoRA adapter alone."
+    ),
+]
+Checkpoint = Annotated[
+    str, typer.Option("--checkpoint", metavar="STEP", help="best, or the step of a checkpoint.")
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype", metavar="DTYPE", help="float32, bfloat16 or float16. Default: as the weights are stored."
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace an earlier export at DIR.")]
+
+
+def export(
+    run: RunArgument,
+    to: To = None,
+    format: Format = "merged",
+    checkpoint: Checkpoint = "best",
+    dtype: Dtype = None,
+    force: Force = False,
+    output_dir: shared.OutputDir = None,
+    json: shared.Json = False,
+    quiet: shared.Quiet = False,
+    debug: shared.Debug = False,
+) -> None:
+    """Take the tuned model out of a run, and check that it loads and answers as it did in the run.
+
+    rft export latest --to my-model
+    """
+    from rft_cli.runs import Run
+    from rft_cli.runs.exports import plan_export
+
+    opened = Run.open(run, output_dir or "runs")
+    plan = plan_export(opened, checkpoint=checkpoint, format=format, dtype=dtype, to=to, force=force)
+    from rft_cli.commands.signals import signals_interrupt
+    from rft_cli.config.load import load_config
+    from rft_cli.console import EventPrinter, choose_mode
+
+    # The run's own settings count, not what the environment says today.
+    config = load_config(str(opened.path / "config.yaml"), env={}).config
+    with shared.stdout_to_stderr(), signals_interrupt(), EventPrinter(choose_mode(quiet)) as printer:
+        from rft_cli.training.export import export as run_export
+
+        done = run_export(plan, config, printer)
+    with shared.results():
+        if json:
+            shared.print_json(done.to_json())
+        else:
+            _print(done)
+
+
+def _print(done: Exported) -> None:
+    from rft_cli.console.text import clean
+
+    plan, checked = done.plan, done.verified
+    path = clean(str(plan.target))
+    print(f"exported  step {plan.step} of {clean(str(plan.run.path))}: {plan.format}, {done.dtype}")
+    print(f"path      {path}")
+    print(f"size      {done.bytes / 1e6:.1f} MB")
+    print(
+        f"verified  reloaded and compared with {checked.compared_with} on {checked.prompts} validation prompts: same "
+        f"token ids, {checked.completions_equal} of {checked.prompts} greedy completions equal, largest logit "
+        f"difference {checked.max_logit_difference:.2g} ({checked.relative_difference:.1e} of the largest logit, "
+        f"allowed {checked.tolerance:.0e})"
+    )
+    if checked.from_float32 is not None:
+        cost = checked.from_float32
+        print(
+            f"          {done.dtype} against float32: {cost.equal} of {cost.prompts} greedy completions equal, largest "
+            f"logit difference {cost.absolute:.2g}"
+        )
+    if plan.format == "merged":
+        print(f"next      python: AutoModelForCausalLM.from_pretrained({str(plan.target)!r})")
+        print(f'          shell:  transformers serve {path}   (after: pip install "transformers[serving]")')
+    else:
+        print(
+            f"next      python: PeftModel.from_pretrained(base, {str(plan.target)!r})   (see {path}/README.md)"
+        )
+        print(f"          shell:  rft create --model {path} ...   trains on from here")

@@ -1,0 +1,153 @@
+"""The model card of an export: what it was made from, what it gained, how to load it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rft_cli.config import RunConfig
+from rft_cli.config.paths import is_path
+from rft_cli.report.estimates import compare, component_names
+from rft_cli.report.result import Pair, read_pairs
+from rft_cli.runs import Run
+from rft_cli.types import Comparison, Estimate
+
+BUILTIN_PATH = 'str(files("rft_cli") / "{}")'
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What was exported: `precision` is that of the files, `base` what a PEFT user loads under an adapter."""
+
+    step: int
+    format: str
+    precision: str
+    base: str
+
+
+def model_card(run: Run, config: RunConfig, made: Made) -> str:
+    """README.md of an export, as Markdown with the front matter that the hub reads."""
+    front: dict[str, Any] = {
+        "library_name": "peft" if made.format == "adapter" else "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["rft", "reinforcement-fine-tuning", config.algorithm],
+    }
+    base = config.model.path
+    if not base.startswith("builtin/") and not is_path("model.path", base):
+        front["base_model"] = base
+    parts = [
+        f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---",
+        f"# {run.name}, step {made.step}",
+        _origin(run, config, made),
+        *_gain(run, config, made.step),
+        "## Use",
+        _use(config, made),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _origin(run: Run, config: RunConfig, made: Made) -> str:
+    versions: Mapping[str, str] = run.info.get("versions") or {}
+    what = "A LoRA adapter for" if made.format == "adapter" else "A fine-tuned copy of"
+    scorer = Path(config.grader.path or "a grader").name
+    revision = f" (revision `{config.model.revision}`)" if config.model.revision else ""
+    rows = [
+        f"{what} `{config.model.path}`{revision}, trained with reinforcement against the grader `{scorer}`.\n",
+        "| | |",
+        "|---|---|",
+        f"| base model | `{config.model.path}`{revision} |",
+        f"| algorithm | {config.algorithm.upper()}, seed {config.seed} |",
+        f"| checkpoint | step {made.step} of the run `{run.name}` |",
+        f"| format | {made.format}, {made.precision} |",
+    ]
+    if versions:
+        listed = ", ".join(f"{name} {version}" for name, version in versions.items())
+        rows.append(f"| made with | {listed} |")
+    return "\n".join(rows)
+
+
+def _gain(run: Run, config: RunConfig, step: int) -> list[str]:
+    pairs = _measured(run, step)
+    if not pairs:
+        return [
+            "## Reward",
+            "This checkpoint was saved between two validations: its reward was not measured.",
+        ]
+    settings = config.validation
+    lines = ["| rows | quantity | before | after | difference |", "|---|---|---|---|---|"]
+    for pair in pairs:
+        names = [None, *component_names(pair.after)]
+        lines += [_row(pair, name) for name in names]
+    said = (
+        f"Means over rows with 95 % intervals (bootstrap); the difference is paired by row. "
+        f"{settings.samples_per_prompt} completion(s) a row, temperature {settings.temperature:g}, "
+        f"top_p {settings.top_p:g}, seed {settings.seed}."
+    )
+    if all(pair.split == "validation" for pair in pairs):
+        said += " The checkpoint was chosen on these rows, so its gain is a little flattered."
+    return ["## Reward", "\n".join(lines), said]
+
+
+def _measured(run: Run, step: int) -> list[Pair]:
+    """The run's samples of the base and of this step; test rows were sampled from the best one alone."""
+    try:
+        pairs = read_pairs(run, step)
+    except FileNotFoundError:
+        return []
+    best = run.info.get("best_step") == step and run.has_samples("test-after")
+    return [pair for pair in pairs if best or pair.split == "validation"]
+
+
+def _row(pair: Pair, component: str | None) -> str:
+    found: Comparison = (
+        compare(pair.before, pair.after) if component is None else compare(pair.before, pair.after, component)
+    )
+    cells: Sequence[str] = [
+        f"{found.after.n} {pair.split}",
+        component or "**reward**",
+        _interval(found.before),
+        _interval(found.after),
+        _interval(found.difference, "+"),
+    ]
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _interval(estimate: Estimate, sign: str = "") -> str:
+    low, high = estimate.ci95
+    return f"{estimate.mean:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
+
+
+def _use(config: RunConfig, made: Made) -> str:
+    trust = ", trust_remote_code=True" if config.model.trust_remote_code else ""
+    merged = made.format == "merged"
+    imports, load, note = [], [], ""
+    if merged:
+        imports.append("from transformers import AutoModelForCausalLM, AutoTokenizer")
+        load.append(f'model = AutoModelForCausalLM.from_pretrained("."{trust})')
+    else:
+        imports += [
+            "from peft import PeftModel",
+            "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        ]
+        base, note = repr(made.base), ""
+        if config.model.path.startswith("builtin/"):
+            imports.insert(0, "from importlib.resources import files\n")
+            base = BUILTIN_PATH.format(config.model.path)
+            note = (
+                f"\n\n`{config.model.path}` is not on the hub: it comes with the package `rft`. `adapter_config.json` "
+                "names the directory it lies in where this adapter was exported."
+            )
+        elif is_path("model.path", made.base):
+            note = "\n\nThe base model was a directory: on another machine, put its path there instead."
+        revision = f", revision={config.model.revision!r}" if config.model.revision else ""
+        load += [
+            f"base = AutoModelForCausalLM.from_pretrained({base}{revision}{trust})",
+            'model = PeftModel.from_pretrained(base, ".")',
+        ]
+    load.append(f'tokenizer = AutoTokenizer.from_pretrained("."{trust})')
+    code = "\n".join([*imports, "", *load])
+    return f"In this directory (or with its path in place of `.`):\n\n```python\n{code}\n```{note}"

@@ -1,0 +1,291 @@
+"""`rft grade` from outside: pipes, signals, exit codes, order, and what it writes where."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from rft_cli.cli import app
+
+ROOT = Path(__file__).parents[2]
+RFT = [sys.executable, "-m", "rft_cli"]
+SCORER = """
+def score(completion, example):
+    if completion == "raise":
+        raise ValueError("no good")
+    if completion == "skip":
+        return None
+    if completion == "print":
+        print("hello from the scorer")
+    return {"reward": example.get("n", 0) / 10, "length": len(completion)}
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A working directory with `scorer.py`, and nothing set from outside."""
+    for name in list(os.environ):
+        if name.startswith("RFT_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "scorer.py").write_text(SCORER)
+    return tmp_path
+
+
+def run(*arguments: str, rows: str = "") -> Result:
+    return CliRunner().invoke(
+        app, ["grade", "--reward-model", "scorer.py", *arguments], input=rows, prog_name="rft"
+    )
+
+
+def lines(*rows: dict[str, Any]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def test_rows_in_rows_out(folder: Path) -> None:
+    text = '{"completion":"ab", "n": 5, "x": 1.0, "big": 123456789012345678901234567890, "u": "\\u00e9"}\n'
+    text += '\n{"n": 0, "completion": "raise"}\r\n{"completion": "skip", "y": 1e2}'
+    (folder / "in.jsonl").write_text(text)
+    result = run("in.jsonl", "--set", "grader.max_failure_rate=0.5")
+    assert result.exit_code == 0
+    assert result.stdout == (
+        '{"completion":"ab", "n": 5, "x": 1.0, "big": 123456789012345678901234567890, "u": "\\u00e9", '
+        '"grade": {"status": "graded", "reward": 0.5, "components": {"length": 2.0}, "error": null}}\n'
+        '{"n": 0, "completion": "raise", "grade": {"status": "failed", "reward": null, "components": {}, '
+        '"error": {"kind": "raised", "message": "scorer.py:4: ValueError: no good"}}}\n'
+        '{"completion": "skip", "y": 1e2, '
+        '"grade": {"status": "skipped", "reward": null, "components": {}, "error": null}}\n'
+    )
+    summary = result.stderr.splitlines()
+    assert summary[:4] == [
+        "score(completion, example): 3 rows, 1 graded, 1 skipped, 1 failed",
+        "  mean reward 0.5000 (min 0.5, max 0.5)",
+        "  components: length 2.0000",
+        "  failed 1 × raised: scorer.py:4: ValueError: no good",
+    ]
+    assert summary[4].startswith("  a grade took ")
+    assert len(summary) == 5
+    assert not list((folder / "tmp").iterdir())
+
+
+def test_quiet_says_nothing() -> None:
+    result = run("--quiet", "-", rows=lines({"completion": "a"}))
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.count("\n") == 1
+
+
+def test_other_field_and_regrading() -> None:
+    first = run("--field", "text", rows=lines({"text": "abc", "n": 3}))
+    again = run("--field", "text", rows=first.stdout)
+    assert again.stdout == first.stdout
+    assert json.loads(first.stdout)["grade"]["reward"] == 0.3
+
+
+@pytest.mark.parametrize("flag", ["--json", "--summary"])
+def test_summary_alone_on_stdout(flag: str) -> None:
+    result = run(flag, rows=lines({"completion": "a", "n": 1}, {"completion": "b", "n": 2}))
+    summary = json.loads(result.stdout)
+    assert (summary["rows"], summary["graded"], summary["failures"]) == (2, 2, {})
+    assert summary["reward"] == {"mean": pytest.approx(0.15), "min": 0.1, "max": 0.2}
+    assert result.exit_code == 0
+
+
+def test_gold(folder: Path) -> None:
+    (folder / "scorer.py").write_text("def score(text, row):\n    return text == row['output']\n")
+    rows = lines({"task": "t", "input": "1", "output": "one"}, {"task": "t", "input": "2", "output": "two"})
+    result = run("--gold", "--summary", "--min-reward", "1", rows=rows)
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["reward"]["mean"] == 1.0
+    missing = run("--gold", rows=lines({"prompt": "p"}))
+    assert missing.exit_code == 2
+    assert "error: stdin:1: the row has no reference" in missing.stderr
+
+
+def test_min_reward() -> None:
+    rows = lines({"completion": "a", "n": 5}, {"completion": "b", "n": 7})
+    assert run("--min-reward", "0.6", rows=rows).exit_code == 0
+    below = run("--min-reward", "0.61", rows=rows)
+    assert below.exit_code == 1
+    assert "error: --min-reward 0.61 is not met: the mean reward is 0.6000" in below.stderr
+    assert below.stdout.count("\n") == 2
+    nothing = run("--min-reward", "0.1", rows=lines({"completion": "skip"}))
+    assert nothing.exit_code == 1
+    assert "no row was graded" in nothing.stderr
+    assert run(rows="").exit_code == 0
+
+
+def test_too_many_failures() -> None:
+    rows = [{"completion": "raise" if i % 5 == 0 else "ok"} for i in range(20)]
+    result = run("--min-reward", "5", rows=lines(*rows))
+    assert result.exit_code == 3
+    assert result.stdout.count("\n") == 20
+    assert "error: 20% of the last 20 grades failed (grader.max_failure_rate is 10%):" in result.stderr
+    assert "  4 × raised: scorer.py:4: ValueError: no good" in result.stderr
+    assert 'raise ValueError("no good")' in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (
+            '{"text": "x"}',
+            "stdin:3: no key 'completion'\n  fix: name the key with --field (this row has: text)",
+        ),
+        ("{}", "stdin:3: no key 'completion'\n  fix: name the key with --field (this row has: none)"),
+        ('{"completion": 5}', "stdin:3: 'completion' is not a string"),
+        ('{"completion": }', "stdin:3:"),
+        ("[1]", "stdin:3: "),
+    ],
+)
+def test_a_bad_row_ends_the_rows_after_those_before_it(row: str, message: str) -> None:
+    good = lines({"completion": "a"}, {"completion": "b"})
+    result = run(rows=good + row + "\n" + good)
+    assert result.exit_code == 2
+    assert f"error: {message}" in result.stderr
+    assert [json.loads(line)["completion"] for line in result.stdout.splitlines()] == ["a", "b"]
+
+
+def test_usage_errors(folder: Path) -> None:
+    bare = CliRunner().invoke(app, ["grade"], prog_name="rft")
+    assert (bare.exit_code, bare.stdout) == (2, "")
+    assert "error: no grader is set" in bare.stderr
+    assert "no such file" in run("missing.jsonl").stderr
+    assert "error: --workers: " in run("--workers", "none").stderr
+    assert "error: --timeout: must be a number > 0" in run("--timeout", "-1").stderr
+    (folder / "scorer.py").write_text("import nothing_here\n")
+    result = run(rows=lines({"completion": "a"}))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "error: scorer.py:1: ModuleNotFoundError: No module named 'nothing_here'" in result.stderr
+    assert not list((folder / "tmp").iterdir())
+
+
+def test_config_file(folder: Path) -> None:
+    (folder / "job.yaml").write_text("grader:\n  path: other.py:mine\n  timeout_s: 0.3\n")
+    (folder / "other.py").write_text(
+        "import time\ndef mine(text):\n    time.sleep(float(text))\n    return 1\n"
+    )
+    arguments = ["grade", "--config", "job.yaml", "--set", "grader.max_failure_rate=1"]
+    result = CliRunner().invoke(app, arguments, input=lines({"completion": "9"}, {"completion": "0"}))
+    assert [json.loads(line)["grade"]["reward"] for line in result.stdout.splitlines()] == [None, 1.0]
+    assert result.exit_code == 0
+
+
+def test_prints_go_to_a_log_that_the_summary_names(folder: Path) -> None:
+    result = run(rows=lines({"completion": "print"}))
+    assert "hello" not in result.stdout
+    name = result.stderr.splitlines()[-1].partition("the scorer's output: ")[2]
+    assert Path(name).read_text() == "hello from the scorer\n"
+
+
+def test_long_pipe_keeps_order(folder: Path) -> None:
+    count = 5000
+    rows = "".join(f'{{"completion": "{"x" * 200}", "n": {i}}}\n' for i in range(count))
+    command = [*RFT, "grade", "--reward-model", "scorer.py", "--workers", "2", "--quiet"]
+    ended = subprocess.run(command, input=rows, capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    made = [json.loads(line) for line in ended.stdout.splitlines()]
+    assert [row["n"] for row in made] == list(range(count))
+    assert [row["grade"]["reward"] for row in made] == [i / 10 for i in range(count)]
+
+
+def test_head_ends_it_quietly(folder: Path) -> None:
+    (folder / "in.jsonl").write_text(lines({"completion": "x" * 2000}) * 3000)
+    script = f"{sys.executable} -m rft_cli grade --reward-model scorer.py in.jsonl | head -n 2; echo ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
+    assert ended.stderr == ""
+    *rows, code = ended.stdout.splitlines()
+    assert len(rows) == 2
+    assert json.loads(rows[1])["grade"]["status"] == "graded"
+    assert code == "0"
+
+
+@pytest.mark.parametrize(
+    ("number", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "ended by a signal")]
+)
+def test_a_signal_leaves_whole_lines(folder: Path, number: int, word: str) -> None:
+    (folder / "scorer.py").write_text("import time\ndef score(text):\n    time.sleep(0.01)\n    return 1\n")
+    (folder / "in.jsonl").write_text(lines({"completion": "x" * 3000}) * 20_000)
+    with (folder / "out.jsonl").open("wb") as out:
+        process = subprocess.Popen(
+            [*RFT, "grade", "--reward-model", "scorer.py", "in.jsonl"],
+            stdout=out,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    deadline = time.monotonic() + 30
+    while (folder / "out.jsonl").stat().st_size < 50_000 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    written = (folder / "out.jsonl").read_text()
+    assert written.endswith("}\n")
+    rows = [json.loads(line) for line in written.splitlines()]
+    assert 10 <= len(rows) < 20_000
+    assert error == f"error: {word} after {len(rows)} rows\n"
+    assert not [entry for entry in (folder / "tmp").iterdir() if entry.is_dir()]
+
+
+def test_a_signal_while_the_reader_does_not_read(folder: Path) -> None:
+    (folder / "in.jsonl").write_text(lines({"completion": "x" * 3000}) * 2000)
+    process = subprocess.Popen(
+        [*RFT, "grade", "--reward-model", "scorer.py", "in.jsonl"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    time.sleep(2.0)  # long enough for the pipe to be full
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    assert process.poll() is None  # the line that is half in the pipe gets its other half
+    out, error = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert out.endswith(b"}\n")
+    assert error == f"error: interrupted after {out.count(bytes([10]))} rows\n".encode()
+
+
+def test_a_terminal_as_input_gets_a_hint(folder: Path) -> None:
+    master, slave = pty.openpty()
+    command = [*RFT, "grade", "--reward-model", "scorer.py", "--quiet"]
+    process = subprocess.Popen(command, stdin=slave, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    os.close(slave)
+    os.write(master, b'{"completion": "a", "n": 2}\n\x04')
+    out, error = process.communicate(timeout=30)
+    os.close(master)
+    assert process.returncode == 0
+    assert json.loads(out)["grade"]["reward"] == 0.2
+    assert error == b"reading rows from the terminal: end them with Ctrl-D, or name a FILE\n"
+
+
+def test_no_torch_and_flat_memory(folder: Path) -> None:
+    (folder / "in.jsonl").write_text(lines({"completion": "x" * 20_000}) * 4000)  # 80 MB
+    program = """
+import resource, sys
+from rft_cli.cli import app
+try:
+    app(["grade", "--reward-model", "scorer.py", "in.jsonl", "--quiet"], prog_name="rft")
+except SystemExit as end:
+    assert not end.code, end.code
+loaded = sorted({"torch", "transformers", "trl", "peft", "accelerate"} & set(sys.modules))
+print(loaded, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, file=sys.stderr)
+"""
+    with open(os.devnull, "wb") as null:
+        ended = subprocess.run(
+            [sys.executable, "-c", program], stdout=null, stderr=subprocess.PIPE, text=True
+        )
+    loaded, _, megabytes = ended.stderr.strip().partition("] ")
+    assert loaded == "["
+    assert int(megabytes) < 150

@@ -1,0 +1,424 @@
+"""Order, chunks, seeds, isolation of data and environment, streaming, and what holds when the pool itself breaks."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rft_cli.config.schema import GraderConfig
+from rft_cli.errors import RunFailed
+from rft_cli.grading.isolation import secret_names
+from rft_cli.grading.pool import ScorerGrader, open_grader, worker_count
+from rft_cli.types import GradeRequest
+
+NUMBERS = [GradeRequest(str(i), {"n": i}) for i in range(300)]
+
+
+def open_(path: str, **settings: Any) -> ScorerGrader:
+    return open_grader(GraderConfig(path=path, **{"workers": 1, **settings}), log_path=None)
+
+
+def rewards(grader: ScorerGrader, requests: list[GradeRequest]) -> list[float | None]:
+    return [grade.reward for grade in grader.grade(requests)]
+
+
+def test_order_over_workers_with_uneven_times(write_scorer: Any) -> None:
+    path = write_scorer(
+        """
+        import time
+        def score(completion, example):
+            if example["n"] % 50 == 0:
+                time.sleep(0.05)
+            return example["n"]
+        """
+    )
+    with open_(path, workers=3) as grader:
+        assert rewards(grader, NUMBERS) == [float(i) for i in range(300)]
+        assert grader.grade([]) == []
+        assert grader.stats.total == 300
+        assert grader.signature == "score(completion, example)"
+
+
+def test_slow_chunks_are_shared_among_workers(write_scorer: Any) -> None:
+    path = write_scorer("import time\ndef score(completion):\n    time.sleep(0.3)\n    return 1\n")
+    with open_(path, workers=4, timeout_s=0.6) as grader:
+        grader.grade(NUMBERS[:4])
+        started = time.monotonic()
+        assert rewards(grader, NUMBERS[:16]) == [1.0] * 16  # 4.8 s for one worker
+        assert time.monotonic() - started < 3.0
+
+
+def test_random_numbers_are_seeded_by_place(write_scorer: Any) -> None:
+    path = write_scorer(
+        """
+        import os, random
+        import numpy
+        def score(completion):
+            if completion == "die": os._exit(1)
+            return {"reward": random.random(), "numpy": numpy.random.rand()}
+        """
+    )
+    config = GraderConfig(path=path, workers=2)
+    with open_grader(config, log_path=None, seed=3) as grader:
+        first = grader.grade(NUMBERS[:40])
+        again = grader.grade([*NUMBERS[:20], GradeRequest("die", {}), *NUMBERS[21:40]])
+    with open_grader(config, log_path=None, seed=4) as grader:
+        other = grader.grade(NUMBERS[:40])
+    assert len({grade.reward for grade in first}) == 40
+    assert len({grade.components["numpy"] for grade in first}) == 40
+    assert again[20].status == "failed"
+    assert [(g.reward, g.components) for i, g in enumerate(again) if i != 20] == [
+        (g.reward, g.components) for i, g in enumerate(first) if i != 20
+    ]
+    assert not {grade.reward for grade in first} & {grade.reward for grade in other}
+
+
+def test_a_scorer_may_change_its_row(write_scorer: Any) -> None:
+    path = write_scorer(
+        "def score(completion, example):\n    return example.pop('n') + len(example['list'].pop())\n"
+    )
+    row = {"n": 2, "list": ["four"]}
+    with open_(path) as grader:
+        assert rewards(grader, [GradeRequest("", row) for _ in range(8)]) == [6.0] * 8
+    assert row == {"n": 2, "list": ["four"]}
+
+
+def test_values_arrive_unchanged(write_scorer: Any) -> None:
+    row = {
+        "zip": "007",
+        "big": 10**30,
+        "float": 1.0,
+        "none": None,
+        "half": "\ud800",
+        "deep": {"a": [1, True]},
+    }
+    path = write_scorer(
+        f"""
+        def score(completion, example, metadata):
+            return example == {row!r} and type(example["float"]) is float and completion == "\\udfff\\0" \\
+                and metadata == {{"truncated": True}}
+        """
+    )
+    with open_(path) as grader:
+        assert rewards(grader, [GradeRequest("\udfff\0", row, {"truncated": True})]) == [1.0]
+
+
+def test_secrets_are_withheld_unless_allowed(write_scorer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_API_KEY", "hidden")
+    monkeypatch.setenv("HF_TOKEN", "hidden")
+    monkeypatch.setenv("JUDGE_SECRET", "shown")
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+    path = write_scorer(
+        """
+        import os, subprocess, sys
+        AT_IMPORT = dict(os.environ)
+        SHOW = "import os; print(dict(os.environ))"
+        def score(completion):
+            child = subprocess.run([sys.executable, "-c", SHOW], capture_output=True, text=True).stdout
+            seen = str(AT_IMPORT) + str(os.environ) + child
+            return {"reward": 0, "hidden": "hidden" in seen, "judge": "shown" in seen,
+                    "other": "TOKENIZERS_PARALLELISM" in seen}
+        def needs(completion):
+            return os.environ["MY_API_KEY"]
+        """
+    )
+    with open_(path, env=["JUDGE_SECRET"]) as grader:
+        components = grader.grade(NUMBERS[:1])[0].components
+    assert components == {"hidden": 0.0, "judge": 1.0, "other": 1.0}
+    with open_(f"{path}:needs") as grader:
+        error = grader.grade(NUMBERS[:1])[0].error
+    assert error is not None
+    assert error.message.endswith(
+        "KeyError: 'MY_API_KEY' (MY_API_KEY is withheld from scorers: allow it with grader.env)"
+    )
+
+
+def test_what_looks_like_a_secret() -> None:
+    secret = [
+        "HF_TOKEN",
+        "OPENAI_API_KEY",
+        "aws_secret_access_key",
+        "DB_PASSWORD",
+        "GOOGLE_APPLICATION_CREDENTIALS",
+    ]
+    plain = ["PATH", "HOME", "TOKENIZERS_PARALLELISM", "KEYBOARD", "LANG"]
+    assert secret_names([*secret, *plain], []) == secret
+    assert secret_names(secret, ["HF_TOKEN", "DB_PASSWORD"]) == [secret[1], secret[2], secret[4]]
+
+
+def test_memory_limit(write_scorer: Any) -> None:
+    path = write_scorer(
+        "def score(completion):\n    return len(bytearray(int(completion) * 2**20)) / 2**20\n"
+    )
+    with open_(path, memory_mb=1024) as grader:
+        grades = grader.grade([GradeRequest(n, {}) for n in ("1", "4096", "2")])
+    assert [grade.reward for grade in grades] == [1.0, None, 2.0]
+    assert grades[1].error is not None
+    assert (grades[1].error.kind, grades[1].error.message) == ("raised", f"{path}:2: MemoryError")
+
+
+def test_workers_load_neither_torch_nor_the_main_module(write_scorer: Any, tmp_path: Path) -> None:
+    path = write_scorer(
+        """
+        import sys
+        def score(completion):
+            heavy = {"torch", "typer", "rich", "pydantic", "yaml", "numpy", "rft_cli.cli", "rft_cli.config"}
+            return {"reward": 0, **{name: 1 for name in heavy & set(sys.modules)}}
+        """
+    )
+    program = tmp_path / "program.py"
+    program.write_text(
+        f"""
+import sys
+from rft_cli.config.schema import GraderConfig
+from rft_cli.grading.pool import open_grader
+from rft_cli.types import GradeRequest
+with open_grader(GraderConfig(path={path!r}), log_path=None) as grader:  # no "if __name__" guard
+    print(dict(grader.grade([GradeRequest("", {{}})])[0].components))
+print(sorted({{"torch", "typer", "rich"}} & set(sys.modules)))
+"""
+    )
+    root = Path(__file__).parents[2]
+    ended = subprocess.run(
+        [sys.executable, str(program)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={"PYTHONPATH": str(root)},
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "{}\n[]\n", "")
+
+
+def test_an_async_scorer_outlives_a_timeout(write_scorer: Any) -> None:
+    path = write_scorer(
+        """
+        import asyncio
+        async def score(completion):
+            await asyncio.sleep(30 if completion == "slow" else 0)
+            return 1
+        """
+    )
+    with open_(path, timeout_s=0.3) as grader:
+        grades = grader.grade([GradeRequest(text, {}) for text in ("a", "slow", "b")])
+    assert [grade.reward for grade in grades] == [1.0, None, 1.0]
+    assert grades[1].error is not None
+    assert grades[1].error.kind == "timeout"
+
+
+def test_stream_is_bounded_and_live(write_scorer: Any) -> None:
+    path = write_scorer("def score(completion, example): return example['n']\n")
+    read = 0
+
+    def requests() -> Iterator[GradeRequest]:
+        nonlocal read
+        for read in range(1, 10_001):
+            yield GradeRequest("", {"n": read})
+
+    with open_(path) as grader:
+        seen: list[float | None] = []
+        for burst in grader.stream(requests()):
+            seen += [grade.reward for grade in burst]
+            assert read - len(seen) <= 4 * 64
+    assert seen == [float(n) for n in range(1, 10_001)]
+
+
+def test_slow_input_does_not_hold_grades_back(write_scorer: Any) -> None:
+    path = write_scorer("def score(completion): return 1\n")
+    gave, got = [], []
+
+    def requests() -> Iterator[GradeRequest]:
+        for i in range(6):
+            gave.append(i)
+            yield GradeRequest("", {})
+            time.sleep(0.25)
+
+    with open_(path) as grader:
+        for burst in grader.stream(requests()):
+            got.extend(burst)
+            assert len(gave) - len(got) <= 3
+    assert len(got) == 6
+
+
+def test_a_broken_pool_is_replaced(write_scorer: Any) -> None:
+    path = write_scorer("import time\ndef score(completion):\n    time.sleep(0.02)\n    return 1\n")
+    with open_(path) as grader:
+        grader.grade(NUMBERS[:2])
+        pool = grader._processes._pool
+        assert pool is not None
+        threading.Timer(0.3, lambda: pool._pool_manager.worker_manager.pool_channel.reader.close()).start()
+        assert rewards(grader, NUMBERS[:60]) == [1.0] * 60
+        assert grader._processes._pool is not pool
+
+
+def test_a_stuck_pool_is_replaced(write_scorer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rft_cli.grading.flight.KILL_SECONDS", 0.1)
+    path = write_scorer("def score(completion): return 1\n")
+    with open_(path) as grader:
+        grader._deadline_s = 0.3
+        grader.grade(NUMBERS[:1])
+        pool = grader._processes._pool
+        assert pool is not None
+        mutex = pool._pool_manager.worker_manager.workers_channel.mutex
+        assert mutex.acquire(block=True, timeout=1)  # as a worker does that is killed at the wrong moment
+        assert rewards(grader, NUMBERS[:5]) == [1.0] * 5
+        assert grader._processes._pool is not pool
+
+
+def test_a_pool_that_never_lives_ends_the_run(write_scorer: Any) -> None:
+    path = write_scorer("def score(completion): return 1\n")
+    with open_(path) as grader:
+        for _ in range(5):
+            grader._processes.replace()
+        assert rewards(grader, NUMBERS[:2]) == [1.0, 1.0]
+        with pytest.raises(RunFailed, match="worker processes can't be kept alive"):
+            grader._processes.replace()
+
+
+def test_an_unclosed_grader_leaves_nothing(write_scorer: Any, tmp_path: Path) -> None:
+    path = write_scorer("def score(completion): return 1\n")
+    program = f"""
+from rft_cli.config.schema import GraderConfig
+from rft_cli.grading.pool import open_grader
+grader = open_grader(GraderConfig(path={path!r}), log_path=None)
+print(grader.log_path.parent)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0
+    assert not Path(ended.stdout.strip()).exists()
+
+
+@pytest.mark.parametrize(("workers", "expected"), [(3, 3), ("auto", None)])
+def test_worker_count(workers: Any, expected: int | None) -> None:
+    count = worker_count(GraderConfig(workers=workers))
+    assert count == expected or (expected is None and 1 <= count <= 8)
+
+
+def test_worker_count_follows_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = []
+    for cores in (1, 2, 5, 64):
+        monkeypatch.setattr("os.sched_getaffinity", lambda pid, cores=cores: set(range(cores)))
+        counts.append(worker_count(GraderConfig()))
+    assert counts == [1, 1, 4, 8]
+
+
+WORKER = """
+import json, os, pickle, sys
+from rft_cli.grading.isolation import Isolation
+from rft_cli.grading.load import ScorerSource
+from rft_cli.grading.worker import Job, Work, grade_chunk, load, start_worker
+folder, texts, memory = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
+path = f"{folder}/scorer.py"
+source = ScorerSource(path, "scorer.py", None, open(path, "rb").read())
+isolation = Isolation(folder, f"{folder}/log", os.getppid(), ())
+start_worker(Job(source, isolation, 0.3, 0.6, memory, 0))
+report = load()
+verdicts = []
+while len(verdicts) < len(texts):
+    verdicts += grade_chunk([Work(i, t, pickle.dumps({}), None) for i, t in enumerate(texts)][len(verdicts):])
+with open(f"{folder}/result.json", "w") as file:
+    json.dump({"report": report, "verdicts": verdicts, "cwd": os.getcwd(), "session": os.getsid(0) == os.getpid()}, file)
+"""
+
+
+def work(folder: Path, source: str, texts: list[str], memory: int | None = None) -> dict[str, Any]:
+    """A worker without a pool, in a process that ends by itself."""
+    (folder / "scorer.py").write_text(source)
+    arguments = [str(folder), json.dumps(texts), json.dumps(memory)]
+    ended = subprocess.run(
+        [sys.executable, "-c", WORKER, *arguments], capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+    result: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    return result
+
+
+def test_one_worker(tmp_path: Path) -> None:
+    source = """
+import os, sys, time, builtins
+def score(text):
+    if text == "raise": raise ValueError("no")
+    if text == "bad": return "x"
+    if text == "skip": return None
+    if text == "hang":
+        while True: time.sleep(0.01)
+    if text == "late":
+        try:
+            time.sleep(9)
+        except BaseException:
+            return 1
+    if text == "late error":
+        try:
+            time.sleep(9)
+        except BaseException:
+            raise KeyError
+    if text == "late bad":
+        try:
+            time.sleep(9)
+        except BaseException:
+            return "x"
+    if text == "streams":
+        sys.stdout.close()
+        sys.stderr = None
+        return 7
+    if text == "gone": os.rmdir(os.getcwd())
+    if text == "patch": builtins.len = None; builtins.extra = 1
+    print("print", text)
+    return len(text)
+"""
+    texts = "ok raise bad skip hang late/late error/late bad/streams/gone/patch/ok".replace(
+        " ", "/", 5
+    ).split("/")
+    result = work(tmp_path, source, texts, memory=4096)
+    found = [(v[0], v[2]) for v in result["verdicts"]]
+    assert dict(zip(texts, found, strict=True)) == {
+        "ok": (2.0, None),
+        "raise": (None, "raised"),
+        "bad": (None, "bad_value"),
+        "skip": (None, None),
+        "hang": (None, "timeout"),
+        "late": (None, "timeout"),
+        "late error": (None, "timeout"),
+        "late bad": (None, "timeout"),
+        "streams": (7.0, None),
+        "gone": (4.0, None),
+        "patch": (None, "raised"),  # its own len is gone
+    }
+    assert result["report"][0] == "score(text)"
+    assert Path(result["cwd"]).parent == tmp_path
+    assert result["session"]
+    assert "print ok\nprint gone\nprint patch\nprint ok\n" == (tmp_path / "log").read_text()
+
+
+def test_one_worker_with_a_batch_scorer(tmp_path: Path) -> None:
+    source = """
+import time
+async def score_batch(completions):
+    if len(completions) > 1 and "slow" in completions:
+        try:
+            time.sleep(9)
+        except BaseException:
+            pass
+    if "bad" in completions and len(completions) > 1: raise ValueError
+    return ["x" if c == "odd" else 1 for c in completions]
+"""
+    ok = work(tmp_path, source, ["a", "odd"])
+    assert [(v[0], v[2]) for v in ok["verdicts"]] == [(1.0, None), (None, "bad_value")]
+    bad = work(tmp_path, source, ["a", "bad"])
+    assert [(v[0], v[2]) for v in bad["verdicts"]] == [(1.0, None), (1.0, None)]
+    slow = work(tmp_path, source, ["a", "slow"])
+    assert [(v[0], v[2]) for v in slow["verdicts"]] == [(1.0, None), (1.0, None)]
+
+
+def test_one_worker_whose_scorer_does_not_load(tmp_path: Path) -> None:
+    result = work(tmp_path, "1 / 0\n", ["a", "b"])
+    message = "scorer.py:1: ZeroDivisionError: division by zero"
+    assert result["report"][:2] == ["", message]
+    assert [(v[0], v[2], v[3]) for v in result["verdicts"]] == [(None, "raised", message)] * 2

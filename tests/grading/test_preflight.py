@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rft_cli.config.schema import GraderConfig
+from rft_cli.errors import UsageError, UsageErrors
+from rft_cli.grading import PreflightReport, check_grader
+from rft_cli.types import Example, Source
+
+ROWS = [
+    Example(f"{i}", "p", {"question": "q", "answer": str(i)}, Source("train.jsonl", i + 1)) for i in range(12)
+]
+REFERENCES: list[str | None] = [str(i) for i in range(12)]
+
+
+def check(path: str, references: list[str | None] = REFERENCES, **settings: Any) -> PreflightReport:
+    return check_grader(GraderConfig(path=path, **settings), ROWS, references)
+
+
+def problems(path: str, **settings: Any) -> list[tuple[str, str | None]]:
+    with pytest.raises(UsageErrors) as caught:
+        check(path, **settings)
+    return [(problem.message, problem.fix) for problem in caught.value.problems]
+
+
+def test_a_good_scorer(write_scorer: Any) -> None:
+    path = write_scorer("def score(completion, example):\n    return completion == example['answer']\n")
+    report = check(path)
+    assert report.signature == "score(completion, example)"
+    assert (report.graded, report.skipped) == (24, 0)
+    assert (report.reference_mean, report.empty_mean, report.junk_mean) == (1.0, 0.0, 0.0)
+    assert report.notes == (
+        f"scorer: score(completion, example) of {path}",
+        "scorer: 8 references graded, mean reward 1.00",
+        "scorer: junk completions get 0.00",
+    )
+    assert report.warnings == ()
+    assert len(report.sha256) == 64
+    assert 0 < report.seconds_per_grade < 1
+
+
+def test_without_references(write_scorer: Any) -> None:
+    path = write_scorer("def score(completion):\n    return len(completion)\n")
+    report = check(path, [None] * 12)
+    assert report.reference_mean is None
+    assert report.empty_mean == 0.0
+    assert report.junk_mean is not None
+    assert report.junk_mean > 10
+    assert report.warnings == ()
+
+
+def test_warnings(write_scorer: Any) -> None:
+    longer = write_scorer("def score(completion):\n    return len(completion) or 99\n")
+    assert check(longer).warnings == (
+        "scorer: junk completions get 64.00, more than references (1.00)",
+        "scorer: empty completions get 99.00, more than references (1.00)",
+    )
+    same = write_scorer("def score(completion):\n    return 0.5\n", "same.py")
+    assert check(same).warnings == (
+        "scorer: every completion got the same reward (0.5): nothing to learn from",
+    )
+
+
+def test_it_fails_on_the_first_rows(write_scorer: Any) -> None:
+    path = write_scorer("\ndef score(completion, example):\n    return completion == example['output']\n")
+    assert problems(path) == [
+        (
+            f"{path}:3: KeyError: 'output' (grading the reference of train.jsonl:1)",
+            "the row has the keys question, answer",
+        )
+    ]
+
+
+def test_it_fails_on_junk_alone(write_scorer: Any) -> None:
+    path = write_scorer(
+        "import json\n\ndef score(completion):\n    return json.loads(completion or '0') >= 0\n"
+    )
+    ((message, fix),) = problems(path)
+    assert message.startswith(f"{path}:4: json.decoder.JSONDecodeError: Expecting value")
+    assert message.endswith("(grading the junk completion of train.jsonl:1)")
+    assert fix is not None
+    assert fix.startswith("give such a completion a low reward")
+
+
+def test_all_different_problems_at_once(write_scorer: Any) -> None:
+    path = write_scorer(
+        """
+        def score(completion, example):
+            if completion == "2":
+                return "two"
+            if not completion:
+                raise ValueError("empty")
+            return 1
+        """
+    )
+    assert problems(path) == [
+        (
+            f"{path}:6: ValueError: empty (grading the empty completion of train.jsonl:1)",
+            "give such a completion a low reward (a model will write the like); the row has the keys question, answer",
+        ),
+        (
+            f"{path}: returned 'two' (str), which is no number: convert it with float(…) "
+            "(grading the reference of train.jsonl:3)",
+            "return a finite number, a bool, a dict with 'reward', or None",
+        ),
+    ]
+
+
+def test_a_hanging_scorer_is_tried_once(write_scorer: Any) -> None:
+    path = write_scorer("import time\ndef score(completion):\n    time.sleep(60)\n")
+    assert problems(path, timeout_s=0.3) == [
+        (
+            f"{path}:3: no result after 0.3 s (grader.timeout_s) (grading the reference of train.jsonl:1)",
+            "make it faster, or raise grader.timeout_s",
+        )
+    ]
+
+
+def test_a_missing_return(write_scorer: Any) -> None:
+    path = write_scorer("def score(completion):\n    completion == 'yes'\n")
+    with pytest.raises(UsageError) as caught:
+        check(path)
+    assert caught.value.message == f"{path}: returned None for all of 24 completions: nothing can be graded"
+
+
+def test_some_skipped(write_scorer: Any) -> None:
+    path = write_scorer("def score(completion):\n    return 1 if completion else None\n")
+    report = check(path)
+    assert (report.graded, report.skipped, report.empty_mean) == (16, 8, None)
+
+
+def test_no_rows(write_scorer: Any) -> None:
+    path = write_scorer("def score(completion):\n    return 1\n")
+    report = check_grader(GraderConfig(path=path), [], [])
+    assert (report.graded, report.reference_mean, report.warnings) == (0, None, ())
