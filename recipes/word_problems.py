@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from recipes.dialogue import Dialogue
 
 STYLES = {"worked": 0.33, "worked_unmarked": 0.17, "sentence": 0.40, "short": 0.10}
+LARGEST_CHANGE = 12
 _NAMES = (
     "Ana",
     "Bill",
@@ -106,14 +107,16 @@ def make_problem(rng: random.Random) -> Problem:
     """A random problem, two in five with two steps."""
     name, other = rng.sample(_NAMES, 2)
     thing = rng.choice(_THINGS)
-    start = rng.randint(5, 60)
+    start = rng.randint(5, 40)
     sentences = [rng.choice(_STARTS).replace("{a}", str(start))]
     changes: list[int] = []
     for _ in range(rng.choices((1, 2), (3, 2))[0]):
         total = start + sum(changes)
         gain = rng.random() < 0.5 or total < 3
         amount = (
-            rng.randint(2, min(39, 99 - total)) if gain and total < 97 else rng.randint(1, min(39, total))
+            rng.randint(2, min(LARGEST_CHANGE, 99 - total))
+            if gain and total < 97
+            else rng.randint(1, min(LARGEST_CHANGE, total))
         )
         gain = gain and total < 97
         sentences.append(rng.choice(_GAINS if gain else _LOSSES).replace("{a}", str(amount)))
@@ -168,7 +171,7 @@ def dialogues(seed: int, banned: set[str], noise: float) -> Iterator[Dialogue]:
         problem = make_problem(rng)
         if problem.question in banned:
             continue
-        if rng.random() < 0.2:  # bare sums: practice in calculating
+        if rng.random() < 0.25:  # bare sums: practice in calculating
             yield Dialogue(
                 f"Calculate:\n{working(problem.start, problem.changes).split('=')[0]}=",
                 str(problem.start + problem.changes[0]),

@@ -196,7 +196,9 @@ class _WholeLines:
         """Write and flush; raises BrokenPipeError when nobody reads, Interrupted after a signal."""
         self._writing = True
         try:
-            sys.stdout.buffer.write(block)
+            rest = memoryview(block)
+            while rest:  # under PYTHONUNBUFFERED this is a raw file: a signal makes its writes short
+                rest = rest[sys.stdout.buffer.write(rest) :]
             sys.stdout.buffer.flush()
         finally:
             self._writing = False

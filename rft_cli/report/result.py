@@ -62,9 +62,7 @@ def build_result(run: Run, *, status: str = "finished") -> dict[str, Any]:
         components = compare_components(pair.before, pair.after)
     result["components"] = {name: comparison.to_json() for name, comparison in components.items()}
     result["training_reward"] = training_reward(run.metrics())
-    counted = info.get("grader_counts")
-    statuses = (row["grade"]["status"] for row in run.rollouts())
-    result["grader"] = tally(statuses) if counted is None else {**tally(()), **counted}
+    result["grader"] = tally(row["grade"]["status"] for row in run.rollouts())
     result["next"] = next_command(run, best_step)
     return result
 

@@ -185,6 +185,12 @@ class Run:
         """Keep one rollout batch: rollouts/step-000012.jsonl."""
         write_lines(self._inside("rollouts") / f"step-{step:06d}.jsonl", rows)
 
+    def truncate_rollouts(self, from_step: int) -> None:
+        """Drop the rollout batches sampled at `from_step` or later: they will be made again."""
+        for file in (self.path / "rollouts").glob("step-*.jsonl"):
+            if int(file.stem.removeprefix("step-")) >= from_step:
+                file.unlink()
+
     def rollouts(self) -> Iterator[dict[str, Any]]:
         """Every rollout kept so far, in order of steps."""
         for file in sorted((self.path / "rollouts").glob("step-*.jsonl")):

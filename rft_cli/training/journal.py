@@ -73,7 +73,7 @@ class Journal(TrainerCallback):  # type: ignore[misc]  # transformers' callbacks
         self._validate_every, self._keep_last, self._save_every = validate_every, keep_last, save_every
         self._main = validator.accelerator.is_main_process
         self._per_rollout: dict[str, float | None] = {}
-        self._counts: Counter[str] = Counter(run.info.get("grader_counts") or {})
+        self._counts: Counter[str] = Counter()
         self._started = monotonic()
         self._first_step = 0
         self._last_log = monotonic()
@@ -105,6 +105,7 @@ class Journal(TrainerCallback):  # type: ignore[misc]  # transformers' callbacks
             self.sample_test("test-before")
         self._started = self._last_log = monotonic()
         self._first_step = state.global_step
+        self._counts = Counter(row["grade"]["status"] for row in self._run.rollouts())
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
@@ -153,7 +154,8 @@ class Journal(TrainerCallback):  # type: ignore[misc]  # transformers' callbacks
         self._barrier()
         if self._main:
             self._run.write_samples(f"step-{step:06d}", samples)
-            self._run.update(grader_counts=dict(self._counts), **({"best_mean": found.mean} if best else {}))
+            if best:
+                self._run.update(best_mean=found.mean)
         if step > 0:
             self.save()
             if best and self._main:

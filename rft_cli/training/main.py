@@ -200,7 +200,11 @@ def _train(
         )
     )
     if checkpoint is not None:
-        run.truncate_metrics(int(checkpoint.name.removeprefix("step-")))
+        step = int(checkpoint.name.removeprefix("step-"))
+        if accelerator.is_main_process:
+            run.truncate_metrics(step)
+            run.truncate_rollouts(step)
+        accelerator.wait_for_everyone()
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     best = run.best_checkpoint()
     if job.test is not None and best is not None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 from typing import Any
@@ -247,7 +249,8 @@ def test_a_signal_while_the_reader_does_not_read(folder: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    time.sleep(2.0)  # long enough for the pipe to be full
+    assert process.stdout is not None
+    _wait_until_full(process.stdout.fileno())
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)
     assert process.poll() is None  # the line that is half in the pipe gets its other half
@@ -255,6 +258,15 @@ def test_a_signal_while_the_reader_does_not_read(folder: Path) -> None:
     assert process.returncode == 130
     assert out.endswith(b"}\n")
     assert error == f"error: interrupted after {out.count(bytes([10]))} rows\n".encode()
+
+
+def _wait_until_full(pipe: int) -> None:
+    """Until nothing more goes into a pipe from which nobody reads."""
+    waiting, before, deadline = 0, -1, time.monotonic() + 30
+    while (waiting == 0 or waiting != before) and time.monotonic() < deadline:
+        before = waiting
+        time.sleep(0.5)
+        waiting = int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def test_a_terminal_as_input_gets_a_hint(folder: Path) -> None:
@@ -273,14 +285,16 @@ def test_a_terminal_as_input_gets_a_hint(folder: Path) -> None:
 def test_no_torch_and_flat_memory(folder: Path) -> None:
     (folder / "in.jsonl").write_text(lines({"completion": "x" * 20_000}) * 4000)  # 80 MB
     program = """
-import resource, sys
+import sys
+from pathlib import Path
 from rft_cli.cli import app
 try:
     app(["grade", "--reward-model", "scorer.py", "in.jsonl", "--quiet"], prog_name="rft")
 except SystemExit as end:
     assert not end.code, end.code
 loaded = sorted({"torch", "transformers", "trl", "peft", "accelerate"} & set(sys.modules))
-print(loaded, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, file=sys.stderr)
+peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+print(loaded, int(peak.split()[1]) // 1024, file=sys.stderr)
 """
     with open(os.devnull, "wb") as null:
         ended = subprocess.run(

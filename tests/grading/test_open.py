@@ -65,77 +65,23 @@ def test_syntax_error(write_scorer: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "message", "fix"),
+    ("source", "message"),
     [
-        (
-            "import json\nimport no_such_module\n",
-            "{path}:2: ModuleNotFoundError: No module named 'no_such_module'",
-            "install 'no_such_module' in rft's environment, or put it beside the scorer",
-        ),
-        (
-            "\nopen('table.csv')\n",
-            "{path}:2: FileNotFoundError: ",
-            "scorers run in an empty folder: open files as ",
-        ),
-        (
-            "import sys\n\nsys.exit(2)\n",
-            "{path}:3: SystemExit: 2",
-            "put what runs as a script under: if __name__ == '__main__':",
-        ),
-        (
-            "x = 1\nx.y\n",
-            "{path}:2: AttributeError: 'int' object has no attribute 'y'",
-            "the file must import",
-        ),
-        (
-            "import os\nos._exit(0)\n",
-            "{path}: importing it ended the process (exit code 0)",
-            "the file must import",
-        ),
-        (
-            "import os\nos.kill(os.getpid(), 11)\n",
-            "{path}:2: importing it ended the process (SIGSEGV)",
-            "the file",
-        ),
-        (
-            "x = 1\n",
-            "{path}: there is no function in it",
-            "define score(completion), score(completion, example)",
-        ),
-        (
-            "def one(x): pass\ndef two(x): pass\ndef _three(x): pass\n",
-            "{path}: which function is the scorer? It has none named score, grade, score_batch, reward",
-            "name it: {path}:one (functions in it: one, two)",
-        ),
-        (
-            "\ndef score(a, b, c): pass\n",
-            "{path}:2: score requires 'a', 'b', 'c', which rft has no value for",
-            "use ",
-        ),
-        (
-            "import helper\n",
-            "{path}:1: ValueError: broken (raised in helper.py:3)",
-            "the file must import without an error",
-        ),
-        (
-            "import bad_syntax\n",
-            "{path}:1: SyntaxError: '(' was never closed (raised in bad_syntax.py:1)",
-            "the file must import",
-        ),
-        (
-            "class Odd(Exception):\n    def __str__(self): raise ValueError\nraise Odd\n",
-            "{path}:3: Odd: <exception str() failed>",
-            "the file must import",
-        ),
+        ("import os\nos._exit(0)\n", "{path}: importing it ended the process (exit code 0)"),
+        ("import os\nos.kill(os.getpid(), 11)\n", "{path}:2: importing it ended the process (SIGSEGV)"),
+        ("x = 1\nx.y\n", "{path}:2: AttributeError: 'int' object has no attribute 'y'"),
     ],
 )
-def test_scorers_that_do_not_load(write_scorer: Any, source: str, message: str, fix: str) -> None:
-    write_scorer("\n\nraise ValueError('broken')\n", "helper.py")
-    write_scorer("(\n", "bad_syntax.py")
+def test_scorers_that_do_not_load(write_scorer: Any, source: str, message: str) -> None:
     path = write_scorer(source)
-    error = refusal(path)
-    assert error.message.startswith(message.format(path=path))
-    assert (error.fix or "").startswith(fix.format(path=path))
+    assert refusal(path).message == message.format(path=path)
+
+
+def test_an_import_that_blocks(write_scorer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rft_cli.grading.pool.IMPORT_LIMIT_S", 0.5)
+    monkeypatch.setattr("rft_cli.grading.pool.KILL_SECONDS", 0.5)
+    path = write_scorer("import time\ntime.sleep(60)\n")
+    assert refusal(path).message == f"{path}: importing it takes longer than 0.5 s"
 
 
 def test_named_function(write_scorer: Any) -> None:

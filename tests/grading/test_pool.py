@@ -324,7 +324,8 @@ verdicts = []
 while len(verdicts) < len(texts):
     verdicts += grade_chunk([Work(i, t, pickle.dumps({}), None) for i, t in enumerate(texts)][len(verdicts):])
 with open(f"{folder}/result.json", "w") as file:
-    json.dump({"report": report, "verdicts": verdicts, "cwd": os.getcwd(), "session": os.getsid(0) == os.getpid()}, file)
+    leader = os.getsid(0) == os.getpid()
+    json.dump({"report": report, "verdicts": verdicts, "cwd": os.getcwd(), "session": leader}, file)
 """
 
 
@@ -394,7 +395,7 @@ def score(text):
     assert result["report"][0] == "score(text)"
     assert Path(result["cwd"]).parent == tmp_path
     assert result["session"]
-    assert "print ok\nprint gone\nprint patch\nprint ok\n" == (tmp_path / "log").read_text()
+    assert (tmp_path / "log").read_text() == "print ok\nprint gone\nprint patch\nprint ok\n"
 
 
 def test_one_worker_with_a_batch_scorer(tmp_path: Path) -> None:

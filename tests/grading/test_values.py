@@ -100,7 +100,7 @@ def test_a_value_with_too_many_digits_to_print() -> None:
     digits = 10 ** (sys.get_int_max_str_digits() + 1)
     with pytest.raises(BadValue, match="too large for a float"):
         read_return(digits)
-    with pytest.raises(BadValue, match="returned a list, which is no number|list"):
+    with pytest.raises(BadValue, match=r"returned (a list|\[.*), which is no number"):
         read_return([digits])
 
 

@@ -124,11 +124,6 @@ def test_seconds_of_a_running_job_add_to_those_of_its_earlier_sessions(run):
     assert build_result(run)["seconds"] == 0.0
 
 
-def test_counts_kept_by_training_win_over_the_kept_rollouts(run):
-    run.update(grader_counts={"graded": 500})
-    assert build_result(run)["grader"] == {"graded": 500, "skipped": 0, "failed": 0}
-
-
 def test_training_reward_takes_whole_epochs():
     rows = [{"epoch": e, "reward": r} for e, r in [(0.5, 0.0), (1.0, 1.0), (1.5, 4.0), (2.0, 6.0)]]
     assert training_reward([*rows, {"epoch": 2.0, "reward": None}]) == {"first": 0.5, "last": 5.0}

@@ -313,3 +313,11 @@ def test_rotation_keeps_the_newest_the_best_and_the_protected(tmp_path):
     assert run.checkpoints() == [1, 2, 10, 20]
     assert run.rotate(0) == [1, 10, 20]
     assert run.checkpoints() == [2]
+
+
+def test_truncate_rollouts_drops_the_batches_that_will_be_made_again(tmp_path):
+    run = Run.create(tmp_path, "job", config_yaml="", info={})
+    for step in (0, 4, 8):
+        run.write_rollouts(step, [{"step": step}])
+    run.truncate_rollouts(4)
+    assert list(run.rollouts()) == [{"step": 0}]

@@ -1,0 +1,148 @@
+"""What a scorer file may hold, read in this process; `test_open.py` does the same through workers."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pebble import ProcessExpired
+
+from rft_cli.grading.crash import Crash, read_crash
+from rft_cli.grading.load import LoadedScorer, ScorerProblem, ScorerSource, load_scorer, tell
+
+SOURCE = ScorerSource("/folder/scorer.py", "scorer.py", None, b"")
+
+
+@pytest.mark.parametrize(
+    ("source", "message", "fix"),
+    [
+        (
+            "import json\nimport no_such_module\n",
+            "{path}:2: ModuleNotFoundError: No module named 'no_such_module'",
+            "install 'no_such_module' in rft's environment, or put it beside the scorer",
+        ),
+        (
+            "\nopen('table.csv')\n",
+            "{path}:2: FileNotFoundError: ",
+            "scorers run in an empty folder: open files as ",
+        ),
+        ("x = 1\nreturn x\n", "{path}:2: SyntaxError: 'return' outside function", "the file must import"),
+        (
+            "import sys\n\nsys.exit(2)\n",
+            "{path}:3: SystemExit: 2",
+            "put what runs as a script under: if __name__ == '__main__':",
+        ),
+        (
+            "x = 1\nx.y\n",
+            "{path}:2: AttributeError: 'int' object has no attribute 'y'",
+            "the file must import",
+        ),
+        (
+            "x = 1\n",
+            "{path}: there is no function in it",
+            "define score(completion), score(completion, example)",
+        ),
+        (
+            "def one(x): pass\ndef two(x): pass\ndef _three(x): pass\n",
+            "{path}: which function is the scorer? It has none named score, grade, score_batch, reward",
+            "name it: {path}:one (functions in it: one, two)",
+        ),
+        (
+            "\ndef score(a, b, c): pass\n",
+            "{path}:2: score requires 'a', 'b', 'c', which rft has no value for",
+            "use ",
+        ),
+        (
+            "import helper\n",
+            "{path}:1: ValueError: broken (raised in helper.py:3)",
+            "the file must import without an error",
+        ),
+        (
+            "import bad_syntax\n",
+            "{path}:1: SyntaxError: '(' was never closed (raised in bad_syntax.py:1)",
+            "the file must import",
+        ),
+        (
+            "class Odd(Exception):\n    def __str__(self): raise ValueError\nraise Odd\n",
+            "{path}:3: Odd: <exception str() failed>",
+            "the file must import",
+        ),
+    ],
+)
+def test_scorers_that_do_not_load(
+    write_scorer: Any, monkeypatch: pytest.MonkeyPatch, source: str, message: str, fix: str
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    write_scorer("\n\nraise ValueError('broken')\n", "helper.py")
+    write_scorer("(\n", "bad_syntax.py")
+    path = write_scorer(source)
+    with pytest.raises(ScorerProblem) as caught:
+        load_scorer(ScorerSource(path, "shown.py", None, source.encode()))
+    assert caught.value.message.startswith(message.format(path="shown.py"))
+    assert caught.value.fix.startswith(fix.format(path="shown.py"))
+    sys.modules.pop("rft_scorer")
+
+
+def load(monkeypatch: pytest.MonkeyPatch, path: str, function: str | None) -> LoadedScorer:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return load_scorer(ScorerSource(path, "shown.py", function, Path(path).read_bytes()))
+
+
+def test_which_function(write_scorer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_scorer("def reward(a): return 1\ndef grade(sample, item): return 2\nLIMIT = 3\n")
+    assert load(monkeypatch, path, None).signature == "grade(sample, item)"
+    assert load(monkeypatch, path, "reward").signature == "reward(a)"
+    one = write_scorer("def only(text, _k=1): return 1\n", "one.py")
+    assert load(monkeypatch, one, None).signature == "only(text, _k)"
+    for name, message in (("LIMIT", "is not a function"), ("nothing", "no such function")):
+        with pytest.raises(ScorerProblem) as caught:
+            load(monkeypatch, path, name)
+        assert caught.value.message == f"shown.py: {message}: '{name}'"
+        assert (caught.value.fix, caught.value.found) == (
+            "functions in it: reward, grade",
+            ("reward", "grade"),
+        )
+    none = write_scorer("LIMIT = 3\n", "none.py")
+    with pytest.raises(ScorerProblem) as caught:
+        load(monkeypatch, none, "LIMIT")
+    assert caught.value.fix == "there is no public function in it"
+
+
+def test_an_exception_that_cannot_be_told() -> None:
+    class Odd(Exception):
+        @property
+        def __notes__(self) -> list[str]:
+            raise SystemExit
+
+    raised = tell(Odd(), SOURCE)
+    assert (raised.message, raised.trace) == ("scorer.py: Odd", "")
+
+
+def test_crashes(tmp_path: Path) -> None:
+    def crash(code: int | None, fault: str = "", pid: int | None = 7) -> Crash:
+        (tmp_path / "7.fault").write_text(fault)
+        return read_crash(ProcessExpired("", code=code, pid=pid), tmp_path, SOURCE, "grading it")
+
+    fault = 'Fatal Python error: Aborted\n  File "/lib/x.py", line 1 in f\n'
+    fault += '  File "/folder/scorer.py", line 5 in score\n'
+    assert crash(-signal.SIGABRT, fault) == Crash(
+        False, "scorer.py:5", "grading it ended the process (SIGABRT)", fault
+    )
+    assert not (tmp_path / "7.fault").exists()
+    late = "Timeout (0:00:31)!\n" + fault
+    assert crash(1, late) == Crash(True, "scorer.py:5", "grading it ended the process (exit code 1)", late)
+    assert crash(3).text == "grading it ended the process (exit code 3)"
+    assert crash(70).text == "grading it ended the process (exit code 0)"
+    assert crash(-50).text == "grading it ended the process (signal 50)"
+    assert crash(-9).text == "grading it ended the process (SIGKILL, perhaps out of memory)"
+    assert crash(None, pid=None).text == "grading it ended the process (exit code unknown)"
+    assert read_crash(ProcessExpired("", 3, 999), tmp_path, SOURCE, "x").trace == ""
+    assert read_crash(TimeoutError(), tmp_path, SOURCE, "grading it") == Crash(
+        True, "scorer.py", "grading it blocked its process"
+    )
+    assert read_crash(ValueError("odd"), tmp_path, SOURCE, "grading it") == Crash(
+        False, "scorer.py", "grading it broke its process: ValueError: odd"
+    )
