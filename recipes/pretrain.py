@@ -43,7 +43,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, max_length: int) -> P
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token=END,
         pad_token=PAD,
@@ -152,7 +152,7 @@ def train(
         for _ in range(round(phase.share * settings.steps)):
             with torch.autocast("cpu", torch.bfloat16):
                 loss = weighted_loss(model, next(source))
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -164,7 +164,7 @@ def train(
                     file=sys.stderr,
                     flush=True,
                 )
-    model.eval()  # type: ignore[no-untyped-call]
+    model.eval()
     return time.monotonic() - started
 
 

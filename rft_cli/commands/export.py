@@ -11,7 +11,12 @@ from rft_cli.commands import shared
 if TYPE_CHECKING:
     from rft_cli.training.export import Exported
 
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run: a name, a path, or latest.")]
+RunArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="A run: a name, a path, or latest.", autocompletion=shared.complete_run
+    ),
+]
 To = Annotated[
     str | None, typer.Option("--to", metavar="DIR", help="Where to write. Default: RUN/export/FORMAT.")
 ]
@@ -57,12 +62,15 @@ def export(
     from rft_cli.commands.signals import signals_interrupt
     from rft_cli.config.load import load_config
     from rft_cli.console import EventPrinter, choose_mode
+    from rft_cli.events import Note
 
     # The run's own settings count, not what the environment says today.
     config = load_config(str(opened.path / "config.yaml"), env={}).config
     with shared.stdout_to_stderr(), signals_interrupt(), EventPrinter(choose_mode(quiet)) as printer:
         from rft_cli.training.export import export as run_export
 
+        if opened.info.get("status") == "running" and checkpoint == "best":
+            printer(Note(f"{opened.path} is still running: step {plan.step} is its best so far"))
         done = run_export(plan, config, printer)
     with shared.results():
         if json:

@@ -84,7 +84,7 @@ def _gain(run: Run, config: RunConfig, step: int) -> list[str]:
         lines += [_row(pair, name) for name in names]
     said = (
         f"Means over rows with 95 % intervals (bootstrap); the difference is paired by row. "
-        f"{settings.samples_per_prompt} completion(s) a row, temperature {settings.temperature:g}, "
+        f"Completions a row: {settings.samples_per_prompt}; temperature {settings.temperature:g}, "
         f"top_p {settings.top_p:g}, seed {settings.seed}."
     )
     if all(pair.split == "validation" for pair in pairs):

@@ -131,6 +131,7 @@ def _check_target(target: Path, force: bool) -> None:
 def staged(target: Path, replace: bool) -> Iterator[Path]:
     """An empty directory beside `target` that becomes `target` when the block ends well, and is gone when not.
 
+    The block writes MARKER, as any program writes a file: the other files get its permissions.
     UsageError where it can't be made, or where `target` was made by somebody else meanwhile.
     """
     draft = target.with_name(f".new-{target.name}-{os.getpid()}-{secrets.token_hex(4)}")
@@ -141,7 +142,9 @@ def staged(target: Path, replace: bool) -> Iterator[Path]:
         raise UsageError(f"cannot make {target}: {error.strerror}", "choose another --to DIR") from None
     try:
         yield draft
+        mode = (draft / MARKER).stat().st_mode
         for file in (path for path in draft.rglob("*") if path.is_file()):
+            file.chmod(mode)  # safetensors writes weights that only their owner may read
             fsync_path(file)
         _put(draft, target, replace)
     finally:
@@ -154,10 +157,12 @@ def _put(draft: Path, target: Path, replace: bool) -> None:
         os.rename(target, old)
     try:
         os.rename(draft, target)  # takes the place of an empty directory too
-    except OSError as error:
-        if old.exists():
+    except BaseException as error:
+        if old.exists() and not target.exists():
             os.rename(old, target)
-        raise UsageError(f"cannot make {target}: {error.strerror}", "choose another --to DIR") from None
+        if isinstance(error, OSError):
+            raise UsageError(f"cannot make {target}: {error.strerror}", "choose another --to DIR") from None
+        raise
     fsync_path(target.parent)
     shutil.rmtree(old, ignore_errors=True)
 

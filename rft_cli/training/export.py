@@ -11,22 +11,21 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from rft_cli.config import RunConfig
-from rft_cli.config.schema import ModelConfig
-from rft_cli.errors import RftError, RunFailed, UsageError
+from rft_cli.errors import RunFailed, UsageError
 from rft_cli.events import Note, OnEvent
 from rft_cli.report.card import Made, model_card
 from rft_cli.runs import Run
 from rft_cli.runs.exports import MARKER, ExportPlan, size_of, staged
 from rft_cli.training import quiet
-from rft_cli.training.answers import Answers, Distance, answer, distance
+from rft_cli.training.answers import Answers, answer, distance
 from rft_cli.training.models import (
     ModelSource,
     context_length,
-    count_parameters,
     find_model,
     load_config,
     load_model,
@@ -34,6 +33,19 @@ from rft_cli.training.models import (
     stop_tokens,
 )
 from rft_cli.training.prompts import encode
+from rft_cli.training.reload import (
+    TOLERANCE,
+    Expected,
+    Verified,
+    check_files,
+    dtype_name,
+    mismatch,
+    placed,
+    reload_adapter,
+    reload_merged,
+    said,
+    verdict,
+)
 from rft_cli.training.sampling import SamplingSettings
 from rft_cli.types import Example, Source
 
@@ -41,22 +53,7 @@ SCHEMA = "rft.export/1"
 PROMPTS = 32
 MOST_TOKENS = 32
 """Greedy tokens compared for each prompt."""
-TOLERANCE = {"float32": 1e-4, "bfloat16": 1e-2, "float16": 1e-2}
-"""Largest difference of two logits, over the largest logit, by the precision in which both models compute."""
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
-
-
-@dataclass(frozen=True, slots=True)
-class Verified:
-    """What the reloaded export was compared with, and what came out; `from_float32` says what a cast cost."""
-
-    prompts: int
-    completions_equal: int
-    max_logit_difference: float
-    relative_difference: float
-    tolerance: float
-    compared_with: str
-    from_float32: Distance | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,19 +86,21 @@ def export(plan: ExportPlan, config: RunConfig, on_event: OnEvent) -> Exported:
     """
     quiet.libraries()
     maker = _Maker(plan, config, on_event)
-    maker.refuse_private_base()
     with staged(plan.target, plan.replace) as draft:
         try:
             verified = maker.make(draft)
-        except RftError:
-            raise
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
-            said = str(error).strip().splitlines() or [type(error).__name__]
-            raise RunFailed(f"the export failed, nothing was left at {plan.target}: {said[0]}") from error
-        document = {"schema": SCHEMA, "run": plan.run.name, "checkpoint": plan.step, "format": plan.format}
-        document |= {"dtype": maker.dtype, "verified": asdict(verified)}
-        (draft / MARKER).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-        size = size_of(draft)
+            document = {
+                "schema": SCHEMA,
+                "run": plan.run.name,
+                "checkpoint": plan.step,
+                "format": plan.format,
+            }
+            document |= {"dtype": maker.dtype, "verified": asdict(verified)}
+            (draft / MARKER).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+            size = size_of(draft)
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise RunFailed(f"the export failed, nothing was left at {plan.target}: {lines[0]}") from error
     return Exported(plan, maker.dtype, size, verified)
 
 
@@ -112,26 +111,17 @@ class _Maker:
         self._plan, self._config, self._on_event = plan, config, on_event
         # The reloaded model takes transformers' attention; so does what it is compared with.
         self._base = config.model.model_copy(update={"attention": None})
-        self._model = self._base if plan.is_lora else _at(self._base, plan.checkpoint)
-        self._trust = {"trust_remote_code": True} if config.model.trust_remote_code else {}
+        own = {"path": str(plan.checkpoint), "revision": None}
+        self._model = self._base if plan.is_lora else self._base.model_copy(update=own)
+        self._public = _public_base(plan, self._base.path) if plan.format == "adapter" else ""
         self.dtype = plan.precision or self._stored_dtype()
 
     def _stored_dtype(self) -> str:
         """The precision of the files that the weights come from: the checkpoint, the base under LoRA, the adapter."""
         if self._plan.format == "adapter":
             weights = load_file(self._plan.checkpoint / ADAPTER_WEIGHTS)
-            return _name(next(iter(weights.values())).dtype)
-        return _name(getattr(load_config(self._model), "dtype", None) or torch.float32)
-
-    def refuse_private_base(self) -> None:
-        """An adapter is of use only on a base that others have: not on one that was merged in memory."""
-        source = find_model(self._base.path)
-        if self._plan.format == "adapter" and source.adapter is not None:
-            raise UsageError(
-                f"{self._plan.run.path} began with {self._base.path}, an adapter that was merged into its base: "
-                "the new adapter fits that merged model alone",
-                "export merged weights: --format merged",
-            )
+            return dtype_name(next(iter(weights.values())).dtype)
+        return dtype_name(getattr(load_config(self._model), "dtype", None) or torch.float32)
 
     def make(self, draft: Path) -> Verified:
         """Save into `draft`, reload, compare."""
@@ -140,62 +130,38 @@ class _Maker:
         examples = _prompts(plan.run)
         prompts = encode(tokenizer, examples)
         model = self._load()
-        settings = self._settings(model, tokenizer, prompts)
+        settings = _settings(model, tokenizer, prompts)
+
+        def ask(model: Any) -> Answers:
+            return answer(model, prompts, settings)
+
         self._on_event(Note(f"asking step {plan.step} {len(prompts)} validation prompts"))
-        checkpoint = answer(model, prompts, settings)
-        if plan.format == "merged":
-            expected = self._save_merged(model, checkpoint, lambda m: answer(m, prompts, settings), draft)
-        else:
-            expected = self._save_adapter(model, checkpoint, lambda m: answer(m, prompts, settings), draft)
-        tokenizer.save_pretrained(draft)
+        checkpoint = ask(model)
+        save = self._save_merged if plan.format == "merged" else self._save_adapter
+        expected = save(model, checkpoint, ask, draft)
+        _save_tokenizer(tokenizer, draft)
         _generation_config(model, settings).save_pretrained(draft)
-        made = Made(plan.step, plan.format, self.dtype, find_model(self._base.path).base)
+        made = Made(plan.step, plan.format, self.dtype, self._public)
         (draft / "README.md").write_text(model_card(plan.run, self._config, made), encoding="utf-8")
         del model
         _free()
         self._on_event(Note("reloading what was written, to compare"))
-        self._check_tokenizer(draft, examples, prompts)
-        _check_stops(draft, settings)
-        found = answer(self._reload(draft), prompts, settings)
-        return self._verdict(checkpoint, expected, found)
-
-    # -- loading -------------------------------------------------------------------------------------------------------
+        trust = self._base.trust_remote_code
+        check_files(plan, draft, examples, Expected(prompts, settings.stop, trust))
+        if plan.format == "merged":
+            reloaded = reload_merged(plan, draft, self.dtype, trust)
+        else:
+            reloaded = reload_adapter(draft, self._public, self._base.revision, trust)
+        # Adapters are applied in float32, whatever they are stored in.
+        computed = self.dtype if plan.format == "merged" else "float32"
+        return verdict(plan, checkpoint, expected, ask(reloaded), computed, self.dtype)
 
     def _load(self) -> Any:
         """The checkpoint in float32 as rft runs it: under LoRA the adapter beside the base, not merged."""
         if not self._plan.is_lora:
-            return _placed(load_model(ModelSource(self._model.path), self._model, torch.float32))
+            return placed(load_model(ModelSource(self._model.path), self._model, torch.float32))
         base = load_model(find_model(self._base.path), self._base, torch.float32)
-        return _placed(PeftModel.from_pretrained(base, str(self._plan.checkpoint)))
-
-    def _reload(self, draft: Path) -> Any:
-        """What was written, as anybody loads it: with plain transformers and PEFT, nothing else said."""
-        if self._plan.format == "merged":
-            model = AutoModelForCausalLM.from_pretrained(draft, **self._trust)
-            if _name(model.dtype) != self.dtype:
-                raise _mismatch(self._plan, f"it loads in {_name(model.dtype)}, not in {self.dtype}")
-            return _placed(model)
-        base = AutoModelForCausalLM.from_pretrained(
-            find_model(self._base.path).base,
-            revision=self._base.revision,
-            dtype=torch.float32,
-            **self._trust,
-        )
-        return _placed(PeftModel.from_pretrained(base, draft))
-
-    def _settings(
-        self, model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Sequence[int]]
-    ) -> SamplingSettings:
-        room = context_length(model.config) - max(len(p) for p in prompts)
-        return SamplingSettings(
-            max_new_tokens=max(1, min(MOST_TOKENS, room)),
-            temperature=0.0,
-            top_p=1.0,
-            stop=tuple(stop_tokens(model.config, model.generation_config, tokenizer)),
-            pad=int(tokenizer.pad_token_id),
-        )
-
-    # -- saving --------------------------------------------------------------------------------------------------------
+        return placed(PeftModel.from_pretrained(base, str(self._plan.checkpoint)))
 
     def _save_merged(
         self, model: Any, checkpoint: Answers, ask: Callable[[Any], Answers], draft: Path
@@ -205,14 +171,14 @@ class _Maker:
         if self._plan.is_lora:
             model = model.merge_and_unload(safe_merge=True)
             merged = distance(checkpoint, ask(model))
-            if merged.relative > TOLERANCE["float32"]:
-                raise _mismatch(self._plan, f"merging the adapter changes the model: {_said(merged)}")
+            if not merged.relative <= TOLERANCE["float32"]:
+                raise mismatch(self._plan, f"merging the adapter changes the model: {said(merged)}")
         if self.dtype != "float32":
             model = model.to(getattr(torch, self.dtype))
             expected = ask(model)
             if not expected.finite:
                 raise RunFailed(
-                    f"the model does not fit into {self.dtype}: its logits overflow", "take --dtype float32"
+                    f"the model does not fit into {self.dtype}: it overflows", "take another --dtype"
                 )
         model.config.use_cache = True  # training with gradient checkpointing leaves it off
         model.save_pretrained(draft)
@@ -227,11 +193,9 @@ class _Maker:
         weights = {name: tensor.to(dtype).contiguous() for name, tensor in saved.items()}
         save_file(weights, draft / ADAPTER_WEIGHTS, metadata={"format": "pt"})
         config = json.loads((self._plan.checkpoint / "adapter_config.json").read_text(encoding="utf-8"))
-        config |= {
-            "base_model_name_or_path": find_model(self._base.path).base,
-            "revision": self._base.revision,
-            "inference_mode": True,
-        }
+        config["base_model_name_or_path"] = self._public
+        config["revision"] = self._base.revision
+        config["inference_mode"] = True
         (draft / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         if all(torch.equal(weights[name].to(tensor.dtype), tensor) for name, tensor in saved.items()):
             return checkpoint
@@ -241,42 +205,50 @@ class _Maker:
                     parameter.copy_(parameter.to(dtype))
         return ask(model)
 
-    # -- checking ------------------------------------------------------------------------------------------------------
 
-    def _check_tokenizer(
-        self, draft: Path, examples: Sequence[Example], prompts: Sequence[Sequence[int]]
-    ) -> None:
-        reloaded = AutoTokenizer.from_pretrained(draft, **self._trust)
-        if encode(reloaded, examples) != list(prompts):
-            raise _mismatch(self._plan, "its tokenizer gives other ids for the validation prompts")
-
-    def _verdict(self, checkpoint: Answers, expected: Answers, found: Answers) -> Verified:
-        cast = expected is not checkpoint
-        # Adapters are applied in float32 whatever they are stored in.
-        tolerance = TOLERANCE[self.dtype if self._plan.format == "merged" else "float32"]
-        apart = distance(expected, found)
-        if not apart.relative <= tolerance:
-            raise _mismatch(
-                self._plan, f"reloaded, it answers otherwise: {_said(apart)} (allowed {tolerance:.0e})"
-            )
-        return Verified(
-            prompts=apart.prompts,
-            completions_equal=apart.equal,
-            max_logit_difference=apart.absolute,
-            relative_difference=apart.relative,
-            tolerance=tolerance,
-            compared_with=f"the checkpoint, cast to {self.dtype}" if cast else "the checkpoint",
-            from_float32=distance(checkpoint, found) if cast else None,
+def _public_base(plan: ExportPlan, base: str) -> str:
+    """The base that an adapter is for, as PEFT can load it; refused where it was only ever merged in memory."""
+    source = find_model(base)
+    if source.adapter is not None:
+        raise UsageError(
+            f"{plan.run.path} began with {base}, an adapter that was merged into its base: the new adapter fits "
+            "that merged model alone",
+            "export whole weights with --format merged",
         )
+    return source.base
 
 
-def _check_stops(draft: Path, settings: SamplingSettings) -> None:
-    written = GenerationConfig.from_pretrained(draft).eos_token_id
-    stops = written if isinstance(written, list) else [written]
-    if set(stops) != set(settings.stop):
-        raise RunFailed(
-            f"generation_config.json ends completions at {stops}, the run at {list(settings.stop)}"
-        )
+def _prompts(run: Run) -> list[Example]:
+    """Up to 32 prompts of the validation rows, as the run kept them: the data file may be gone."""
+    first = {sample.row: sample for sample in run.read_samples("step-000000")}
+    source = Source(str(run.path / "validation"), 0)
+    return [Example(s.example_id, s.prompt, {}, source) for s in list(first.values())[:PROMPTS]]
+
+
+def _settings(
+    model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Sequence[int]]
+) -> SamplingSettings:
+    """Greedy, ending where the run's completions end."""
+    room = context_length(model.config) - max(len(p) for p in prompts)
+    return SamplingSettings(
+        max_new_tokens=max(1, min(MOST_TOKENS, room)),
+        temperature=0.0,
+        top_p=1.0,
+        stop=tuple(stop_tokens(model.config, model.generation_config, tokenizer)),
+        pad=int(tokenizer.pad_token_id),
+    )
+
+
+def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, draft: Path) -> None:
+    """Save it so that transformers 4 reads it too: version 5 writes a class name that 4 does not know."""
+    tokenizer.save_pretrained(draft)
+    file = draft / "tokenizer_config.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    if config.get("tokenizer_class") == "TokenizersBackend":
+        config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    for local in ("is_local", "local_files_only"):  # said of the place it was loaded from
+        config.pop(local, None)
+    file.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _generation_config(model: Any, settings: SamplingSettings) -> GenerationConfig:
@@ -288,45 +260,7 @@ def _generation_config(model: Any, settings: SamplingSettings) -> GenerationConf
     return config
 
 
-def _prompts(run: Run) -> list[Example]:
-    """Up to 32 prompts of the validation rows, as the run kept them: the data file may be gone."""
-    first = {sample.row: sample for sample in run.read_samples("step-000000")}
-    source = Source(str(run.path / "validation"), 0)
-    return [Example(s.example_id, s.prompt, {}, source) for s in list(first.values())[:PROMPTS]]
-
-
-def _at(config: ModelConfig, path: Path) -> ModelConfig:
-    return config.model_copy(update={"path": str(path), "revision": None})
-
-
-def _placed(model: Any) -> Any:
-    """On the GPU where the weights and as much again fit there, else where it is."""
-    if torch.cuda.is_available():
-        size = count_parameters(model) * model.dtype.itemsize
-        if 2 * size < torch.cuda.mem_get_info()[0]:
-            model = model.to("cuda")
-    return model.eval()
-
-
 def _free() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def _said(apart: Distance) -> str:
-    return (
-        f"the largest difference of two logits is {apart.absolute:.3g} ({apart.relative:.1e} of the largest logit), "
-        f"{apart.equal} of {apart.prompts} greedy completions are equal"
-    )
-
-
-def _mismatch(plan: ExportPlan, what: str) -> RunFailed:
-    return RunFailed(
-        f"the export of step {plan.step} is not the model of the run: {what}; nothing was left at {plan.target}",
-        "check the disk, and the library versions against those in run.json; then export again",
-    )

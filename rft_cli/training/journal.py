@@ -17,6 +17,7 @@ from transformers import Trainer, TrainerCallback
 
 from rft_cli.errors import RunFailed
 from rft_cli.events import Note, OnEvent, Progress, Stepped, Validated
+from rft_cli.grading import FailureMonitor
 from rft_cli.report.estimates import estimate
 from rft_cli.runs import Run
 from rft_cli.training.rewards import GradedBatch
@@ -67,10 +68,12 @@ class Journal(TrainerCallback):  # type: ignore[misc]  # transformers' callbacks
         validate_every: int,
         keep_last: int,
         save_every: int | None,
+        max_failure_rate: float,
     ) -> None:
         self._run, self._on_event, self._validator = run, on_event, validator
         self._rows, self._test_rows = validation_rows, test_rows
         self._validate_every, self._keep_last, self._save_every = validate_every, keep_last, save_every
+        self._monitor = FailureMonitor(max_failure_rate)
         self._main = validator.accelerator.is_main_process
         self._per_rollout: dict[str, float | None] = {}
         self._counts: Counter[str] = Counter()
@@ -84,6 +87,7 @@ class Journal(TrainerCallback):  # type: ignore[misc]  # transformers' callbacks
         """Count, keep and measure one rollout batch's grades; every process calls this once a batch."""
         world = self._validator.accelerator.num_processes
         samples: list[Sample] = gather_object(batch.samples) if world > 1 else batch.samples
+        self._monitor.observe([s.grade for s in samples])  # the same on every process: they stop together
         self._counts.update(s.grade.status for s in samples)
         graded = [s.grade for s in samples if s.grade.status == "graded"]
         names = sorted({name for g in graded for name in g.components})

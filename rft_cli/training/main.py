@@ -181,6 +181,7 @@ def _train(
         resolved.validate_every,
         config.checkpoint.keep_last,
         None if isinstance(every, str) else every,
+        config.grader.max_failure_rate,
     )
     reward.on_graded = journal.on_graded
     journal.trainer = trainer
