@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from recipes.dialogue import Dialogue
 
-STYLES = {"worked": 0.33, "worked_unmarked": 0.17, "sentence": 0.40, "short": 0.10}
+STYLES = {"worked": 0.38, "worked_unmarked": 0.17, "sentence": 0.35, "short": 0.10}
 LARGEST_CHANGE = 12
 _NAMES = (
     "Ana",

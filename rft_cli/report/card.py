@@ -53,7 +53,7 @@ def model_card(run: Run, config: RunConfig, made: Made) -> str:
 def _origin(run: Run, config: RunConfig, made: Made) -> str:
     versions: Mapping[str, str] = run.info.get("versions") or {}
     what = "A LoRA adapter for" if made.format == "adapter" else "A fine-tuned copy of"
-    scorer = Path(config.grader.path or "a grader").name
+    scorer = Path(config.grader.path or "unknown").name
     revision = f" (revision `{config.model.revision}`)" if config.model.revision else ""
     rows = [
         f"{what} `{config.model.path}`{revision}, trained with reinforcement against the grader `{scorer}`.\n",
@@ -87,8 +87,7 @@ def _gain(run: Run, config: RunConfig, step: int) -> list[str]:
         f"Completions a row: {settings.samples_per_prompt}; temperature {settings.temperature:g}, "
         f"top_p {settings.top_p:g}, seed {settings.seed}."
     )
-    if all(pair.split == "validation" for pair in pairs):
-        said += " The checkpoint was chosen on these rows, so its gain is a little flattered."
+    said += " The checkpoint was chosen on the validation rows, so the gain there is a little flattered."
     return ["## Reward", "\n".join(lines), said]
 
 

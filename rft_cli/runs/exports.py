@@ -110,11 +110,10 @@ def _others(run: Run, step: int) -> str:
 def _check_target(target: Path, force: bool) -> None:
     if target == Path.cwd():
         raise UsageError(f"{target} is the directory you are in", "name a new one with --to DIR")
-    if not os.path.lexists(target):
-        return
-    if not target.is_dir():
-        raise UsageError(f"{target} is a file", "name a directory with --to DIR")
-    if not any(target.iterdir()):
+    for path in (target, *target.parents):
+        if os.path.lexists(path) and not path.is_dir():
+            raise UsageError(f"{path} is a file", "name a directory with --to DIR")
+    if not target.exists() or not any(target.iterdir()):
         return
     if not force:
         raise UsageError(

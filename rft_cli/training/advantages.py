@@ -1,7 +1,8 @@
 """From rewards to advantages: pure functions on `(B, T)` tensors.
 
 Completions are padded on the right: `mask` is 1 on a completion's tokens (EOS included) and 0 behind them. Rows whose
-grade was skipped or failed have an all-zero mask; every function gives zeros there and never NaN.
+grade was skipped or failed have an all-zero mask; every function gives zeros there and never NaN, whatever stands
+behind the mask.
 """
 
 from __future__ import annotations
@@ -35,6 +36,11 @@ def kl_k3(policy_logps: Tensor, reference_logps: Tensor) -> Tensor:
     return torch.exp(-k1) - 1.0 + k1
 
 
+def counting(x: Tensor, mask: Tensor) -> Tensor:
+    """`x` where the mask is 1, zero elsewhere; unlike a product, it stops a NaN behind the mask. `(B, T)`."""
+    return torch.where(mask.bool(), x, torch.zeros_like(x))
+
+
 def last_token(mask: Tensor) -> Tensor:
     """One-hot `(B, T)` mark of each row's last counting token; all zeros for an empty row."""
     following = torch.cat([mask[:, 1:], torch.zeros_like(mask[:, :1])], dim=1)
@@ -53,7 +59,7 @@ def token_rewards(rewards: Tensor, kl: Tensor, mask: Tensor, kl_coef: float) -> 
     end = last_token(mask).to(kl.dtype)
     graded = mask.any(dim=1)
     terminal = torch.where(graded, rewards.to(kl.dtype), torch.zeros_like(rewards, dtype=kl.dtype))
-    penalty = torch.where(mask.bool(), kl, torch.zeros_like(kl)) * kl_coef
+    penalty = counting(kl, mask) * kl_coef
     return end * terminal.unsqueeze(1) - penalty
 
 
@@ -66,7 +72,7 @@ def gae(token_reward: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: f
     judges what stands there, so nothing is bootstrapped from a truncated one.
     """
     m = mask.to(values.dtype)
-    values = values * m
+    values, token_reward = counting(values, mask), counting(token_reward, mask)
     advantages = torch.zeros_like(values)
     carry = torch.zeros_like(values[:, 0])
     next_value = torch.zeros_like(values[:, 0])
@@ -99,7 +105,7 @@ def advantages_and_returns(
     for_value = (
         advantages if lambda_value == lambda_policy else gae(token_reward, values, mask, gamma, lambda_value)
     )
-    return AdvantagesAndReturns(advantages, (for_value + values) * mask.to(values.dtype))
+    return AdvantagesAndReturns(advantages, for_value + counting(values, mask))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +119,11 @@ class Moments:
 
 def masked_moments(x: Tensor, mask: Tensor, reduce: Reduce = identity) -> Moments:
     """Two reductions rather than E[x^2] - E[x]^2, which loses all digits when the mean is large."""
-    m = mask.to(torch.float64)
-    wide = x.to(torch.float64)
-    total = reduce(torch.stack([(wide * m).sum(), m.sum()]))
+    wide = counting(x, mask).to(torch.float64)
+    total = reduce(torch.stack([wide.sum(), mask.to(torch.float64).sum()]))
     count = total[1].clamp(min=1.0)
     mean = total[0] / count
-    variance = reduce(((wide - mean).square() * m).sum()) / count
+    variance = reduce(counting((wide - mean).square(), mask).sum()) / count
     return Moments(mean.to(x.dtype), variance.sqrt().to(x.dtype), total[1])
 
 
@@ -129,7 +134,7 @@ def whiten(x: Tensor, mask: Tensor, reduce: Reduce = identity, eps: float = 1e-8
     """
     moments = masked_moments(x, mask, reduce)
     scale = torch.where(moments.std > 1e-6, 1.0 / (moments.std + eps), torch.zeros_like(moments.std))
-    return (x - moments.mean) * scale * mask.to(x.dtype)
+    return counting((x - moments.mean) * scale, mask)
 
 
 def explained_variance(values: Tensor, returns: Tensor, mask: Tensor, reduce: Reduce = identity) -> Tensor:

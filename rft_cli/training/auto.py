@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 LORA_FROM_PARAMETERS = 100_000_000
-COMPLETIONS_WANTED = 8_000
+COMPLETIONS_WANTED = 6_000
 MOST_EPOCHS = 40
 
 
@@ -51,7 +51,7 @@ def learning_rate(setting: float | str, parameters: int, lora: bool) -> Chosen[f
 
 
 def n_epochs(setting: int | str, rows: int, group_size: int) -> Chosen[int]:
-    """As many passes as sample about 8,000 completions, at least 1 and at most 40."""
+    """As many passes as sample about 6,000 completions, at least 1 and at most 40."""
     if not isinstance(setting, str):
         return Chosen(setting)
     epochs = min(MOST_EPOCHS, max(1, math.ceil(COMPLETIONS_WANTED / (rows * group_size))))

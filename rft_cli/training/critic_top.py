@@ -60,6 +60,9 @@ def top_view(backbone: nn.Module, layers: nn.ModuleList, depth: int) -> nn.Modul
     if getattr(config, "layer_types", None):
         config.layer_types = config.layer_types[depth:]
     view.config = config
+    for scale in ("embedding_multiplier", "embedding_scale"):
+        if hasattr(view, scale):  # Granite's kind scale embeddings; hidden states have that behind them
+            setattr(view, scale, 1.0)
     return view
 
 

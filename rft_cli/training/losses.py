@@ -44,5 +44,9 @@ def value_terms(values: Tensor, old_values: Tensor, returns: Tensor, clip: float
 
 
 def masked_sum(x: Tensor, mask: Tensor) -> Tensor:
-    """Sum over counting tokens; entries behind the mask are not read, so a NaN there stays there."""
+    """Sum over counting tokens; a NaN behind the mask is not added, and its entry gets no gradient.
+
+    A gradient of 0 does not stay 0 behind a NaN, so what `x` is made of must be finite behind the mask too: targets,
+    advantages and old log-probabilities are zeros there.
+    """
     return torch.where(mask.bool(), x, torch.zeros_like(x)).sum()

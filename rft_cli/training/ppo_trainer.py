@@ -298,7 +298,7 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
             value_loss = masked_sum(value, mask) / tokens
             loss = loss + settings.value_coef * value_loss
 
-        self._note_loss(policy_loss, value_loss, entropy, terms.ratio, terms.clipped, mask, tokens)
+        self._note_loss(policy_loss, value_loss, entropy, terms.ratio, terms.clipped, mask)
         return loss
 
     def _tokens_per_step(self, inputs: dict[str, Any]) -> Tensor:
@@ -318,14 +318,16 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         ratio: Tensor,
         clipped: Tensor,
         mask: Tensor,
-        tokens: Tensor,
     ) -> None:
         with torch.no_grad():
-            sums = [masked_sum(x, mask) / tokens for x in (entropy, ratio, clipped.to(ratio.dtype))]
-            # TRL averages what a step's passes note; times their number it is the mean over the step's tokens.
+            # Each pass over its own tokens: `tokens` is the mean over steps, by which a ratio of 1 would not show as 1.
+            sums = [masked_sum(x, mask) for x in (entropy, ratio, clipped.to(ratio.dtype))]
+            # TRL averages what a step's passes note; the losses' terms are to be summed.
             scale = self.current_gradient_accumulation_steps
-            noted = torch.stack([*sums, policy_loss.detach(), value_loss.detach()]) * scale
-            entropy_mean, ratio_mean, clip_fraction, policy, value = self._mean_over_processes(noted).tolist()
+            noted = [*sums, mask.sum().to(ratio.dtype), policy_loss.detach() * scale, value_loss.detach() * scale]
+            means = self._mean_over_processes(torch.stack(noted))
+            means[:3] /= means[3].clamp(min=1e-9)
+            entropy_mean, ratio_mean, clip_fraction, _, policy, value = means.tolist()
         self._note(entropy=entropy_mean, ratio=ratio_mean, clip_fraction=clip_fraction, policy_loss=policy)
         if self.critic.joint:
             self._note(value_loss=value)

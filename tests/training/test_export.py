@@ -1,4 +1,4 @@
-"""`rft export`: what it writes loads in plain transformers and is the run's model; what is not, is never left behind."""
+"""`rft export`: what it writes loads in plain transformers and is the run's model; anything else is not left behind."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from rft_cli.cli import app
 from rft_cli.config.schema import ModelConfig
-from rft_cli.runs import Run
+from rft_cli.runs import Run, exports
 from rft_cli.training import export as exporting
 from rft_cli.training import reload
 from rft_cli.training.answers import Answers, distance
@@ -210,6 +210,13 @@ def test_default_place_step_by_number_and_latest(full_run: Run, tmp_path: Path) 
     }
 
 
+def test_the_export_has_the_reward_of_the_run(full_run: Run, tmp_path: Path) -> None:
+    assert rft("export", full_run.path, "--to", tmp_path / "model", "--quiet").code == 0
+    done = rft("validate", full_run.path / "config.yaml", "--model", tmp_path / "model", "--json", "--quiet")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["validation"] == full_run.info["result"]["validation"]["after"]
+
+
 # -- the model card ----------------------------------------------------------------------------------------------------
 
 
@@ -346,11 +353,36 @@ def test_a_failed_replacement_keeps_the_old_export(
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+def test_an_interrupted_replacement_keeps_the_old_export(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "model"
+    for content in ("first", "second"):
+        with exports.staged(target, replace=True) as draft:
+            (draft / exports.MARKER).write_text(content)
+    assert (target / exports.MARKER).read_text() == "second"
+    rename = os.rename
+
+    def interrupted(source: Path, destination: Path) -> None:
+        if destination == target and not source.name.endswith("-old"):
+            raise KeyboardInterrupt
+        rename(source, destination)
+
+    monkeypatch.setattr(os, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt), exports.staged(target, replace=True) as draft:
+        (draft / exports.MARKER).write_text("third")
+    assert (target / exports.MARKER).read_text() == "second"
+    assert files(tmp_path) == {"model", "model/rft-export.json"}
+
+
 def test_sigterm_removes_what_is_half_made(full_run: Run, tmp_path: Path) -> None:
     wait = (
         "import sys, time\n"
         "from transformers import PreTrainedModel\n"
-        "PreTrainedModel.save_pretrained = lambda *a, **k: (print('SAVING', file=sys.stderr, flush=True), time.sleep(60))\n"
+        "def save(*args, **options):\n"
+        "    print('SAVING', file=sys.stderr, flush=True)\n"
+        "    time.sleep(60)\n"
+        "PreTrainedModel.save_pretrained = save\n"
         "from rft_cli.cli import main\n"
         "main()\n"
     )
@@ -458,14 +490,15 @@ def test_refusals_about_the_target(unlucky: Run, tmp_path: Path, monkeypatch: py
         "choose another --to DIR",
     )
     assert (precious / "thesis.tex").read_text() == "years of work"
-    assert ask(precious / "thesis.tex")[0] == f"{precious / 'thesis.tex'} is a file"
+    for below in ("thesis.tex", "thesis.tex/model/1"):
+        assert ask(precious / below)[0] == f"{precious / 'thesis.tex'} is a file"
 
 
-def test_a_target_that_cannot_be_made(full_run: Run, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    message, fix = usage(full_run.path, "--to", tmp_path / "file" / "model")
-    assert message == f"cannot make {tmp_path / 'file' / 'model'}: Not a directory"
-    assert fix == "choose another --to DIR"
+def test_a_target_that_cannot_be_made(full_run: Run) -> None:
+    assert usage(full_run.path, "--to", "/proc/nothing/model") == (
+        "cannot make /proc/nothing/model: No such file or directory",
+        "choose another --to DIR",
+    )
 
 
 def test_a_target_that_somebody_else_fills_meanwhile(

@@ -1,0 +1,66 @@
+"""The parts of one PPO step timed alone: generate, forward, backward, on the trainer's own model at its own shapes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from benchmarks.rounds import now
+from rft_cli.job import Job
+from rft_cli.training.hf_args import Resolved
+from rft_cli.training.prompts import encode
+
+
+class Parts:
+    """Times what one rollout batch cannot do without.
+
+    generate: the completions. forward: scoring them without gradients, once by the policy and once by the reference.
+    backward: a forward pass with gradients and its backward pass over the batch, as many times as there are passes.
+    Optimizer steps, advantages, grading, logging and the critic are not in it: they are what PPO adds.
+    """
+
+    def __init__(self, trainer: Any, tokenizer: PreTrainedTokenizerBase, job: Job, resolved: Resolved) -> None:
+        self._trainer, self._passes, self._micro = trainer, job.config.ppo.passes, resolved.micro_batch_size
+        prompts = encode(tokenizer, job.train.examples)[: resolved.prompts_per_batch]
+        repeated = [ids for ids in prompts for _ in range(job.config.rollout.group_size)]
+        width, pad = max(map(len, repeated)), tokenizer.pad_token_id
+        self._ids = torch.tensor([[pad] * (width - len(ids)) + ids for ids in repeated])
+        self._mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in repeated])
+
+    def time(self) -> dict[str, Any]:
+        """Seconds of each part for one rollout batch."""
+        trainer = self._trainer
+        model, device = trainer.model, trainer.accelerator.device
+        prompt_ids, prompt_mask = self._ids.to(device), self._mask.to(device)
+        start = now()
+        with torch.no_grad():
+            ids = model.generate(
+                input_ids=prompt_ids, attention_mask=prompt_mask, generation_config=trainer.generation_config
+            )
+        generated = now()
+        length = ids.size(1) - prompt_ids.size(1)
+        mask = torch.cat([prompt_mask, prompt_mask.new_ones(len(ids), length)], dim=1)
+        with torch.no_grad():
+            for scored in (model, getattr(trainer, "reference", None) or model):
+                for rows in range(0, len(ids), self._micro):
+                    self._score(scored, ids[rows : rows + self._micro], mask[rows : rows + self._micro], length)
+        forward = now()
+        model.train()
+        for _ in range(self._passes):
+            for rows in range(0, len(ids), self._micro):
+                logps = self._score(
+                    model, ids[rows : rows + self._micro], mask[rows : rows + self._micro], length
+                )
+                logps.mean().backward()  # type: ignore[no-untyped-call]
+        backward = now()
+        model.zero_grad(set_to_none=True)
+        return {"generate": generated - start, "forward": forward - generated, "backward": backward - forward}
+
+    def _score(self, model: Any, ids: Tensor, mask: Tensor, length: int) -> Tensor:
+        labels = ids.masked_fill(mask == 0, -100)
+        labels[:, :-length] = -100
+        with self._trainer.accelerator.autocast():
+            return model(input_ids=ids, attention_mask=mask, labels=labels, fused_lm_head=True).log_probs  # type: ignore[no-any-return]

@@ -1,0 +1,191 @@
+"""What `--model` may name, and what is read from a model without its weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import GenerationConfig, GPT2Config, Qwen3Config
+
+from rft_cli.config.schema import ModelConfig
+from rft_cli.errors import UsageError
+from rft_cli.runs import Run
+from rft_cli.training.models import (
+    BUILTIN,
+    ModelSource,
+    context_length,
+    count_parameters,
+    find_model,
+    load_config,
+    load_model,
+    load_tokenizer,
+    stop_tokens,
+    tuned_source,
+    weights_dtype,
+)
+from tests.training import toys
+
+
+def adapter_folder(folder: Path, base: str) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
+    return folder
+
+
+def run_with(folder: Path, base: str, adapter: bool | None) -> Run:
+    """A run from `base`; `adapter` says what its best checkpoint holds, None that it has none."""
+    run = Run.create(folder, "job", config_yaml="seed: 0\n", info={"model": base})
+    if adapter is not None:
+        partial = run.begin_checkpoint(5)
+        name = "adapter_config.json" if adapter else "config.json"
+        (partial / name).write_text("{}")
+        run.commit_checkpoint(5, partial)
+        run.set_best(5)
+    return run
+
+
+# -- names -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_builtin_model() -> None:
+    assert find_model("builtin/tiny") == ModelSource(str(BUILTIN / "tiny"))
+    assert (BUILTIN / "tiny" / "config.json").is_file()
+
+
+def test_hub_ids_and_directories_pass_through(tmp_path: Path) -> None:
+    assert find_model("Some/Model-1B") == ModelSource("Some/Model-1B")
+    assert find_model(str(tmp_path)) == ModelSource(str(tmp_path))
+
+
+def test_an_adapter_finds_its_base(tmp_path: Path) -> None:
+    adapter = adapter_folder(tmp_path / "adapter", "builtin/tiny")
+    assert find_model(str(adapter)) == ModelSource(str(BUILTIN / "tiny"), adapter)
+
+
+def test_an_adapter_on_an_adapter_is_refused(tmp_path: Path) -> None:
+    first = adapter_folder(tmp_path / "first", "Some/Model")
+    second = adapter_folder(tmp_path / "second", str(first))
+    with pytest.raises(UsageError, match="on top of another adapter") as caught:
+        find_model(str(second))
+    assert "rft export" in str(caught.value.fix)
+
+
+def test_a_run_is_its_best_checkpoint(tmp_path: Path) -> None:
+    lora = run_with(tmp_path / "lora", "Some/Model", adapter=True)
+    best = lora.best_checkpoint()
+    assert best is not None
+    assert find_model(str(lora.path)) == ModelSource("Some/Model", best)
+    full = run_with(tmp_path / "full", "Some/Model", adapter=False)
+    assert find_model(str(full.path)) == ModelSource(str(full.best_checkpoint()))
+
+
+def test_a_run_that_beat_nothing_is_its_base(tmp_path: Path) -> None:
+    run = run_with(tmp_path, "builtin/tiny", adapter=None)
+    assert find_model(str(run.path)) == ModelSource(str(BUILTIN / "tiny"))
+
+
+def test_a_run_of_a_run(tmp_path: Path) -> None:
+    first = run_with(tmp_path / "first", "Some/Model", adapter=False)
+    second = run_with(tmp_path / "second", str(first.path), adapter=True)
+    best = second.best_checkpoint()
+    assert best is not None
+    assert find_model(str(second.path)) == ModelSource(str(first.best_checkpoint()), best)
+    assert tuned_source(best, str(first.path)) == find_model(str(second.path))
+
+
+# -- loading ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_not_there_is_a_user_error(tmp_path: Path) -> None:
+    config = ModelConfig(path=str(tmp_path))
+    for load in (load_tokenizer, load_config):
+        with pytest.raises(UsageError, match="can't be loaded"):
+            load(config)
+    with pytest.raises(UsageError, match="can't be loaded") as caught:
+        load_model(find_model(str(tmp_path)), config, torch.float32)
+    assert len(caught.value.message.splitlines()) == 1
+
+
+def test_a_tokenizer_without_padding_pads_with_eos(tmp_path: Path) -> None:
+    tokenizer = toys.tokenizer_of(16)
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(tmp_path)
+    loaded = load_tokenizer(ModelConfig(path=str(tmp_path)))
+    assert (loaded.pad_token_id, loaded.padding_side) == (0, "left")
+
+
+def test_adapters_are_merged_when_they_load(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    toys.qwen3(layers=1).save_pretrained(base)
+    adapter = tmp_path / "adapter"
+    model: Any = get_peft_model(
+        toys.qwen3(layers=1), LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    )
+    model.peft_config["default"].base_model_name_or_path = str(base)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.fill_(0.5)
+    model.save_pretrained(adapter)
+    loaded: Any = load_model(find_model(str(adapter)), ModelConfig(path=str(adapter)), torch.float32)
+    assert not hasattr(loaded, "peft_config") or not any("lora" in n for n, _ in loaded.named_parameters())
+    ids = torch.tensor([[1, 2, 3]])
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(ids).logits, model.eval()(ids).logits, atol=1e-5, rtol=0.0)
+
+
+def test_attention_and_dtype_are_the_users(tmp_path: Path) -> None:
+    toys.qwen3(layers=1).save_pretrained(tmp_path)
+    config = ModelConfig(path=str(tmp_path), attention="eager")
+    model = load_model(find_model(str(tmp_path)), config, torch.bfloat16)
+    assert model.dtype == torch.bfloat16
+    assert model.config._attn_implementation == "eager"
+
+
+# -- facts -----------------------------------------------------------------------------------------------------------
+
+
+def test_weights_dtype_on_a_cpu() -> None:
+    cpu = torch.device("cpu")
+    assert weights_dtype("auto", lora=True, device=cpu) == torch.float32
+    assert weights_dtype("auto", lora=False, device=cpu) == torch.float32
+    assert weights_dtype("bfloat16", lora=False, device=cpu) == torch.bfloat16
+
+
+def test_weights_dtype_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    assert weights_dtype("auto", lora=True, device=gpu) == torch.bfloat16
+    assert weights_dtype("auto", lora=False, device=gpu) == torch.float32  # master weights
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    assert weights_dtype("auto", lora=True, device=gpu) == torch.float32
+
+
+def test_parameters_are_counted_once() -> None:
+    assert count_parameters(torch.nn.Linear(3, 4)) == 16
+
+
+def test_context_length() -> None:
+    assert context_length(Qwen3Config(max_position_embeddings=777)) == 777
+    assert context_length(GPT2Config(n_positions=555)) == 555
+
+
+def test_context_length_where_nothing_says_it() -> None:
+    class Silent:
+        def get_text_config(self) -> Silent:
+            return self
+
+    assert context_length(Silent()) == 2048
+
+
+def test_every_stop_token_once() -> None:
+    tokenizer = toys.tokenizer_of(16)
+    model = Qwen3Config(eos_token_id=7)
+    assert stop_tokens(model, GenerationConfig(eos_token_id=[5, 0]), tokenizer) == [0, 5, 7]
+    assert stop_tokens(Qwen3Config(eos_token_id=None), None, tokenizer) == [0]
+    tokenizer.eos_token = None
+    assert stop_tokens(model, GenerationConfig(), tokenizer) == [7]
