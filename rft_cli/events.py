@@ -83,7 +83,9 @@ class Finished(Event):
 
 OnEvent = Callable[[Event], None]
 
-_BY_NAME: dict[str, type[Event]] = {c.__name__: c for c in (Note, Started, Progress, Stepped, Validated, Finished)}
+_BY_NAME: dict[str, type[Event]] = {
+    c.__name__: c for c in (Note, Started, Progress, Stepped, Validated, Finished)
+}
 
 
 def from_json(row: Mapping[str, Any]) -> Event:

@@ -237,7 +237,7 @@ def fit(
                         values = critic(batch.rows(index))
                     terms = value_terms(values, old[index], target[index], settings.value_clip)
                     loss = masked_sum(terms, mask[index]) / tokens.clamp(min=1.0)
-                    (loss * settings.minibatches).backward()  # type: ignore[no-untyped-call]
+                    (loss * settings.minibatches).backward()
                 last = last + loss.detach()
             optimizer.step()
     return last

@@ -26,7 +26,8 @@ CRITIC_ADAPTER = "critic"
 
 def backbone_of(model: nn.Module) -> nn.Module:
     """The decoder without its language-model head, under PEFT or not."""
-    inner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
+    wrapped: Any = model
+    inner = wrapped.get_base_model() if hasattr(wrapped, "get_base_model") else wrapped
     return inner.base_model  # type: ignore[no-any-return]
 
 
@@ -78,8 +79,9 @@ class TopCritic(Critic):
         if not lora:
             top = copy.deepcopy(top).requires_grad_(True)
             self.layers = top
+        final = getattr(backbone, "norm", None)
         self.norm = (
-            copy.deepcopy(backbone.norm).requires_grad_(True) if hasattr(backbone, "norm") else nn.Identity()
+            copy.deepcopy(final).requires_grad_(True) if isinstance(final, nn.Module) else nn.Identity()
         )
         view = top_view(backbone, top, self.depth)
         view._modules["norm"] = self.norm

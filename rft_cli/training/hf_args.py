@@ -119,7 +119,7 @@ def peft_config(config: RunConfig) -> PeftLoraConfig:
     lora = config.lora
     return PeftLoraConfig(
         r=lora.r,
-        lora_alpha=lora.alpha,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # a float works: the scale is alpha / r
         lora_dropout=lora.dropout,
         target_modules=lora.target_modules,
         task_type="CAUSAL_LM",

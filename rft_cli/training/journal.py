@@ -53,7 +53,7 @@ MOST_TRUNCATED = 0.1
 """Share of cut baseline completions above which the job warns."""
 
 
-class Journal(TrainerCallback):  # type: ignore[misc]  # transformers' callbacks are untyped
+class Journal(TrainerCallback):
     """See the module's docstring. `trainer` is set after the trainer exists."""
 
     trainer: Any = None

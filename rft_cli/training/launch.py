@@ -179,7 +179,7 @@ def _error(row: dict[str, Any]) -> RftError:
     kind = getattr(errors, row["error"], RunFailed)
     if kind not in (errors.UsageError, errors.RunFailed):
         kind = errors.UsageError if issubclass(kind, errors.UsageError) else RunFailed
-    return kind(row["message"], row["fix"])  # type: ignore[no-any-return]
+    return kind(row["message"], row["fix"])
 
 
 @contextmanager

@@ -236,7 +236,7 @@ def validation_settings(
             temperature=config.validation.temperature,
             top_p=config.validation.top_p,
             stop=tuple(stop_tokens(model.config, model.generation_config, tokenizer)),
-            pad=int(tokenizer.pad_token_id),  # type: ignore[arg-type]
+            pad=int(tokenizer.pad_token_id),
         ),
         samples_per_prompt=config.validation.samples_per_prompt,
         batch_size=batch if not isinstance(batch, str) else (128 if accelerator.device.type == "cpu" else 64),

@@ -78,7 +78,7 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
         raise _not_loadable(config.path, error) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer  # type: ignore[no-any-return]
+    return tokenizer
 
 
 def load_config(config: ModelConfig) -> Any:
@@ -108,7 +108,7 @@ def load_model(source: ModelSource, config: ModelConfig, dtype: torch.dtype) -> 
             model = PeftModel.from_pretrained(model, str(source.adapter)).merge_and_unload()
     except (OSError, ValueError) as error:
         raise _not_loadable(config.path, error) from error
-    return model  # type: ignore[no-any-return]
+    return model
 
 
 def weights_dtype(setting: str, lora: bool, device: torch.device) -> torch.dtype:

@@ -64,13 +64,15 @@ class _StepsWithPolicy(TrainerCallback):
         self._trainer.critic_optimizer.step()
 
 
-class PPOTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
+class PPOTrainer(GRPOTrainer):
     """See the module's docstring.
 
     Args:
         make_critic: builds the critic for the model as TRL has wrapped it; it stays outside of that model.
         reference: the frozen copy of a fully fine-tuned policy; None with LoRA, where the adapter off is the reference.
     """
+
+    model: Any  # transformers says that it may be None; here it never is
 
     def __init__(
         self,
@@ -90,12 +92,11 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         if critic.joint:
             self.add_callback(_StepsWithPolicy(self))
         self.rollouts_seen = 0
-        self._heard: list[
-            Tensor
-        ] = []  # the policy's hidden states of the last scoring pass, one entry a chunk
+        # The policy's hidden states of the last scoring pass, one entry a chunk.
+        self._heard: list[Tensor] = []
         self._policy_tap = Tap(self.model) if critic.joint else None
-        reference_model = self.model if reference is None else reference
-        self._reference_tap = None if critic.joint else Tap(reference_model, critic.depth)
+        scored: nn.Module = self.model if reference is None else reference
+        self._reference_tap = None if critic.joint else Tap(scored, critic.depth)
 
     @cached_property
     def critic_optimizer(self) -> CriticOptimizer:
@@ -140,7 +141,7 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         self._add_advantages(batch)
         self.rollouts_seen += 1
         self._note(rollout_seconds=perf_counter() - started)
-        return batch  # type: ignore[no-any-return]
+        return batch
 
     def _get_per_token_logps_and_entropies(self, model: nn.Module, *args: Any, **kwargs: Any) -> Any:
         if self._policy_tap is None:
@@ -214,7 +215,7 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
 
     def _reference_pass(self, ids: Tensor, attention: Tensor, length: int) -> tuple[Tensor, Tensor | None]:
         """The reference's log-probabilities `(B, T)` and the features a separate critic reads, `(B, P+T, H)`."""
-        model = self.model if self.reference is None else self.reference
+        model: nn.Module = self.model if self.reference is None else self.reference
         tap = self._reference_tap
         if self.reference is None:
             with active_adapter(self.model, None):
@@ -308,7 +309,8 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         over the tokens of all processes (TRL's `dapo` normalisation).
         """
         tokens = inputs["num_items_in_batch"].clamp(min=1.0) / self.accelerator.num_processes
-        return tokens * self.current_gradient_accumulation_steps / self.args.steps_per_generation  # type: ignore[no-any-return]
+        arguments: Any = self.args
+        return tokens * self.current_gradient_accumulation_steps / arguments.steps_per_generation  # type: ignore[no-any-return]
 
     def _note_loss(
         self,
@@ -324,7 +326,12 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
             sums = [masked_sum(x, mask) for x in (entropy, ratio, clipped.to(ratio.dtype))]
             # TRL averages what a step's passes note; the losses' terms are to be summed.
             scale = self.current_gradient_accumulation_steps
-            noted = [*sums, mask.sum().to(ratio.dtype), policy_loss.detach() * scale, value_loss.detach() * scale]
+            noted = [
+                *sums,
+                mask.sum().to(ratio.dtype),
+                policy_loss.detach() * scale,
+                value_loss.detach() * scale,
+            ]
             means = self._mean_over_processes(torch.stack(noted))
             means[:3] /= means[3].clamp(min=1e-9)
             entropy_mean, ratio_mean, clip_fraction, _, policy, value = means.tolist()

@@ -9,19 +9,18 @@ from typing import Any
 from datasets import Dataset as HfDataset
 from transformers import PreTrainedTokenizerBase
 
-from rft_cli.types import Example
+from rft_cli.types import Example, Message
 
 
-def render(prompt: str | Sequence[Any], has_template: bool) -> str | list[dict[str, str]]:
+def render(prompt: str | Sequence[Message], has_template: bool) -> str | list[dict[str, str]]:
     """The form TRL takes: a conversation where the model has a chat template, else plain text.
 
     Base models get the messages' texts with blank lines between them and a line break at the end.
     """
-    if has_template:
-        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-        return [dict(m) for m in messages]
     if isinstance(prompt, str):
-        return prompt
+        return [{"role": "user", "content": prompt}] if has_template else prompt
+    if has_template:
+        return [{"role": m["role"], "content": m["content"]} for m in prompt]
     return "\n\n".join(m["content"] for m in prompt) + "\n"
 
 
@@ -36,14 +35,13 @@ def encode(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]) -> l
     if not rendered:
         return []
     if template:
-        encoded = tokenizer.apply_chat_template(
-            rendered,  # type: ignore[arg-type]
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
+        conversations: Any = rendered
+        encoded: Any = tokenizer.apply_chat_template(
+            conversations, add_generation_prompt=True, tokenize=True, return_dict=True
         )
         return [list(ids) for ids in encoded["input_ids"]]
-    return [list(ids) for ids in tokenizer(text=rendered)["input_ids"]]
+    texts: Any = rendered
+    return [list(ids) for ids in tokenizer(text=texts)["input_ids"]]
 
 
 @dataclass(frozen=True, slots=True)

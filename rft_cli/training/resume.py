@@ -16,7 +16,7 @@ from transformers import Trainer
 from trl.trainer.utils import RepeatSampler
 
 
-class EpochSampler(RepeatSampler):  # type: ignore[misc]  # TRL ships no types
+class EpochSampler(RepeatSampler):
     """RepeatSampler whose order depends on seed and epoch alone; `trainer` says which epoch it is."""
 
     trainer: Any = None
@@ -24,13 +24,14 @@ class EpochSampler(RepeatSampler):  # type: ignore[misc]  # TRL ships no types
     def __iter__(self) -> Any:
         if self.shuffle:
             self.generator.manual_seed((self.seed or 0) * 100_003 + int(self.trainer.state.epoch or 0))
-        return super().__iter__()
+        return super().__iter__()  # type: ignore[no-untyped-call]
 
 
 class Resumable(Trainer):
     """Saves and restores what TRL forgets. `critic` and `critic_optimizer` are PPO's; None in the others."""
 
     critic: Any = None
+    critic_optimizer: Any
     rollouts_seen = 0
 
     def _get_train_sampler(self, dataset: Any = None) -> Sampler[int]:

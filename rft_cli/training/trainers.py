@@ -19,13 +19,13 @@ class Counted(Trainer):
         return int(batches // self.args.gradient_accumulation_steps * self.args.num_train_epochs)
 
 
-class PPOJob(Counted, Resumable, SavesInto, PPOTrainer):  # type: ignore[misc]
+class PPOJob(Counted, Resumable, SavesInto, PPOTrainer):
     """algorithm: ppo"""
 
 
-class GRPOJob(Counted, Resumable, SavesInto, GRPOTrainer):  # type: ignore[misc]
+class GRPOJob(Counted, Resumable, SavesInto, GRPOTrainer):
     """algorithm: grpo"""
 
 
-class RLOOJob(Counted, Resumable, SavesInto, RLOOTrainer):  # type: ignore[misc]
+class RLOOJob(Counted, Resumable, SavesInto, RLOOTrainer):
     """algorithm: rloo"""

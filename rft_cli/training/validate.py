@@ -53,7 +53,8 @@ def validate_models(job: Job, base: str, tuned: Path | None, on_event: OnEvent) 
 def _on_device(job: Job, source: ModelSource) -> Any:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = weights_dtype(job.config.model.dtype, True, device)
-    return load_model(source, job.config.model, dtype).to(device).eval()
+    model: Any = load_model(source, job.config.model, dtype)
+    return model.to(device).eval()
 
 
 def _validator(job: Job, lengths: Lengths, model: Any, grader: Any) -> Validator:

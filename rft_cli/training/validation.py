@@ -87,7 +87,7 @@ class Validator:
     def _grade(
         self, rows: Sequence[int], ids: Sequence[Sequence[int]], examples: Sequence[Example]
     ) -> list[Sample]:
-        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        texts = self.tokenizer.batch_decode([list(i) for i in ids], skip_special_tokens=True)
         cuts = [not i or i[-1] not in self.settings.stop for i in ids]
         requests = [
             GradeRequest(text, examples[row].fields, {"completion_tokens": len(i), "truncated": cut})

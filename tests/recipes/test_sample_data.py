@@ -1,6 +1,8 @@
 """The sample data: well-formed, without overlap, and graded as promised."""
 
+import itertools
 import json
+import re
 from itertools import islice
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from recipes.build_sample_data import build
 from recipes.measure import load_scorer, pass_at_k
 from recipes.support_triage import TASK, inputs
 from recipes.triage_answers import Noise, dialogues
+from recipes.triage_held_out import HELD_OUT
+from recipes.triage_phrases import SHARED
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "sample_data"
@@ -83,6 +87,21 @@ def test_the_pretraining_text_contains_no_sample_message() -> None:
     assert banned == {row["input"] for split in SIZES for row in rows(split)}
     text = "\n".join(dialogue.user for dialogue in islice(dialogues(1, banned, Noise(), 0.5), 20_000))
     assert not [message for message in banned if f"\n\n{message}\n" in text]
+
+
+def every_variant(template: str) -> set[str]:
+    parts = [part.split("|") for part in re.split(r"[\[\]]", template)]
+    return {re.sub(r" {2,}", " ", "".join(choice)) for choice in itertools.product(*parts)}
+
+
+def test_held_out_phrases_are_no_variant_of_a_shared_one() -> None:
+    for part in ("issues", "cues"):
+        for label, held_out in getattr(HELD_OUT, part).items():
+            shared = {text for template in getattr(SHARED, part)[label] for text in every_variant(template)}
+            assert {text for text in held_out if text in shared} <= {""}
+    for part in ("names", "goods", "gadgets", "order_inline", "order_sentences"):
+        shared = {text for template in getattr(SHARED, part) for text in every_variant(template)}
+        assert shared.isdisjoint(getattr(HELD_OUT, part))
 
 
 def test_a_banned_message_is_never_drawn() -> None:
