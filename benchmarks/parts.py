@@ -22,7 +22,9 @@ class Parts:
     Optimizer steps, advantages, grading, logging and the critic are not in it: they are what PPO adds.
     """
 
-    def __init__(self, trainer: Any, tokenizer: PreTrainedTokenizerBase, job: Job, resolved: Resolved) -> None:
+    def __init__(
+        self, trainer: Any, tokenizer: PreTrainedTokenizerBase, job: Job, resolved: Resolved
+    ) -> None:
         self._trainer, self._passes, self._micro = trainer, job.config.ppo.passes, resolved.micro_batch_size
         prompts = encode(tokenizer, job.train.examples)[: resolved.prompts_per_batch]
         repeated = [ids for ids in prompts for _ in range(job.config.rollout.group_size)]
@@ -46,7 +48,9 @@ class Parts:
         with torch.no_grad():
             for scored in (model, getattr(trainer, "reference", None) or model):
                 for rows in range(0, len(ids), self._micro):
-                    self._score(scored, ids[rows : rows + self._micro], mask[rows : rows + self._micro], length)
+                    self._score(
+                        scored, ids[rows : rows + self._micro], mask[rows : rows + self._micro], length
+                    )
         forward = now()
         model.train()
         for _ in range(self._passes):

@@ -132,7 +132,7 @@ class PPOConfig(Section):
     critic_passes: Count = 2
     """Passes of a critic with its own optimizer over each rollout batch."""
     critic_warmup: Annotated[int, Field(ge=0)] = 2
-    """Rollout batches that train the critic alone before the policy moves."""
+    """Rollout batches that train the critic alone before the policy moves; at most a tenth of the job's."""
     value_coef: Positive = 0.5
     """Weight of the value loss where critic and policy share one backward pass."""
     value_clip: Positive | None = 0.2

@@ -100,6 +100,13 @@ def critic_learning_rate(setting: float | str, policy_rate: float, joint: bool) 
     return Chosen(policy_rate * (10.0 if joint else 3.0))
 
 
+def critic_warmup(setting: int, batches: int) -> Chosen[int]:
+    """The setting, at most a tenth of the job's rollout batches: a short job must move the policy too."""
+    value = min(setting, batches // 10)
+    reason = f"critic warm-up {value} rollout batches: the job has {batches}"
+    return Chosen(value, "" if value == setting else reason)
+
+
 def validate_every(setting: int | str, epochs: int) -> int:
     """Epochs between validations: at most about ten a job."""
     return setting if not isinstance(setting, str) else max(1, round(epochs / 10))

@@ -67,7 +67,7 @@ def frozen_copy(model: Any, temperature: float) -> nn.Module:
     """The reference of a fully fine-tuned policy, scoring tokens the way the policy does."""
     reference = copy.deepcopy(model).eval().requires_grad_(False)
     add_fused_lm_head(reference, temperature=temperature)
-    return reference  # type: ignore[no-any-return]
+    return reference
 
 
 def build_critic(config: RunConfig, resolved: Resolved, policy: Any) -> Critic:

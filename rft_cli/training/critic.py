@@ -112,7 +112,7 @@ class Critic(nn.Module):
     def read(self, hidden: Tensor, completion_length: int) -> Tensor:
         """Normalised values `(B, T)` from hidden states `(B, P+T, H)`."""
         states = before_each_token(hidden, completion_length)
-        return self.head(states.float()).squeeze(-1)  # type: ignore[no-any-return]
+        return self.head(states.float()).squeeze(-1)
 
     def forward(self, batch: CriticBatch) -> Tensor:
         """Normalised values `(B, T)`."""
@@ -145,7 +145,7 @@ class MlpCritic(Critic):
     def forward(self, batch: CriticBatch) -> Tensor:
         assert batch.features is not None
         states = before_each_token(batch.features, batch.completion_length)
-        return self.head(self.body(states.float())).squeeze(-1)  # type: ignore[no-any-return]
+        return self.head(self.body(states.float())).squeeze(-1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ def backbone_of(model: nn.Module) -> nn.Module:
     """The decoder without its language-model head, under PEFT or not."""
     wrapped: Any = model
     inner = wrapped.get_base_model() if hasattr(wrapped, "get_base_model") else wrapped
-    return inner.base_model  # type: ignore[no-any-return]
+    return inner.base_model
 
 
 def layers_of(backbone: nn.Module) -> nn.ModuleList:
@@ -94,7 +94,7 @@ class TopCritic(Critic):
     def _run(self, features: Tensor, attention_mask: Tensor) -> Tensor:
         view = self._view[0]
         output = view(inputs_embeds=features, attention_mask=attention_mask, use_cache=False)
-        return output.last_hidden_state  # type: ignore[no-any-return]
+        return output.last_hidden_state
 
 
 class OnAdapter(Critic):

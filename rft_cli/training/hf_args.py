@@ -27,6 +27,7 @@ class Resolved:
     micro_batch_size: int
     gradient_checkpointing: bool
     validate_every: int
+    critic_warmup: int
     world_size: int
     minibatches: int
 
@@ -109,7 +110,7 @@ def ppo_settings(config: RunConfig, resolved: Resolved) -> PPOSettings:
         entropy_coef=ppo.entropy_coef,
         critic_learning_rate=resolved.critic_learning_rate,
         critic_passes=ppo.critic_passes,
-        critic_warmup=ppo.critic_warmup,
+        critic_warmup=resolved.critic_warmup,
         minibatches=resolved.minibatches,
         max_grad_norm=config.optim.max_grad_norm,
     )
@@ -119,7 +120,7 @@ def peft_config(config: RunConfig) -> PeftLoraConfig:
     lora = config.lora
     return PeftLoraConfig(
         r=lora.r,
-        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # a float works: the scale is alpha / r
+        lora_alpha=lora.alpha,  # a float works: the scale is alpha / r
         lora_dropout=lora.dropout,
         target_modules=lora.target_modules,
         task_type="CAUSAL_LM",

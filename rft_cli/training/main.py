@@ -127,7 +127,11 @@ def _load(job: Job, lengths: Lengths, state: PartialState, emit: OnEvent) -> tup
         parameters,
         state.device.type,
     )
-    for chosen in (lora, rate, epochs, prompts, limit, sizes):
+    warmup = auto.critic_warmup(config.ppo.critic_warmup, rows // prompts.value * epochs.value)
+    choices: list[auto.Chosen[Any]] = [lora, rate, epochs, prompts, limit, sizes]
+    if config.algorithm == "ppo":
+        choices.append(warmup)
+    for chosen in choices:
         if chosen.reason:
             emit(Note(chosen.reason))
     checkpointing = config.model.gradient_checkpointing
@@ -146,6 +150,7 @@ def _load(job: Job, lengths: Lengths, state: PartialState, emit: OnEvent) -> tup
         if isinstance(checkpointing, bool)
         else state.device.type == "cuda" and parameters > 300_000_000,
         validate_every=auto.validate_every(config.validation.every_epochs, epochs.value),
+        critic_warmup=warmup.value,
         world_size=state.num_processes,
         minibatches=sizes.value.minibatches,
     )

@@ -114,7 +114,7 @@ def load_model(source: ModelSource, config: ModelConfig, dtype: torch.dtype) -> 
 def weights_dtype(setting: str, lora: bool, device: torch.device) -> torch.dtype:
     """auto: fp32 master weights for full fine-tuning and on CPU; bf16 for the frozen base under LoRA on a GPU."""
     if setting != "auto":
-        return getattr(torch, setting)  # type: ignore[no-any-return]
+        return getattr(torch, setting)
     if device.type == "cuda" and lora and torch.cuda.is_bf16_supported():
         return torch.bfloat16
     return torch.float32

@@ -122,10 +122,10 @@ class PPOTrainer(GRPOTrainer):
     # -- collectives -------------------------------------------------------------------------------------------------
 
     def _sum_over_processes(self, x: Tensor) -> Tensor:
-        return self.accelerator.reduce(x, reduction="sum")  # type: ignore[no-any-return]
+        return self.accelerator.reduce(x, reduction="sum")
 
     def _mean_over_processes(self, x: Tensor) -> Tensor:
-        return self.accelerator.reduce(x, reduction="mean")  # type: ignore[no-any-return]
+        return self.accelerator.reduce(x, reduction="mean")
 
     def _note(self, **values: Tensor | float) -> None:
         """Add to this step's metrics; TRL averages what one step collects."""
@@ -234,7 +234,7 @@ class PPOTrainer(GRPOTrainer):
     def _logps(self, model: nn.Module, ids: Tensor, attention: Tensor, length: int) -> Tensor:
         chunk = self.args.per_device_train_batch_size
         logps, _, _ = self._get_per_token_logps_and_entropies(model, ids, attention, length, batch_size=chunk)
-        return logps  # type: ignore[no-any-return]
+        return logps
 
     def _values(self, batch: CriticBatch, hidden: list[Tensor]) -> Tensor:
         """Normalised values `(B, T)` of the rollout batch, without gradients."""
@@ -310,7 +310,7 @@ class PPOTrainer(GRPOTrainer):
         """
         tokens = inputs["num_items_in_batch"].clamp(min=1.0) / self.accelerator.num_processes
         arguments: Any = self.args
-        return tokens * self.current_gradient_accumulation_steps / arguments.steps_per_generation  # type: ignore[no-any-return]
+        return tokens * self.current_gradient_accumulation_steps / arguments.steps_per_generation
 
     def _note_loss(
         self,

@@ -24,7 +24,7 @@ class EpochSampler(RepeatSampler):
     def __iter__(self) -> Any:
         if self.shuffle:
             self.generator.manual_seed((self.seed or 0) * 100_003 + int(self.trainer.state.epoch or 0))
-        return super().__iter__()  # type: ignore[no-untyped-call]
+        return super().__iter__()
 
 
 class Resumable(Trainer):
@@ -37,8 +37,8 @@ class Resumable(Trainer):
     def _get_train_sampler(self, dataset: Any = None) -> Sampler[int]:
         sampler = super()._get_train_sampler(dataset)
         sampler.__class__ = EpochSampler
-        sampler.trainer = self  # type: ignore[union-attr]
-        return sampler  # type: ignore[return-value]
+        sampler.trainer = self
+        return sampler
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)

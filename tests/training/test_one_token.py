@@ -6,7 +6,6 @@ of the KL, a baseline that leaks into the objective, a mask or a mean that count
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -14,14 +13,8 @@ from typing import Any
 
 import pytest
 import torch
-from datasets import Dataset
 from torch import Tensor
-from transformers import PrinterCallback
 
-from rft_cli.config import RunConfig
-from rft_cli.training import build, quiet
-from rft_cli.training.hf_args import Resolved
-from rft_cli.training.rewards import GraderReward
 from rft_cli.types import Grade, GradeError, GradeRequest
 from tests.training import toys
 
@@ -58,7 +51,6 @@ def next_token(model: Any, ids: Tensor) -> Tensor:
 
 
 def solve(folder: Path, critic: str, lora: bool, rate: float) -> Outcome:
-    quiet.libraries()
     tokenizer, model = toys.tokenizer_of(WORDS), toys.qwen3(WORDS, 64, 2, SEED, head_std=0.15)
     ids = tokenizer(PROMPT, return_tensors="pt")["input_ids"]
     reference = next_token(model, ids)
@@ -73,33 +65,26 @@ def solve(folder: Path, critic: str, lora: bool, rate: float) -> Outcome:
         return toys.graded(float(table[0 if word == "" else int(word[1:])]))
 
     grader = toys.FunctionGrader(grade)
-    config = RunConfig.model_validate(
-        {
+    trainer = toys.trainer_of(
+        folder,
+        model,
+        tokenizer,
+        grader,
+        prompts=[PROMPT] * PROMPTS,
+        settings={
             "seed": SEED,
             "ppo": {"kl_coef": KL_COEF, "critic_warmup": 1},
             "rollout": {"group_size": GROUP},
             "optim": {"schedule": "linear"},
-        }
-    )
-    resolved = Resolved(
+        },
+        critic=critic,
         lora=lora,
         learning_rate=rate,
-        critic=critic,
-        critic_learning_rate=3 * rate,
         n_epochs=ROLLOUTS,
-        prompts_per_batch=PROMPTS,
         max_completion_tokens=1,
         micro_batch_size=32,
-        gradient_checkpointing=False,
-        validate_every=ROLLOUTS,
-        world_size=1,
         minibatches=2,
     )
-    examples = [toys.example(i, PROMPT) for i in range(PROMPTS)]
-    reward = GraderReward(grader, examples, [0])
-    rows = Dataset.from_dict({"prompt": [PROMPT] * PROMPTS, "row": list(range(PROMPTS))})
-    trainer = build.build_trainer(config, resolved, tokenizer, model, str(folder), reward, rows)
-    trainer.remove_callback(PrinterCallback)
     trainer.train()
     assert trainer.state.global_step == trainer.total_steps() == ROLLOUTS * 4
     return Outcome(
@@ -116,9 +101,9 @@ def solve(folder: Path, critic: str, lora: bool, rate: float) -> Outcome:
     params=[("shared", False, 1e-3), ("top", True, 2e-3)],
     ids=["full weights, shared critic", "LoRA, top critic"],
 )
-def outcome(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
+def outcome(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     critic, lora, rate = request.param
-    yield solve(tmp_path_factory.mktemp("one-token"), critic, lora, rate)
+    return solve(tmp_path_factory.mktemp("one-token"), critic, lora, rate)
 
 
 def test_ppo_converges_to_the_closed_form(outcome: Outcome) -> None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import PreTrainedTokenizerFast, PrinterCallback, Qwen3Config, Qwen3ForCausalLM
 
+from rft_cli.config import RunConfig
+from rft_cli.training import build, quiet
+from rft_cli.training.hf_args import Resolved
+from rft_cli.training.rewards import GraderReward
 from rft_cli.types import Example, Grade, GradeRequest, Source
 
 END = "<end>"
@@ -76,3 +82,44 @@ class FunctionGrader:
 
     def close(self) -> None:
         """Nothing to end."""
+
+
+def trainer_of(
+    folder: Path,
+    model: Any,
+    tokenizer: PreTrainedTokenizerFast,
+    grader: FunctionGrader,
+    *,
+    prompts: Sequence[str],
+    settings: dict[str, Any],
+    critic: str = "shared",
+    lora: bool = False,
+    learning_rate: float = 1e-3,
+    n_epochs: int = 1,
+    max_completion_tokens: int = 8,
+    micro_batch_size: int = 8,
+    minibatches: int = 1,
+) -> Any:
+    """The trainer as a job builds it; all prompts make one rollout batch."""
+    quiet.libraries()
+    resolved = Resolved(
+        lora=lora,
+        learning_rate=learning_rate,
+        critic=critic,
+        critic_learning_rate=3 * learning_rate,
+        n_epochs=n_epochs,
+        prompts_per_batch=len(prompts),
+        max_completion_tokens=max_completion_tokens,
+        micro_batch_size=micro_batch_size,
+        gradient_checkpointing=False,
+        validate_every=n_epochs,
+        critic_warmup=int(settings.get("ppo", {}).get("critic_warmup", 2)),
+        world_size=1,
+        minibatches=minibatches,
+    )
+    reward = GraderReward(grader, [example(i, p) for i, p in enumerate(prompts)], [0])
+    rows = Dataset.from_dict({"prompt": list(prompts), "row": list(range(len(prompts)))})
+    config = RunConfig.model_validate(settings)
+    trainer = build.build_trainer(config, resolved, tokenizer, model, str(folder), reward, rows)
+    trainer.remove_callback(PrinterCallback)
+    return trainer

@@ -96,7 +96,7 @@ def main() -> None:
     resolved = Resolved(
         lora=lora, learning_rate=1e-4, critic="top" if lora else "shared", critic_learning_rate=1e-3, n_epochs=1,
         prompts_per_batch=PROMPTS, max_completion_tokens=40, micro_batch_size=share // 2, gradient_checkpointing=False,
-        validate_every=1, world_size=state.num_processes, minibatches=1,
+        validate_every=1, critic_warmup=0, world_size=state.num_processes, minibatches=1,
     )  # fmt: skip
     stop = stop_tokens(model.config, model.generation_config, tokenizer)
     reward = GraderReward(TableGrader(), examples, stop)

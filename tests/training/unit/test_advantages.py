@@ -120,7 +120,10 @@ def test_nothing_behind_the_mask_reaches_a_result() -> None:
     same(reward, t([0.0, 1.0, 0.0], [0.0, 0.0, 0.0]))
     same(done.advantages, t([0.475, 0.5, 0.0], [0.0, 0.0, 0.0]))
     same(done.returns, t([1.0, 1.0, 0.0], [0.0, 0.0, 0.0]))
-    same(adv.whiten(done.advantages + t([0, 0, NAN], [NAN, NAN, NAN]), mask), t([-1.0, 1.0, 0.0], [0.0, 0.0, 0.0]))
+    same(
+        adv.whiten(done.advantages + t([0, 0, NAN], [NAN, NAN, NAN]), mask),
+        t([-1.0, 1.0, 0.0], [0.0, 0.0, 0.0]),
+    )
     assert adv.explained_variance(values, done.returns, mask).item() == 0.0
     assert adv.masked_moments(values, mask).mean.item() == 0.5
 

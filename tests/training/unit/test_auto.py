@@ -41,7 +41,10 @@ def test_learning_rate_says_why_or_nothing() -> None:
     assert auto.learning_rate("auto", 10_000_000, False).reason == (
         "learning rate 5.0e-05: full fine-tuning of 10.0 M parameters"
     )
-    assert auto.learning_rate("auto", 10_000_000, True).reason == "learning rate 5.0e-04: LoRA of 10.0 M parameters"
+    assert (
+        auto.learning_rate("auto", 10_000_000, True).reason
+        == "learning rate 5.0e-04: LoRA of 10.0 M parameters"
+    )
     assert auto.learning_rate(3e-5, 10_000_000, True) == Chosen(3e-5)
 
 
@@ -59,7 +62,9 @@ def test_n_epochs_aims_at_a_number_of_completions() -> None:
 def test_prompts_per_batch() -> None:
     assert auto.prompts_per_batch(16, 48, 1) == Chosen(16)
     assert auto.prompts_per_batch(16, 16, 2) == Chosen(16)
-    assert auto.prompts_per_batch(16, 11, 1) == Chosen(11, "11 prompts a rollout batch: the training file has 11 rows")
+    assert auto.prompts_per_batch(16, 11, 1) == Chosen(
+        11, "11 prompts a rollout batch: the training file has 11 rows"
+    )
     assert auto.prompts_per_batch(16, 11, 2).value == 10
 
 
@@ -105,7 +110,9 @@ def test_critic_learning_rate() -> None:
     assert auto.critic_learning_rate(0.5, 1e-4, joint=True).value == 0.5
 
 
-@pytest.mark.parametrize(("setting", "epochs", "every"), [("auto", 1, 1), ("auto", 10, 1), ("auto", 40, 4), (3, 40, 3)])
+@pytest.mark.parametrize(
+    ("setting", "epochs", "every"), [("auto", 1, 1), ("auto", 10, 1), ("auto", 40, 4), (3, 40, 3)]
+)
 def test_validate_every(setting: int | str, epochs: int, every: int) -> None:
     assert auto.validate_every(setting, epochs) == every
 

@@ -193,9 +193,13 @@ def test_a_process_without_graded_rows_still_takes_part() -> None:
 
 
 def test_rows_of_a_batch_keep_together() -> None:
-    batch = CriticBatch(torch.arange(6).reshape(3, 2), torch.ones(3, 2), 1, torch.arange(3.0).reshape(3, 1, 1))
+    batch = CriticBatch(
+        torch.arange(6).reshape(3, 2), torch.ones(3, 2), 1, torch.arange(3.0).reshape(3, 1, 1)
+    )
     picked = batch.rows(torch.tensor([2, 0]))
     assert picked.input_ids.tolist() == [[4, 5], [0, 1]]
     assert picked.features is not None
     assert picked.features.flatten().tolist() == [2.0, 0.0]
-    assert CriticBatch(batch.input_ids, batch.attention_mask, 1, None).rows(torch.tensor([0])).features is None
+    assert (
+        CriticBatch(batch.input_ids, batch.attention_mask, 1, None).rows(torch.tensor([0])).features is None
+    )

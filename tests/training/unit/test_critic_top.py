@@ -109,7 +109,9 @@ def test_other_architectures(config: Any) -> None:
     with torch.no_grad():
         with Tap(model, critic.depth).open() as taken:
             full = model.model(IDS, attention_mask=ATTENTION).last_hidden_state
-        torch.testing.assert_close(attended(critic._run(taken[0], ATTENTION)), attended(full), atol=1e-5, rtol=0.0)
+        torch.testing.assert_close(
+            attended(critic._run(taken[0], ATTENTION)), attended(full), atol=1e-5, rtol=0.0
+        )
 
 
 def test_an_architecture_without_layers_is_a_user_error() -> None:

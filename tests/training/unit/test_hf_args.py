@@ -30,6 +30,7 @@ RESOLVED = Resolved(
     micro_batch_size=16,
     gradient_checkpointing=False,
     validate_every=1,
+    critic_warmup=2,
     world_size=1,
     minibatches=2,
 )

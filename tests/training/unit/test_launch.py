@@ -17,11 +17,12 @@ def arrived(*said: Event | BaseException) -> list[dict[str, object]]:
     """What one child says over the socket, as the parent reads it."""
     with launch._listening() as (address, messages):
         reporter = launch.Reporter(address)
-        for word in said:
-            if isinstance(word, BaseException):
-                reporter.error(word)
-            else:
-                reporter.event(word)
+        with reporter._socket:
+            for word in said:
+                if isinstance(word, BaseException):
+                    reporter.error(word)
+                else:
+                    reporter.event(word)
         rows: list[dict[str, object]] = []
         for _ in range(100):
             rows += messages.take(0.1)
@@ -85,8 +86,9 @@ def test_events_and_the_first_error_come_through() -> None:
 def test_a_child_whose_parent_is_gone_goes_on() -> None:
     with launch._listening() as (address, _):
         reporter = launch.Reporter(address)
-    for _ in range(3):
-        reporter.event(Note("nobody listens"))
+    with reporter._socket:
+        for _ in range(3):
+            reporter.event(Note("nobody listens"))
 
 
 def test_the_command_asks_for_real_processes() -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from transformers import Trainer
@@ -36,8 +37,9 @@ def attributes_set(cls: type) -> set[str]:
     tree = ast.parse(source(cls.__init__))  # type: ignore[misc]
     found: set[str] = set()
     for node in ast.walk(tree):
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        found |= {t.attr for t in targets if isinstance(t, ast.Attribute)}
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found |= {t.attr for t in targets if isinstance(t, ast.Attribute)}
     return found
 
 
@@ -48,7 +50,12 @@ EXACT: list[tuple[str, Callable[..., Any], list[str], str]] = [
         ["self", "inputs"],
         "ppo_trainer.py overrides it",
     ),
-    ("GRPOTrainer._compute_loss", GRPOTrainer._compute_loss, ["self", "model", "inputs"], "ppo_trainer.py overrides it"),
+    (
+        "GRPOTrainer._compute_loss",
+        GRPOTrainer._compute_loss,
+        ["self", "model", "inputs"],
+        "ppo_trainer.py overrides it",
+    ),
     (
         "GRPOTrainer._calculate_rewards",
         GRPOTrainer._calculate_rewards,
@@ -76,7 +83,9 @@ EXACT: list[tuple[str, Callable[..., Any], list[str], str]] = [
 
 
 @pytest.mark.parametrize(("name", "function", "expected", "why"), EXACT, ids=[e[0] for e in EXACT])
-def test_parameters_are_the_same(name: str, function: Callable[..., Any], expected: list[str], why: str) -> None:
+def test_parameters_are_the_same(
+    name: str, function: Callable[..., Any], expected: list[str], why: str
+) -> None:
     assert parameters(function) == expected, f"{name} changed its parameters: {why}"
 
 
@@ -88,7 +97,11 @@ FIRST: list[tuple[str, Callable[..., Any], list[str]]] = [
     ),
     ("unwrap_model_for_generation", unwrap_model_for_generation, ["model", "accelerator"]),
     ("add_fused_lm_head", add_fused_lm_head, ["model", "temperature"]),
-    ("Trainer._load_from_checkpoint", Trainer._load_from_checkpoint, ["self", "resume_from_checkpoint", "model"]),
+    (
+        "Trainer._load_from_checkpoint",
+        Trainer._load_from_checkpoint,
+        ["self", "resume_from_checkpoint", "model"],
+    ),
     ("Trainer._get_train_sampler", Trainer._get_train_sampler, ["self", "train_dataset"]),
     ("GRPOTrainer._get_train_sampler", GRPOTrainer._get_train_sampler, ["self", "dataset"]),
     ("RLOOTrainer._get_train_sampler", RLOOTrainer._get_train_sampler, ["self", "dataset"]),
@@ -96,7 +109,9 @@ FIRST: list[tuple[str, Callable[..., Any], list[str]]] = [
 
 
 @pytest.mark.parametrize(("name", "function", "expected"), FIRST, ids=[f[0] for f in FIRST])
-def test_the_parameters_we_give_are_there(name: str, function: Callable[..., Any], expected: list[str]) -> None:
+def test_the_parameters_we_give_are_there(
+    name: str, function: Callable[..., Any], expected: list[str]
+) -> None:
     found = parameters(function)
     assert found[: len(expected)] == expected, f"{name} moved its leading parameters"
     rest = list(inspect.signature(function).parameters.values())[len(expected) :]
@@ -108,13 +123,15 @@ def test_the_parameters_we_give_are_there(name: str, function: Callable[..., Any
 @pytest.mark.parametrize("trainer", [GRPOTrainer, RLOOTrainer])
 @pytest.mark.parametrize("attribute", ["_buffered_inputs", "_step", "_metrics", "eos_token_ids"])
 def test_attributes_we_read_or_write(trainer: type, attribute: str) -> None:
-    assert attribute in attributes_set(trainer), f"{trainer.__name__} no longer sets self.{attribute} in __init__"
+    assert attribute in attributes_set(trainer), (
+        f"{trainer.__name__} no longer sets self.{attribute} in __init__"
+    )
 
 
 def test_metrics_are_lists_by_mode_and_name() -> None:
-    assert 'self._metrics = {"train": defaultdict(list), "eval": defaultdict(list)}' in source(GRPOTrainer.__init__), (
-        "GRPOTrainer._metrics has another shape: PPOTrainer._note and resume.py write into it"
-    )
+    assert 'self._metrics = {"train": defaultdict(list), "eval": defaultdict(list)}' in source(
+        GRPOTrainer.__init__
+    ), "GRPOTrainer._metrics has another shape: PPOTrainer._note and resume.py write into it"
 
 
 @pytest.mark.parametrize(
@@ -122,7 +139,9 @@ def test_metrics_are_lists_by_mode_and_name() -> None:
     ["prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "advantages", "num_items_in_batch"],
 )
 def test_a_rollout_batch_has_the_keys_we_read(key: str) -> None:
-    assert f'"{key}": {key}' in source(GRPOTrainer._generate_and_score_completions), f"{key} left the rollout batch"
+    assert f'"{key}": {key}' in source(GRPOTrainer._generate_and_score_completions), (
+        f"{key} left the rollout batch"
+    )
 
 
 def test_old_log_probabilities_come_under_their_name() -> None:
@@ -141,7 +160,6 @@ def test_rewards_of_all_processes_are_gathered_and_ours_are_local() -> None:
 
 
 def test_rollouts_are_shuffled_and_split_row_by_row_and_scalars_pass() -> None:
-    torch = pytest.importorskip("torch")
     batch = {
         "advantages": torch.arange(8.0).reshape(4, 2),
         "loss_mask": torch.arange(8).reshape(4, 2),
@@ -156,9 +174,8 @@ def test_rollouts_are_shuffled_and_split_row_by_row_and_scalars_pass() -> None:
 
 def test_the_loss_is_not_divided_by_accumulation_again() -> None:
     """PPOTrainer normalises by itself; transformers would divide once more unless TRL tells it not to."""
-    training_step = source(Trainer.training_step)
-    assert "self.compute_loss_func is None" in training_step
-    assert "compute_loss_func=" in source(GRPOTrainer.__init__)
+    assert GRPOTrainer.loss_is_scaled_for_ga is True
+    assert PPOTrainer.loss_is_scaled_for_ga is True
 
 
 def test_compute_loss_calls_our_hook() -> None:

@@ -1,0 +1,187 @@
+"""A few steps of the real PPO trainer on a tiny random model, watched from outside."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from rft_cli.training import advantages as adv
+from rft_cli.types import Grade, GradeError, GradeRequest
+from tests.training import toys
+
+PROMPTS = ["w1 w2 w3", "w4", "w5 w6 w7 w8", "w9 w9"]
+DESIGNS = [("shared", False), ("mlp", False), ("top", False), ("shared", True), ("mlp", True), ("top", True)]
+DESIGNS += [("adapter", True)]
+
+
+def grade(request: GradeRequest) -> Grade:
+    """The share of high words; completions that begin with w1 have no grade, those with w2 fail."""
+    words = request.completion.split()
+    if words and words[0] == "w1":
+        return Grade("skipped")
+    if words and words[0] == "w2":
+        return Grade("failed", error=GradeError("raised", "no"))
+    return Grade(
+        "graded", sum(int(w[1:]) > 7 for w in words) / max(len(words), 1), {"length": float(len(words))}
+    )
+
+
+def trainer_for(folder: Path, critic: str = "shared", lora: bool = False, **changes: Any) -> Any:
+    settings: dict[str, Any] = {
+        "ppo": {"kl_coef": 0.05, "critic_warmup": 0, "passes": 1},
+        "rollout": {"group_size": 8},
+    }
+    settings["ppo"] |= changes.pop("ppo", {})
+    settings |= changes.pop("settings", {})
+    return toys.trainer_of(
+        folder,
+        toys.qwen3(head_std=0.1),
+        toys.tokenizer_of(16),
+        toys.FunctionGrader(changes.pop("grade", grade)),
+        prompts=PROMPTS,
+        settings=settings,
+        critic=critic,
+        lora=lora,
+        **changes,
+    )
+
+
+def weights(module: Any) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in module.named_parameters()}
+
+
+def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+@pytest.mark.parametrize(("critic", "lora"), DESIGNS)
+def test_warm_up_moves_the_critic_and_not_the_policy(critic: str, lora: bool, tmp_path: Path) -> None:
+    trainer = trainer_for(tmp_path, critic, lora, ppo={"critic_warmup": 2}, n_epochs=2)
+    policy = weights(trainer.model)
+    own = [p.detach().clone() for p in trainer.critic.trained_parameters()]
+    trainer.train()
+    assert trainer.state.global_step == 2
+    assert {n for n in changed(policy, weights(trainer.model)) if ".critic." not in n} == set()
+    now = trainer.critic.trained_parameters()
+    assert any(not torch.equal(a, b) for a, b in zip(own, now, strict=True))
+    assert all(line["grad_norm"] == 0.0 for line in trainer.state.log_history if "grad_norm" in line)
+
+
+@pytest.mark.parametrize(("critic", "lora"), DESIGNS)
+def test_after_warm_up_both_move_and_the_reference_stays(critic: str, lora: bool, tmp_path: Path) -> None:
+    trainer = trainer_for(tmp_path, critic, lora, ppo={"critic_warmup": 1}, n_epochs=2)
+    policy = weights(trainer.model)
+    reference = None if trainer.reference is None else weights(trainer.reference)
+    trainer.train()
+    moved = changed(policy, weights(trainer.model))
+    assert {n for n in moved if ".critic." not in n}
+    if lora:
+        assert all(".lora_" in n for n in moved)
+    else:
+        assert reference is not None
+        assert changed(reference, weights(trainer.reference)) == set()
+    first, second = (line for line in trainer.state.log_history if "kl" in line)
+    assert abs(first["kl"]) < 1e-4
+    assert abs(second["kl"]) < 1e-4  # sampled before the policy's first step
+    for line in (first, second):
+        assert all(torch.isfinite(torch.tensor(float(v))) for v in line.values() if isinstance(v, float))
+        assert line["ratio"] == pytest.approx(1.0, abs=1e-4)
+        assert line["clip_fraction"] == 0.0
+
+
+def first_line(trainer: Any) -> dict[str, Any]:
+    trainer.train()
+    return next(line for line in trainer.state.log_history if "reward" in line)
+
+
+@pytest.mark.parametrize("critic", ["shared", "top"])
+def test_micro_batches_do_not_change_the_step(critic: str, tmp_path: Path) -> None:
+    whole = first_line(trainer_for(tmp_path / "a", critic, micro_batch_size=32))
+    split = first_line(trainer_for(tmp_path / "b", critic, micro_batch_size=4))
+    for name in (
+        "reward",
+        "kl",
+        "return_mean",
+        "return_std",
+        "grad_norm",
+        "policy_loss",
+        "value_loss",
+        "loss",
+    ):
+        assert split[name] == pytest.approx(whole[name], rel=1e-4, abs=1e-6), name
+    assert whole["grad_norm"] > 0.01
+
+
+def test_a_rollout_batch_is_what_the_formulas_say(tmp_path: Path) -> None:
+    """The trainer's own batch, worked out again from its grades, log-probabilities and the model as it was."""
+    trainer = trainer_for(tmp_path, ppo={"lambda_policy": 0.9})
+    before = copy.deepcopy(trainer.model).eval()
+    batches: list[dict[str, Tensor]] = []
+    plain = trainer._generate_and_score_completions
+
+    def watched(inputs: Any) -> Any:
+        batches.append(plain(inputs))
+        return batches[-1]
+
+    trainer._generate_and_score_completions = watched
+    trainer.train()
+    (batch,) = batches
+    rewards = trainer.reward.last.rewards()
+    graded = [r is not None for r in rewards]
+    assert True in graded
+    assert False in graded
+    lengths = batch["completion_mask"].sum(1)
+    assert len(set(lengths.tolist())) > 1
+
+    mask = batch["loss_mask"]
+    assert torch.equal(mask, batch["completion_mask"] * torch.tensor(graded).long().unsqueeze(1))
+    assert batch["num_items_in_batch"].item() == sum(
+        n for n, g in zip(lengths.tolist(), graded, strict=True) if g
+    )
+
+    ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
+    attention = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
+    with torch.no_grad():
+        logits = before(input_ids=ids, attention_mask=attention).logits[:, -mask.size(1) - 1 : -1]
+    logps = torch.log_softmax(logits, -1).gather(2, batch["completion_ids"].unsqueeze(2)).squeeze(2)
+    torch.testing.assert_close(batch["old_per_token_logps"] * mask, logps * mask, atol=1e-5, rtol=0.0)
+
+    # The policy is the reference still, so a token's return is its row's reward, and so is the mean of returns.
+    reward = torch.tensor([0.0 if r is None else r for r in rewards]).unsqueeze(1)
+    mean = (reward * mask).sum() / mask.sum()
+    values = torch.full_like(logps, float(mean)) * mask
+    # delta is 0 but on the last token, where it is reward - mean: 0.9 ** (tokens left) of it comes back
+    left = (lengths.unsqueeze(1) - 1 - torch.arange(mask.size(1))).clamp(min=0)
+    advantage = (reward - mean) * 0.9**left * mask
+    torch.testing.assert_close(batch["advantages"], adv.whiten(advantage, mask), atol=1e-4, rtol=1e-4)
+    scale = trainer.critic.scale
+    torch.testing.assert_close(
+        scale.to_raw(batch["value_targets"]) * mask, reward * mask, atol=1e-5, rtol=0.0
+    )
+    torch.testing.assert_close(scale.to_raw(batch["old_values"]) * mask, values, atol=1e-5, rtol=0.0)
+
+
+def test_a_batch_without_any_grade_moves_nothing(tmp_path: Path) -> None:
+    trainer = trainer_for(tmp_path, grade=lambda _: Grade("skipped"), n_epochs=2)
+    policy = weights(trainer.model)
+    trainer.train()
+    assert changed(policy, weights(trainer.model)) == set()
+    assert not bool(trainer.critic.scale.seen)
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
+def test_the_other_algorithms_take_the_same_job(algorithm: str, tmp_path: Path) -> None:
+    trainer = trainer_for(tmp_path, settings={"algorithm": algorithm}, n_epochs=2, minibatches=2)
+    policy = weights(trainer.model)
+    assert trainer.total_steps() == 4
+    trainer.train()
+    assert trainer.state.global_step == 4
+    assert changed(policy, weights(trainer.model))
+    rewards = [line["reward"] for line in trainer.state.log_history if "reward" in line]
+    given = [s.grade.reward for s in trainer.reward_funcs[0].last.samples if s.grade.reward is not None]
+    assert rewards[-1] == pytest.approx(sum(given) / len(given), abs=1e-5)
