@@ -1,0 +1,221 @@
+"""What rft learns: `python -m benchmarks.learn` (`make learn`).
+
+Runs the real command for seeds 0, 1 and 2 with PPO and with GRPO on the sample task, and with defaults on a second
+task of another kind with another base; checks the figures below on test rows, by which nothing was chosen, and with
+--write puts the tables into docs/learning.md. Runs lie under build/learn; finished ones are kept, so that it can be
+stopped and started again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rft_cli.report.estimates import compare, estimate
+from rft_cli.runs import Run
+from rft_cli.types import Estimate
+
+FOLDER = Path("build/learn")
+SECOND = Path("build/second")
+PAGE = Path("docs/learning.md")
+SEEDS = (0, 1, 2)
+MOST_COMPLETIONS = 40_000
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """One finished job."""
+
+    name: str
+    result: dict[str, Any]
+    run: Run
+
+    def test(self, when: str, component: str | None = None) -> dict[str, Any]:
+        """The estimate `before` or `after` on the test rows, of the reward or of a component."""
+        found = self.result["test"] if component is None else self.result["components"][component]
+        return dict(found[when])
+
+    def curve(self) -> list[tuple[int, Estimate]]:
+        """Validation reward against completions sampled: the base first."""
+        sampled = {row["step"]: int(row["completions"]) for row in self.run.metrics()}
+        steps = self.run.validated_steps()
+        return [(sampled.get(s, 0), estimate(self.run.read_samples(f"step-{s:06d}"))) for s in steps]
+
+
+def job(name: str, arguments: Sequence[str]) -> Finished:
+    """Run `rft create` unless this name has finished before."""
+    kept = FOLDER / f"{name}.json"
+    if not kept.is_file():
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        print(f"{name}: rft create {' '.join(arguments)}", file=sys.stderr, flush=True)
+        command = [
+            sys.executable,
+            "-m",
+            "rft_cli",
+            "create",
+            *arguments,
+            "--json",
+            "--output-dir",
+            str(FOLDER),
+        ]
+        done = subprocess.run(
+            [*command, "--name", _free(name)],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "HF_HUB_OFFLINE": "1"},
+            check=True,
+        )
+        kept.write_bytes(done.stdout)
+    result = json.loads(kept.read_text(encoding="utf-8"))
+    return Finished(name, result, Run(Path(result["run"])))
+
+
+def _free(name: str) -> str:
+    """A run's name that an unfinished earlier try has not taken."""
+    tries = [name, *(f"{name}-{n}" for n in range(2, 100))]
+    return next(n for n in tries if not (FOLDER / n).exists())
+
+
+def sample_task(algorithm: str, seed: int) -> Finished:
+    data = Path("sample_data")
+    return job(
+        f"{algorithm}-{seed}",
+        [
+            "-t", str(data / "train.jsonl"), "-v", str(data / "val.jsonl"), "--test", str(data / "test.jsonl"),
+            "--reward-model", str(data / "scorer.py"), "--algorithm", algorithm, "--seed", str(seed),
+        ],
+    )  # fmt: skip
+
+
+def second_task() -> Finished:
+    """Word problems with a 0.5 M Llama base: nothing is set but the files and the model."""
+    if not (SECOND / "base" / "config.json").is_file():
+        subprocess.run([sys.executable, "-m", "recipes.build_second", "--out", str(SECOND)], check=True)
+    return job(
+        "second-ppo-0",
+        [
+            "-t", str(SECOND / "train.jsonl"), "-v", str(SECOND / "val.jsonl"), "--test", str(SECOND / "test.jsonl"),
+            "--reward-model", str(SECOND / "scorer.py"), "--model", str(SECOND / "base"),
+        ],
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A figure and whether it was reached."""
+
+    what: str
+    ok: bool
+
+
+def checks(ppo: Sequence[Finished], grpo: Sequence[Finished], second: Finished) -> list[Check]:
+    found = []
+    for run in ppo:
+        before, after = run.test("before"), run.test("after")
+        right, right_after = run.test("before", "all_correct"), run.test("after", "all_correct")
+        found += [
+            Check(f"{run.name}: reward {before['mean']:.3f} <= 0.50", before["mean"] <= 0.50),
+            Check(f"{run.name}: reward {after['mean']:.3f} >= 0.85", after["mean"] >= 0.85),
+            Check(f"{run.name}: all right {right['mean']:.3f} <= 0.30", right["mean"] <= 0.30),
+            Check(f"{run.name}: all right {right_after['mean']:.3f} >= 0.70", right_after["mean"] >= 0.70),
+            Check(f"{run.name}: intervals apart", before["ci95"][1] < after["ci95"][0]),
+            Check(
+                f"{run.name}: {run.result['completions_sampled']} completions <= {MOST_COMPLETIONS}",
+                run.result["completions_sampled"] <= MOST_COMPLETIONS,
+            ),
+        ]
+    gap = final_gap(ppo, grpo)
+    found.append(
+        Check(
+            f"PPO less GRPO at the end {gap.mean:+.3f} [{gap.ci95[0]:+.3f}, {gap.ci95[1]:+.3f}]: no lower",
+            gap.ci95[1] >= 0,
+        )
+    )
+    before, after = second.test("before"), second.test("after")
+    gain = after["mean"] - before["mean"]
+    found.append(
+        Check(f"second task: gain {gain:.3f} >= 0.20", gain >= 0.20 and before["ci95"][1] < after["ci95"][0])
+    )
+    return found
+
+
+def final_gap(ppo: Sequence[Finished], grpo: Sequence[Finished]) -> Estimate:
+    """Test reward of PPO's best checkpoint less GRPO's at equal completions, paired over rows and seeds."""
+    pairs = [
+        (p.run.read_samples("test-after"), g.run.read_samples("test-after"))
+        for p, g in zip(ppo, grpo, strict=True)
+    ]
+    rows = len(pairs[0][0])
+    shift: Callable[[list[Any], int], list[Any]] = lambda samples, k: [  # noqa: E731
+        type(s)(s.row + k * rows, s.example_id, s.prompt, s.completion, s.tokens, s.truncated, s.grade)
+        for s in samples
+    ]
+    ours = [s for k, (p, _) in enumerate(pairs) for s in shift(p, k)]
+    theirs = [s for k, (_, g) in enumerate(pairs) for s in shift(g, k)]
+    return compare(theirs, ours).difference
+
+
+def interval(e: dict[str, Any]) -> str:
+    return f"{e['mean']:.3f} [{e['ci95'][0]:.3f}, {e['ci95'][1]:.3f}]"
+
+
+def tables(ppo: Sequence[Finished], grpo: Sequence[Finished], second: Finished) -> str:
+    """The generated part of docs/learning.md."""
+    lines = [
+        "| job | completions | minutes | reward before | reward after | all right before | all right after |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for run in (*ppo, *grpo):
+        lines.append(
+            f"| {run.name} | {run.result['completions_sampled']} | {run.result['seconds'] / 60:.1f} "
+            f"| {interval(run.test('before'))} | {interval(run.test('after'))} "
+            f"| {interval(run.test('before', 'all_correct'))} | {interval(run.test('after', 'all_correct'))} |"
+        )
+    lines.append(
+        f"| {second.name} | {second.result['completions_sampled']} | {second.result['seconds'] / 60:.1f} "
+        f"| {interval(second.test('before'))} | {interval(second.test('after'))} | | |"
+    )
+    lines += [
+        "",
+        "Validation reward against completions sampled (200 rows; the mean over seeds 0, 1 and 2):",
+        "",
+    ]
+    marks = [n for n, _ in ppo[0].curve()]
+    lines += ["| completions | " + " | ".join(map(str, marks)) + " |", "|---" * (len(marks) + 1) + "|"]
+    for name, runs in (("PPO", ppo), ("GRPO", grpo)):
+        curves = [dict(run.curve()) for run in runs]
+        means = [sum(c[m].mean for c in curves) / len(curves) for m in marks]
+        lines.append(f"| {name} | " + " | ".join(f"{m:.3f}" for m in means) + " |")
+    lines += ["", *(f"- {'reached' if c.ok else 'MISSED'}: {c.what}" for c in checks(ppo, grpo, second))]
+    return "\n".join(lines)
+
+
+def write(text: str) -> None:
+    start, end = "<!-- figures -->", "<!-- /figures -->"
+    page = PAGE.read_text(encoding="utf-8")
+    head, rest = page.split(start)
+    PAGE.write_text(f"{head}{start}\n{text}\n{end}{rest.split(end)[1]}", encoding="utf-8")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help=f"put the tables into {PAGE}")
+    arguments = parser.parse_args()
+    ppo = [sample_task("ppo", seed) for seed in SEEDS]
+    grpo = [sample_task("grpo", seed) for seed in SEEDS]
+    second = second_task()
+    text = tables(ppo, grpo, second)
+    print(text)
+    if arguments.write:
+        write(text)
+    return 0 if all(c.ok for c in checks(ppo, grpo, second)) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
