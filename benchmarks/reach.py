@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import PrinterCallback, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, PrinterCallback
 
 from benchmarks.rounds import Over, Reach
 from benchmarks.side import Channel

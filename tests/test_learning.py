@@ -1,4 +1,4 @@
-"""The short learning test: the quickstart's job, cut to six epochs, learns on rows it never saw. `make learn` has more."""
+"""The short learning test: the quickstart, cut to six epochs, learns on rows it never saw. `make learn` does more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every YAML under configs/ trains: through the real CLI, with the overrides below where this machine lacks the means."""
+"""Every YAML under configs/ trains through the real CLI, with the overrides below where this machine lacks the means."""
 
 from __future__ import annotations
 

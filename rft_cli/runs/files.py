@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jsonlines
+
 
 def fsync_path(path: Path) -> None:
     """Flush a file, or a directory's list of names, to the disk."""
@@ -84,12 +86,8 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
         file = path.open(encoding="utf-8", errors="replace", newline="\n")
     except FileNotFoundError:
         return
-    with file:
-        for line in file:
-            with contextlib.suppress(ValueError):
-                row = json.loads(line)
-                if isinstance(row, dict):
-                    yield row
+    with file, jsonlines.Reader(file) as reader:
+        yield from reader.iter(type=dict, skip_invalid=True, skip_empty=True)
 
 
 def sha256_of(path: Path) -> str:

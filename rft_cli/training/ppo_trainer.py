@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from time import perf_counter
 from typing import Any
@@ -30,28 +29,9 @@ from rft_cli.training import advantages as adv
 from rft_cli.training.adapters import active_adapter
 from rft_cli.training.critic import Critic, CriticBatch, CriticOptimizer, FitSettings, fit
 from rft_cli.training.losses import masked_sum, policy_terms, value_terms
+from rft_cli.training.ppo_settings import PPOSettings
 from rft_cli.training.rewards import GraderReward
 from rft_cli.training.taps import Tap
-
-
-@dataclass(frozen=True, slots=True)
-class PPOSettings:
-    """Flat values of the algorithm; units as in `PPOConfig`."""
-
-    kl_coef: float
-    gamma: float
-    lambda_policy: float
-    lambda_value: float
-    clip_low: float
-    clip_high: float
-    value_clip: float | None
-    value_coef: float
-    entropy_coef: float
-    critic_learning_rate: float
-    critic_passes: int
-    critic_warmup: int
-    minibatches: int
-    max_grad_norm: float
 
 
 class _StepsWithPolicy(TrainerCallback):
