@@ -1,4 +1,4 @@
-"""Every YAML under configs/ trains through the real CLI, with the overrides below where this machine lacks the means."""
+"""Every YAML under configs/ trains through the real CLI, with the overrides below where this machine has no means."""
 
 from __future__ import annotations
 
@@ -37,7 +37,15 @@ def test_the_config_trains(config: Path, tmp_path: Path) -> None:
     train, validation = few_rows(tmp_path)
     sets = [*SMALL, f"data.train={train}", f"data.validation={validation}", f"output_dir={tmp_path / 'runs'}"]
     done = subprocess.run(
-        [sys.executable, "-m", "rft_cli", "train", str(config), "--json", *(x for s in sets for x in ("--set", s))],
+        [
+            sys.executable,
+            "-m",
+            "rft_cli",
+            "train",
+            str(config),
+            "--json",
+            *(x for s in sets for x in ("--set", s)),
+        ],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
