@@ -6,7 +6,8 @@ A benchmark module `benchmarks/NAME.py` has a function `rows() -> list[Row]` and
         main(rows)
 
 so that `python -m benchmarks.NAME` prints its table, and `--json` one JSON line a row, which is what
-`python -m benchmarks.run` reads. Each module runs in a process of its own: peak memory is its own, too.
+`python -m benchmarks.run` reads. `main(rows, full="what it does")` adds a switch `--full`, and calls `rows(full=True)`
+where it is given. Each module runs in a process of its own: peak memory is its own, too.
 """
 
 from __future__ import annotations
@@ -136,13 +137,18 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def main(rows: Callable[[], Sequence[Row]]) -> None:
-    """The command line of one benchmark module; exits with 1 where a limit is missed."""
+def main(rows: Callable[..., Sequence[Row]], **switches: str) -> None:
+    """The command line of one benchmark module; exits with 1 where a limit is missed.
+
+    `switches` are boolean options and what they do: those that are given are passed to `rows` as True.
+    """
     parser = argparse.ArgumentParser(description=sys.modules[rows.__module__].__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object a row on standard output")
-    arguments = parser.parse_args()
-    measured = rows()
-    if arguments.json:
+    for name, effect in switches.items():
+        parser.add_argument(f"--{name}", action="store_true", help=effect)
+    arguments = vars(parser.parse_args())
+    measured = rows(**{name: True for name in switches if arguments[name]})
+    if arguments["json"]:
         for row in measured:
             print(json.dumps(row.to_json()))
     else:

@@ -58,7 +58,7 @@ class Parts:
                 logps = self._score(
                     model, ids[rows : rows + self._micro], mask[rows : rows + self._micro], length
                 )
-                logps.mean().backward()  # type: ignore[no-untyped-call]
+                logps.mean().backward()
         backward = now()
         model.zero_grad(set_to_none=True)
         return {"generate": generated - start, "forward": forward - generated, "backward": backward - forward}

@@ -51,7 +51,7 @@ def validation(
             temperature=config.validation.temperature,
             top_p=config.validation.top_p,
             stop=tuple(stop_tokens(model.config, None, tokenizer)),
-            pad=int(tokenizer.pad_token_id),  # type: ignore[arg-type]
+            pad=int(tokenizer.pad_token_id),
         ),
         samples_per_prompt=1,
         batch_size=100,

@@ -79,9 +79,10 @@ def first_rows(count: int) -> Path:
     return path
 
 
-def settings(train: Path = SAMPLE / "train.jsonl", **sections: dict[str, Any]) -> str:
+def settings(train: Path = SAMPLE / "train.jsonl", seed: int = 0, **sections: dict[str, Any]) -> str:
     """A configuration for `benchmarks.trainers`, as JSON: rft's defaults but for what is given."""
     chosen: dict[str, Any] = {
+        "seed": seed,
         "data": {"train": str(train), "validation": str(SAMPLE / "val.jsonl")},
         "grader": {"path": str(SAMPLE / "scorer.py")},
     }

@@ -121,8 +121,8 @@ class PPOConfig(Section):
     """The ratio is clipped above at 1 + clip_high."""
     gamma: Fraction = 1.0
     """Discount per token."""
-    lambda_policy: Fraction = 0.95
-    """GAE lambda of the policy's advantages."""
+    lambda_policy: Fraction = 1.0
+    """GAE lambda of the policy's advantages. 1 has no bias from the critic; long completions may want 0.95-0.99."""
     lambda_value: Fraction = 1.0
     """GAE lambda of the critic's targets (1: the return itself)."""
     critic: Literal["auto", "shared", "adapter", "top", "mlp"] = "auto"
@@ -131,7 +131,7 @@ class PPOConfig(Section):
     """Learning rate of the critic."""
     critic_passes: Count = 2
     """Passes of a critic with its own optimizer over each rollout batch."""
-    critic_warmup: Annotated[int, Field(ge=0)] = 2
+    critic_warmup: Annotated[int, Field(ge=0)] = 0
     """Rollout batches that train the critic alone before the policy moves; at most a tenth of the job's."""
     value_coef: Positive = 0.5
     """Weight of the value loss where critic and policy share one backward pass."""
