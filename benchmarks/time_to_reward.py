@@ -35,8 +35,8 @@ CAP = 300.0
 RATES = (5e-5, 1e-4, 2e-4, 4e-4, 8e-4)
 BATCHES = (64, 128)
 SEEDS = (0, 1, 2)
-EVERY = 384
-"""Completions between validations: 6 batches of 64, 3 of 128."""
+EVERY = 128
+"""Completions between validations: 2 batches of 64, 1 of 128."""
 
 SideName = Literal["rft", "trl"]
 

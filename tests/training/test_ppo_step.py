@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from transformers import AutoModelForCausalLM
 
 from rft_cli.training import advantages as adv
 from rft_cli.types import Grade, GradeError, GradeRequest
@@ -40,7 +40,7 @@ def trainer_for(folder: Path, critic: str = "shared", lora: bool = False, **chan
     settings |= changes.pop("settings", {})
     return toys.trainer_of(
         folder,
-        toys.qwen3(head_std=0.1),
+        changes.pop("model", None) or toys.qwen3(head_std=0.1),
         toys.tokenizer_of(16),
         toys.FunctionGrader(changes.pop("grade", grade)),
         prompts=PROMPTS,
@@ -120,7 +120,7 @@ def test_micro_batches_do_not_change_the_step(critic: str, tmp_path: Path) -> No
 def test_a_rollout_batch_is_what_the_formulas_say(tmp_path: Path) -> None:
     """The trainer's own batch, worked out again from its grades, log-probabilities and the model as it was."""
     trainer = trainer_for(tmp_path, ppo={"lambda_policy": 0.9})
-    before = copy.deepcopy(trainer.model).eval()
+    before = toys.qwen3(head_std=0.1)  # the same weights; TRL's patched model can't be copied
     batches: list[dict[str, Tensor]] = []
     plain = trainer._generate_and_score_completions
 
@@ -176,7 +176,9 @@ def test_a_batch_without_any_grade_moves_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
 def test_the_other_algorithms_take_the_same_job(algorithm: str, tmp_path: Path) -> None:
-    trainer = trainer_for(tmp_path, settings={"algorithm": algorithm}, n_epochs=2, minibatches=2)
+    toys.qwen3(head_std=0.1).save_pretrained(tmp_path / "base")  # TRL reads its reference from there again
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    trainer = trainer_for(tmp_path, model=model, settings={"algorithm": algorithm}, n_epochs=2, minibatches=2)
     policy = weights(trainer.model)
     assert trainer.total_steps() == 4
     trainer.train()

@@ -113,7 +113,7 @@ def trainer_of(
         micro_batch_size=micro_batch_size,
         gradient_checkpointing=False,
         validate_every=n_epochs,
-        critic_warmup=int(settings.get("ppo", {}).get("critic_warmup", 2)),
+        critic_warmup=int(settings.get("ppo", {}).get("critic_warmup", 0)),
         world_size=1,
         minibatches=minibatches,
     )
