@@ -7,6 +7,8 @@ SHELL := /bin/bash
 PYTHON ?=
 PYTEST_ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Waiting threads that spin make torch many times slower on cores that other work shares.
+export OMP_WAIT_POLICY ?= PASSIVE
 
 VENV := .venv
 BIN := $(VENV)/bin

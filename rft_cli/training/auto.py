@@ -60,10 +60,9 @@ def n_epochs(setting: int | str, rows: int, group_size: int) -> Chosen[int]:
 
 def prompts_per_batch(setting: int, rows: int, world_size: int) -> Chosen[int]:
     """The setting, lowered to the number of rows, rounded to a multiple of the processes."""
-    if rows >= setting:
-        return Chosen(setting)
-    value = max(world_size, rows // world_size * world_size)
-    return Chosen(value, f"{value} prompts a rollout batch: the training file has {rows} rows")
+    value = max(world_size, min(setting, rows) // world_size * world_size)
+    why = f"the training file has {rows} rows" if rows < setting else f"a multiple of {world_size} processes"
+    return Chosen(value, "" if value == setting else f"{value} prompts a rollout batch: {why}")
 
 
 def max_completion_tokens(

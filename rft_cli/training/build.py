@@ -46,21 +46,30 @@ def build_trainer(
     common: dict[str, Any] = {"model": model, "train_dataset": rows, "processing_class": tokenizer}
     if resolved.lora:
         common["peft_config"] = hf_args.peft_config(config)
-    if config.algorithm == "rloo":
-        return RLOOJob(
-            reward_funcs=[reward], args=hf_args.rloo_config(config, resolved, output_dir), **common
+    needed = config.algorithm == "ppo" or config.ppo.kl_coef > 0
+    reference = frozen_copy(model, config.rollout.temperature) if needed and not resolved.lora else None
+    if config.algorithm == "ppo":
+        return PPOJob(
+            args=hf_args.grpo_config(config, resolved, output_dir),
+            settings=hf_args.ppo_settings(config, resolved),
+            make_critic=lambda policy: build_critic(config, resolved, policy),
+            reference=reference,
+            reward=reward,
+            **common,
         )
-    common["args"] = hf_args.grpo_config(config, resolved, output_dir)
-    if config.algorithm == "grpo":
-        return GRPOJob(reward_funcs=[reward], **common)
-    reference = None if resolved.lora else frozen_copy(model, config.rollout.temperature)
-    return PPOJob(
-        settings=hf_args.ppo_settings(config, resolved),
-        make_critic=lambda policy: build_critic(config, resolved, policy),
-        reference=reference,
-        reward=reward,
-        **common,
+    make_args, job = (
+        (hf_args.rloo_config, RLOOJob) if config.algorithm == "rloo" else (hf_args.grpo_config, GRPOJob)
     )
+    args = make_args(config, resolved, output_dir)
+    if reference is None:
+        return job(args=args, reward_funcs=[reward], **common)
+    # TRL would read the reference again from where the model came from: another model, where an adapter was merged into
+    # it or a revision was asked for.
+    beta, args.beta = args.beta, 0.0
+    trainer = job(args=args, reward_funcs=[reward], **common)
+    trainer.beta = args.beta = beta
+    trainer.ref_model = reference.to(trainer.accelerator.device)
+    return trainer
 
 
 def frozen_copy(model: Any, temperature: float) -> nn.Module:

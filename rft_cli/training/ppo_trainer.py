@@ -302,7 +302,7 @@ class PPOTrainer(GRPOTrainer):
         mask: Tensor,
     ) -> None:
         with torch.no_grad():
-            # Each pass over its own tokens: `tokens` is the mean over steps, by which a ratio of 1 would not show as 1.
+            # Over this pass's own tokens: over those of a mean step, ratios of 1 would not show as 1.
             sums = [masked_sum(x, mask) for x in (entropy, ratio, clipped.to(ratio.dtype))]
             # TRL averages what a step's passes note; the losses' terms are to be summed.
             scale = self.current_gradient_accumulation_steps

@@ -66,6 +66,10 @@ def test_prompts_per_batch() -> None:
         11, "11 prompts a rollout batch: the training file has 11 rows"
     )
     assert auto.prompts_per_batch(16, 11, 2).value == 10
+    assert auto.prompts_per_batch(16, 48, 3) == Chosen(
+        15, "15 prompts a rollout batch: a multiple of 3 processes"
+    )
+    assert auto.prompts_per_batch(2, 48, 4).value == 4
 
 
 @pytest.mark.parametrize(
@@ -108,6 +112,13 @@ def test_critic_learning_rate() -> None:
     assert auto.critic_learning_rate("auto", 1e-4, joint=True).value == pytest.approx(1e-3)
     assert auto.critic_learning_rate("auto", 1e-4, joint=False).value == pytest.approx(3e-4)
     assert auto.critic_learning_rate(0.5, 1e-4, joint=True).value == 0.5
+
+
+def test_critic_warmup_is_a_tenth_of_the_job_at_most() -> None:
+    assert auto.critic_warmup(2, 40) == Chosen(2)
+    assert auto.critic_warmup(0, 5) == Chosen(0)
+    assert auto.critic_warmup(4, 30) == Chosen(3, "critic warm-up 3 rollout batches: the job has 30")
+    assert auto.critic_warmup(4, 9).value == 0
 
 
 @pytest.mark.parametrize(

@@ -102,11 +102,10 @@ def test_ppo_settings() -> None:
         ppo={
             "kl_coef": 0.1, "gamma": 0.9, "lambda_policy": 0.8, "lambda_value": 0.7, "clip_low": 0.15,
             "clip_high": 0.25, "value_clip": None, "value_coef": 0.6, "entropy_coef": 0.02, "critic_passes": 4,
-            "critic_warmup": 3,
         },
         optim={"max_grad_norm": 0.5},
     )  # fmt: skip
-    assert ppo_settings(chosen, RESOLVED) == PPOSettings(
+    assert ppo_settings(chosen, replace(RESOLVED, critic_warmup=3)) == PPOSettings(
         kl_coef=0.1,
         gamma=0.9,
         lambda_policy=0.8,

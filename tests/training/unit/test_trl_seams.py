@@ -121,7 +121,9 @@ def test_the_parameters_we_give_are_there(
 
 
 @pytest.mark.parametrize("trainer", [GRPOTrainer, RLOOTrainer])
-@pytest.mark.parametrize("attribute", ["_buffered_inputs", "_step", "_metrics", "eos_token_ids"])
+@pytest.mark.parametrize(
+    "attribute", ["_buffered_inputs", "_step", "_metrics", "eos_token_ids", "beta", "ref_model"]
+)
 def test_attributes_we_read_or_write(trainer: type, attribute: str) -> None:
     assert attribute in attributes_set(trainer), (
         f"{trainer.__name__} no longer sets self.{attribute} in __init__"
@@ -176,6 +178,14 @@ def test_the_loss_is_not_divided_by_accumulation_again() -> None:
     """PPOTrainer normalises by itself; transformers would divide once more unless TRL tells it not to."""
     assert GRPOTrainer.loss_is_scaled_for_ga is True
     assert PPOTrainer.loss_is_scaled_for_ga is True
+
+
+@pytest.mark.parametrize("trainer", [GRPOTrainer, RLOOTrainer])
+def test_the_reference_is_read_at_every_rollout(trainer: Any) -> None:
+    """build.py sets `beta` and `ref_model` on the finished trainer."""
+    text = source(trainer._generate_and_score_completions)
+    assert "if self.beta != 0.0:" in text
+    assert "if self.ref_model is not None:" in text
 
 
 def test_compute_loss_calls_our_hook() -> None:
