@@ -7,7 +7,7 @@ environments and imports nothing that only one of them has.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import torch
@@ -28,7 +28,7 @@ def now() -> float:
 
 
 class Rounds(TrainerCallback):  # type: ignore[misc]  # transformers' callbacks are untyped
-    """Answers `round` with the seconds of `steps` trainer steps; other words through `also`.
+    """Answers `round` with the seconds of `steps` trainer steps, on the clock and of CPU; other words by `also`.
 
     The clock starts when the request comes and stops when the last step ends: generation, grading, every forward and
     backward pass, the optimizer and the trainer's own bookkeeping are inside.
@@ -38,7 +38,7 @@ class Rounds(TrainerCallback):  # type: ignore[misc]  # transformers' callbacks 
         self, channel: Channel, steps: int, also: Mapping[str, Callable[[], dict[str, Any]]] | None = None
     ) -> None:
         self._channel, self._steps, self._also = channel, steps, also or {}
-        self._left, self._start = 0, 0.0
+        self._left, self._start, self._cpu = 0, 0.0, 0.0
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
         self._serve()
@@ -46,13 +46,13 @@ class Rounds(TrainerCallback):  # type: ignore[misc]  # transformers' callbacks 
     def on_step_end(self, *_: Any, **__: Any) -> None:
         self._left -= 1
         if self._left == 0:
-            self._channel.say(seconds=now() - self._start)
+            self._channel.say(seconds=now() - self._start, cpu=process_time() - self._cpu)
             self._serve()
 
     def _serve(self) -> None:
         while request := self._channel.hear():
             if request == "round":
-                self._left, self._start = self._steps, now()
+                self._left, self._start, self._cpu = self._steps, now(), process_time()
                 return
             self._channel.say(**self._also[request]())
         raise Over

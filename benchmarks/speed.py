@@ -8,8 +8,9 @@ minibatches and micro-batch are the same, and all settings are rft's defaults.
 from __future__ import annotations
 
 import json
+import statistics
 import sys
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from benchmarks import trl_env
@@ -56,9 +57,46 @@ def lora_config() -> str:
     )
 
 
-def episodes(side: Side, completions: int) -> Callable[[], float]:
-    """Episodes a second of one round."""
-    return lambda: completions / float(side.ask("round")["seconds"])
+class Turns:
+    """Rounds of one side: calling it works one, and gives its episodes a second.
+
+    The CPU seconds of each round are kept, because a busy machine disturbs them less than the clock.
+    """
+
+    def __init__(self, side: Side, completions: int) -> None:
+        self._side, self._completions = side, completions
+        self.cpu: list[float] = []
+
+    def __call__(self) -> float:
+        answer = self._side.ask("round")
+        self.cpu.append(float(answer["cpu"]))
+        return self._completions / float(answer["seconds"])
+
+
+@dataclass(frozen=True, slots=True)
+class Against:
+    """Episodes a second of both sides, and the same ratio by CPU time; `pairs` were measured."""
+
+    clock: Pairing
+    cpu: float
+    pairs: int
+
+    def row(self, name: str, limit: float, work: str) -> Row:
+        clock = self.clock
+        detail = (
+            f"{clock.ours:.1f} against {clock.theirs:.1f} episodes/s, {work}; {self.pairs} pairs, "
+            f"{clock.low:.2f} to {clock.high:.2f}; by CPU time {self.cpu:.2f}"
+        )
+        return Row(name, clock.ratio, limit, "higher", detail)
+
+
+def against(ours: Side, theirs: Side, pairs: int) -> Against:
+    """Both sides in turn."""
+    completions = ours.hello["completions"]
+    left, right = Turns(ours, completions), Turns(theirs, completions)
+    clock = pair(left, right, pairs=pairs)
+    ratios = [b / a for a, b in zip(left.cpu, right.cpu, strict=True)]
+    return Against(clock, statistics.median(ratios[1:]), pairs)
 
 
 def same_work(ours: Side, theirs: Side) -> str:
@@ -77,35 +115,21 @@ def same_work(ours: Side, theirs: Side) -> str:
     )
 
 
-def spread(measured: Pairing, work: str, pairs: int) -> str:
-    return (
-        f"{measured.ours:.1f} against {measured.theirs:.1f} episodes/s, {work}; "
-        f"{pairs} pairs, {measured.low:.2f} to {measured.high:.2f}"
-    )
-
-
 def tiny_rows(pairs: int = PAIRS) -> list[Row]:
     """Against GRPO, then the same process against its own parts."""
     config = tiny_config()
     with trainers("ours", "tiny", config) as ours, trainers("grpo", "tiny", config) as grpo:
-        count = ours.hello["completions"]
-        against = pair(episodes(ours, count), episodes(grpo, count), pairs=pairs)
+        found = against(ours, grpo, pairs)
         work = same_work(ours, grpo)
-        found: list[dict[str, float]] = []
+        parts: list[dict[str, float]] = []
         step = pair(
             lambda: float(ours.ask("round")["seconds"]) / ROLLOUTS,
-            lambda: _parts(ours, found),
+            lambda: _sum_of_parts(ours, parts),
             pairs=pairs,
         )
-    names = ", ".join(f"{name} {sorted(f[name] for f in found)[len(found) // 2]:.2f} s" for name in found[0])
+    names = ", ".join(f"{name} {statistics.median(p[name] for p in parts):.2f} s" for name in parts[0])
     return [
-        Row(
-            "speed: PPO against TRL 1.16 GRPO, full fine-tuning of builtin/tiny",
-            against.ratio,
-            GRPO_LIMIT,
-            "higher",
-            spread(against, work, pairs),
-        ),
+        found.row("speed: PPO against TRL 1.16 GRPO, full fine-tuning of builtin/tiny", GRPO_LIMIT, work),
         Row(
             "speed: one rollout batch against the sum of its parts",
             step.ratio,
@@ -117,26 +141,19 @@ def tiny_rows(pairs: int = PAIRS) -> list[Row]:
     ]
 
 
-def _parts(side: Side, found: list[dict[str, float]]) -> float:
-    found.append(side.ask("parts"))
-    return sum(found[-1].values())
+def _sum_of_parts(side: Side, parts: list[dict[str, float]]) -> float:
+    parts.append(side.ask("parts"))
+    return sum(parts[-1].values())
 
 
 def lora_row(pairs: int = LORA_PAIRS) -> Row:
     """Policy, reference and critic share one copy of the weights; GRPO has no critic."""
     config = lora_config()
     with trainers("ours", "lora", config) as ours, trainers("grpo", "lora", config) as grpo:
-        count = ours.hello["completions"]
-        against = pair(episodes(ours, count), episodes(grpo, count), pairs=pairs)
+        found = against(ours, grpo, pairs)
         work = same_work(ours, grpo)
     size = f"{ours.hello['parameters'] / 1e6:.0f} M"
-    return Row(
-        f"speed: PPO against TRL 1.16 GRPO, LoRA on a random model of {size}",
-        against.ratio,
-        LORA_LIMIT,
-        "higher",
-        spread(against, work, pairs),
-    )
+    return found.row(f"speed: PPO against TRL 1.16 GRPO, LoRA on a random model of {size}", LORA_LIMIT, work)
 
 
 def trl_ppo_row(pairs: int = PAIRS) -> Row:
@@ -158,12 +175,11 @@ def trl_ppo_row(pairs: int = PAIRS) -> Row:
         except SideFailed as error:
             return Row(name, None, TRL_PPO_LIMIT, "higher", str(error))
         with theirs:
-            count = ours.hello["completions"]
-            against = pair(episodes(ours, count), episodes(theirs, count), pairs=pairs)
+            found = against(ours, theirs, pairs)
     said = (
         f"{work['batch']} x {work['tokens']} tokens, {work['passes']} passes of {work['minibatches']} steps"
     )
-    return Row(name, against.ratio, TRL_PPO_LIMIT, "higher", spread(against, said, pairs))
+    return found.row(name, TRL_PPO_LIMIT, said)
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def test_a_round_is_so_many_steps_and_the_end_of_requests_ends_training():
     with pytest.raises(Over):  # the sixth step ends the second round, and nothing more is asked for
         rounds.on_step_end()
     assert parent.said[0] == {"tokens": 7}
-    assert [list(answer) for answer in parent.said[1:]] == [["seconds"], ["seconds"]]
+    assert [list(answer) for answer in parent.said[1:]] == [["seconds", "cpu"]] * 2
 
 
 def run_until_over(reach: Reach) -> int:
