@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from rft_cli.errors import UsageError
+
 T = TypeVar("T")
 
 LORA_FROM_PARAMETERS = 100_000_000
@@ -86,7 +88,11 @@ def max_completion_tokens(
 
 
 def critic_design(setting: str, lora: bool) -> str:
-    """`shared` with full fine-tuning, `top` with LoRA."""
+    """`shared` with full fine-tuning, `top` with LoRA. UsageError for an adapter where nothing has adapters."""
+    if setting == "adapter" and not lora:
+        raise UsageError(
+            "ppo.critic: adapter needs LoRA, which is off here", "set ppo.critic to top or shared"
+        )
     if setting != "auto":
         return setting
     return "top" if lora else "shared"

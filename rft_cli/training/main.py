@@ -105,6 +105,11 @@ def _ignore(_event: Any) -> None:
 def _load(job: Job, lengths: Lengths, state: PartialState, emit: OnEvent) -> tuple[Any, Resolved]:
     """The base model and what the auto rules make of it."""
     config, rows = job.config, len(job.train.examples)
+    if rows < state.num_processes:
+        raise UsageError(
+            f"{job.train.path} has {rows} rows for {state.num_processes} processes",
+            "train with fewer processes, or with more rows",
+        )
     source = find_model(config.model.path)
     parameters = build.parameters_of(config.model)
     lora = auto.use_lora(config.lora.enabled, parameters)
@@ -169,6 +174,7 @@ def _train(
 ) -> dict[str, Any]:
     config, tokenizer = job.config, lengths.tokenizer
     stop = stop_tokens(model.config, model.generation_config, tokenizer)
+    model.generation_config.eos_token_id = stop  # TRL samples with these: training and validation end alike
     reward = GraderReward(grader, job.train.examples, stop)
     rows = training_rows(job.train.examples, tokenizer)
     trainer = build.build_trainer(config, resolved, tokenizer, model, str(run.path), reward, rows)

@@ -21,8 +21,8 @@ from tests.training import toys
 WORDS = 16
 PROMPT = "w1 w2 w3"
 KL_COEF = 0.5
-PROMPTS, GROUP, ROLLOUTS = 8, 16, 80
-SEED = 0  # seeds 0, 1 and 2 end within 0.011 of pi*
+PROMPTS, GROUP = 8, 16
+SEED = 0  # seeds 0, 1 and 2 end within 0.012 of pi*, with either critic
 
 
 @dataclass
@@ -50,7 +50,7 @@ def next_token(model: Any, ids: Tensor) -> Tensor:
         return torch.softmax(model(input_ids=ids).logits[0, -1].double(), -1)
 
 
-def solve(folder: Path, critic: str, lora: bool, rate: float) -> Outcome:
+def solve(folder: Path, critic: str, lora: bool, rate: float, rollouts: int) -> Outcome:
     tokenizer, model = toys.tokenizer_of(WORDS), toys.qwen3(WORDS, 64, 2, SEED, head_std=0.15)
     ids = tokenizer(PROMPT, return_tensors="pt")["input_ids"]
     reference = next_token(model, ids)
@@ -80,13 +80,13 @@ def solve(folder: Path, critic: str, lora: bool, rate: float) -> Outcome:
         critic=critic,
         lora=lora,
         learning_rate=rate,
-        n_epochs=ROLLOUTS,
+        n_epochs=rollouts,
         max_completion_tokens=1,
         micro_batch_size=32,
         minibatches=2,
     )
     trainer.train()
-    assert trainer.state.global_step == trainer.total_steps() == ROLLOUTS * 4
+    assert trainer.state.global_step == trainer.total_steps() == rollouts * 4
     return Outcome(
         reference=reference,
         target=torch.softmax(reference.log() + table / KL_COEF, -1),
@@ -98,12 +98,12 @@ def solve(folder: Path, critic: str, lora: bool, rate: float) -> Outcome:
 
 @pytest.fixture(
     scope="module",
-    params=[("shared", False, 1e-3), ("top", True, 2e-3)],
+    params=[("shared", False, 1e-3, 80), ("top", True, 2e-3, 60)],
     ids=["full weights, shared critic", "LoRA, top critic"],
 )
 def outcome(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    critic, lora, rate = request.param
-    return solve(tmp_path_factory.mktemp("one-token"), critic, lora, rate)
+    critic, lora, rate, rollouts = request.param
+    return solve(tmp_path_factory.mktemp("one-token"), critic, lora, rate, rollouts)
 
 
 def test_ppo_converges_to_the_closed_form(outcome: Outcome) -> None:
@@ -120,7 +120,7 @@ def test_policy_and_reference_agree_before_the_first_step(outcome: Outcome) -> N
 
 def test_the_logged_reward_is_the_mean_of_what_the_grader_gave(outcome: Outcome) -> None:
     rollouts = outcome.rollouts()
-    assert len(rollouts) == len(outcome.grades) == ROLLOUTS
+    assert len(rollouts) == len(outcome.grades) >= 60
     for line, grades in zip(rollouts, outcome.grades, strict=True):
         given = [g.reward for g in grades if g.reward is not None]
         assert len(given) < len(grades) == PROMPTS * GROUP

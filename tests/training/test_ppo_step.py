@@ -188,3 +188,7 @@ def test_the_other_algorithms_take_the_same_job(algorithm: str, tmp_path: Path) 
     kl = [line["kl"] for line in trainer.state.log_history if "kl" in line]
     assert abs(kl[0]) < 1e-6  # the reference is the model that the policy started from
     assert kl[-1] > 1e-5
+
+
+def test_without_kl_there_is_no_reference_to_keep(tmp_path: Path) -> None:
+    assert trainer_for(tmp_path, settings={"algorithm": "grpo"}, ppo={"kl_coef": 0.0}).ref_model is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from rft_cli.errors import UsageError
 from rft_cli.training import auto
 from rft_cli.training.auto import BatchSizes, Chosen
 
@@ -159,3 +160,9 @@ def test_fewer_steps_where_the_batch_does_not_divide() -> None:
     assert auto.batch_sizes("auto", 66, 4, 1, 1_000_000, "cpu") == Chosen(
         BatchSizes(22, 3), "3 steps a pass: 66 completions do not divide by 4"
     )
+
+
+def test_an_adapter_critic_needs_lora() -> None:
+    assert auto.critic_design("adapter", lora=True) == "adapter"
+    with pytest.raises(UsageError, match="needs LoRA"):
+        auto.critic_design("adapter", lora=False)
