@@ -28,7 +28,7 @@ from trl import GRPOTrainer
 from rft_cli.training import advantages as adv
 from rft_cli.training.adapters import active_adapter
 from rft_cli.training.critic import Critic, CriticBatch, CriticOptimizer, FitSettings, fit
-from rft_cli.training.losses import masked_sum, policy_terms, value_terms
+from rft_cli.training.losses import PolicyTerms, masked_sum, policy_terms, value_terms
 from rft_cli.training.ppo_settings import PPOSettings
 from rft_cli.training.rewards import GraderReward
 from rft_cli.training.taps import Tap
@@ -72,6 +72,7 @@ class PPOTrainer(GRPOTrainer):
         if critic.joint:
             self.add_callback(_StepsWithPolicy(self))
         self.rollouts_seen = 0
+        self._step_sums: Tensor | None = None  # of the current optimizer step's passes
         # The policy's hidden states of the last scoring pass, one entry a chunk.
         self._heard: list[Tensor] = []
         self._policy_tap = Tap(self.model) if critic.joint else None
@@ -269,17 +270,16 @@ class PPOTrainer(GRPOTrainer):
         )
         tokens = self._tokens_per_step(inputs)
         weight = 0.0 if self.warming_up else 1.0
-        policy_loss = masked_sum(terms.loss, mask) / tokens
-        loss = weight * (policy_loss - settings.entropy_coef * masked_sum(entropy, mask) / tokens)
-        value_loss = torch.zeros_like(policy_loss)
+        objective = terms.loss - settings.entropy_coef * entropy
+        loss = weight * masked_sum(objective, mask) / tokens
+        value = torch.zeros_like(terms.loss)
         if self.critic.joint:
             states = hidden[0].detach() if self.warming_up else hidden[0]
             values = self.critic.read(states, length)
             value = value_terms(values, inputs["old_values"], inputs["value_targets"], settings.value_clip)
-            value_loss = masked_sum(value, mask) / tokens
-            loss = loss + settings.value_coef * value_loss
+            loss = loss + settings.value_coef * masked_sum(value, mask) / tokens
 
-        self._note_loss(policy_loss, value_loss, entropy, terms.ratio, terms.clipped, mask)
+        self._note_loss(terms.loss.detach(), value.detach(), entropy.detach(), terms, mask)
         return loss
 
     def _tokens_per_step(self, inputs: dict[str, Any]) -> Tensor:
@@ -293,28 +293,18 @@ class PPOTrainer(GRPOTrainer):
         return tokens * self.current_gradient_accumulation_steps / arguments.steps_per_generation
 
     def _note_loss(
-        self,
-        policy_loss: Tensor,
-        value_loss: Tensor,
-        entropy: Tensor,
-        ratio: Tensor,
-        clipped: Tensor,
-        mask: Tensor,
+        self, policy: Tensor, value: Tensor, entropy: Tensor, terms: PolicyTerms, mask: Tensor
     ) -> None:
+        """Add this pass's `(B, T)` terms to the step's sums; the step's last pass notes their token means."""
         with torch.no_grad():
-            # Over this pass's own tokens: over those of a mean step, ratios of 1 would not show as 1.
-            sums = [masked_sum(x, mask) for x in (entropy, ratio, clipped.to(ratio.dtype))]
-            # TRL averages what a step's passes note; the losses' terms are to be summed.
-            scale = self.current_gradient_accumulation_steps
-            noted = [
-                *sums,
-                mask.sum().to(ratio.dtype),
-                policy_loss.detach() * scale,
-                value_loss.detach() * scale,
-            ]
-            means = self._mean_over_processes(torch.stack(noted))
-            means[:3] /= means[3].clamp(min=1e-9)
-            entropy_mean, ratio_mean, clip_fraction, _, policy, value = means.tolist()
-        self._note(entropy=entropy_mean, ratio=ratio_mean, clip_fraction=clip_fraction, policy_loss=policy)
+            parts = (policy, value, entropy, terms.ratio, terms.clipped.to(entropy.dtype))
+            sums = torch.stack([*(masked_sum(x, mask) for x in parts), mask.sum().to(entropy.dtype)])
+        self._step_sums = sums if self._step_sums is None else self._step_sums + sums
+        if not self.accelerator.sync_gradients:
+            return
+        totals = self._sum_over_processes(self._step_sums)
+        self._step_sums = None
+        means = (totals[:5] / totals[5].clamp(min=1.0)).tolist()
+        self._note(policy_loss=means[0], entropy=means[2], ratio=means[3], clip_fraction=means[4])
         if self.critic.joint:
-            self._note(value_loss=value)
+            self._note(value_loss=means[1])
