@@ -26,7 +26,7 @@ class Shape:
     vocabulary: int
 
 
-M90 = Shape("qwen3-90m", 640, 1600, 16, 10, 4, 64, 32_000)
+M90 = Shape("qwen3-90m", 640, 1600, 16, 10, 5, 64, 32_000)
 """About 88 M parameters, a fifth of them embeddings, as in small models that people use."""
 
 B0_5 = Shape("qwen3-0.5b", 896, 4864, 24, 14, 2, 64, 151_936)
