@@ -12,14 +12,15 @@ from benchmarks.rounds import now
 from rft_cli.job import Job
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.prompts import encode
+from rft_cli.training.scoring import Scores, score
 
 
 class Parts:
     """Times what one rollout batch cannot do without.
 
-    generate: the completions. forward: scoring them without gradients, once by the policy and once by the reference.
-    backward: a forward pass with gradients and its backward pass over the batch, as many times as there are passes.
-    Optimizer steps, advantages, grading, logging and the critic are not in it: they are what PPO adds.
+    generate: the completions. forward: scoring them without gradients by the reference (the policy's own scores come
+    out of generation). backward: a forward pass with gradients and its backward pass over the batch, as many times as
+    there are passes. Optimizer steps, advantages, grading, logging and the critic are what PPO adds.
     """
 
     def __init__(
@@ -46,25 +47,18 @@ class Parts:
         length = ids.size(1) - prompt_ids.size(1)
         mask = torch.cat([prompt_mask, prompt_mask.new_ones(len(ids), length)], dim=1)
         with torch.no_grad():
-            for scored in (model, getattr(trainer, "reference", None) or model):
-                for rows in range(0, len(ids), self._micro):
-                    self._score(
-                        scored, ids[rows : rows + self._micro], mask[rows : rows + self._micro], length
-                    )
+            for rows in range(0, len(ids), self._micro):
+                part = slice(rows, rows + self._micro)
+                self._score(trainer.reference or model, ids[part], mask[part], length)
         forward = now()
         model.train()
         for _ in range(self._passes):
             for rows in range(0, len(ids), self._micro):
-                logps = self._score(
-                    model, ids[rows : rows + self._micro], mask[rows : rows + self._micro], length
-                )
-                logps.mean().backward()
+                part = slice(rows, rows + self._micro)
+                self._score(model, ids[part], mask[part], length).logps.mean().backward()
         backward = now()
         model.zero_grad(set_to_none=True)
         return {"generate": generated - start, "forward": forward - generated, "backward": backward - forward}
 
-    def _score(self, model: Any, ids: Tensor, mask: Tensor, length: int) -> Tensor:
-        labels = ids.masked_fill(mask == 0, -100)
-        labels[:, :-length] = -100
-        with self._trainer.accelerator.autocast():
-            return model(input_ids=ids, attention_mask=mask, labels=labels, fused_lm_head=True).log_probs  # type: ignore[no-any-return]
+    def _score(self, model: Any, ids: Tensor, mask: Tensor, length: int) -> Scores:
+        return score(model, ids, mask, length, len(ids), self._trainer.accelerator.autocast)

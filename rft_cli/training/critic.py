@@ -72,7 +72,8 @@ class ReturnScale(nn.Module):
 class CriticBatch:
     """What a critic with a forward pass of its own sees of `B` rollouts.
 
-    `features` are the reference pass's hidden states `(B, P+T, H)` at the depth the critic asked for, or None.
+    `features` come from the reference pass: the hidden states `(B, P+T, H)` that enter the layer the critic asked for,
+    or the last ones before each completion token `(B, T, H)` where it asked for none.
     """
 
     input_ids: Tensor
@@ -109,15 +110,14 @@ class Critic(nn.Module):
         nn.init.zeros_(self.head.bias)
         self.scale = ReturnScale()
 
-    def read(self, hidden: Tensor, completion_length: int) -> Tensor:
-        """Normalised values `(B, T)` from hidden states `(B, P+T, H)`."""
-        states = before_each_token(hidden, completion_length)
+    def read(self, states: Tensor) -> Tensor:
+        """Normalised values `(B, T)` from the hidden states before each completion token, `(B, T, H)`."""
         return self.head(states.float()).squeeze(-1)
 
     def forward(self, batch: CriticBatch) -> Tensor:
         """Normalised values `(B, T)`."""
         assert batch.features is not None
-        return self.read(batch.features, batch.completion_length)
+        return self.read(batch.features)
 
     def active(self) -> AbstractContextManager[None]:
         """The context that a forward pass and its backward pass run in: critics on shared weights switch adapters."""
@@ -144,8 +144,7 @@ class MlpCritic(Critic):
 
     def forward(self, batch: CriticBatch) -> Tensor:
         assert batch.features is not None
-        states = before_each_token(batch.features, batch.completion_length)
-        return self.head(self.body(states.float())).squeeze(-1)
+        return self.read(self.body(batch.features.float()))
 
 
 @dataclass(frozen=True, slots=True)

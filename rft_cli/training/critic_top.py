@@ -17,29 +17,11 @@ import torch
 from peft import LoraConfig as PeftLoraConfig
 from torch import Tensor, nn
 
-from rft_cli.errors import UsageError
 from rft_cli.training.adapters import active_adapter
-from rft_cli.training.critic import Critic, CriticBatch
+from rft_cli.training.backbone import backbone_of, layers_of
+from rft_cli.training.critic import Critic, CriticBatch, before_each_token
 
 CRITIC_ADAPTER = "critic"
-
-
-def backbone_of(model: nn.Module) -> nn.Module:
-    """The decoder without its language-model head, under PEFT or not."""
-    wrapped: Any = model
-    inner = wrapped.get_base_model() if hasattr(wrapped, "get_base_model") else wrapped
-    return inner.base_model
-
-
-def layers_of(backbone: nn.Module) -> nn.ModuleList:
-    """The decoder's layers; raises where the architecture keeps them elsewhere."""
-    layers = getattr(backbone, "layers", None)
-    if not isinstance(layers, nn.ModuleList):
-        raise UsageError(
-            f"the critic `top` does not know where {type(backbone).__name__} keeps its layers",
-            "set ppo.critic to mlp or shared",
-        )
-    return layers
 
 
 def top_depth(n_layers: int) -> int:
@@ -89,7 +71,8 @@ class TopCritic(Critic):
 
     def forward(self, batch: CriticBatch) -> Tensor:
         assert batch.features is not None
-        return self.read(self._run(batch.features, batch.attention_mask), batch.completion_length)
+        hidden = self._run(batch.features, batch.attention_mask)
+        return self.read(before_each_token(hidden, batch.completion_length))
 
     def _run(self, features: Tensor, attention_mask: Tensor) -> Tensor:
         view = self._view[0]
@@ -157,4 +140,4 @@ class LoraCritic(OnAdapter):
     def forward(self, batch: CriticBatch) -> Tensor:
         backbone = backbone_of(self._policy[0])
         output = backbone(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
-        return self.read(output.last_hidden_state, batch.completion_length)
+        return self.read(before_each_token(output.last_hidden_state, batch.completion_length))

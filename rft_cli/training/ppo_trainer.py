@@ -1,11 +1,12 @@
 """PPO as a thin subclass of TRL's GRPOTrainer: wiring, no formulas.
 
-TRL keeps generation, rollout buffering, PEFT, Accelerate, FSDP and DeepSpeed. Three seams are overridden (their
+TRL keeps generation, rollout buffering, PEFT, Accelerate, FSDP and DeepSpeed. Four seams are overridden (their
 signatures are checked by a test, because they are TRL's private API):
 
 - `_generate_and_score_completions`: adds values, KL in the reward, GAE; trains a critic that has its own passes.
+- `_generate_single_turn`: listened to, for the hidden states that completions were sampled from.
+- `_get_per_token_logps_and_entropies`: only the completions' positions go through the language-model head.
 - `_compute_loss`: PPO's clipped losses as a token mean over all processes.
-- `_get_per_token_logps_and_entropies`: listened to, for the hidden states that pass by.
 
 Differences from Schulman et al. 2017: advantages are whitened over all tokens of the rollout batch and all processes;
 the KL to the reference stands in the token rewards (k1), as in Ziegler et al. 2019, so TRL's own `beta` stays 0.
@@ -14,7 +15,7 @@ the KL to the reference stands in the token rewards (k1), as in Ziegler et al. 2
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from time import perf_counter
 from typing import Any
@@ -31,6 +32,7 @@ from rft_cli.training.critic import Critic, CriticBatch, CriticOptimizer, FitSet
 from rft_cli.training.losses import PolicyTerms, masked_sum, policy_terms, value_terms
 from rft_cli.training.ppo_settings import PPOSettings
 from rft_cli.training.rewards import GraderReward
+from rft_cli.training.scoring import Scores, sampled_states, score, score_states
 from rft_cli.training.taps import Tap
 
 
@@ -73,11 +75,12 @@ class PPOTrainer(GRPOTrainer):
             self.add_callback(_StepsWithPolicy(self))
         self.rollouts_seen = 0
         self._step_sums: Tensor | None = None  # of the current optimizer step's passes
-        # The policy's hidden states of the last scoring pass, one entry a chunk.
-        self._heard: list[Tensor] = []
-        self._policy_tap = Tap(self.model) if critic.joint else None
+        self._sampled: Tensor | None = (
+            None  # hidden states (B, T, H) that this rollout's tokens were sampled from
+        )
+        self._rolled: Scores | None = None  # the policy's scores of this rollout
         scored: nn.Module = self.model if reference is None else reference
-        self._reference_tap = None if critic.joint else Tap(scored, critic.depth)
+        self._tap = None if critic.depth is None else Tap(scored, critic.depth)
 
     @cached_property
     def critic_optimizer(self) -> CriticOptimizer:
@@ -117,18 +120,57 @@ class PPOTrainer(GRPOTrainer):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         started = perf_counter()
-        self._heard = []
+        self._sampled = self._rolled = None
         batch = super()._generate_and_score_completions(inputs)
         self._add_advantages(batch)
         self.rollouts_seen += 1
         self._note(rollout_seconds=perf_counter() - started)
         return batch
 
-    def _get_per_token_logps_and_entropies(self, model: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        if self._policy_tap is None:
-            return super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
-        with self._policy_tap.open() as self._heard:
-            return super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
+    @property
+    def _sampling_is_scoring(self) -> bool:
+        """Whether sampling token by token gives the log-probabilities that a pass over the whole text gives.
+
+        It does in fp32, to rounding. Half precision rounds the two differently, and other engines differ more.
+        """
+        return (
+            self.accelerator.mixed_precision == "no"
+            and self.model.dtype == torch.float32
+            and not self.use_vllm
+            and not self.use_transformers_continuous_batching
+        )
+
+    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
+        if not self._sampling_is_scoring:
+            return super()._generate_single_turn(*args, **kwargs)
+        with sampled_states(self.model) as taken:
+            generated = super()._generate_single_turn(*args, **kwargs)
+        self._sampled = torch.stack(taken, dim=1)
+        return generated
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: nn.Module,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        *_: Any,
+        **__: Any,
+    ) -> Any:
+        """TRL's question for the policy's log-probabilities of a rollout, before any update."""
+        self._rolled = self._score_rollout(input_ids, attention_mask, logits_to_keep)
+        return self._rolled.logps, self._rolled.entropy, None
+
+    def _score_rollout(self, ids: Tensor, attention: Tensor, length: int) -> Scores:
+        """The policy's own scores: from the states it sampled from, where they are as good."""
+        sampled = self._sampled
+        if sampled is None or sampled.size(0) != ids.size(0) or sampled.size(1) < length:
+            return self._score(self.model, ids, attention, length)
+        return score_states(self.model, sampled[:, :length], ids, attention)
+
+    def _score(self, model: nn.Module, ids: Tensor, attention: Tensor, length: int) -> Scores:
+        chunk = self.args.per_device_train_batch_size
+        return score(model, ids, attention, length, chunk, self.accelerator.autocast)
 
     @torch.no_grad()
     def _add_advantages(self, batch: dict[str, Any]) -> None:
@@ -138,10 +180,9 @@ class PPOTrainer(GRPOTrainer):
         ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
         attention = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
 
-        old_logps = batch.get("old_per_token_logps")
-        if old_logps is None:
-            old_logps = self._logps(self.model, ids, attention, length)
-        hidden, self._heard = self._heard, []
+        rolled = self._rolled or self._score_rollout(ids, attention, length)
+        self._sampled = self._rolled = None
+        old_logps = rolled.logps
         reference_logps, features = self._reference_pass(ids, attention, length)
 
         rewards = torch.tensor(
@@ -154,7 +195,7 @@ class PPOTrainer(GRPOTrainer):
         token_reward = adv.token_rewards(rewards, kl, mask, settings.kl_coef)
 
         own = CriticBatch(ids, attention, length, features)
-        old_values = self.critic.scale.to_raw(self._values(own, hidden)) * mask
+        old_values = self.critic.scale.to_raw(self._values(own, rolled.states)) * mask
         done = adv.advantages_and_returns(
             token_reward, old_values, mask, settings.gamma, settings.lambda_policy, settings.lambda_value
         )
@@ -163,7 +204,7 @@ class PPOTrainer(GRPOTrainer):
             # The very first values are a constant 0: every completion would look good or bad as one. The mean return
             # is the critic's better first word.
             self.critic.scale.update(moments, self.critic.head)
-            old_values = self.critic.scale.to_raw(self._values(own, hidden)) * mask
+            old_values = self.critic.scale.to_raw(self._values(own, rolled.states)) * mask
             done = adv.advantages_and_returns(
                 token_reward, old_values, mask, settings.gamma, settings.lambda_policy, settings.lambda_value
             )
@@ -194,33 +235,19 @@ class PPOTrainer(GRPOTrainer):
             return_std=moments.std,
         )
 
-    def _reference_pass(self, ids: Tensor, attention: Tensor, length: int) -> tuple[Tensor, Tensor | None]:
-        """The reference's log-probabilities `(B, T)` and the features a separate critic reads, `(B, P+T, H)`."""
+    def _reference_pass(self, ids: Tensor, attention: Tensor, length: int) -> tuple[Tensor, Tensor]:
+        """The reference's log-probabilities `(B, T)` and the features that a critic of its own reads."""
         model: nn.Module = self.model if self.reference is None else self.reference
-        tap = self._reference_tap
-        if self.reference is None:
-            with active_adapter(self.model, None):
-                return self._listen(model, tap, ids, attention, length)
-        return self._listen(model, tap, ids, attention, length)
+        adapter_off = active_adapter(model, None) if self.reference is None else nullcontext()
+        tapped = nullcontext() if self._tap is None else self._tap.open()
+        with adapter_off, tapped as taken:
+            scores = self._score(model, ids, attention, length)
+        return scores.logps, scores.states if taken is None else torch.cat(taken)
 
-    def _listen(
-        self, model: nn.Module, tap: Tap | None, ids: Tensor, attention: Tensor, length: int
-    ) -> tuple[Tensor, Tensor | None]:
-        if tap is None:
-            return self._logps(model, ids, attention, length), None
-        with tap.open() as taken:
-            logps = self._logps(model, ids, attention, length)
-        return logps, torch.cat(taken)
-
-    def _logps(self, model: nn.Module, ids: Tensor, attention: Tensor, length: int) -> Tensor:
-        chunk = self.args.per_device_train_batch_size
-        logps, _, _ = self._get_per_token_logps_and_entropies(model, ids, attention, length, batch_size=chunk)
-        return logps
-
-    def _values(self, batch: CriticBatch, hidden: list[Tensor]) -> Tensor:
+    def _values(self, batch: CriticBatch, states: Tensor) -> Tensor:
         """Normalised values `(B, T)` of the rollout batch, without gradients."""
         if self.critic.joint:
-            return torch.cat([self.critic.read(h, batch.completion_length) for h in hidden])
+            return self.critic.read(states)
         chunk = self.args.per_device_train_batch_size
         rows = torch.arange(batch.input_ids.size(0), device=batch.input_ids.device)
         with self.critic.active(), self.accelerator.autocast():
@@ -261,12 +288,15 @@ class PPOTrainer(GRPOTrainer):
         attention = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
         length = inputs["completion_ids"].size(1)
 
-        logps, entropy, _ = self._get_per_token_logps_and_entropies(
-            model, ids, attention, length, compute_entropy=True
-        )
-        hidden, self._heard = self._heard, []
+        scores = self._score(model, ids, attention, length)
+        entropy = scores.entropy
+        assert entropy is not None
         terms = policy_terms(
-            logps, inputs["old_per_token_logps"], inputs["advantages"], settings.clip_low, settings.clip_high
+            scores.logps,
+            inputs["old_per_token_logps"],
+            inputs["advantages"],
+            settings.clip_low,
+            settings.clip_high,
         )
         tokens = self._tokens_per_step(inputs)
         weight = 0.0 if self.warming_up else 1.0
@@ -274,8 +304,8 @@ class PPOTrainer(GRPOTrainer):
         loss = weight * masked_sum(objective, mask) / tokens
         value = torch.zeros_like(terms.loss)
         if self.critic.joint:
-            states = hidden[0].detach() if self.warming_up else hidden[0]
-            values = self.critic.read(states, length)
+            states = scores.states.detach() if self.warming_up else scores.states
+            values = self.critic.read(states)
             value = value_terms(values, inputs["old_values"], inputs["value_targets"], settings.value_clip)
             loss = loss + settings.value_coef * masked_sum(value, mask) / tokens
 

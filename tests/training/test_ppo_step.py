@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from rft_cli.training import advantages as adv
+from rft_cli.training.backbone import backbone_of, layers_of
+from rft_cli.training.ppo_trainer import PPOTrainer
 from rft_cli.types import Grade, GradeError, GradeRequest
 from tests.training import toys
 
@@ -192,3 +194,28 @@ def test_the_other_algorithms_take_the_same_job(algorithm: str, tmp_path: Path) 
 
 def test_without_kl_there_is_no_reference_to_keep(tmp_path: Path) -> None:
     assert trainer_for(tmp_path, settings={"algorithm": "grpo"}, ppo={"kl_coef": 0.0}).ref_model is None
+
+
+@pytest.mark.parametrize(("critic", "lora"), [("shared", False), ("top", True)])
+def test_a_rollout_in_fp32_is_scored_while_it_is_sampled(
+    critic: str, lora: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One pass less, and the step is the same as with a scoring pass."""
+
+    def step(folder: Path) -> tuple[dict[str, Any], int]:
+        trainer = trainer_for(folder, critic, lora, micro_batch_size=32)
+        whole = 0
+
+        def count(_module: Any, args: tuple[Tensor]) -> None:
+            nonlocal whole
+            whole += args[0].size(1) > 1
+
+        layers_of(backbone_of(trainer.model))[0].register_forward_pre_hook(count)
+        return first_line(trainer), whole
+
+    sampled, passes = step(tmp_path / "a")
+    monkeypatch.setattr(PPOTrainer, "_sampling_is_scoring", False)
+    scored, more = step(tmp_path / "b")
+    assert more == passes + 1
+    for name in ("reward", "kl", "grad_norm", "policy_loss", "value_loss", "loss", "ratio", "entropy"):
+        assert sampled[name] == pytest.approx(scored[name], rel=1e-4, abs=1e-6), name

@@ -116,11 +116,11 @@ def batch_of(features: Tensor, length: int) -> CriticBatch:
     return CriticBatch(torch.zeros(rows, width), torch.ones(rows, width), length, features)
 
 
-def problem(rows: int = 8, width: int = 6, hidden: int = 8) -> tuple[CriticBatch, Tensor, Tensor]:
+def problem(rows: int = 8, hidden: int = 8) -> tuple[CriticBatch, Tensor, Tensor]:
     """Features, returns that a linear head can predict, and a ragged mask with one row that has no grade."""
     generator = torch.Generator().manual_seed(0)
-    features = torch.randn(rows, width, hidden, generator=generator)
-    returns = 2.0 + before_each_token(features, 4) @ torch.linspace(-1.0, 1.0, hidden)
+    features = torch.randn(rows, 4, hidden, generator=generator)
+    returns = 2.0 + features @ torch.linspace(-1.0, 1.0, hidden)
     mask = torch.ones(rows, 4)
     mask[1, 2:] = 0
     mask[2] = 0

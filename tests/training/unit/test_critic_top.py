@@ -13,8 +13,9 @@ from transformers import AutoModelForCausalLM, GPT2Config, GraniteConfig, LlamaC
 from rft_cli.errors import UsageError
 from rft_cli.training.adapters import active_adapter
 from rft_cli.training.advantages import Moments, identity
+from rft_cli.training.backbone import backbone_of
 from rft_cli.training.critic import Critic, CriticBatch, CriticOptimizer, FitSettings, fit
-from rft_cli.training.critic_top import LoraCritic, LoraTopCritic, TopCritic, backbone_of, top_depth
+from rft_cli.training.critic_top import LoraCritic, LoraTopCritic, TopCritic, top_depth
 from rft_cli.training.taps import Tap
 from tests.training import toys
 
@@ -242,19 +243,7 @@ def test_switches_nest() -> None:
 # -- taps ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_tap_hears_every_pass_while_it_is_open() -> None:
-    model = toys.qwen3(hidden=HIDDEN)
-    tap = Tap(model)
-    with torch.no_grad():
-        with tap.open() as taken:
-            first = model(input_ids=IDS[:1]).logits
-            model(input_ids=IDS[1:])
-        model(input_ids=IDS)
-    assert [tuple(states.shape) for states in taken] == [(1, 6, HIDDEN), (2, 6, HIDDEN)]
-    torch.testing.assert_close(model.lm_head(taken[0]), first)
-
-
-def test_a_deep_tap_takes_what_enters_the_layer() -> None:
+def test_a_tap_takes_what_enters_the_layer() -> None:
     model = toys.qwen3(hidden=HIDDEN)
     with torch.no_grad():
         every = model(input_ids=IDS, output_hidden_states=True).hidden_states

@@ -51,6 +51,12 @@ EXACT: list[tuple[str, Callable[..., Any], list[str], str]] = [
         "ppo_trainer.py overrides it",
     ),
     (
+        "GRPOTrainer._generate_single_turn",
+        GRPOTrainer._generate_single_turn,
+        ["self", "prompt_ids", "images", "multimodal_fields", "num_generations", "has_tool_images"],
+        "ppo_trainer.py listens to it",
+    ),
+    (
         "GRPOTrainer._compute_loss",
         GRPOTrainer._compute_loss,
         ["self", "model", "inputs"],
@@ -93,7 +99,7 @@ FIRST: list[tuple[str, Callable[..., Any], list[str]]] = [
     (
         "GRPOTrainer._get_per_token_logps_and_entropies",
         GRPOTrainer._get_per_token_logps_and_entropies,
-        ["self", "model", "input_ids", "attention_mask", "logits_to_keep", "batch_size", "compute_entropy"],
+        ["self", "model", "input_ids", "attention_mask", "logits_to_keep"],
     ),
     ("unwrap_model_for_generation", unwrap_model_for_generation, ["model", "accelerator"]),
     ("add_fused_lm_head", add_fused_lm_head, ["model", "temperature"]),
@@ -153,7 +159,7 @@ def test_old_log_probabilities_come_under_their_name() -> None:
 
 def test_log_probabilities_come_first_and_entropies_second() -> None:
     text = source(GRPOTrainer._get_per_token_logps_and_entropies)
-    assert "return logps, entropies, aux_loss" in text, "PPOTrainer unpacks three results in this order"
+    assert "return logps, entropies, aux_loss" in text, "PPOTrainer answers with three results in this order"
 
 
 def test_rewards_of_all_processes_are_gathered_and_ours_are_local() -> None:
@@ -202,6 +208,22 @@ def test_adapters_are_switched_by_two_fields(layer: type) -> None:
     text = source(layer)
     for field in ("_disable_adapters", "_active_adapter"):
         assert field in text, f"{layer.__name__} no longer has {field}: adapters.py writes it"
+
+
+def test_old_log_probabilities_are_asked_for_at_rollouts_alone() -> None:
+    """PPOTrainer answers `_get_per_token_logps_and_entropies` with the rollout's own scores."""
+    asked = "self._get_per_token_logps_and_entropies("
+    callers = [
+        name
+        for name, function in vars(GRPOTrainer).items()
+        if callable(function) and asked in source(function)
+    ]
+    assert callers == ["_generate_and_score_completions", "_compute_loss"]
+
+
+def test_the_fused_head_takes_labels_that_are_shifted_already() -> None:
+    assert "hidden_states = backbone_outputs.last_hidden_state\n" in source(add_fused_lm_head)
+    assert "labels = shift_labels\n" in source(add_fused_lm_head)
 
 
 def test_our_overrides_match() -> None:

@@ -1,0 +1,27 @@
+"""Where a causal language model keeps its decoder and the decoder its layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from rft_cli.errors import UsageError
+
+
+def backbone_of(model: nn.Module) -> nn.Module:
+    """The decoder without its language-model head, under PEFT or not."""
+    wrapped: Any = model
+    inner = wrapped.get_base_model() if hasattr(wrapped, "get_base_model") else wrapped
+    return inner.base_model
+
+
+def layers_of(backbone: nn.Module) -> nn.ModuleList:
+    """The decoder's layers; raises where the architecture keeps them elsewhere."""
+    layers = getattr(backbone, "layers", None)
+    if not isinstance(layers, nn.ModuleList):
+        raise UsageError(
+            f"the critic `top` does not know where {type(backbone).__name__} keeps its layers",
+            "set ppo.critic to mlp or shared",
+        )
+    return layers
