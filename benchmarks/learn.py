@@ -196,11 +196,12 @@ def tables(ppo: Sequence[Finished], grpo: Sequence[Finished], second: Finished) 
     return "\n".join(lines)
 
 
-def write(text: str) -> None:
+def put_into(page: Path, text: str) -> None:
+    """Replace what stands between the marks of a page of the documentation."""
     start, end = "<!-- figures -->", "<!-- /figures -->"
-    page = PAGE.read_text(encoding="utf-8")
-    head, rest = page.split(start)
-    PAGE.write_text(f"{head}{start}\n{text}\n{end}{rest.split(end)[1]}", encoding="utf-8")
+    whole = page.read_text(encoding="utf-8")
+    head, rest = whole.split(start)
+    page.write_text(f"{head}{start}\n{text}\n{end}{rest.split(end)[1]}", encoding="utf-8")
 
 
 def main() -> int:
@@ -213,7 +214,7 @@ def main() -> int:
     text = tables(ppo, grpo, second)
     print(text)
     if arguments.write:
-        write(text)
+        put_into(PAGE, text)
     return 0 if all(c.ok for c in checks(ppo, grpo, second)) else 1
 
 

@@ -14,7 +14,7 @@ from benchmarks.side import Side
 from benchmarks.workload import B0_5, M90, Shape, first_rows, random_model, settings
 
 LIMIT = 1.15
-PAIRS = 3
+PAIRS = 1
 PROMPTS = 4
 GROUP = 8
 BATCHES = 2

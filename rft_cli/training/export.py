@@ -209,7 +209,7 @@ class _Maker:
 def _public_base(plan: ExportPlan, base: str) -> str:
     """The base that an adapter is for, as PEFT can load it; refused where it was only ever merged in memory."""
     source = find_model(base)
-    if source.adapter is not None:
+    if source.adapters:
         raise UsageError(
             f"{plan.run.path} began with {base}, an adapter that was merged into its base: the new adapter fits "
             "that merged model alone",

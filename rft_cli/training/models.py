@@ -26,10 +26,10 @@ BUILTIN = Path(__file__).parent.parent / "builtin"
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """Where weights come from: `base`, a directory or hub id, and perhaps a LoRA `adapter` to merge into it."""
+    """Where weights come from: `base`, a directory or hub id, and the LoRA `adapters` to merge into it in turn."""
 
     base: str
-    adapter: Path | None = None
+    adapters: tuple[Path, ...] = ()
 
 
 def find_model(path: str) -> ModelSource:
@@ -56,12 +56,7 @@ def tuned_source(checkpoint: Path, base: str) -> ModelSource:
 
 
 def _with_adapter(source: ModelSource, adapter: Path) -> ModelSource:
-    if source.adapter is not None:
-        raise UsageError(
-            f"{adapter} is an adapter on top of another adapter, {source.adapter}",
-            "export that one first: rft export RUN, and use its merged weights as --model",
-        )
-    return ModelSource(source.base, adapter)
+    return ModelSource(source.base, (*source.adapters, adapter))
 
 
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
@@ -92,7 +87,7 @@ def load_config(config: ModelConfig) -> Any:
 
 
 def load_model(source: ModelSource, config: ModelConfig, dtype: torch.dtype) -> PreTrainedModel:
-    """The weights on the CPU, an adapter merged in; raises UsageError where they can't be read."""
+    """The weights on the CPU, adapters merged in; raises UsageError where they can't be read."""
     extra = {} if config.attention is None else {"attn_implementation": config.attention}
     try:
         model = AutoModelForCausalLM.from_pretrained(
@@ -102,10 +97,10 @@ def load_model(source: ModelSource, config: ModelConfig, dtype: torch.dtype) -> 
             dtype=dtype,
             **extra,
         )
-        if source.adapter is not None:
+        for adapter in source.adapters:
             from peft import PeftModel
 
-            model = PeftModel.from_pretrained(model, str(source.adapter)).merge_and_unload()
+            model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
     except (OSError, ValueError) as error:
         raise _not_loadable(config.path, error) from error
     return model

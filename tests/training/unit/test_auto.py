@@ -104,9 +104,16 @@ def test_max_completion_tokens_says_why() -> None:
 
 
 def test_critic_design() -> None:
-    assert auto.critic_design("auto", lora=True) == "top"
-    assert auto.critic_design("auto", lora=False) == "shared"
-    assert auto.critic_design("mlp", lora=True) == "mlp"
+    assert auto.critic_design("auto", lora=True) == Chosen("top")
+    assert auto.critic_design("auto", lora=False) == Chosen("shared")
+    assert auto.critic_design("mlp", lora=True) == Chosen("mlp")
+    assert auto.critic_design("auto", lora=False, layers_known=False) == Chosen("shared")
+    assert auto.critic_design("top", lora=True, layers_known=False) == Chosen("top"), (
+        "the critic says why not"
+    )
+    fallback = auto.critic_design("auto", lora=True, layers_known=False)
+    assert fallback.value == "mlp"
+    assert "layers" in fallback.reason
 
 
 def test_critic_learning_rate() -> None:
@@ -163,6 +170,6 @@ def test_fewer_steps_where_the_batch_does_not_divide() -> None:
 
 
 def test_an_adapter_critic_needs_lora() -> None:
-    assert auto.critic_design("adapter", lora=True) == "adapter"
+    assert auto.critic_design("adapter", lora=True) == Chosen("adapter")
     with pytest.raises(UsageError, match="needs LoRA"):
         auto.critic_design("adapter", lora=False)

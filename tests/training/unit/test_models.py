@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from peft.tuners.lora import LoraLayer
 from transformers import GenerationConfig, GPT2Config, Qwen3Config
 
 from rft_cli.config.schema import ModelConfig
@@ -63,22 +64,20 @@ def test_hub_ids_and_directories_pass_through(tmp_path: Path) -> None:
 
 def test_an_adapter_finds_its_base(tmp_path: Path) -> None:
     adapter = adapter_folder(tmp_path / "adapter", "builtin/tiny")
-    assert find_model(str(adapter)) == ModelSource(str(BUILTIN / "tiny"), adapter)
+    assert find_model(str(adapter)) == ModelSource(str(BUILTIN / "tiny"), (adapter,))
 
 
-def test_an_adapter_on_an_adapter_is_refused(tmp_path: Path) -> None:
+def test_an_adapter_on_an_adapter(tmp_path: Path) -> None:
     first = adapter_folder(tmp_path / "first", "Some/Model")
     second = adapter_folder(tmp_path / "second", str(first))
-    with pytest.raises(UsageError, match="on top of another adapter") as caught:
-        find_model(str(second))
-    assert "rft export" in str(caught.value.fix)
+    assert find_model(str(second)) == ModelSource("Some/Model", (first, second))
 
 
 def test_a_run_is_its_best_checkpoint(tmp_path: Path) -> None:
     lora = run_with(tmp_path / "lora", "Some/Model", adapter=True)
     best = lora.best_checkpoint()
     assert best is not None
-    assert find_model(str(lora.path)) == ModelSource("Some/Model", best)
+    assert find_model(str(lora.path)) == ModelSource("Some/Model", (best,))
     full = run_with(tmp_path / "full", "Some/Model", adapter=False)
     assert find_model(str(full.path)) == ModelSource(str(full.best_checkpoint()))
 
@@ -93,11 +92,38 @@ def test_a_run_of_a_run(tmp_path: Path) -> None:
     second = run_with(tmp_path / "second", str(first.path), adapter=True)
     best = second.best_checkpoint()
     assert best is not None
-    assert find_model(str(second.path)) == ModelSource(str(first.best_checkpoint()), best)
+    assert find_model(str(second.path)) == ModelSource(str(first.best_checkpoint()), (best,))
     assert tuned_source(best, str(first.path)) == find_model(str(second.path))
 
 
 # -- loading ---------------------------------------------------------------------------------------------------------
+
+
+def test_adapters_are_merged_in_turn(tmp_path: Path) -> None:
+    """A changed scorer re-targets a LoRA run, and another one that run's LoRA run."""
+    config = ModelConfig(path="builtin/tiny")
+    base = load_model(find_model("builtin/tiny"), config, torch.float32)
+    expected = {name: p.detach().clone() for name, p in base.named_parameters()}
+    named = "builtin/tiny"
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        model = get_peft_model(
+            load_model(find_model(named), config, torch.float32), LoraConfig(r=2, target_modules=["q_proj"])
+        )
+        with torch.no_grad():
+            for module in model.modules():
+                if isinstance(module, LoraLayer):
+                    module.lora_B["default"].weight.normal_()
+        for name in expected:
+            if name.endswith("q_proj.weight"):
+                layer = model.get_submodule("base_model.model." + name.removesuffix(".weight"))
+                expected[name] = expected[name] + layer.get_delta_weight("default").detach()
+        model.peft_config["default"].base_model_name_or_path = named
+        named = str(tmp_path / f"adapter-{seed}")
+        model.save_pretrained(named)
+    merged = dict(load_model(find_model(named), config, torch.float32).named_parameters())
+    for name, weight in expected.items():
+        torch.testing.assert_close(merged[name], weight, rtol=0, atol=1e-5)
 
 
 def test_what_is_not_there_is_a_user_error(tmp_path: Path) -> None:

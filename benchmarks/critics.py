@@ -1,0 +1,112 @@
+"""Critic designs, rates and passes on the sample task: `python -m benchmarks.critics [--write]`.
+
+Every variant is the real command with one thing changed, six epochs, seeds 0, 1 and 2; GRPO stands beside them. The
+table gives the mean validation reward over the seeds after epochs 1, 2, 4 and 6, and the difference to the default of
+its kind, paired by seed. Finished runs are kept under build/learn; --write puts the table into docs/algorithm.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.learn import SEEDS, Finished, job, put_into
+
+PAGE = Path("docs/algorithm.md")
+EPOCHS = 6
+SHOWN = (1, 2, 4, 6)
+EPOCH = 384
+"""Completions of one epoch: 48 rows, 8 each."""
+
+FULL = {
+    "shared (default)": [],
+    "shared, lambda_policy 0.95": ["ppo.lambda_policy=0.95"],
+    "shared, critic_warmup 2": ["ppo.critic_warmup=2"],
+    "shared, critic rate 1x": ["ppo.critic_learning_rate=2e-4"],
+    "shared, critic rate 30x": ["ppo.critic_learning_rate=6e-3"],
+    "shared, 1 pass": ["ppo.passes=1"],
+    "shared, 4 passes": ["ppo.passes=4"],
+    "top": ["ppo.critic=top"],
+    "mlp": ["ppo.critic=mlp"],
+    "GRPO": ["algorithm=grpo"],
+}
+LORA = {
+    "top (default)": [],
+    "top, critic_passes 1": ["ppo.critic_passes=1"],
+    "top, critic_passes 4": ["ppo.critic_passes=4"],
+    "mlp": ["ppo.critic=mlp"],
+    "adapter": ["ppo.critic=adapter"],
+    "shared": ["ppo.critic=shared"],
+    "GRPO": ["algorithm=grpo"],
+}
+
+
+def runs(kind: str, variants: dict[str, list[str]]) -> dict[str, list[Finished]]:
+    """Three seeds of each variant; seeds outermost, so that a table that was cut off compares like with like."""
+    found: dict[str, list[Finished]] = {name: [] for name in variants}
+    for seed in SEEDS:
+        for name, changes in variants.items():
+            found[name].append(variant(kind, name, changes, seed))
+    return found
+
+
+def variant(kind: str, name: str, changes: Sequence[str], seed: int) -> Finished:
+    data = Path("sample_data")
+    settings = ["validation.every_epochs=1", *(["lora.enabled=true"] if kind == "LoRA" else []), *changes]
+    words = "".join(c if c.isalnum() else "-" for c in f"{kind}-{name}".lower().replace(" (default)", ""))
+    return job(
+        f"critic-{words}-{seed}",
+        [
+            "-t", str(data / "train.jsonl"), "-v", str(data / "val.jsonl"),
+            "--reward-model", str(data / "scorer.py"), "--seed", str(seed), "--n-epochs", str(EPOCHS),
+            *(word for setting in settings for word in ("--set", setting)),
+        ],
+    )  # fmt: skip
+
+
+def reward(run: Finished, epoch: int) -> float:
+    """Mean validation reward after an epoch."""
+    return dict(run.curve())[epoch * EPOCH].mean
+
+
+def table(kind: str, found: dict[str, list[Finished]]) -> str:
+    """One markdown table; the first variant is the default that the others are compared with."""
+    lines = [
+        f"| {kind} | "
+        + " | ".join(f"epoch {e}" for e in SHOWN)
+        + " | mean of the six epochs less the default's |",
+        "|---" * (len(SHOWN) + 2) + "|",
+    ]
+    base = [area(run) for run in next(iter(found.values()))]
+    for name, seeds in found.items():
+        means = [statistics.mean(reward(run, e) for run in seeds) for e in SHOWN]
+        gaps = [area(run) - b for run, b in zip(seeds, base, strict=True)]
+        said = (
+            "" if not any(gaps) else f"{statistics.mean(gaps):+.3f} ({', '.join(f'{g:+.3f}' for g in gaps)})"
+        )
+        lines.append(f"| {name} | " + " | ".join(f"{m:.3f}" for m in means) + f" | {said} |")
+    return "\n".join(lines)
+
+
+def area(run: Finished) -> float:
+    """Mean validation reward over the epochs: how high and how soon."""
+    return statistics.mean(reward(run, e) for e in range(1, EPOCHS + 1))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help=f"put the tables into {PAGE}")
+    arguments = parser.parse_args()
+    kinds = {"full fine-tuning": FULL, "LoRA": LORA}
+    text = "\n\n".join(table(kind, runs(kind, variants)) for kind, variants in kinds.items())
+    print(text)
+    if arguments.write:
+        put_into(PAGE, text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
