@@ -29,7 +29,7 @@ from rft_cli.config import RunConfig
 
 LIMIT = 0.5
 TARGET = 0.8
-CAP = 300.0
+CAP = 200.0
 """Seconds of training after which a run counts as not having got there."""
 
 RATES = (5e-5, 1e-4, 2e-4, 4e-4, 8e-4)
@@ -150,8 +150,9 @@ def fingerprint() -> str:
         *ROOT.glob("rft_cli/builtin/tiny/*"),
         *ROOT.glob("sample_data/*"),
     ]
-    for file in sorted([*files, ROOT / "rft_cli/config/schema.py", Path(__file__)]):
+    for file in sorted([*files, Path(__file__)]):
         digest.update(file.read_bytes())
+    digest.update(RunConfig().model_dump_json(exclude={"grader"}).encode())
     return digest.hexdigest()[:16]
 
 
