@@ -22,21 +22,22 @@ EPOCH = 384
 """Completions of one epoch: 48 rows, 8 each."""
 
 FULL = {
-    "shared (default)": [],
-    "shared, lambda_policy 0.95": ["ppo.lambda_policy=0.95"],
-    "shared, critic_warmup 2": ["ppo.critic_warmup=2"],
-    "shared, critic rate 1x": ["ppo.critic_learning_rate=2e-4"],
-    "shared, critic rate 30x": ["ppo.critic_learning_rate=6e-3"],
-    "shared, 1 pass": ["ppo.passes=1"],
-    "shared, 4 passes": ["ppo.passes=4"],
+    "mlp (default)": ["ppo.critic=mlp"],
+    "mlp, critic_passes 1": ["ppo.critic=mlp", "ppo.critic_passes=1"],
+    "mlp, critic_passes 4": ["ppo.critic=mlp", "ppo.critic_passes=4"],
     "top": ["ppo.critic=top"],
-    "mlp": ["ppo.critic=mlp"],
+    "shared": ["ppo.critic=shared"],
+    "shared, lambda_policy 0.95": ["ppo.critic=shared", "ppo.lambda_policy=0.95"],
+    "shared, critic_warmup 2": ["ppo.critic=shared", "ppo.critic_warmup=2"],
+    "shared, critic rate 1x": ["ppo.critic=shared", "ppo.critic_learning_rate=2e-4"],
+    "shared, critic rate 30x": ["ppo.critic=shared", "ppo.critic_learning_rate=6e-3"],
+    "shared, 1 pass": ["ppo.critic=shared", "ppo.passes=1"],
+    "shared, 4 passes": ["ppo.critic=shared", "ppo.passes=4"],
     "GRPO": ["algorithm=grpo"],
 }
 LORA = {
-    "top (default)": [],
-    "top, critic_passes 1": ["ppo.critic_passes=1"],
-    "top, critic_passes 4": ["ppo.critic_passes=4"],
+    "top (default)": ["ppo.critic=top"],
+    "top, critic_passes 4": ["ppo.critic=top", "ppo.critic_passes=4"],
     "mlp": ["ppo.critic=mlp"],
     "adapter": ["ppo.critic=adapter"],
     "shared": ["ppo.critic=shared"],
@@ -99,8 +100,11 @@ def area(run: Finished) -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help=f"put the tables into {PAGE}")
+    parser.add_argument("--only", choices=("full fine-tuning", "LoRA"), help="one kind alone")
     arguments = parser.parse_args()
     kinds = {"full fine-tuning": FULL, "LoRA": LORA}
+    if arguments.only:
+        kinds = {arguments.only: kinds[arguments.only]}
     text = "\n\n".join(table(kind, runs(kind, variants)) for kind, variants in kinds.items())
     print(text)
     if arguments.write:

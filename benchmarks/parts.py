@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from benchmarks.rounds import now
 from rft_cli.job import Job
+from rft_cli.training.backbone import backbone_of
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.prompts import encode
 from rft_cli.training.scoring import Scores, score
@@ -61,4 +62,6 @@ class Parts:
         return {"generate": generated - start, "forward": forward - generated, "backward": backward - forward}
 
     def _score(self, model: Any, ids: Tensor, mask: Tensor, length: int) -> Scores:
-        return score(model, ids, mask, length, len(ids), self._trainer.accelerator.autocast)
+        trainer = self._trainer
+        autocast, share = trainer.accelerator.autocast, trainer._share
+        return score(model, backbone_of(model), ids, mask, length, len(ids), autocast, share)

@@ -1,7 +1,10 @@
-"""Where a causal language model keeps its decoder and the decoder its layers."""
+"""Where a causal language model keeps its decoder and the decoder its layers, and how to stand in for the decoder."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
@@ -30,3 +33,25 @@ def layers_of(backbone: nn.Module) -> nn.ModuleList:
             "set ppo.critic to mlp or shared",
         )
     return layers  # type: ignore[return-value]  # has_layers saw its type
+
+
+@contextmanager
+def replaced_forward(backbone: nn.Module, stand_in: Callable[..., Any]) -> Iterator[None]:
+    """While open, a call of `backbone` runs `stand_in(forward, **inputs)`; `forward` is its own.
+
+    The call itself stays the module's: wrappers and hooks around it see one call, as ever.
+    """
+    forward, instance = backbone.forward, backbone.__dict__.get("forward")
+    names = list(inspect.signature(forward).parameters)
+
+    def named(*values: Any, **inputs: Any) -> Any:
+        return stand_in(forward, **dict(zip(names, values, strict=False)), **inputs)
+
+    backbone.forward = named
+    try:
+        yield
+    finally:
+        if instance is None:
+            del backbone.forward
+        else:
+            backbone.forward = instance

@@ -28,11 +28,13 @@ from trl import GRPOTrainer
 
 from rft_cli.training import advantages as adv
 from rft_cli.training.adapters import active_adapter
+from rft_cli.training.backbone import backbone_of
 from rft_cli.training.critic import Critic, CriticBatch, CriticOptimizer, FitSettings, fit
 from rft_cli.training.losses import PolicyTerms, masked_sum, policy_terms, value_terms
 from rft_cli.training.ppo_settings import PPOSettings
 from rft_cli.training.rewards import GraderReward
 from rft_cli.training.scoring import Scores, sampled_states, score, score_states
+from rft_cli.training.shared_prompts import prompts_sampled_once, splitting_is_exact
 from rft_cli.training.taps import Tap
 
 
@@ -140,12 +142,26 @@ class PPOTrainer(GRPOTrainer):
             and not self.use_transformers_continuous_batching
         )
 
+    @cached_property
+    def _share(self) -> bool:
+        """Whether a group's prompt runs once: tried on the model itself, because caches differ by architecture.
+
+        Not where processes shard parameters: a layer's weights are gathered at each call, so all must call alike.
+        """
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            return False
+        with self.accelerator.autocast():
+            works = splitting_is_exact(self.model, self.accelerator.device)
+        return bool(
+            self._mean_over_processes(torch.tensor(float(works), device=self.accelerator.device)) == 1
+        )
+
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
-        if not self._sampling_is_scoring:
-            return super()._generate_single_turn(*args, **kwargs)
-        with sampled_states(self.model) as taken:
+        shared = prompts_sampled_once(self.model) if self._share else nullcontext()
+        with sampled_states(self.model) as taken, shared:
             generated = super()._generate_single_turn(*args, **kwargs)
-        self._sampled = torch.stack(taken, dim=1)
+        if self._sampling_is_scoring:
+            self._sampled = torch.stack(taken, dim=1)
         return generated
 
     def _get_per_token_logps_and_entropies(
@@ -165,12 +181,14 @@ class PPOTrainer(GRPOTrainer):
         """The policy's own scores: from the states it sampled from, where they are as good."""
         sampled = self._sampled
         if sampled is None or sampled.size(0) != ids.size(0) or sampled.size(1) < length:
-            return self._score(self.model, ids, attention, length)
+            return self._score(self.model, backbone_of(self.model), ids, attention, length, self._share)
         return score_states(self.model, sampled[:, :length], ids, attention)
 
-    def _score(self, model: nn.Module, ids: Tensor, attention: Tensor, length: int) -> Scores:
+    def _score(
+        self, model: nn.Module, backbone: nn.Module, ids: Tensor, attention: Tensor, length: int, share: bool
+    ) -> Scores:
         chunk = self.args.per_device_train_batch_size
-        return score(model, ids, attention, length, chunk, self.accelerator.autocast)
+        return score(model, backbone, ids, attention, length, chunk, self.accelerator.autocast, share)
 
     @torch.no_grad()
     def _add_advantages(self, batch: dict[str, Any]) -> None:
@@ -241,7 +259,9 @@ class PPOTrainer(GRPOTrainer):
         adapter_off = active_adapter(model, None) if self.reference is None else nullcontext()
         tapped = nullcontext() if self._tap is None else self._tap.open()
         with adapter_off, tapped as taken:
-            scores = self._score(model, ids, attention, length)
+            # What a tap takes are whole texts.
+            share = self._share and self._tap is None
+            scores = self._score(model, backbone_of(model), ids, attention, length, share)
         return scores.logps, scores.states if taken is None else torch.cat(taken)
 
     def _values(self, batch: CriticBatch, states: Tensor) -> Tensor:
@@ -288,7 +308,8 @@ class PPOTrainer(GRPOTrainer):
         attention = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
         length = inputs["completion_ids"].size(1)
 
-        scores = self._score(model, ids, attention, length)
+        # `model` may be a wrapper; the decoder inside it is the same.
+        scores = self._score(model, backbone_of(self.model), ids, attention, length, self._share)
         entropy = scores.entropy
         assert entropy is not None
         terms = policy_terms(

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from rft_cli.training.backbone import backbone_of
+from rft_cli.training.backbone import backbone_of, replaced_forward
+from rft_cli.training.shared_prompts import can_share, distinct_prompts, states_before_each_token
 
 Autocast = Callable[[], AbstractContextManager[None]]
 
@@ -35,14 +36,33 @@ class Scores:
 
 
 def score(
-    model: nn.Module, ids: Tensor, attention: Tensor, length: int, chunk: int, autocast: Autocast
+    model: nn.Module,
+    backbone: nn.Module,
+    ids: Tensor,
+    attention: Tensor,
+    length: int,
+    chunk: int,
+    autocast: Autocast,
+    share: bool = False,
 ) -> Scores:
-    """Forward passes over `ids` `(B, P+T)`, `chunk` rows at a time; the last `length` tokens are scored."""
+    """Forward passes over `ids` `(B, P+T)`, `chunk` rows at a time; the last `length` tokens are scored.
+
+    Args:
+        model: what is called, in whatever wrapper it trains; `backbone` is the decoder inside it.
+        share: prompts that several rows of a chunk have run once (`shared_prompts.py`).
+    """
     labels = _labels(ids, attention, length)
+    share = share and can_share(backbone)
     parts: list[Scores] = []
-    with _before_each_token(model, length) as states:
-        for rows in torch.arange(len(ids)).split(chunk):
-            part = slice(int(rows[0]), int(rows[-1]) + 1)
+    taken: list[Tensor] = []
+
+    def before_each_token(forward: Any, **inputs: Any) -> BaseModelOutputWithPast:
+        taken.append(_states(backbone, forward, length, share, inputs))
+        return BaseModelOutputWithPast(last_hidden_state=taken[-1])
+
+    with replaced_forward(backbone, before_each_token):
+        for start in range(0, len(ids), chunk):
+            part = slice(start, start + chunk)
             with autocast():
                 output = model(
                     input_ids=ids[part],
@@ -50,7 +70,7 @@ def score(
                     shift_labels=labels[part],
                     fused_lm_head=True,
                 )
-            parts.append(Scores(output.log_probs, output.entropy, states.pop()))
+            parts.append(Scores(output.log_probs, output.entropy, taken.pop()))
     if len(parts) == 1:
         return parts[0]
     entropies = [p.entropy for p in parts if p.entropy is not None]
@@ -61,25 +81,30 @@ def score(
     )
 
 
+def _states(backbone: nn.Module, forward: Any, length: int, share: bool, inputs: dict[str, Any]) -> Tensor:
+    ids, attention = inputs["input_ids"], inputs["attention_mask"]
+    prompt = ids.size(1) - length
+    if share:
+        distinct = distinct_prompts(ids[:, :prompt], attention[:, :prompt])
+        if distinct.saves(prompt, length):
+            return states_before_each_token(backbone, forward, ids, attention, length, distinct)
+    whole: Tensor = forward(**inputs).last_hidden_state
+    return whole[:, -length - 1 : -1]
+
+
 def score_states(model: nn.Module, states: Tensor, ids: Tensor, attention: Tensor) -> Scores:
-    """The same from hidden states `(B, T, H)` that are there already: the head alone runs."""
-    length = states.size(1)
-    backbone: Any = backbone_of(model)
-    answered = BaseModelOutputWithPast(last_hidden_state=states)
-    forward = backbone.__dict__.get("forward")
-    backbone.forward = lambda *_args, **_kwargs: answered
-    try:
+    """Scores from hidden states `(B, T, H)` that are there already: the head alone runs."""
+
+    def there_already(_forward: Any, **_inputs: Any) -> BaseModelOutputWithPast:
+        return BaseModelOutputWithPast(last_hidden_state=states)
+
+    with replaced_forward(backbone_of(model), there_already):
         output: Any = model(
             input_ids=ids,
             attention_mask=attention,
-            shift_labels=_labels(ids, attention, length),
+            shift_labels=_labels(ids, attention, states.size(1)),
             fused_lm_head=True,
         )
-    finally:
-        if forward is None:
-            del backbone.forward
-        else:
-            backbone.forward = forward
     return Scores(output.log_probs, output.entropy, states)
 
 
@@ -100,20 +125,3 @@ def sampled_states(model: nn.Module) -> Iterator[list[Tensor]]:
 
 def _labels(ids: Tensor, attention: Tensor, length: int) -> Tensor:
     return ids[:, -length:].masked_fill(attention[:, -length:] == 0, -100)
-
-
-@contextmanager
-def _before_each_token(model: nn.Module, length: int) -> Iterator[list[Tensor]]:
-    """Cuts what the backbone returns to the states before each of the last `length` tokens; yields them a pass."""
-    taken: list[Tensor] = []
-
-    def cut(_module: nn.Module, _args: Any, output: Any) -> Any:
-        output.last_hidden_state = output.last_hidden_state[:, -length - 1 : -1]
-        taken.append(output.last_hidden_state)
-        return output
-
-    handle = backbone_of(model).register_forward_hook(cut)
-    try:
-        yield taken
-    finally:
-        handle.remove()

@@ -216,6 +216,6 @@ def test_a_rollout_in_fp32_is_scored_while_it_is_sampled(
     sampled, passes = step(tmp_path / "a")
     monkeypatch.setattr(PPOTrainer, "_sampling_is_scoring", False)
     scored, more = step(tmp_path / "b")
-    assert more == passes + 1
+    assert more > passes
     for name in ("reward", "kl", "grad_norm", "policy_loss", "value_loss", "loss", "ratio", "entropy"):
         assert sampled[name] == pytest.approx(scored[name], rel=1e-4, abs=1e-6), name

@@ -12,6 +12,7 @@ from torch import Tensor
 from trl.trainer.utils import add_fused_lm_head
 
 from rft_cli.training.adapters import active_adapter
+from rft_cli.training.backbone import backbone_of
 from rft_cli.training.scoring import Scores, sampled_states, score, score_states
 from tests.training import toys
 
@@ -43,7 +44,7 @@ def plain_scores(model: Any) -> tuple[Tensor, Tensor]:
 
 
 def scored(model: Any, chunk: int = 3) -> Scores:
-    return score(model, IDS, ATTENTION, LENGTH, chunk, nullcontext)
+    return score(model, backbone_of(model), IDS, ATTENTION, LENGTH, chunk, nullcontext)
 
 
 @pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
@@ -120,7 +121,7 @@ def test_states_taken_while_sampling_score_what_was_sampled(lora: bool) -> None:
         states = torch.stack(taken, dim=1)
         torch.testing.assert_close(
             score_states(model, states, ids, attention).logps,
-            score(model, ids, attention, length, 3, nullcontext).logps,
+            score(model, backbone_of(model), ids, attention, length, 3, nullcontext).logps,
             rtol=0,
             atol=1e-5,
         )
