@@ -1,8 +1,9 @@
 """Critic designs, rates and passes on the sample task: `python -m benchmarks.critics [--write]`.
 
-Every variant is the real command with one thing changed, six epochs, seeds 0, 1 and 2; GRPO stands beside them. The
-table gives the mean validation reward over the seeds after epochs 1, 2, 4 and 6, and the difference to the default of
-its kind, paired by seed. Finished runs are kept under build/learn; --write puts the table into docs/algorithm.md.
+Every variant is the real command with one thing changed, six epochs: seeds 0, 1 and 2 for designs, 0 and 1 for their
+settings; GRPO stands beside them. The tables give the mean validation reward over the seeds after epochs 1, 2, 4 and 6,
+and the difference to what the variant changed, paired by seed. Finished runs are kept under build/learn; --write puts
+the tables into docs/algorithm.md.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import statistics
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.learn import SEEDS, Finished, job, put_into
@@ -21,11 +23,26 @@ SHOWN = (1, 2, 4, 6)
 EPOCH = 384
 """Completions of one epoch: 48 rows, 8 each."""
 
-FULL = {
-    "mlp (default)": ["ppo.critic=mlp"],
+DESIGNS = {
+    "mlp": ["ppo.critic=mlp"],
+    "top": ["ppo.critic=top"],
+    "shared": ["ppo.critic=shared"],
+    "GRPO": ["algorithm=grpo"],
+}
+LORA = {
+    "top": ["ppo.critic=top"],
+    "top, critic_passes 4": ["ppo.critic=top", "ppo.critic_passes=4"],
+    "mlp": ["ppo.critic=mlp"],
+    "adapter": ["ppo.critic=adapter"],
+    "shared": ["ppo.critic=shared"],
+    "GRPO": ["algorithm=grpo"],
+}
+MLP = {
+    "mlp": ["ppo.critic=mlp"],
     "mlp, critic_passes 1": ["ppo.critic=mlp", "ppo.critic_passes=1"],
     "mlp, critic_passes 4": ["ppo.critic=mlp", "ppo.critic_passes=4"],
-    "top": ["ppo.critic=top"],
+}
+SHARED = {
     "shared": ["ppo.critic=shared"],
     "shared, lambda_policy 0.95": ["ppo.critic=shared", "ppo.lambda_policy=0.95"],
     "shared, critic_warmup 2": ["ppo.critic=shared", "ppo.critic_warmup=2"],
@@ -33,31 +50,41 @@ FULL = {
     "shared, critic rate 30x": ["ppo.critic=shared", "ppo.critic_learning_rate=6e-3"],
     "shared, 1 pass": ["ppo.critic=shared", "ppo.passes=1"],
     "shared, 4 passes": ["ppo.critic=shared", "ppo.passes=4"],
-    "GRPO": ["algorithm=grpo"],
 }
-LORA = {
-    "top (default)": ["ppo.critic=top"],
-    "top, critic_passes 4": ["ppo.critic=top", "ppo.critic_passes=4"],
-    "mlp": ["ppo.critic=mlp"],
-    "adapter": ["ppo.critic=adapter"],
-    "shared": ["ppo.critic=shared"],
-    "GRPO": ["algorithm=grpo"],
+FULL = "full fine-tuning"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One table: variants compared with the first of them, over `seeds`."""
+
+    title: str
+    kind: str
+    variants: dict[str, list[str]]
+    seeds: tuple[int, ...] = SEEDS
+
+
+QUESTIONS = {
+    "designs": Question("full fine-tuning", FULL, DESIGNS),
+    "lora": Question("LoRA", "LoRA", LORA),
+    "mlp": Question("settings of `mlp`", FULL, MLP, (0, 1)),
+    "shared": Question("settings of `shared`", FULL, SHARED, (0, 1)),
 }
 
 
-def runs(kind: str, variants: dict[str, list[str]]) -> dict[str, list[Finished]]:
-    """Three seeds of each variant; seeds outermost, so that a table that was cut off compares like with like."""
-    found: dict[str, list[Finished]] = {name: [] for name in variants}
-    for seed in SEEDS:
-        for name, changes in variants.items():
-            found[name].append(variant(kind, name, changes, seed))
+def runs(question: Question) -> dict[str, list[Finished]]:
+    """All seeds of each variant; seeds outermost, so that a table that was cut off compares like with like."""
+    found: dict[str, list[Finished]] = {name: [] for name in question.variants}
+    for seed in question.seeds:
+        for name, changes in question.variants.items():
+            found[name].append(variant(question.kind, name, changes, seed))
     return found
 
 
 def variant(kind: str, name: str, changes: Sequence[str], seed: int) -> Finished:
     data = Path("sample_data")
     settings = ["validation.every_epochs=1", *(["lora.enabled=true"] if kind == "LoRA" else []), *changes]
-    words = "".join(c if c.isalnum() else "-" for c in f"{kind}-{name}".lower().replace(" (default)", ""))
+    words = "".join(c if c.isalnum() else "-" for c in f"{kind}-{name}".lower())
     return job(
         f"critic-{words}-{seed}",
         [
@@ -73,21 +100,19 @@ def reward(run: Finished, epoch: int) -> float:
     return dict(run.curve())[epoch * EPOCH].mean
 
 
-def table(kind: str, found: dict[str, list[Finished]]) -> str:
-    """One markdown table; the first variant is the default that the others are compared with."""
+def table(title: str, found: dict[str, list[Finished]]) -> str:
+    """One markdown table; the first variant is what the others are compared with."""
+    first, *_ = found
     lines = [
-        f"| {kind} | "
-        + " | ".join(f"epoch {e}" for e in SHOWN)
-        + " | mean of the six epochs less the default's |",
+        f"| {title} | " + " | ".join(f"epoch {e}" for e in SHOWN) + f" | six epochs' mean less {first}'s |",
         "|---" * (len(SHOWN) + 2) + "|",
     ]
-    base = [area(run) for run in next(iter(found.values()))]
+    base = [area(run) for run in found[first]]
     for name, seeds in found.items():
         means = [statistics.mean(reward(run, e) for run in seeds) for e in SHOWN]
         gaps = [area(run) - b for run, b in zip(seeds, base, strict=True)]
-        said = (
-            "" if not any(gaps) else f"{statistics.mean(gaps):+.3f} ({', '.join(f'{g:+.3f}' for g in gaps)})"
-        )
+        each = ", ".join(f"{g:+.3f}" for g in gaps)
+        said = "" if name == first else f"{statistics.mean(gaps):+.3f} ({each})"
         lines.append(f"| {name} | " + " | ".join(f"{m:.3f}" for m in means) + f" | {said} |")
     return "\n".join(lines)
 
@@ -100,12 +125,10 @@ def area(run: Finished) -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help=f"put the tables into {PAGE}")
-    parser.add_argument("--only", choices=("full fine-tuning", "LoRA"), help="one kind alone")
+    parser.add_argument("--only", choices=sorted(QUESTIONS), action="append", help="these tables alone")
     arguments = parser.parse_args()
-    kinds = {"full fine-tuning": FULL, "LoRA": LORA}
-    if arguments.only:
-        kinds = {arguments.only: kinds[arguments.only]}
-    text = "\n\n".join(table(kind, runs(kind, variants)) for kind, variants in kinds.items())
+    asked = [QUESTIONS[name] for name in arguments.only or QUESTIONS]
+    text = "\n\n".join(table(q.title, runs(q)) for q in asked)
     print(text)
     if arguments.write:
         put_into(PAGE, text)
