@@ -126,7 +126,7 @@ class PPOConfig(Section):
     lambda_value: Fraction = 1.0
     """GAE lambda of the critic's targets (1: the return itself)."""
     critic: Literal["auto", "shared", "adapter", "top", "mlp"] = "auto"
-    """Critic design. auto: `shared` with full fine-tuning, `top` with LoRA. See `docs/algorithm.md`."""
+    """Critic design. auto: `mlp` with full fine-tuning, `top` with LoRA. See `docs/algorithm.md`."""
     critic_learning_rate: Positive | Auto = "auto"
     """Learning rate of the critic."""
     critic_passes: Count = 2

@@ -34,7 +34,7 @@ def first_update(out: Path, launcher: tuple[str, ...], options: tuple[str, ...])
     return json.loads(out.read_text())  # type: ignore[no-any-return]
 
 
-@pytest.fixture(scope="module", params=[(), ("--lora",)], ids=["full", "lora"])
+@pytest.fixture(scope="module", params=[(), ("--shared",), ("--lora",)], ids=["full", "shared", "lora"])
 def options(request: pytest.FixtureRequest) -> tuple[str, ...]:
     return tuple(request.param)
 

@@ -1,6 +1,6 @@
 """The first PPO update on recorded rollouts, in as many processes as started this script; prints what it saw as JSON.
 
-Usage: first_update.py OUT.json [--lora] [--fsdp]. Rollouts are recorded: 8 prompts x 2 completions of unequal lengths,
+Usage: first_update.py OUT.json [--lora | --shared] [--fsdp]. Rollouts are recorded: 8 prompts x 2 completions of unequal lengths,
 one of them with a failed grade. Every process takes its slice, so that 1 and 2 processes update on the same batch.
 """
 
@@ -76,6 +76,7 @@ def recorded(tokenizer: Any) -> list[list[int]]:
 def main() -> None:
     out, options = Path(sys.argv[1]), set(sys.argv[2:])
     lora = "--lora" in options
+    critic = "top" if lora else "shared" if "--shared" in options else "mlp"
     if "--fsdp" in options:
         pretend_gpus_on_gloo()
     quiet.libraries()
@@ -94,7 +95,7 @@ def main() -> None:
     model = load_model(find_model("builtin/tiny"), config.model, torch.float32)
     share = PROMPTS * GROUP // state.num_processes
     resolved = Resolved(
-        lora=lora, learning_rate=1e-4, critic="top" if lora else "shared", critic_learning_rate=1e-3, n_epochs=1,
+        lora=lora, learning_rate=1e-4, critic=critic, critic_learning_rate=1e-3, n_epochs=1,
         prompts_per_batch=PROMPTS, max_completion_tokens=40, micro_batch_size=share // 2, gradient_checkpointing=False,
         validate_every=1, critic_warmup=0, world_size=state.num_processes, minibatches=1,
     )  # fmt: skip

@@ -105,9 +105,9 @@ def test_max_completion_tokens_says_why() -> None:
 
 def test_critic_design() -> None:
     assert auto.critic_design("auto", lora=True) == Chosen("top")
-    assert auto.critic_design("auto", lora=False) == Chosen("shared")
+    assert auto.critic_design("auto", lora=False) == Chosen("mlp")
     assert auto.critic_design("mlp", lora=True) == Chosen("mlp")
-    assert auto.critic_design("auto", lora=False, layers_known=False) == Chosen("shared")
+    assert auto.critic_design("auto", lora=False, layers_known=False) == Chosen("mlp")
     assert auto.critic_design("top", lora=True, layers_known=False) == Chosen("top"), (
         "the critic says why not"
     )
