@@ -1,8 +1,8 @@
 """What rft learns: `python -m benchmarks.learn` (`make learn`).
 
-Runs the real command for seeds 0, 1 and 2 with PPO and with GRPO on the sample task, and with defaults on a second
-task of another kind with another base; checks the figures below on test rows, by which nothing was chosen, and with
---write puts the tables into docs/learning.md. Runs lie under build/learn; finished ones are kept, so that it can be
+Runs the real command for seeds 0, 1 and 2 with PPO and with GRPO on the sample task, PPO in two processes too, and with
+defaults on a second task of another kind with another base; checks the figures below on test rows, by which nothing was
+chosen, and with --write puts the tables into docs/learning.md. Runs lie under build/learn; finished ones are kept, so that it can be
 stopped and started again.
 """
 
@@ -82,26 +82,38 @@ def _free(name: str) -> str:
     return next(n for n in tries if not (FOLDER / n).exists())
 
 
-def sample_task(algorithm: str, seed: int) -> Finished:
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """All jobs of the page."""
+
+    ppo: list[Finished]
+    grpo: list[Finished]
+    two: Finished
+    """PPO in two processes."""
+    second: list[Finished]
+
+
+def sample_task(algorithm: str, seed: int, processes: int = 1) -> Finished:
     data = Path("sample_data")
     return job(
-        f"{algorithm}-{seed}",
+        f"{algorithm}-{seed}" if processes == 1 else f"{algorithm}-{processes}-processes-{seed}",
         [
             "-t", str(data / "train.jsonl"), "-v", str(data / "val.jsonl"), "--test", str(data / "test.jsonl"),
             "--reward-model", str(data / "scorer.py"), "--algorithm", algorithm, "--seed", str(seed),
+            "--num-processes", str(processes),
         ],
     )  # fmt: skip
 
 
-def second_task() -> Finished:
+def second_task(seed: int) -> Finished:
     """Word problems with a 0.5 M Llama base: nothing is set but the files and the model."""
     if not (SECOND / "base" / "config.json").is_file():
         subprocess.run([sys.executable, "-m", "recipes.build_second", "--out", str(SECOND)], check=True)
     return job(
-        "second-ppo-0",
+        f"second-ppo-{seed}",
         [
             "-t", str(SECOND / "train.jsonl"), "-v", str(SECOND / "val.jsonl"), "--test", str(SECOND / "test.jsonl"),
-            "--reward-model", str(SECOND / "scorer.py"), "--model", str(SECOND / "base"),
+            "--reward-model", str(SECOND / "scorer.py"), "--model", str(SECOND / "base"), "--seed", str(seed),
         ],
     )  # fmt: skip
 
@@ -114,9 +126,9 @@ class Check:
     ok: bool
 
 
-def checks(ppo: Sequence[Finished], grpo: Sequence[Finished], second: Finished) -> list[Check]:
+def checks(learned: Learned) -> list[Check]:
     found = []
-    for run in ppo:
+    for run in (*learned.ppo, learned.two):
         before, after = run.test("before"), run.test("after")
         right, right_after = run.test("before", "all_correct"), run.test("after", "all_correct")
         found += [
@@ -130,18 +142,18 @@ def checks(ppo: Sequence[Finished], grpo: Sequence[Finished], second: Finished) 
                 run.result["completions_sampled"] <= MOST_COMPLETIONS,
             ),
         ]
-    gap = final_gap(ppo, grpo)
+    gap = final_gap(learned.ppo, learned.grpo)
     found.append(
         Check(
             f"PPO less GRPO at the end {gap.mean:+.3f} [{gap.ci95[0]:+.3f}, {gap.ci95[1]:+.3f}]: no lower",
             gap.ci95[1] >= 0,
         )
     )
-    before, after = second.test("before"), second.test("after")
-    gain = after["mean"] - before["mean"]
-    found.append(
-        Check(f"second task: gain {gain:.3f} >= 0.20", gain >= 0.20 and before["ci95"][1] < after["ci95"][0])
-    )
+    for run in learned.second:
+        before, after = run.test("before"), run.test("after")
+        gain = after["mean"] - before["mean"]
+        apart = before["ci95"][1] < after["ci95"][0]
+        found.append(Check(f"{run.name}: gain {gain:.3f} >= 0.20, intervals apart", gain >= 0.20 and apart))
     return found
 
 
@@ -165,35 +177,40 @@ def interval(e: dict[str, Any]) -> str:
     return f"{e['mean']:.3f} [{e['ci95'][0]:.3f}, {e['ci95'][1]:.3f}]"
 
 
-def tables(ppo: Sequence[Finished], grpo: Sequence[Finished], second: Finished) -> str:
+def tables(learned: Learned) -> str:
     """The generated part of docs/learning.md."""
     lines = [
         "| job | completions | minutes | reward before | reward after | all right before | all right after |",
         "|---|---|---|---|---|---|---|",
-    ]
-    for run in (*ppo, *grpo):
-        lines.append(
-            f"| {run.name} | {run.result['completions_sampled']} | {run.result['seconds'] / 60:.1f} "
-            f"| {interval(run.test('before'))} | {interval(run.test('after'))} "
-            f"| {interval(run.test('before', 'all_correct'))} | {interval(run.test('after', 'all_correct'))} |"
-        )
-    lines.append(
-        f"| {second.name} | {second.result['completions_sampled']} | {second.result['seconds'] / 60:.1f} "
-        f"| {interval(second.test('before'))} | {interval(second.test('after'))} | | |"
-    )
-    lines += [
+        *(_row(run, "all_correct") for run in (*learned.ppo, learned.two, *learned.grpo)),
+        *(_row(run, None) for run in learned.second),
         "",
         "Validation reward against completions sampled (200 rows; the mean over seeds 0, 1 and 2):",
         "",
+        *_curves("sample task", {"PPO": learned.ppo, "GRPO": learned.grpo}),
+        "",
+        *_curves("second task", {"PPO": learned.second}),
+        "",
+        *(f"- {'reached' if c.ok else 'MISSED'}: {c.what}" for c in checks(learned)),
     ]
-    marks = [n for n, _ in ppo[0].curve()]
-    lines += ["| completions | " + " | ".join(map(str, marks)) + " |", "|---" * (len(marks) + 1) + "|"]
-    for name, runs in (("PPO", ppo), ("GRPO", grpo)):
+    return "\n".join(lines)
+
+
+def _row(run: Finished, component: str | None) -> str:
+    cells = [interval(run.test(when)) for when in ("before", "after")]
+    cells += ["" if component is None else interval(run.test(w, component)) for w in ("before", "after")]
+    minutes = run.result["seconds"] / 60
+    return f"| {run.name} | {run.result['completions_sampled']} | {minutes:.1f} | " + " | ".join(cells) + " |"
+
+
+def _curves(title: str, kinds: dict[str, list[Finished]]) -> list[str]:
+    marks = [n for n, _ in next(iter(kinds.values()))[0].curve()]
+    lines = [f"| {title} | " + " | ".join(map(str, marks)) + " |", "|---" * (len(marks) + 1) + "|"]
+    for name, runs in kinds.items():
         curves = [dict(run.curve()) for run in runs]
         means = [sum(c[m].mean for c in curves) / len(curves) for m in marks]
         lines.append(f"| {name} | " + " | ".join(f"{m:.3f}" for m in means) + " |")
-    lines += ["", *(f"- {'reached' if c.ok else 'MISSED'}: {c.what}" for c in checks(ppo, grpo, second))]
-    return "\n".join(lines)
+    return lines
 
 
 def put_into(page: Path, text: str) -> None:
@@ -208,14 +225,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help=f"put the tables into {PAGE}")
     arguments = parser.parse_args()
-    ppo = [sample_task("ppo", seed) for seed in SEEDS]
-    grpo = [sample_task("grpo", seed) for seed in SEEDS]
-    second = second_task()
-    text = tables(ppo, grpo, second)
+    learned = Learned(
+        ppo=[sample_task("ppo", seed) for seed in SEEDS],
+        grpo=[sample_task("grpo", seed) for seed in SEEDS],
+        two=sample_task("ppo", 0, processes=2),
+        second=[second_task(seed) for seed in SEEDS],
+    )
+    text = tables(learned)
     print(text)
     if arguments.write:
         put_into(PAGE, text)
-    return 0 if all(c.ok for c in checks(ppo, grpo, second)) else 1
+    return 0 if all(c.ok for c in checks(learned)) else 1
 
 
 if __name__ == "__main__":
