@@ -2,8 +2,8 @@
 
 Runs the real command for seeds 0, 1 and 2 with PPO and with GRPO on the sample task, PPO in two processes too, and with
 defaults on a second task of another kind with another base; checks the figures below on test rows, by which nothing was
-chosen, and with --write puts the tables into docs/learning.md. Runs lie under build/learn; finished ones are kept, so that it can be
-stopped and started again.
+chosen, and with --write puts the tables into docs/learning.md. Runs lie under build/learn; finished ones are kept, so
+that it can be stopped and started again.
 """
 
 from __future__ import annotations
