@@ -21,8 +21,8 @@ from typing import Any
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
-from rft_cli import errors, events
-from rft_cli.errors import RftError, RunFailed
+from rft_cli import events
+from rft_cli.errors import RftError, RunFailed, UsageError, UsageErrors
 from rft_cli.events import Event, Finished, OnEvent
 from rft_cli.job import Job, create_run
 from rft_cli.runs import Run
@@ -118,14 +118,15 @@ class Reporter:
         self._send(event.to_json())
 
     def error(self, error: BaseException) -> None:
-        known = isinstance(error, RftError)
+        if not isinstance(error, RftError):
+            error = RunFailed(f"{type(error).__name__}: {error}")
+        several = error.problems if isinstance(error, UsageErrors) else ()
         self._send(
             {
-                "error": type(error).__name__ if known else "RunFailed",
-                "message": error.message
-                if isinstance(error, RftError)
-                else f"{type(error).__name__}: {error}",
-                "fix": error.fix if isinstance(error, RftError) else None,
+                "error": type(error).__name__,
+                "message": error.message,
+                "fix": error.fix,
+                "problems": [{"message": p.message, "fix": p.fix} for p in several],
             }
         )
 
@@ -176,9 +177,9 @@ def _follow(child: subprocess.Popen[bytes], messages: _Messages, on_event: OnEve
 
 
 def _error(row: dict[str, Any]) -> RftError:
-    kind = getattr(errors, row["error"], RunFailed)
-    if kind not in (errors.UsageError, errors.RunFailed):
-        kind = errors.UsageError if issubclass(kind, errors.UsageError) else RunFailed
+    if row["error"] == UsageErrors.__name__:
+        return UsageErrors([UsageError(p["message"], p["fix"]) for p in row["problems"]])
+    kind = UsageError if row["error"] == UsageError.__name__ else RunFailed
     return kind(row["message"], row["fix"])
 
 

@@ -1,7 +1,8 @@
 """The first PPO update on recorded rollouts, in as many processes as started this script; prints what it saw as JSON.
 
-Usage: first_update.py OUT.json [--lora | --shared] [--fsdp]. Rollouts are recorded: 8 prompts x 2 completions of unequal lengths,
-one of them with a failed grade. Every process takes its slice, so that 1 and 2 processes update on the same batch.
+Usage: first_update.py OUT.json [--lora | --shared] [--fsdp]. Rollouts are recorded: 8 prompts x 2 completions of
+unequal lengths, one of them with a failed grade. Every process takes its slice, so that 1 and 2 processes update on
+the same batch.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def as_raised(error: BaseException) -> RftError:
     ("error", "kind", "code", "message", "fix"),
     [
         (UsageError("no model", "give one"), UsageError, 2, "no model", "give one"),
-        (UsageErrors([UsageError("one"), UsageError("two")]), UsageError, 2, "one\ntwo", None),
+        (UsageErrors([UsageError("one"), UsageError("two")]), UsageErrors, 2, "one\ntwo", None),
         (RunFailed("the grader fails", "look into it"), RunFailed, 3, "the grader fails", "look into it"),
         (GateNotMet("too little"), RunFailed, 3, "too little", None),
         (Interrupted(15, "stopped"), RunFailed, 3, "stopped", None),
@@ -54,6 +54,12 @@ def test_errors_keep_their_exit_code(
     raised = as_raised(error)
     assert type(raised) is kind
     assert (raised.exit_code, raised.message, raised.fix) == (code, message, fix)
+
+
+def test_every_problem_keeps_its_fix() -> None:
+    raised = as_raised(UsageErrors([UsageError("one", "do this"), UsageError("two")]))
+    assert isinstance(raised, UsageErrors)
+    assert [(p.message, p.fix) for p in raised.problems] == [("one", "do this"), ("two", None)]
 
 
 def test_a_name_that_is_no_error_is_a_failed_run() -> None:
