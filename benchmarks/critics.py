@@ -1,9 +1,9 @@
 """Critic designs, rates and passes on the sample task: `python -m benchmarks.critics [--write]`.
 
-Every variant is the real command with one thing changed, six epochs: seeds 0, 1 and 2 for designs that
-might be a default, fewer for the rest; GRPO stands beside them. The tables give the mean validation reward over the seeds after epochs 1, 2, 4 and 6,
-and the difference to what the variant changed, paired by seed. Finished runs are kept under build/learn; --write puts
-the tables into docs/algorithm.md.
+Every variant is the real command with one thing changed, six epochs: seeds 0, 1 and 2 for designs that might be a
+default, fewer for the rest; GRPO stands beside them. The tables give the mean validation reward over the seeds after
+epochs 1, 2, 4 and 6, and the difference to what the variant changed, paired by seed. Finished runs are kept under
+build/learn; --write puts the tables into docs/algorithm.md.
 """
 
 from __future__ import annotations
