@@ -29,7 +29,7 @@ from rft_cli.config import RunConfig
 
 LIMIT = 0.5
 TARGET = 0.8
-CAP = 200.0
+CAP = 100.0
 """Seconds of training after which a run counts as not having got there."""
 
 RATES = (5e-5, 1e-4, 2e-4, 4e-4, 8e-4)
