@@ -93,9 +93,7 @@ def critic_design(setting: str, lora: bool, layers_known: bool = True) -> Chosen
     UsageError for an adapter where nothing has adapters.
     """
     if setting == "adapter" and not lora:
-        raise UsageError(
-            "ppo.critic: adapter needs LoRA, which is off here", "set ppo.critic to top or mlp"
-        )
+        raise UsageError("ppo.critic: adapter needs LoRA, which is off here", "set ppo.critic to top or mlp")
     if setting != "auto":
         return Chosen(setting)
     if lora and not layers_known:
