@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from rft_cli.config.judges import judge_problems
 from rft_cli.config.schema import RunConfig
 
 PPO_ONLY = (
@@ -44,7 +45,7 @@ class Combinations:
 
 def check_combinations(config: RunConfig, given: Collection[str] = ()) -> Combinations:
     """Check settings against each other. `given`: the dotted keys that were set, not left alone."""
-    conflicts = [*_batches(config), *_validation(config), *_seeds(config)]
+    conflicts = [*_batches(config), *_validation(config), *_seeds(config), *_judge(config)]
     return Combinations(conflicts, _notes(config, given))
 
 
@@ -101,6 +102,13 @@ def _seeds(config: RunConfig) -> list[Conflict]:
         Conflict((key,), f"{message} (got {seed})", "choose a smaller number that is not negative")
         for key, seed in seeds.items()
         if not 0 <= seed <= _LARGEST_SEED
+    ]
+
+
+def _judge(config: RunConfig) -> list[Conflict]:
+    return [
+        Conflict((f"grader.judge.{problem.key}",), problem.message, problem.fix)
+        for problem in judge_problems(config.grader.judge)
     ]
 
 

@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import yaml
+from pydantic import BaseModel
 
 from rft_cli.config.paths import FILE_KEYS, absolute
 from rft_cli.config.scalars import means_itself
 from rft_cli.config.schema import RunConfig
 
-_PATH_KEYS = (*FILE_KEYS, "grader.path", "model.path")
+_PATH_KEYS = (*FILE_KEYS, "grader.path", "grader.judge.cache", "model.path")
+SectionT = TypeVar("SectionT", bound=BaseModel)
 
 
 def with_absolute_paths(config: RunConfig) -> RunConfig:
     """The same configuration, naming the same files in any working directory (but for `output_dir`)."""
-    changed: dict[str, dict[str, str]] = {}
     for key in _PATH_KEYS:
-        section, _, name = key.partition(".")
-        value = getattr(getattr(config, section), name)
-        if value is not None:
-            changed.setdefault(section, {})[name] = absolute(key, value)
-    sections = {name: getattr(config, name).model_copy(update=update) for name, update in changed.items()}
-    return config.model_copy(update=sections)
+        config = _absolute_in(config, key, key.split("."))
+    return config
 
 
 def dump_config(config: RunConfig) -> str:
     """The whole configuration as YAML, paths absolute: loading it gives `with_absolute_paths(config)`."""
     tree = with_absolute_paths(config).model_dump()
     return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**9)
+
+
+def _absolute_in(section: SectionT, key: str, words: Sequence[str]) -> SectionT:
+    """The section with the value of `key` absolute, `words` being the key's parts from here on."""
+    value = getattr(section, words[0])
+    if value is None:
+        return section
+    new = _absolute_in(value, key, words[1:]) if words[1:] else absolute(key, value)
+    return section.model_copy(update={words[0]: new})
 
 
 class _Dumper(yaml.SafeDumper):

@@ -18,6 +18,8 @@ def is_path(key: str, value: str) -> bool:
         # `scorer.py:function` names a function of the file.
         file = value.rpartition(":")[0] if ":" in value else value
         return file.endswith(_GRADER_FILES) or value.endswith(_GRADER_FILES) or _is_relative(value)
+    if key == "grader.judge.cache":
+        return value.lower() not in ("auto", "none")
     return key == "model.path" and _is_relative(value)
 
 

@@ -63,6 +63,31 @@ class DataConfig(Section):
     """A system message put before every prompt that has none."""
 
 
+class JudgeConfig(Section):
+    """Where models that grade are asked (`score_model`, `label_model`), and what that may cost."""
+
+    base_url: str | None = None
+    """OpenAI-compatible endpoint, for example `http://127.0.0.1:8000/v1`. Empty: OPENAI_BASE_URL, else OpenAI's own."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """Name of the environment variable that holds the key; `none` for a server that needs no key."""
+    model: str | list[str] | None = None
+    """Model asked in place of the one a spec names: `NAME` for all, or `[gpt-4o=NAME, o3=OTHER]`. Empty: as named."""
+    concurrency: Count = 8
+    """Requests in flight at a time, over all judges of a grader."""
+    retries: Annotated[int, Field(ge=0, le=100)] = 5
+    """Further tries after a server error, a rate limit, a lost connection or a timeout; the waits double."""
+    timeout_s: Positive = 60.0
+    """Seconds one try may take."""
+    cache: str = "auto"
+    """Folder of verdicts, which are not asked for twice; `none` keeps none. auto: `rft/judge` in your cache folder."""
+    max_cost: Positive | None = None
+    """US dollars after which the job stops with exit code 3; needs `prices`. Empty sets no limit."""
+    max_tokens: Count | None = None
+    """Tokens, read and written together, after which the job stops with exit code 3. Empty sets no limit."""
+    prices: list[str] = Field(default_factory=list)
+    """US dollars for a million tokens read and written: `[MODEL=0.15/0.60]`. None are built in."""
+
+
 class GraderConfig(Section):
     path: str | None = None
     """The grader: `scorer.py` or `scorer.py:function`."""
@@ -76,6 +101,7 @@ class GraderConfig(Section):
     """Environment variables with secret-looking names that the scorer may see."""
     memory_mb: Count | None = None
     """Memory limit of one worker in MB; empty sets none."""
+    judge: JudgeConfig = Field(default_factory=JudgeConfig)
 
 
 class RolloutConfig(Section):

@@ -6,7 +6,7 @@ import random
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from rft_cli.errors import RunFailed
 from rft_cli.types import Grade, GradeError
@@ -30,6 +30,22 @@ class Reason:
     trace: str
 
 
+class JudgeCounts(Protocol):
+    """What the judges of a grader were asked, read, wrote and cost until now."""
+
+    def to_metrics(self) -> dict[str, float]:
+        """Numbers for a line of metrics."""
+        ...
+
+    def to_json(self) -> dict[str, Any]:
+        """The same for a report, with the parts of each model."""
+        ...
+
+    def told(self) -> str:
+        """The same in one line for people."""
+        ...
+
+
 class GraderStats:
     """Counts, means and latencies of the grades it was given; memory does not grow with their number."""
 
@@ -37,6 +53,7 @@ class GraderStats:
         self.graded = 0
         self.skipped = 0
         self.failures: Counter[str] = Counter()
+        self.judges: JudgeCounts | None = None
         self._reward_sum = 0.0
         self._reward_low: float | None = None
         self._reward_high: float | None = None
@@ -102,6 +119,7 @@ class GraderStats:
             "failure_rate": self.failure_rate,
             "reward": {"mean": self.mean_reward, "min": self._reward_low, "max": self._reward_high},
             "components": components,
+            **({} if self.judges is None else {"judges": self.judges.to_json()}),
             "latency_s": {
                 "p50": self.latency(0.5),
                 "p90": self.latency(0.9),

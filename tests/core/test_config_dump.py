@@ -37,6 +37,7 @@ def test_paths_mean_the_same_from_another_folder(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "one").mkdir(parents=True)
     sets = ["data.train=t.jsonl", "data.test=-", "grader.path=s.py:f", "model.path=runs/one", "output_dir=o"]
+    sets.append("grader.judge.cache=verdicts")
     config = load_config(None, sets=sets, env={}).config
     dumped = dump_config(config)
     loaded = reload(dumped, tmp_path / "runs")
@@ -45,6 +46,7 @@ def test_paths_mean_the_same_from_another_folder(tmp_path: Path, monkeypatch: py
     assert loaded.data.test == "-"
     assert loaded.grader.path == f"{tmp_path}/s.py:f"
     assert loaded.model.path == f"{tmp_path}/runs/one"
+    assert loaded.grader.judge.cache == f"{tmp_path}/verdicts"
     assert loaded.output_dir == "o"
     assert dump_config(loaded) == dumped
 

@@ -1,0 +1,101 @@
+"""What judges wrote, on disk, by the content of the question: the same question is paid for once.
+
+One small JSON file an entry. Writers rename a finished file into place, so processes can share a folder; a file that
+can't be read as an entry is as good as none. No entry holds a question or a key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rft_cli.config.judges import NONE
+from rft_cli.errors import UsageError
+
+SCHEMA = 1
+"""Part of every key: raised when the meaning of questions or entries changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a judge wrote to one question."""
+
+    text: str
+
+
+def cache_folder(setting: str, env: Mapping[str, str]) -> Path | None:
+    """The folder that `grader.judge.cache` means; None for no cache."""
+    if setting.lower() == NONE:
+        return None
+    if setting.lower() != "auto":
+        return Path(setting).expanduser()
+    home = env.get("XDG_CACHE_HOME", "")
+    # The XDG specification ignores a relative path.
+    base = Path(home) if os.path.isabs(home) else Path.home() / ".cache"
+    return base / "rft" / "judge"
+
+
+def question_key(question: Mapping[str, Any]) -> str:
+    """SHA-256, in hex, of everything that the judge's text depends on, as canonical JSON."""
+    text = json.dumps({"schema": SCHEMA, **question}, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class JudgeCache:
+    """Entries by key in a folder; without a folder it holds nothing."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+
+    def open(self) -> None:
+        """Make the folder, readable by its owner alone; UsageError if it can't be written."""
+        if self.folder is None:
+            return
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not os.access(self.folder, os.W_OK | os.X_OK):
+                raise PermissionError(13, "no permission to write")
+        except OSError as error:
+            raise UsageError(
+                f"grader.judge.cache: {self.folder} can't be used: {error.strerror}",
+                "name another folder, or none",
+            ) from None
+
+    def read(self, key: str) -> Entry | None:
+        """The entry, or None where there is none that can be read."""
+        if self.folder is None:
+            return None
+        try:
+            value = json.loads(self._path(key).read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return None
+        if not isinstance(value, dict) or value.get("key") != key or not isinstance(value.get("text"), str):
+            return None
+        return Entry(value["text"])
+
+    def write(self, key: str, entry: Entry) -> None:
+        """Keep the entry. Where the disk refuses, it is not kept: the grade stands without it."""
+        if self.folder is None:
+            return
+        path = self._path(key)
+        draft = path.with_name(f".{key}.{os.getpid()}-{secrets.token_hex(4)}")
+        try:
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            # No fsync, unlike a run's files: an entry that a power cut tears is asked for again.
+            with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                json.dump({"key": key, **asdict(entry)}, file)
+            os.replace(draft, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                draft.unlink()
+
+    def _path(self, key: str) -> Path:
+        assert self.folder is not None
+        return self.folder / key[:2] / f"{key}.json"

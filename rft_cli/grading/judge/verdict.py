@@ -1,0 +1,143 @@
+"""The verdict: how it is asked for, and how what the judge wrote is read. What can't be read is never a 0."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rft_cli.grading.judge.task import JudgeTask
+from rft_cli.types import GradeError, Message
+
+_MOST_OBJECTS = 100
+"""Braces at which a JSON object is looked for; a verdict has one."""
+_SHOWN = 2000
+_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d{1,3})?")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The reward that the judge gave. `clamped`: its number lay outside of the range."""
+
+    reward: float
+    clamped: bool = False
+
+
+def response_format(task: JudgeTask) -> dict[str, Any]:
+    """The JSON schema of the verdict, in the form of structured outputs; the steps come first, to be thought first."""
+    result: dict[str, Any] = {"type": "number"}
+    if task.kind == "label":
+        result = {"type": "string", "enum": list(task.labels)}
+    step = _object({"description": {"type": "string"}, "conclusion": {"type": "string"}})
+    schema = _object({"steps": {"type": "array", "items": step}, "result": result})
+    return {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": schema}}
+
+
+def with_instruction(task: JudgeTask, messages: Sequence[Message]) -> list[Message]:
+    """The messages with the form of the verdict said in words at the end of the last one of the user.
+
+    Always, because some servers accept `response_format` and ignore it. Not in a system message, because chat
+    templates differ on where one may stand. `developer` is written as `system`, the older name that all know.
+    """
+    sent: list[Message] = [
+        {"role": "system" if m["role"] == "developer" else m["role"], "content": _encodable(m["content"])}
+        for m in messages
+    ]
+    text = _instruction(task)
+    if sent and sent[-1]["role"] == "user":
+        sent[-1] = {"role": "user", "content": f"{sent[-1]['content']}\n\n{text}"}
+    else:
+        sent.append({"role": "user", "content": text})
+    return sent
+
+
+def read_verdict(task: JudgeTask, text: str) -> Verdict | GradeError:
+    """The verdict in what the judge wrote: one JSON object with `result`, alone, fenced or with text around it."""
+    found = list(_objects(text.rpartition("</think>")[2]))
+    results = [item["result"] for item in found if "result" in item]
+    if not results:
+        return _unreadable("no JSON object with a 'result' in the verdict", text)
+    if any(type(other) is not type(results[0]) or other != results[0] for other in results[1:]):
+        return _unreadable("several JSON objects with different results in the verdict", text)
+    verdict = _score(task, results[0]) if task.kind == "score" else _label(task, results[0])
+    return verdict if isinstance(verdict, Verdict) else _unreadable(verdict, text)
+
+
+def _score(task: JudgeTask, result: Any) -> Verdict | str:
+    number = _number(result)
+    if number is None:
+        return "the verdict's result is no finite number"
+    reward = min(max(number, task.low), task.high)
+    return Verdict(reward, clamped=reward != number)
+
+
+def _number(result: Any) -> float | None:
+    if isinstance(result, str) and _NUMBER.fullmatch(result.strip()):
+        result = float(result)
+    if isinstance(result, bool) or not isinstance(result, int | float):
+        return None
+    try:
+        number = float(result)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _label(task: JudgeTask, result: Any) -> Verdict | str:
+    if not isinstance(result, str):
+        return "the verdict's result is no label"
+    same = [label for label in task.labels if label == result] or [
+        label for label in task.labels if label.strip().casefold() == result.strip().casefold()
+    ]
+    if len(same) != 1:
+        return "the verdict's result is none of the labels"
+    return Verdict(float(same[0] in task.passing_labels))
+
+
+def _objects(text: str) -> Iterator[dict[str, Any]]:
+    """The JSON objects in a text, outermost ones only."""
+    decoder = json.JSONDecoder()
+    place = text.find("{")
+    for _ in range(_MOST_OBJECTS):
+        if place < 0:
+            return
+        try:
+            value, end = decoder.raw_decode(text, place)
+        except (ValueError, RecursionError):
+            end = place + 1
+        else:
+            yield value
+        place = text.find("{", end)
+
+
+def _instruction(task: JudgeTask) -> str:
+    if task.kind == "score":
+        result = f"a number from {task.low:g} to {task.high:g}"
+    else:
+        result = "one of " + ", ".join(json.dumps(label, ensure_ascii=False) for label in task.labels)
+    return (
+        'Answer with one JSON object and nothing else: {"steps": [{"description": "...", "conclusion": "..."}], '
+        f'"result": ...}}. "steps" holds your reasoning in short; "result" is {result}.'
+    )
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _encodable(text: str) -> str:
+    """The text without lone surrogates, which a completion may hold and UTF-8 may not."""
+    return _SURROGATE.sub("\ufffd", text)
+
+
+def _unreadable(why: str, text: str) -> GradeError:
+    return GradeError("judge_parse", why, f"the judge wrote: {text[:_SHOWN]}")

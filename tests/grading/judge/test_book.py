@@ -1,0 +1,285 @@
+"""Counts, costs and the budget; and that a job with judges ends when it is interrupted. Costs are worked by hand."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rft_cli.errors import RunFailed
+from rft_cli.grading.judge import open_judge
+from rft_cli.types import Grade
+from tests.grading.judge.conftest import OpenJudge
+from tests.grading.judge.servers import (
+    KEY,
+    MODEL,
+    Act,
+    JudgeServer,
+    asks,
+    book_of,
+    completion,
+    label_task,
+    render,
+    score_task,
+    settings_of,
+    verdict,
+)
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+def test_tokens_and_costs_are_counted_by_model(server: JudgeServer, judge: OpenJudge) -> None:
+    server.default = lambda body: Act(
+        body=verdict(
+            "good" if body["model"] == "big" else 0.5,
+            usage=(1000, 10) if body["model"] == "big" else (100, 20),
+        )
+    )
+    prices = [f"{MODEL}=0.15/0.60", "big=2.5/10"]
+    server.models = Act(body={"data": [{"id": MODEL}, {"id": "big"}]})
+    small = judge(prices=prices)
+    book = small._book
+    small.grade(asks("a", "b"))
+    judge(label_task(model="big"), book, prices=prices).grade(asks("a"))
+    # 200 × 0.15 / 1e6 + 40 × 0.60 / 1e6 = 0.000054;  1000 × 2.5 / 1e6 + 10 × 10 / 1e6 = 0.0026
+    assert book.to_metrics() == pytest.approx(
+        {
+            "judge_requests": 3,
+            "judge_cache_hits": 0,
+            "judge_retries": 0,
+            "judge_clamped": 0,
+            "judge_input_tokens": 1200,
+            "judge_output_tokens": 50,
+            "judge_cost": 0.002654,
+            "judge_input_tokens/big": 1000,
+            "judge_output_tokens/big": 10,
+            "judge_cost/big": 0.0026,
+            f"judge_input_tokens/{MODEL}": 200,
+            f"judge_output_tokens/{MODEL}": 40,
+            f"judge_cost/{MODEL}": 0.000054,
+        }
+    )
+    assert book.told() == "3 requests, 1,200 tokens read, 50 written, 0.0027 US dollars"
+    assert book.to_json()["models"]["big"] == {
+        "requests": 1,
+        "input_tokens": 1000,
+        "output_tokens": 10,
+        "cost": pytest.approx(0.0026),
+        "unmetered": 0,
+    }
+
+
+def test_a_model_without_a_price_has_no_cost(server: JudgeServer, judge: OpenJudge) -> None:
+    grader = judge()
+    grader.grade(asks("a"))
+    assert "judge_cost" not in grader._book.to_metrics()
+    assert grader._book.to_json()["cost"] is None
+
+
+def test_a_verdict_that_can_not_be_read_costs_too(server: JudgeServer, judge: OpenJudge) -> None:
+    server.acts = [
+        Act(body=completion("hm", usage=(7, 3))),
+        Act(body=completion(None, refusal="no", usage=(5, 1))),
+    ]
+    grader = judge(concurrency=1)
+    grader.grade(asks("a", "b"))
+    assert grader._book.to_metrics()["judge_input_tokens"] == 12
+    assert grader._book.to_metrics()["judge_output_tokens"] == 4
+
+
+def test_a_budget_of_tokens_stops_the_job(server: JudgeServer, judge: OpenJudge) -> None:
+    """Each request uses 120 tokens: four are 480, the fifth passes 500, a sixth is not sent."""
+    stream = judge(max_tokens=500, concurrency=1).stream(asks(*LETTERS))
+    graded: list[Grade] = []
+    with pytest.raises(RunFailed) as caught:
+        graded.extend(grade for burst in stream for grade in burst)
+    assert len(server.seen) == 5
+    assert [grade.reward for grade in graded] == [0.5] * 5  # what was graded is given out first
+    assert caught.value.message == "the judge's budget is spent: 5 requests, 500 tokens read, 100 written"
+    assert caught.value.fix == (
+        "raise grader.judge.max_tokens, or go on with the same budget anew: "
+        "verdicts are kept in the cache, so only the rest is paid for"
+    )
+    assert caught.value.exit_code == 3
+
+
+def test_a_budget_in_dollars_stops_the_job(server: JudgeServer, judge: OpenJudge) -> None:
+    """A request costs 100 × 10 / 1e6 + 20 × 50 / 1e6 = 0.002 dollars."""
+    grader = judge(max_cost=0.01, prices=[f"{MODEL}=10/50"], concurrency=1, cache="none")
+    with pytest.raises(
+        RunFailed, match=r"5 requests, 500 tokens read, 100 written, 0\.0100 US dollars"
+    ) as caught:
+        grader.grade(asks(*LETTERS))
+    assert caught.value.fix == "raise grader.judge.max_cost, or go on with the same budget anew"
+    assert len(server.seen) == 5
+
+
+@pytest.mark.parametrize("concurrency", [4, 8])
+def test_what_is_in_flight_counts(server: JudgeServer, judge: OpenJudge, concurrency: int) -> None:
+    """12 requests of 120 tokens fit into 1440. Many at a time do not pass it, the first wave being smaller."""
+    server.default = lambda _: Act(body=verdict(0.5), wait_s=0.15)
+    grader = judge(max_tokens=1440, concurrency=concurrency)
+    with pytest.raises(RunFailed):
+        grader.grade(asks(*LETTERS))
+    assert len(server.seen) == 12
+    assert server.most_in_flight == concurrency
+
+
+def test_a_first_wave_passes_the_budget_by_no_more_than_itself(server: JudgeServer, judge: OpenJudge) -> None:
+    server.default = lambda _: Act(body=verdict(0.5), wait_s=0.3)
+    grader = judge(max_tokens=1, concurrency=3)
+    with pytest.raises(RunFailed):
+        grader.grade(asks(*LETTERS))
+    assert len(server.seen) == 3
+
+
+def test_a_run_after_a_spent_budget_pays_only_for_the_rest(server: JudgeServer, judge: OpenJudge) -> None:
+    with pytest.raises(RunFailed):
+        judge(max_tokens=500, concurrency=1).grade(asks(*"abcdefgh"))
+    grader = judge(max_tokens=500, concurrency=1)
+    assert [grade.reward for grade in grader.grade(asks(*"abcdefgh"))] == [0.5] * 8
+    assert grader._book.to_metrics()["judge_requests"] == 3
+    # A spent budget still serves what is kept.
+    with pytest.raises(RunFailed):
+        grader.grade(asks(*LETTERS))
+    assert grader.grade(asks("a"))[0].reward == 0.5
+
+
+def test_processes_of_a_job_share_the_budget(server: JudgeServer, judge: OpenJudge, tmp_path: Path) -> None:
+    config = settings_of(server, tmp_path, max_tokens=500, concurrency=1, cache="none")
+    for _ in range(2):
+        # As torchrun and accelerate tell their processes.
+        book = book_of(config, env={"OPENAI_API_KEY": KEY, "WORLD_SIZE": "2"})
+        with pytest.raises(
+            RunFailed, match=r"3 requests, 300 tokens read, 60 written by one of 2 processes$"
+        ):
+            judge(book=book).grade(asks(*LETTERS))
+    assert len(server.seen) == 6  # 3 × 120 is over 250 each
+
+
+def test_a_budget_that_can_not_be_kept_stops_the_job(server: JudgeServer, judge: OpenJudge) -> None:
+    server.default = lambda _: Act(body=verdict(0.5, usage=None))
+    with pytest.raises(RunFailed) as caught:
+        judge(max_tokens=10_000, concurrency=1).grade(asks("a", "b"))
+    assert caught.value.message == (
+        "the judge's endpoint does not say how many tokens it used, so no budget can be kept "
+        "(1 requests, 0 tokens read, 0 written)"
+    )
+    assert len(server.seen) == 1
+    free = judge(cache="none")
+    assert [grade.reward for grade in free.grade(asks("a", "b"))] == [0.5, 0.5]
+    assert free._book.to_json()["unmetered"] == 2
+
+
+def test_the_key_is_nowhere(
+    server: JudgeServer, judge: OpenJudge, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not in logs at the most talkative level, files, metrics, or what any of the objects prints as."""
+    caplog.set_level(logging.DEBUG)
+    for name in ("openai", "httpx2", "httpcore2", "asyncio"):
+        caplog.set_level(logging.DEBUG, logger=name)
+    server.acts = [Act(500, {"error": {"message": KEY}})]
+    grader = judge(score_task())
+    grades = grader.grade(asks("a", "b"))
+    book = grader._book
+    assert caplog.records  # the libraries do log
+    shown = [
+        caplog.text,
+        repr(grades),
+        repr(grader),
+        repr(book),
+        repr(vars(book)),
+        repr(vars(grader)),
+        repr(book._line),
+    ]
+    shown += [str(book.to_json()), book.settings.model_dump_json(), grader.signature]
+    assert not [text for text in shown if KEY in text]
+    assert not [file for file in tmp_path.rglob("*") if file.is_file() and KEY in file.read_text()]
+
+
+def test_an_interrupted_process_ends_at_once(server: JudgeServer, tmp_path: Path) -> None:
+    server.default = lambda _: Act(body=verdict(0.5), wait_s=60)
+    program = f"""
+import sys, threading, time
+from rft_cli.config.schema import JudgeConfig
+from rft_cli.grading.judge import JudgeBook, JudgeTask, open_judge
+from rft_cli.types import GradeRequest
+settings = JudgeConfig(base_url={server.url!r}, api_key_env="none", cache={str(tmp_path)!r})
+render = lambda request: [{{"role": "user", "content": request.completion}}]
+try:
+    with open_judge(JudgeTask("q", "score", {MODEL!r}), render, settings, JudgeBook(settings)) as judge:
+        print("asking", flush=True)
+        judge.grade([GradeRequest(str(n), {{}}) for n in range(20)])
+except KeyboardInterrupt:
+    deadline = time.monotonic() + 2  # idle threads end by themselves, a moment later
+    while threading.active_count() > 1 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    print("left", [thread.name for thread in threading.enumerate()], flush=True)
+    sys.exit(130)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "asking\n"
+    deadline = time.monotonic() + 10
+    while len(server.seen) < 8 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    started = time.monotonic()
+    out, err = process.communicate(timeout=20)
+    assert (out, err, process.returncode) == ("left ['MainThread']\n", "", 130)
+    assert time.monotonic() - started < 3
+
+
+def test_a_process_that_forgets_to_close_ends_too(server: JudgeServer) -> None:
+    program = f"""
+from rft_cli.config.schema import JudgeConfig
+from rft_cli.grading.judge import JudgeBook, JudgeTask, open_judge
+from rft_cli.types import GradeRequest
+settings = JudgeConfig(base_url={server.url!r}, api_key_env="none", cache="none")
+render = lambda request: [{{"role": "user", "content": request.completion}}]
+judge = open_judge(JudgeTask("q", "score", {MODEL!r}), render, settings, JudgeBook(settings))
+print(judge.grade([GradeRequest("a", {{}})])[0].reward)
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=False
+    )
+    assert (run.stdout, run.stderr, run.returncode) == ("0.5\n", "", 0)
+
+
+def test_a_process_that_forks_off_opens_a_line_of_its_own(server: JudgeServer, tmp_path: Path) -> None:
+    program = f"""
+import os
+from rft_cli.config.schema import JudgeConfig
+from rft_cli.grading.judge import JudgeBook, JudgeTask, open_judge
+from rft_cli.types import GradeRequest
+settings = JudgeConfig(base_url={server.url!r}, api_key_env="none", cache="none")
+render = lambda request: [{{"role": "user", "content": request.completion}}]
+judge = open_judge(JudgeTask("q", "score", {MODEL!r}), render, settings, JudgeBook(settings))
+child = os.fork()
+reward = judge.grade([GradeRequest("a", {{}})])[0].reward
+judge.close()
+if child:
+    print(reward, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+else:
+    os._exit(0 if reward == 0.5 else 1)
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=False
+    )
+    assert (run.stdout, run.returncode) == ("0.5 0\n", 0), run.stderr
+
+
+def test_the_context_of_a_book_closes_it(server: JudgeServer, tmp_path: Path) -> None:
+    config = settings_of(server, tmp_path)
+    with book_of(config) as book:
+        open_judge(score_task(), render, config, book)
+        assert book._line is not None
+    assert book._line is None
+    book.close()

@@ -1,0 +1,43 @@
+"""A judge as the reward of training: what it gives, and how a spent budget ends the job."""
+
+from __future__ import annotations
+
+import pytest
+
+from rft_cli.errors import RunFailed
+from rft_cli.training.rewards import GradedBatch, GraderReward
+from rft_cli.types import Example, Source
+from tests.grading.judge.conftest import OpenJudge
+from tests.grading.judge.servers import Act, JudgeServer, completion, verdict
+
+STOP = 0
+
+
+def test_a_spent_budget_ends_training_between_batches(server: JudgeServer, judge: OpenJudge) -> None:
+    """120 tokens a request: two batches of two are 480 of 500, in the third one the budget ends."""
+    server.acts = [Act(body=verdict(0.25)), Act(body=completion("hm"))]
+    rows = [Example(f"r{n}", "1+1?", {"question": f"{n}+1?"}, Source("t.jsonl", n + 1)) for n in range(6)]
+    reward = GraderReward(judge(max_tokens=500, concurrency=1), rows, [STOP])
+    kept: list[GradedBatch] = []
+    reward.on_graded = kept.append
+
+    def train_on(*row: int) -> list[float | None]:
+        return reward(prompts=["1+1?"] * 2, completions=["2", "2"], completion_ids=[[5, STOP]] * 2, row=row)
+
+    assert train_on(0, 1) == [0.25, None]  # a verdict that can't be read is no reward: masked out
+    assert train_on(2, 3) == [0.5, 0.5]
+    with pytest.raises(
+        RunFailed, match="the judge's budget is spent: 5 requests, 500 tokens read, 100 written"
+    ):
+        train_on(4, 5)
+    # The books hold the batches that were graded whole, and nothing of the one that was not.
+    assert [[sample.row for sample in batch.samples] for batch in kept] == [[0, 1], [2, 3]]
+    assert reward.last is kept[-1]
+    # A job that goes on samples the same completions: what was paid for is in the cache.
+    server.seen.clear()
+    again = GraderReward(judge(max_tokens=500, concurrency=1), rows, [STOP])
+    assert again(prompts=["1+1?"] * 2, completions=["2"] * 2, completion_ids=[[5, STOP]] * 2, row=(4, 5)) == [
+        0.5,
+        0.5,
+    ]
+    assert len(server.seen) == 1
