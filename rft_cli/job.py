@@ -100,7 +100,7 @@ def hashes(job: Job) -> dict[str, str]:
     found = {"train": job.train.sha256, "validation": job.validation.sha256}
     if job.test is not None:
         found["test"] = job.test.sha256
-    if job.config.grader.path is not None:
+    if job.config.grader.shown is not None:
         found["grader"] = read_source(job.config.grader).sha256
     return found
 

@@ -164,7 +164,7 @@ def _refuse_changed_files(job: Job, run: Run) -> None:
         "train": job.config.data.train,
         "validation": job.config.data.validation,
         "test": job.config.data.test,
-        "grader": job.config.grader.path,
+        "grader": job.config.grader.shown,
     }
     changed = [name for name, value in hashes(job).items() if began.get(name) != value]
     if changed:

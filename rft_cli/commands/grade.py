@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rft_cli.config import RunConfig
     from rft_cli.data import Row, RowReader
     from rft_cli.grading.outcomes import GraderStats
-    from rft_cli.grading.pool import ScorerGrader
+    from rft_cli.grading.protocol import Grader
     from rft_cli.types import GradeRequest
 
 FileArgument = Annotated[
@@ -74,7 +74,7 @@ def grade(
         "grader.timeout_s": timeout,
     }
     settings = Settings(config, overrides, sets or []).load().config
-    if settings.grader.path is None:
+    if settings.grader.shown is None:
         raise UsageError("no grader is set", "give a scorer with --reward-model scorer.py")
     if file is None and sys.stdin.isatty():
         _say("reading rows from the terminal: end them with Ctrl-D, or name a FILE")
@@ -90,7 +90,7 @@ def grade(
 def _grade_rows(rows: _Rows, config: RunConfig, *, with_rows: bool, quiet: bool) -> GraderStats:
     """Grade all rows and write them out; raises the problem of the first bad row when those before it are out."""
     from rft_cli.grading.lines import graded_line
-    from rft_cli.grading.pool import open_grader
+    from rft_cli.grading.open import open_grader
 
     log = _new_log()
     output = _WholeLines()
@@ -238,7 +238,7 @@ def _new_log() -> Path:
     return Path(name)
 
 
-def _say_summary(grader: ScorerGrader, log: Path) -> None:
+def _say_summary(grader: Grader, log: Path) -> None:
     stats = grader.stats
     _say(
         f"{grader.signature}: {stats.total} {_rows(stats.total)}, {stats.graded} graded, {stats.skipped} skipped, "

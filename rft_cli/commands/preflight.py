@@ -110,7 +110,7 @@ def _check_overlap(found: Preflight) -> None:
 
 
 def _check_grader(found: Preflight, needs: Sequence[str]) -> None:
-    if found.config.grader.path is None:
+    if found.config.grader.shown is None:
         if "grader" in needs:
             fix = "give a scorer with --reward-model scorer.py, or as grader.path in the YAML"
             found.blame("grader", UsageError("no grader is set", fix))
@@ -119,10 +119,11 @@ def _check_grader(found: Preflight, needs: Sequence[str]) -> None:
         return
     from rft_cli.grading.preflight import check_grader
 
+    rows = [example for data in found.files.data.values() for example in data.examples]
     examples = [example for data in found.files.data.values() for example in data.examples[:ROWS_GRADED]]
     references = [reference_of(example, found.config.data.columns) for example in examples]
     try:
-        report = check_grader(found.config.grader, examples, references, n=len(examples))
+        report = check_grader(found.config.grader, examples, references, n=len(examples), rows=rows)
     except UsageError as error:
         found.blame("grader", error)
     else:

@@ -45,7 +45,7 @@ class Combinations:
 
 def check_combinations(config: RunConfig, given: Collection[str] = ()) -> Combinations:
     """Check settings against each other. `given`: the dotted keys that were set, not left alone."""
-    conflicts = [*_batches(config), *_validation(config), *_seeds(config), *_judge(config)]
+    conflicts = [*_batches(config), *_validation(config), *_grader(config), *_seeds(config), *_judge(config)]
     return Combinations(conflicts, _notes(config, given))
 
 
@@ -93,6 +93,14 @@ def _validation(config: RunConfig) -> list[Conflict]:
     message = f"{samples} samples at validation.temperature 0 would all be the same"
     fix = "set validation.samples_per_prompt to 1, or a validation.temperature over 0"
     return [Conflict(("validation.samples_per_prompt", "validation.temperature"), message, fix)]
+
+
+def _grader(config: RunConfig) -> list[Conflict]:
+    if config.grader.path is None or config.grader.spec is None:
+        return []
+    message = "a grader file and an inline spec are both set"
+    fix = "keep one of grader.path and grader.spec (--set grader.spec=null leaves the inline one out)"
+    return [Conflict(("grader.path", "grader.spec"), message, fix)]
 
 
 def _seeds(config: RunConfig) -> list[Conflict]:

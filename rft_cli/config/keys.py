@@ -100,7 +100,7 @@ def _described(alternative: Alternative) -> list[str]:
         return [f"'{word}'" for word in alternative.words]
     if alternative.type is bool:
         return ["true", "false"]
-    names = {str: "text", list: "a list of text", types.NoneType: "null"}
+    names = {str: "text", list: "a list of text", dict: "a mapping", types.NoneType: "null"}
     if alternative.type in names:
         return [names[alternative.type]]
     number = "a whole number" if alternative.type is int else "a number"

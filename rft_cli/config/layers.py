@@ -65,7 +65,8 @@ def _flatten(section: Node, prefix: str, name: str, layer: Layer, problems: list
         place = f"{name}:{node.mark.line}:{node.mark.column}"
         if key in all_sections():
             if isinstance(node.value, dict):
-                _flatten(node, f"{key}.", name, layer, problems)
+                inner = _with_spec(node) if key == "grader" else node
+                _flatten(inner, f"{key}.", name, layer, problems)
             elif node.value is not None:
                 problems.append(
                     UsageError(f"{place}: {key} is a section", f"write its settings under '{word}:'")
@@ -75,6 +76,18 @@ def _flatten(section: Node, prefix: str, name: str, layer: Layer, problems: list
         else:
             at = f"{name}:{node.key_mark.line}:{node.key_mark.column}"
             problems.append(unknown_key(at, key))
+
+
+def _with_spec(section: Node) -> Node:
+    """The grader section; where it is an OpenAI spec itself, with the spec's keys under `spec`, apart from settings."""
+    assert isinstance(section.value, dict)
+    if "type" not in section.value or "spec" in section.value:
+        return section
+    names = {name.split(".")[1] for name in all_keys() if name.startswith("grader.")}
+    settings = {word: node for word, node in section.value.items() if word in names}
+    spec = {word: node for word, node in section.value.items() if word not in names}
+    place = section.value["type"].key_mark
+    return Node({**settings, "spec": Node(spec, place, place)}, section.mark, section.key_mark)
 
 
 def _add_yaml(key: Key, node: Node, place: str, name: str, layer: Layer, problems: list[UsageError]) -> None:

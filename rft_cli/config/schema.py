@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -44,6 +44,15 @@ class LoraConfig(Section):
     """Dropout on the adapter's input. 0 keeps ratios exact."""
     target_modules: str | list[str] = "all-linear"
     """Layers that get an adapter: `all-linear`, or names."""
+
+
+class EmbeddingsConfig(Section):
+    base_url: str | None = None
+    """OpenAI-compatible endpoint with `/embeddings`, for `text_similarity` with `cosine`; empty: cosine is refused."""
+    model: str = "text-embedding-3-large"
+    """Embedding model to ask the endpoint for; the default is the one that OpenAI's graders use."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """Name of the environment variable that holds the key; `none` for a server that needs no key."""
 
 
 class DataConfig(Section):
@@ -90,7 +99,10 @@ class JudgeConfig(Section):
 
 class GraderConfig(Section):
     path: str | None = None
-    """The grader: `scorer.py` or `scorer.py:function`."""
+    """The grader: `scorer.py` or `scorer.py:function`, or an OpenAI grader spec (`.json`, `.yaml`)."""
+    spec: dict[str, Any] | None = None
+    """An OpenAI grader spec written here in place of a file: a mapping with `type`, `name` and more."""
+    embeddings: EmbeddingsConfig = Field(default_factory=EmbeddingsConfig)
     timeout_s: Positive = 30.0
     """Seconds one grade may take; then its worker is killed and the grade counts as failed."""
     workers: Count | Auto = "auto"
@@ -102,6 +114,11 @@ class GraderConfig(Section):
     memory_mb: Count | None = None
     """Memory limit of one worker in MB; empty sets none."""
     judge: JudgeConfig = Field(default_factory=JudgeConfig)
+
+    @property
+    def shown(self) -> str | None:
+        """What messages call the grader: its file as the user named it, or `grader.spec`; None: there is none."""
+        return self.path if self.path is not None or self.spec is None else "grader.spec"
 
 
 class RolloutConfig(Section):

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rft_cli.grading.open import open_grader
     from rft_cli.grading.outcomes import FailureMonitor, GraderStats
-    from rft_cli.grading.pool import ScorerGrader, open_grader
+    from rft_cli.grading.pool import ScorerGrader
     from rft_cli.grading.preflight import PreflightReport, check_grader
     from rft_cli.grading.source import copy_source
 
@@ -30,7 +31,7 @@ _HOMES = {
     "ScorerGrader": "pool",
     "check_grader": "preflight",
     "copy_source": "source",
-    "open_grader": "pool",
+    "open_grader": "open",
 }
 
 

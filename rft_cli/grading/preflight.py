@@ -8,12 +8,17 @@ from typing import Literal
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError, UsageErrors
-from rft_cli.grading.pool import ScorerGrader, open_grader
+from rft_cli.grading.open import open_grader
+from rft_cli.grading.protocol import Grader
+from rft_cli.grading.source import is_spec
+from rft_cli.grading.spec.keys import missing_keys
 from rft_cli.types import Example, Grade, GradeRequest
 
 JUNK = 'Sure! }{ "answer": ** 1e999, [[ \\boxed{ ``` \u00e9\u4e16\u2028 None, yes and no'
 """What an untrained model may write: no valid JSON, no number, half a code fence, any script."""
 _SHOWN = 5
+_OF_THE_TEXT = ("sample_parse", "invalid_variable")
+"""What fails because of the completion's own form, once the rows have every key: no fault of the grader's."""
 
 Tried = Literal["reference", "empty completion", "junk completion"]
 
@@ -45,16 +50,23 @@ class _Trial:
 
 
 def check_grader(
-    config: GraderConfig, examples: Sequence[Example], references: Sequence[str | None], n: int = 8
+    config: GraderConfig,
+    examples: Sequence[Example],
+    references: Sequence[str | None],
+    n: int = 8,
+    rows: Sequence[Example] | None = None,
 ) -> PreflightReport:
     """Grade the first `n` rows: each row's reference (where it has one), an empty completion, a junk completion.
 
-    Raises UsageError where the scorer does not load, and UsageErrors where it fails on any of these: a model's
-    completions will be junk to begin with, and a scorer must give them a low reward, not an error.
+    The keys that templates name are looked for in all `rows` (None: in these `n`).
+
+    Raises UsageError where the grader does not load, and UsageErrors where a template names a key that a row lacks, or
+    where grading fails on any of these: a model's completions will be junk to begin with, and a scorer must give them
+    a low reward, not an error. A template that reads JSON out of a completion which is none is only warned of.
     """
     trials = _trials(examples[:n], references[:n])
     # One process is enough for a few grades and starts faster.
-    with open_grader(config.model_copy(update={"workers": 1}), log_path=None) as grader:
+    with _open(config.model_copy(update={"workers": 1}), examples[:n] if rows is None else rows) as grader:
         grades: list[Grade] = []
         for trial in trials:
             grades += grader.grade([GradeRequest(trial.completion, trial.example.fields)])
@@ -62,6 +74,20 @@ def check_grader(
                 break  # each further one may cost as long
         _raise_failures(config, trials, grades)
         return _report(config, grader, trials, grades)
+
+
+def _open(config: GraderConfig, rows: Sequence[Example]) -> Grader:
+    """The grader; UsageErrors also for keys that its templates name and `rows` lack."""
+    missing = missing_keys(config, rows) if is_spec(config) else []
+    try:
+        grader = open_grader(config, log_path=None)
+    except UsageError as error:
+        found = error.problems if isinstance(error, UsageErrors) else (error,)
+        raise UsageErrors([*found, *missing]) if missing else error from None
+    if missing:
+        grader.close()
+        raise UsageErrors(missing)
+    return grader
 
 
 def _trials(examples: Sequence[Example], references: Sequence[str | None]) -> list[_Trial]:
@@ -78,14 +104,16 @@ def _raise_failures(config: GraderConfig, trials: Sequence[_Trial], grades: Sequ
     """One problem for each different failure, naming the first row on which it came."""
     problems: dict[str, UsageError] = {}
     for trial, grade in zip(trials, grades, strict=False):
-        if grade.error is not None and grade.error.message not in problems:
+        if grade.error is None or grade.error.kind in _OF_THE_TEXT:
+            continue
+        if grade.error.message not in problems:
             keys = ", ".join(list(trial.example.fields)[:12])
             message = f"{grade.error.message} (grading the {trial.tried} of {trial.example.source})"
             problems[grade.error.message] = UsageError(message, _fix(grade, trial, keys))
     if problems:
         raise UsageErrors(list(problems.values())[:_SHOWN])
     if grades and all(grade.status == "skipped" for grade in grades):
-        message = f"{config.path}: returned None for all of {len(grades)} completions: nothing can be graded"
+        message = f"{config.shown}: returned None for all of {len(grades)} completions: nothing can be graded"
         raise UsageError(
             message, "return a number (is a return missing?); None means: this one can't be graded"
         )
@@ -103,7 +131,7 @@ def _fix(grade: Grade, trial: _Trial, keys: str) -> str:
 
 
 def _report(
-    config: GraderConfig, grader: ScorerGrader, trials: Sequence[_Trial], grades: Sequence[Grade]
+    config: GraderConfig, grader: Grader, trials: Sequence[_Trial], grades: Sequence[Grade]
 ) -> PreflightReport:
     def mean(tried: Tried) -> float | None:
         rewards = [
@@ -113,7 +141,7 @@ def _report(
 
     reference, empty, junk = mean("reference"), mean("empty completion"), mean("junk completion")
     references = sum(trial.tried == "reference" for trial in trials)
-    notes = [f"scorer: {grader.signature} of {config.path}"]
+    notes = [f"scorer: {grader.signature} of {config.shown}"]
     if reference is not None:
         plural = "" if references == 1 else "s"
         notes.append(f"scorer: {references} reference{plural} graded, mean reward {reference:.2f}")
@@ -129,22 +157,37 @@ def _report(
         junk_mean=junk,
         seconds_per_grade=sum(grade.seconds for grade in grades) / max(1, len(grades)),
         notes=tuple(notes),
-        warnings=tuple(_warnings(grades, reference, empty, junk)),
+        warnings=tuple(_warnings(trials, grades, reference, empty, junk)),
     )
 
 
 def _warnings(
-    grades: Sequence[Grade], reference: float | None, empty: float | None, junk: float | None
+    trials: Sequence[_Trial],
+    grades: Sequence[Grade],
+    reference: float | None,
+    empty: float | None,
+    junk: float | None,
 ) -> list[str]:
-    warnings = []
+    warnings = _unreadable(trials, grades)
     for name, other in (("junk", junk), ("empty", empty)):
         if reference is not None and other is not None and other > reference:
             warnings.append(
                 f"scorer: {name} completions get {other:.2f}, more than references ({reference:.2f})"
             )
     rewards = {grade.reward for grade in grades if grade.reward is not None}
-    if reference is not None and len(grades) > 1 and len(rewards) == 1:
+    others = [other for other in (empty, junk) if other is not None]
+    if reference is not None and others and len(rewards) == 1:
         warnings.append(
             f"scorer: every completion got the same reward ({rewards.pop():g}): nothing to learn from"
         )
     return warnings
+
+
+def _unreadable(trials: Sequence[_Trial], grades: Sequence[Grade]) -> list[str]:
+    """Completions that a template could not read: their grades fail, and a model's will, until it writes JSON."""
+    found: dict[str, str] = {}
+    for trial, grade in zip(trials, grades, strict=True):
+        if grade.error is not None:
+            found.setdefault(trial.tried, grade.error.message)
+    advice = "failed grades teach nothing, and too many stop a job; a python grader can give such text a 0"
+    return [f"scorer: {tried}: {message} ({advice})" for tried, message in found.items()]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
 
 from rft_cli.types import Grade, GradeRequest
 
+if TYPE_CHECKING:  # workers import this package: they do without
+    from rft_cli.grading.outcomes import GraderStats
 
-class Grader(Protocol):
+
+class BatchGrader(Protocol):
     """Grades completions. A grader never raises for a bad completion or a broken scorer: that is a failed grade."""
 
     def grade(self, requests: Sequence[GradeRequest]) -> list[Grade]:
@@ -16,5 +21,43 @@ class Grader(Protocol):
         ...
 
     def close(self) -> None:
-        """End worker processes; safe to call twice."""
+        """End worker processes and connections; safe to call twice."""
         ...
+
+
+class PartGrader(BatchGrader, Protocol):
+    """A grader that also works on a stream: what graders are combined of."""
+
+    def stream(self, requests: Iterable[GradeRequest]) -> Iterator[list[Grade]]:
+        """Grades in order, some at a time, while requests are still being read; few of them are in flight."""
+        ...
+
+
+class Grader(PartGrader, Protocol):
+    """What `open_grader` gives. Close it, or use it in a `with`."""
+
+    @property
+    def stats(self) -> GraderStats:
+        """Counts every grade that it gave."""
+        ...
+
+    @property
+    def signature(self) -> str:
+        """What it is, in words for people."""
+        ...
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the file it was read from, in hex."""
+        ...
+
+    @property
+    def log_path(self) -> Path | None:
+        """Where prints of the user's code go; None where no such code runs."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...

@@ -1,7 +1,8 @@
-"""The scorer file as bytes: found, read once, checked without running it, hashed, copied into the run."""
+"""The grader as bytes: its file found, read once, checked without running it, hashed, copied into the run."""
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from dataclasses import dataclass
@@ -12,34 +13,54 @@ from rft_cli.config.suggest import closest
 from rft_cli.errors import UsageError
 from rft_cli.grading.load import ScorerSource
 
+SPEC_SUFFIXES = (".json", ".yaml", ".yml")
+_KINDS = (
+    "a grader is a Python file (scorer.py or scorer.py:function), or an OpenAI grader spec (.json or .yaml)"
+)
+_INLINE = "grader.spec"
+_INLINE_FILE = "grader.json"
+
 
 @dataclass(frozen=True, slots=True)
 class ScorerCopy:
-    """Where a run keeps its scorer, the hash of its bytes, and the function that was asked for."""
+    """Where a run keeps its grader, the hash of its bytes, and the function that was asked for."""
 
     path: Path
     sha256: str
     function: str | None
 
 
+def is_spec(config: GraderConfig) -> bool:
+    """Whether the grader is an OpenAI spec, in a file or in the configuration itself."""
+    return config.spec is not None or (config.path is not None and config.path.endswith(SPEC_SUFFIXES))
+
+
 def read_source(config: GraderConfig) -> ScorerSource:
-    """Read and parse the scorer file of `grader.path`; raises UsageError where it is missing or not Python."""
+    """Read the grader's file; raises UsageError where there is none, or a scorer is not Python.
+
+    An inline spec is given as the JSON file `grader.json` that it would be. What a spec says is not checked here.
+    """
+    if config.spec is not None:
+        return _inline(config)
     if config.path is None:
         raise UsageError("no grader is set", "name a Python file: --reward-model scorer.py")
-    shown, function = split_target(config.path)
+    shown, function = (config.path, None) if is_spec(config) else split_target(config.path)
     path = Path(shown).expanduser()
     if path.is_dir():
         raise UsageError(f"{shown}: is a directory, not a scorer", "name the Python file in it")
-    if path.suffix != ".py":
+    if path.suffix not in (".py", *SPEC_SUFFIXES):
         reason = "no such file" if not path.exists() else "is not a Python file"
-        raise UsageError(f"{shown}: {reason}", "a grader is a Python file: scorer.py or scorer.py:function")
+        raise UsageError(f"{shown}: {reason}", _KINDS)
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         raise UsageError(f"{shown}: no such file", _near(path)) from None
     except OSError as error:
         raise UsageError(f"{shown}: can't be read: {error.strerror or error}") from error
-    _check_syntax(content, shown)
+    if path.suffix == ".py":
+        _check_syntax(content, shown)
+    elif not content.strip():
+        raise UsageError(f"{shown}: the file is empty", "write a grader spec: see docs/graders.md")
     return ScorerSource(os.path.abspath(path), shown, function, content)
 
 
@@ -52,7 +73,7 @@ def split_target(target: str) -> tuple[str, str | None]:
 
 
 def copy_source(config: GraderConfig, dest_dir: Path) -> ScorerCopy:
-    """Copy the scorer file into `dest_dir` (made if missing). Files that it imports are not copied."""
+    """Copy the grader's file into `dest_dir` (made if missing). Files that a scorer imports are not copied."""
     source = read_source(config)
     dest_dir.mkdir(parents=True, exist_ok=True)
     target = dest_dir / Path(source.path).name
@@ -60,9 +81,22 @@ def copy_source(config: GraderConfig, dest_dir: Path) -> ScorerCopy:
     return ScorerCopy(target, source.sha256, source.function)
 
 
+def _inline(config: GraderConfig) -> ScorerSource:
+    if config.path is not None:
+        raise UsageError(
+            f"a grader file ({config.path}) and an inline spec (grader.spec) are both set", "keep one of them"
+        )
+    content = (
+        json.dumps(config.spec, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+    )
+    # No folder: it belongs to no file, so there is nothing beside it to import.
+    return ScorerSource(_INLINE_FILE, _INLINE, None, content)
+
+
 def _near(path: Path) -> str:
     try:
-        names = [entry.name for entry in path.parent.iterdir() if entry.suffix == ".py"]
+        suffixes = (".py", *SPEC_SUFFIXES)
+        names = [entry.name for entry in path.parent.iterdir() if entry.suffix in suffixes]
     except OSError:
         return f"there is no folder {path.parent} either"
     name = closest(path.name, names)

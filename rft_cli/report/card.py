@@ -53,7 +53,7 @@ def model_card(run: Run, config: RunConfig, made: Made) -> str:
 def _origin(run: Run, config: RunConfig, made: Made) -> str:
     versions: Mapping[str, str] = run.info.get("versions") or {}
     what = "A LoRA adapter for" if made.format == "adapter" else "A fine-tuned copy of"
-    scorer = Path(config.grader.path or "unknown").name
+    scorer = Path(config.grader.shown or "unknown").name
     revision = f" (revision `{config.model.revision}`)" if config.model.revision else ""
     rows = [
         f"{what} `{config.model.path}`{revision}, trained with reinforcement against the grader `{scorer}`.\n",

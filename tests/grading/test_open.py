@@ -46,8 +46,11 @@ def test_files_that_are_no_scorer(tmp_path: Path, write_scorer: Any) -> None:
     assert refusal(far).fix == f"there is no folder {tmp_path / 'folder'} either"
     assert refusal(str(tmp_path / "zzz.py")).fix == "check the path"
     assert refusal(str(tmp_path)).message == f"{tmp_path}: is a directory, not a scorer"
+    text = write_scorer("{}", "grader.txt")
+    assert refusal(text).message == f"{text}: is not a Python file"
     spec = write_scorer("{}", "grader.json")
-    assert refusal(spec).message == f"{spec}: is not a Python file"
+    assert refusal(spec).message == f"{spec}:1:1: has no 'type'"
+    assert refusal(str(tmp_path / "graders.json")).fix == f"did you mean '{spec}'?"
     assert refusal("org/reward-model").message == "org/reward-model: no such file"
     empty = write_scorer(" \n", "empty.py")
     assert refusal(empty).message == f"{empty}: the file is empty"

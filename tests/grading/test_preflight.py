@@ -135,3 +135,43 @@ def test_no_rows(write_scorer: Any) -> None:
     path = write_scorer("def score(completion):\n    return 1\n")
     report = check_grader(GraderConfig(path=path), [], [])
     assert (report.graded, report.reference_mean, report.warnings) == (0, None, ())
+
+
+def test_a_spec_that_reads_json_warns_of_completions_that_are_none() -> None:
+    spec = {
+        "type": "string_check",
+        "name": "s",
+        "operation": "eq",
+        "input": "{{ sample.output_json }}",
+        "reference": "{{ item.answer }}",
+    }
+    report = check_grader(GraderConfig(spec=spec), ROWS, REFERENCES)
+    assert report.reference_mean == 1.0
+    assert [warning.partition(" (")[0] for warning in report.warnings] == [
+        "scorer: empty completion: {{ sample.output_json }}: the completion is no JSON",
+        "scorer: junk completion: {{ sample.output_json }}: the completion is no JSON",
+    ]
+
+
+def test_templates_are_checked_on_every_row_and_with_the_specs_other_problems() -> None:
+    check = {
+        "type": "string_check",
+        "name": "s",
+        "operation": "eq",
+        "input": "a",
+        "reference": "{{ item.hint }}",
+    }
+    rows = [Example("0", "p", {"hint": "h"}, Source("train.jsonl", 1)), *ROWS[1:3]]
+    for spec, others in (
+        (check, []),
+        (
+            {"type": "multi", "name": "m", "graders": {"a": check}, "calculate_output": "b"},
+            ["grader.spec: calculate_output: column 1: there is no grader 'b'"],
+        ),
+    ):
+        with pytest.raises(UsageErrors) as caught:
+            check_grader(GraderConfig(spec=spec), rows, ["r"] * 3, n=1, rows=rows)
+        assert [problem.message for problem in caught.value.problems] == [
+            *others,
+            "train.jsonl:2: {{ item.hint }}: the row has no key 'hint' (keys: question, answer), and so in 1 more",
+        ]

@@ -1,0 +1,24 @@
+"""From the settings to a grader that is ready: a Python scorer, or an OpenAI grader spec."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rft_cli.config.schema import GraderConfig
+from rft_cli.grading.protocol import Grader
+from rft_cli.grading.source import is_spec, read_source
+
+
+def open_grader(config: GraderConfig, *, log_path: Path | None, seed: int = 0) -> Grader:
+    """Open the grader that `config` names: `path` is a scorer or a spec file, `spec` an inline spec.
+
+    Raises UsageError, or UsageErrors with all problems of a spec, where it can't be used. Prints of the user's code go
+    to `log_path` (None: a file that `close` removes).
+    """
+    if is_spec(config):
+        from rft_cli.grading.spec.grader import open_spec
+
+        return open_spec(read_source(config), config, log_path, seed)
+    from rft_cli.grading import pool
+
+    return pool.open_grader(config, log_path=log_path, seed=seed)

@@ -1,0 +1,87 @@
+"""A spec as a Grader: the tree of graders it describes, with the books that jobs keep on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rft_cli.config.schema import GraderConfig
+from rft_cli.grading.load import ScorerSource
+from rft_cli.grading.outcomes import GraderStats
+from rft_cli.grading.protocol import PartGrader
+from rft_cli.grading.spec.build import Builder
+from rft_cli.grading.spec.load import read_inline, read_spec
+from rft_cli.grading.spec.models import Multi, Spec
+from rft_cli.types import Grade, GradeRequest
+
+if TYPE_CHECKING:
+    from rft_cli.grading.judge import JudgeBook
+
+
+class SpecGrader:
+    """The Grader of a spec. `spec` is what was read, `shown` its file as the user named it.
+
+    `signature` is its type and name; `log_path` is where prints of python graders go; `sha256` is of the file; `book`
+    is what its judges share (their token usage among it), None without judges.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        part: PartGrader,
+        source: ScorerSource,
+        log_path: Path | None,
+        book: JudgeBook | None = None,
+    ) -> None:
+        self.spec = spec
+        self.shown = source.shown
+        self.sha256 = source.sha256
+        self.stats = GraderStats()
+        self.signature = describe(spec)
+        self.log_path = log_path
+        self.book = book
+        self._part = part
+        if book is not None:
+            self.stats.judges = book
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def grade(self, requests: Sequence[GradeRequest]) -> list[Grade]:
+        """One grade for each request, in order."""
+        grades = self._part.grade(requests)
+        self.stats.add(grades)
+        return grades
+
+    def stream(self, requests: Iterable[GradeRequest]) -> Iterator[list[Grade]]:
+        """Grades in order, some at a time, while requests are still being read; few of them are in flight."""
+        for grades in self._part.stream(requests):
+            self.stats.add(grades)
+            yield grades
+
+    def close(self) -> None:
+        """End worker processes and connections; safe to call twice."""
+        self._part.close()
+
+
+def open_spec(source: ScorerSource, config: GraderConfig, log_path: Path | None, seed: int) -> SpecGrader:
+    """Read the spec in `source` and start what it needs; raises UsageErrors with every problem."""
+    read = read_spec(source.content, source.shown) if config.spec is None else read_inline(config.spec)
+    spec = read.checked()
+    builder = Builder(config, source.shown, source.path, log_path, seed)
+    return SpecGrader(spec, builder.build(spec), source, log_path, builder.book)
+
+
+def describe(spec: Spec) -> str:
+    """Type and name for people; of a multi also the graders in it."""
+    if not isinstance(spec, Multi):
+        return f"{spec.type} grader '{spec.name}'"
+    inner = ", ".join(f"{name}: {child.type}" for name, child in spec.graders.items())
+    return f"multi grader '{spec.name}' ({inner})"

@@ -1,0 +1,70 @@
+"""A `python` spec: its source runs as a scorer in the isolated workers, called as grade(sample, item)."""
+
+from __future__ import annotations
+
+import ast
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from rft_cli.config.schema import GraderConfig
+from rft_cli.errors import UsageError
+from rft_cli.grading.load import ScorerSource
+from rft_cli.grading.pool import ScorerGrader
+
+# The user's parameters may have any names: OpenAI binds them by position, sample first.
+_CALL = "\n\n_rft_grade = grade\n\n\ndef grade(sample, item):\n    return _rft_grade(sample, item)\n"
+_FIX = "define grade(sample, item), with exactly these two arguments"
+
+
+def scorer_source(source: str, folder: str, shown: str) -> ScorerSource:
+    """The inline source as workers load it; raises UsageError where it is no Python or has no such function.
+
+    `folder` is where the spec lies (modules there can be imported), `shown` how messages name the source.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # workers put SyntaxWarnings into the grader log
+            tree = ast.parse(source)
+    except SyntaxError as error:
+        column = f":{error.offset}" if error.offset else ""
+        raise UsageError(
+            f"{shown}:{error.lineno or 1}{column}: {error.msg}", "correct the Python syntax"
+        ) from None
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise UsageError(f"{shown}: is not Python source: {error}") from None
+    found = [node for node in _top_level(tree.body) if node.name == "grade"]
+    if not found:
+        raise UsageError(f"{shown}: defines no function 'grade'", _FIX)
+    _check_arguments(found[-1], shown)
+    path = os.path.join(folder, Path(shown).name)
+    return ScorerSource(path, shown, "grade", (source + _CALL).encode("utf-8", "surrogatepass"))
+
+
+def open_python(source: ScorerSource, config: GraderConfig, log_path: Path | None, seed: int) -> ScorerGrader:
+    """Start workers for the source and load it; raises UsageError with its own lines."""
+    grader = ScorerGrader(source, config, log_path, seed)
+    try:
+        grader.load()
+    except BaseException:
+        grader.close()
+        raise
+    return grader
+
+
+def _top_level(body: Iterable[ast.AST]) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Functions of the module itself, also those under if, try and with."""
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+        elif not isinstance(node, ast.ClassDef | ast.expr):
+            yield from _top_level(ast.iter_child_nodes(node))
+
+
+def _check_arguments(function: ast.FunctionDef | ast.AsyncFunctionDef, shown: str) -> None:
+    given = function.args
+    positional = [*given.posonlyargs, *given.args]
+    if len(positional) != 2 or given.vararg or given.kwonlyargs or given.kwarg:
+        names = ast.unparse(given)
+        raise UsageError(f"{shown}:{function.lineno}: grade({names}) can't be called as OpenAI does", _FIX)

@@ -1,0 +1,48 @@
+"""Whether the rows have the keys that a spec's templates name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rft_cli.config.schema import GraderConfig
+from rft_cli.errors import UsageError
+from rft_cli.grading.source import read_source
+from rft_cli.grading.spec.load import read_inline, read_spec
+from rft_cli.grading.spec.render import variables
+from rft_cli.grading.spec.templates import Missing, Scope, Variable
+from rft_cli.types import Example, GradeRequest
+
+
+def missing_keys(config: GraderConfig, examples: Sequence[Example]) -> list[UsageError]:
+    """One problem for each template that names a key which some of the rows lack: the first of them, and how many.
+
+    Also of a spec with other problems, which are not said here. Raises UsageError where its file can't be read.
+    """
+    source = read_source(config)
+    read = read_spec(source.content, source.shown) if config.spec is None else read_inline(config.spec)
+    problems = []
+    for path, leaf in read.leaves:
+        for keys, variable in variables(leaf, tuple(str(step) for step in path)):
+            if variable.namespace == "item":
+                problems += _check(variable, f"{source.shown}: {keys}", examples)
+    return problems
+
+
+def _check(variable: Variable, place: str, examples: Sequence[Example]) -> list[UsageError]:
+    lacking = [(example, reason) for example in examples if (reason := _absence(variable, example))]
+    if not lacking:
+        return []
+    example, reason = lacking[0]
+    more = f", and so in {len(lacking) - 1} more" if len(lacking) > 1 else ""
+    return [
+        UsageError(f"{example.source}: {reason}{more}", f"{place} names it: correct the template, or the row")
+    ]
+
+
+def _absence(variable: Variable, example: Example) -> str:
+    """Why the row has no value for the variable; empty where it has one."""
+    try:
+        Scope(GradeRequest("", example.fields)).value(variable)
+    except Missing as missing:
+        return missing.error.message
+    return ""

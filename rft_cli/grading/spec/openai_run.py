@@ -1,0 +1,102 @@
+"""One grade in the shape in which OpenAI's /fine_tuning/alpha/graders/run answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rft_cli.grading.protocol import Grader
+from rft_cli.grading.spec.grader import SpecGrader
+from rft_cli.types import Grade, GradeError
+
+TokenUsage = Mapping[str, Mapping[str, int]]
+"""For each judge model its token counts: `prompt_tokens`, `completion_tokens`, `total_tokens`."""
+
+_FLAGS = {
+    "formula": "formula_parse_error",
+    "sample_parse": "sample_parse_error",
+    "invalid_variable": "invalid_variable_error",
+    "raised": "python_grader_runtime_error",
+    "bad_value": "python_grader_runtime_error",
+    "timeout": "python_grader_server_error",
+    "died": "python_grader_server_error",
+    "judge_server": "model_grader_server_error",
+    "judge_timeout": "model_grader_server_error",
+    "judge_rate_limit": "model_grader_server_error",
+    "judge_refusal": "model_grader_refusal_error",
+    "judge_parse": "model_grader_parse_error",
+}
+"""Our kinds of failure → OpenAI's flag; every other kind is its other_error."""
+
+
+def run_lines(grader: Grader) -> Callable[[Grade], bytes]:
+    """What makes a line of JSON of each grade of `grader`, in the shape of `to_openai_run`.
+
+    The tokens of judges are not known grade by grade: they are in the grader's stats, and none are given here.
+    """
+    name, type = (
+        (grader.spec.name, grader.spec.type)
+        if isinstance(grader, SpecGrader)
+        else (grader.signature, "python")
+    )
+
+    def line(grade: Grade) -> bytes:
+        text = json.dumps(to_openai_run(grade, name=name, type=type), ensure_ascii=False)
+        return text.encode("utf-8", "backslashreplace") + b"\n"
+
+    return line
+
+
+def to_openai_run(
+    grade: Grade, *, name: str, type: str, seconds: float | None = None, usage: TokenUsage | None = None
+) -> dict[str, Any]:
+    """The response of a run of the grader `name` of OpenAI's type `type` (a Python scorer is "python").
+
+    `seconds` is the run's time (None: the grade's own). The shape wants a number as reward and a failure has none: as
+    in OpenAI's answer it is 0.0 there, and a flag in `errors` says that it is no reward. A skipped grade has
+    `other_error`.
+    """
+    models = {model: dict(counts) for model, counts in (usage or {}).items()}
+    return {
+        "reward": 0.0 if grade.reward is None else grade.reward,
+        "sub_rewards": dict(grade.components),
+        "model_grader_token_usage_per_model": models,
+        "metadata": {
+            "name": name,
+            "type": type,
+            "execution_time": grade.seconds if seconds is None else seconds,
+            "scores": {key: value for key, value in grade.components.items() if "." not in key},
+            "token_usage": sum(counts.get("total_tokens", 0) for counts in models.values())
+            if models
+            else None,
+            "sampled_model_name": next(iter(models)) if len(models) == 1 else None,
+            "errors": _errors(grade),
+        },
+    }
+
+
+def _errors(grade: Grade) -> dict[str, Any]:
+    error = grade.error
+    if error is None and grade.reward is None:
+        error = GradeError("skipped", "the grader returned None")
+    flag = None if error is None else _FLAGS.get(error.kind, "other_error")
+    told = "" if error is None else error.message
+    return {
+        "formula_parse_error": flag == "formula_parse_error",
+        "sample_parse_error": flag == "sample_parse_error",
+        "truncated_observation_error": False,
+        "unresponsive_reward_error": False,
+        "invalid_variable_error": flag == "invalid_variable_error",
+        "other_error": flag == "other_error",
+        "python_grader_server_error": flag == "python_grader_server_error",
+        "python_grader_server_error_type": error.kind
+        if error and flag == "python_grader_server_error"
+        else None,
+        "python_grader_runtime_error": flag == "python_grader_runtime_error",
+        "python_grader_runtime_error_details": told if flag == "python_grader_runtime_error" else None,
+        "model_grader_server_error": flag == "model_grader_server_error",
+        "model_grader_server_error_details": told if flag == "model_grader_server_error" else None,
+        "model_grader_refusal_error": flag == "model_grader_refusal_error",
+        "model_grader_parse_error": flag == "model_grader_parse_error",
+    }

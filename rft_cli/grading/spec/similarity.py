@@ -1,0 +1,106 @@
+"""The metrics of `text_similarity`, each from a well-kept library and brought to 0..1. Imported when they are used.
+
+OpenAI names the metrics, and rapidfuzz for fuzzy_match; which functions, tokens and smoothing it uses is not published.
+What stands here is, where there is one, the call that its own guides show, otherwise the library's standard one.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterable
+
+from rft_cli.errors import UsageError
+from rft_cli.grading.spec.models import Metric
+
+Similarity = Callable[[str, str], float]
+"""(input, reference) → 0..1; 1 for the same text, where the metric finds something to compare in it."""
+
+_LIBRARIES: dict[str, tuple[str, ...]] = {
+    "fuzzy_match": ("rapidfuzz",),
+    "bleu": ("sacrebleu",),
+    "gleu": ("nltk", "sacrebleu"),
+    "meteor": ("nltk", "sacrebleu"),
+    "cosine": ("openai",),
+}
+_ROUGE = ("rouge_score",)
+
+
+def check_libraries(metrics: Iterable[Metric]) -> None:
+    """Raise one UsageError that names every library which these metrics need and which is not installed."""
+    wanted = {library for metric in metrics for library in _LIBRARIES.get(metric, _ROUGE)}
+    missing = sorted(library for library in wanted if importlib.util.find_spec(library) is None)
+    if missing:
+        extras = ",".join(sorted({"judge" if library == "openai" else "text" for library in missing}))
+        plural = "is" if len(missing) == 1 else "are"
+        raise UsageError(
+            f"text_similarity needs {', '.join(missing)}, which {plural} not installed",
+            f"pip install 'rft[{extras}]'",
+        )
+
+
+def similarity(metric: Metric) -> Similarity:
+    """The function of a metric that needs no endpoint; raises UsageError where its data is missing."""
+    if metric == "fuzzy_match":
+        return _fuzzy()
+    if metric == "bleu":
+        return _bleu()
+    if metric == "gleu":
+        return _gleu()
+    return _meteor() if metric == "meteor" else _rouge(metric)
+
+
+def _fuzzy() -> Similarity:
+    """rapidfuzz's WRatio on texts in lower case without punctuation, as in OpenAI's example of a python grader."""
+    from rapidfuzz import fuzz, utils
+
+    return lambda text, reference: fuzz.WRatio(text, reference, processor=utils.default_process) / 100
+
+
+def _bleu() -> Similarity:
+    """sacrebleu's sentence BLEU with its defaults: 13a tokens, exponential smoothing, effective n-gram order."""
+    from sacrebleu import sentence_bleu
+
+    # A perfect match may come out a rounding error over 100.
+    return lambda text, reference: min(1.0, sentence_bleu(text, [reference]).score / 100)
+
+
+def _gleu() -> Similarity:
+    """nltk's sentence GLEU (Google BLEU, n-grams 1 to 4: Wu et al. 2016) on sacrebleu's 13a tokens."""
+    from nltk.translate.gleu_score import sentence_gleu
+
+    tokens = _tokenizer()
+    return lambda text, reference: float(sentence_gleu([tokens(reference)], tokens(text)))
+
+
+def _meteor() -> Similarity:
+    """nltk's METEOR with its defaults (alpha 0.9, beta 3, gamma 0.5) on 13a tokens: matches are exact, by stem, and by
+    WordNet, in which nltk looks up the stems that are left over.
+    """
+    from nltk.corpus import wordnet
+    from nltk.translate.meteor_score import meteor_score
+
+    try:
+        wordnet.ensure_loaded()
+    except LookupError:
+        raise UsageError(
+            "meteor needs WordNet, which is not installed", "python -m nltk.downloader wordnet"
+        ) from None
+    tokens = _tokenizer()
+    return lambda text, reference: float(meteor_score([tokens(reference)], tokens(text)))
+
+
+def _rouge(metric: Metric) -> Similarity:
+    """rouge-score's F-measure, without stemming. Its tokens are runs of a-z and 0-9: other scripts score 0."""
+    from rouge_score.rouge_scorer import RougeScorer
+
+    name = f"rouge{metric.removeprefix('rouge_').upper()}"
+    scorer = RougeScorer([name])
+    return lambda text, reference: float(scorer.score(reference, text)[name].fmeasure)
+
+
+def _tokenizer() -> Callable[[str], list[str]]:
+    """The tokens that BLEU is reported with (mteval 13a), for the metrics of nltk, which take tokens."""
+    from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
+
+    tokenize = Tokenizer13a()
+    return lambda text: str(tokenize(text)).split()

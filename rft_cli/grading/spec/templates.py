@@ -1,0 +1,188 @@
+"""Templates: `{{ item.KEY }}` and `{{ sample.output_text }}` in a text, read once and filled in for each completion.
+
+A name is followed by `.key`, `[0]` and `["any key"]` in any number. Strings are put in as they are, other values as
+JSON. Braces whose content does not begin with a letter are text: `{{}}` and `{{"a": 1}}` stay what they are.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from rft_cli.config.suggest import closest
+from rft_cli.grading.binding import Item, sample_of
+from rft_cli.grading.spec.problems import SpecProblem
+from rft_cli.types import GradeError, GradeRequest
+
+NAMESPACES = ("item", "sample")
+SAMPLE_NAMES = ("output_text", "output_json", "output_tools", "choices")
+_OPENING = re.compile(r"\{\{\s*(?=[^\W\d])")
+_NAME = re.compile(r"[^\W\d][\w-]*")
+_STEP = re.compile(
+    r"""\.(?P<key>[\w-]+)|\[\s*(?:(?P<index>\d{1,9})|"(?P<double>[^"]*)"|'(?P<single>[^']*)')\s*\]"""
+)
+_CLOSING = re.compile(r"\s*\}\}")
+_KEYS_SHOWN = 12
+
+
+class Missing(Exception):
+    """A variable has no value for this completion; the error says which and why."""
+
+    def __init__(self, error: GradeError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+class Variable(NamedTuple):
+    """One `{{ … }}`: its namespace, and the keys and indices that lead to its value."""
+
+    namespace: str
+    path: tuple[str | int, ...]
+
+    def __str__(self) -> str:
+        return self.namespace + "".join(_shown(step) for step in self.path)
+
+
+class Scope:
+    """What the templates of one completion may name; `sample` is made on first use and shared."""
+
+    __slots__ = ("__dict__", "request")
+
+    def __init__(self, request: GradeRequest) -> None:
+        self.request = request
+
+    @cached_property
+    def sample(self) -> dict[str, Any]:
+        """OpenAI's `sample` object of this completion."""
+        return sample_of(Item(0, self.request.completion, {}, dict(self.request.metadata)))
+
+    def value(self, variable: Variable) -> Any:
+        """The variable's value; raises Missing."""
+        first, *rest = variable.path
+        if variable.namespace == "item":
+            return _follow(variable, self.request.fields, variable.path, "item")
+        if first == "output_text" and not rest:
+            return self.request.completion
+        value = self.sample[str(first)]
+        if first == "output_json" and value is None and self.request.completion.strip() != "null":
+            message = f"{{{{ {variable} }}}}: the completion is no JSON"
+            raise Missing(GradeError("sample_parse", message))
+        return _follow(variable, value, tuple(rest), f"sample.{first}")
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A text with variables in it. `parts` are literal text and variables in order."""
+
+    parts: tuple[str | Variable, ...]
+
+    def variables(self) -> Iterator[Variable]:
+        """The variables, in order."""
+        return (part for part in self.parts if isinstance(part, Variable))
+
+    def render(self, scope: Scope) -> str:
+        """The text for this completion; raises Missing where a variable has no value."""
+        return "".join(part if isinstance(part, str) else as_text(scope.value(part)) for part in self.parts)
+
+
+def as_text(value: Any) -> str:
+    """How a value stands in a text: strings as they are, all else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def parse_template(text: str) -> Template:
+    """Read a template; raises SpecProblem where braces hold a name that is no variable."""
+    parts: list[str | Variable] = []
+    position = 0
+    for opening in _OPENING.finditer(text):
+        if opening.start() < position:
+            continue
+        if opening.start() > position:
+            parts.append(text[position : opening.start()])
+        variable, position = _variable(text, opening.end())
+        parts.append(variable)
+    if position < len(text):
+        parts.append(text[position:])
+    return Template(tuple(parts))
+
+
+def _variable(text: str, start: int) -> tuple[Variable, int]:
+    """The variable whose name begins at `start`, and where the text goes on after its braces."""
+    name = _NAME.match(text, start)
+    assert name is not None  # _OPENING looked ahead
+    path: list[str | int] = []
+    position = name.end()
+    while (step := _STEP.match(text, position)) is not None:
+        path.append(int(step["index"]) if step["index"] else next(k for k in step.groups() if k is not None))
+        position = step.end()
+    closing = _CLOSING.match(text, position)
+    shown = text[start : start + 40].partition("}}")[0].strip()
+    _check_namespace(name[0], shown)
+    if closing is None:
+        at = text[position : position + 12].partition("}}")[0].strip() or "the end of the text"
+        raise SpecProblem(
+            f"{{{{ {shown} }}}}: can't read on at {at!r}",
+            'write {{ item.KEY }}, with further .key, [0] or ["any key"]',
+        )
+    if not path:
+        raise SpecProblem(f"{{{{ {shown} }}}} names no variable", f"write {{{{ {name[0]}.KEY }}}}")
+    if name[0] == "sample":
+        _check_sample(path[0], shown)
+    return Variable(name[0], tuple(path)), closing.end()
+
+
+def _check_namespace(name: str, shown: str) -> None:
+    if name not in NAMESPACES:
+        near = closest(name, NAMESPACES)
+        hint = f"did you mean '{near}'? " if near else ""
+        raise SpecProblem(
+            f"{{{{ {shown} }}}}: there is no namespace '{name}'",
+            f"{hint}item (the data row) and sample (what the model wrote) are all there are",
+        )
+
+
+def _check_sample(key: str | int, shown: str) -> None:
+    if key == "output_audio":
+        raise SpecProblem(f"{{{{ {shown} }}}}: rft trains models that write text", "use sample.output_text")
+    if key not in SAMPLE_NAMES:
+        near = closest(str(key), SAMPLE_NAMES)
+        fix = f"did you mean 'sample.{near}'?" if near else f"sample has: {', '.join(SAMPLE_NAMES)}"
+        raise SpecProblem(f"{{{{ {shown} }}}}: sample has no '{key}'", fix)
+
+
+def _follow(variable: Variable, value: Any, path: tuple[str | int, ...], place: str) -> Any:
+    for step in path:
+        try:
+            if isinstance(value, Mapping) if isinstance(step, str) else isinstance(value, list):
+                value = value[step]
+                place += _shown(step)
+                continue
+        except (KeyError, IndexError):
+            pass
+        raise Missing(GradeError("invalid_variable", f"{{{{ {variable} }}}}: {_absence(place, value, step)}"))
+    return value
+
+
+def _absence(place: str, value: Any, step: str | int) -> str:
+    if isinstance(value, Mapping):
+        keys = [str(key) for key in list(value)[:_KEYS_SHOWN]]
+        more = ", …" if len(value) > _KEYS_SHOWN else ""
+        owner = "the row" if place == "item" else place
+        return f"{owner} has no key {step!r} (keys: {', '.join(keys) or 'none'}{more})"
+    if isinstance(value, list):
+        if isinstance(step, int):
+            items = "1 item" if len(value) == 1 else f"{len(value)} items"
+            return f"{place} has {items}, so no [{step}]"
+        return f"{place} is a list: name an item as [0], not {step!r}"
+    kind = {str: "text", bool: "true or false", type(None): "null"}.get(type(value), "a number")
+    return f"{place} is {kind}, which has no {_shown(step).lstrip('.')!r}"
+
+
+def _shown(step: str | int) -> str:
+    if isinstance(step, int):
+        return f"[{step}]"
+    return f".{step}" if re.fullmatch(r"[\w-]+", step) else f"[{json.dumps(step, ensure_ascii=False)}]"

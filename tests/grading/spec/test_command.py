@@ -1,0 +1,127 @@
+"""Specs at the command line: rft grade and rft validate, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from tests.grading.spec.conftest import ROOT
+
+SIMILAR = {
+    "type": "text_similarity",
+    "name": "near",
+    "evaluation_metric": "rouge_l",
+    "input": "{{ sample.output_text }}",
+    "reference": "{{ item.answer }}",
+}
+ROWS = [{"question": f"q{n}", "answer": f"word {n}"} for n in range(6)]
+INLINE = """
+grader:
+  type: multi
+  name: both
+  graders:
+    near: {type: text_similarity, name: near, evaluation_metric: rouge_1, input: "{{ sample.output_text }}",
+           reference: "{{ item.answer }}"}
+    short: {type: string_check, name: s, operation: ne, input: "{{ sample.output_text }}", reference: no}
+  calculate_output: 0.5 * near + 0.5 * short
+  workers: 1
+"""
+
+
+def test_grade_with_a_file(rft: Any, write: Any) -> None:
+    spec = write("grader.json", SIMILAR)
+    rows = write("rows.jsonl", [{"completion": "word 9", "answer": "word 1"}, {"completion": "a"}])
+    result = rft("grade", "--reward-model", spec, rows)
+    assert [json.loads(line)["grade"] for line in result.stdout.splitlines()] == [
+        {"status": "graded", "reward": 0.5, "components": {}, "error": None},
+        {
+            "status": "failed",
+            "reward": None,
+            "components": {},
+            "error": {
+                "kind": "invalid_variable",
+                "message": "{{ item.answer }}: the row has no key 'answer' (keys: completion)",
+            },
+        },
+    ]
+    assert result.returncode == 3  # half of the rows failed
+
+
+def test_a_spec_as_the_grader_section_of_a_config(rft: Any, write: Any) -> None:
+    config = write("job.yaml", INLINE)
+    rows = write(
+        "rows.jsonl", [{"completion": "word 9", "answer": "word 1"}, {"completion": "no", "answer": "a"}]
+    )
+    result = rft("grade", "--config", config, rows)
+    assert result.returncode == 0, result.stderr
+    assert [json.loads(line)["grade"]["reward"] for line in result.stdout.splitlines()] == [0.75, 0.0]
+
+
+def test_validate_accepts_a_good_spec(rft: Any, write: Any) -> None:
+    train = write("train.jsonl", ROWS)
+    result = rft("validate", "--reward-model", write("grader.json", SIMILAR), "-t", train, "--json")
+    assert result.returncode == 0, result.stderr
+    (check,) = [check for check in json.loads(result.stdout)["checks"] if check["name"] == "grader"]
+    assert check["detail"] == (
+        "text_similarity grader 'near' of grader.json; 3 references graded, mean reward 1.00; "
+        "junk completions get 0.00"
+    )
+    assert rft("validate", "--reward-model", "grader.json").returncode == 0  # no rows needed
+
+
+def test_validate_tells_every_problem_at_once(rft: Any, write: Any) -> None:
+    spec = {
+        "type": "multi",
+        "name": "m",
+        "graders": {
+            "near": {**SIMILAR, "reference": "{{ item.anser }}"},
+            "odd": {"type": "string_chek"},
+            "even": {"type": "string_check", "name": "e", "operation": "eq", "input": "a", "referense": "b"},
+        },
+        "calculate_output": "near + / odd",
+    }
+    train = write("train.jsonl", ROWS)
+    result = rft("validate", "--reward-model", write("grader.json", spec), "-t", train)
+    assert result.returncode == 2
+    assert [line for line in result.stderr.splitlines() if line.startswith("error")] == [
+        'error: grader.json:13:15: graders.odd.type: no such type: "string_chek"',
+        "error: grader.json:15:13: graders.even.reference: is missing",
+        "error: grader.json:20:7: graders.even.referense: unknown field",
+        "error: grader.json:23:23: calculate_output: column 8: '/' stands where a number, a grader or '(' is expected",
+        "error: train.jsonl:1: {{ item.anser }}: the row has no key 'anser' (keys: question, answer), and so in 5 more",
+    ]
+
+
+def test_a_key_that_a_later_row_lacks(rft: Any, write: Any) -> None:
+    train = write("train.jsonl", [*ROWS, {"question": "q", "answr": "a"}])
+    result = rft("validate", "--reward-model", write("grader.json", SIMILAR), "-t", train)
+    assert result.returncode == 2
+    assert (
+        "train.jsonl:7: {{ item.answer }}: the row has no key 'answer' (keys: question, answr)\n"
+        in result.stderr
+    )
+    assert "grader.json: reference names it: correct the template, or the row" in result.stderr
+
+
+def test_meteor_without_wordnet(rft: Any, write: Any, tmp_path: Any) -> None:
+    spec = write("grader.json", {**SIMILAR, "evaluation_metric": "meteor"})
+    result = rft("validate", "--reward-model", spec, env={"NLTK_DATA": str(tmp_path), "HOME": str(tmp_path)})
+    assert result.returncode == 2
+    assert "grader.json: meteor needs WordNet, which is not installed" in result.stderr
+    assert "python -m nltk.downloader wordnet" in result.stderr
+
+
+def test_grading_with_a_spec_loads_no_torch(rft: Any, write: Any, tmp_path: Path) -> None:
+    spec = write("grader.json", SIMILAR)
+    rows = write("rows.jsonl", [{"completion": "a", "answer": "a"}])
+    write(
+        "sitecustomize.py",
+        "import sys\nprint('no torch here', file=sys.stderr)\n"
+        "sys.modules['torch'] = sys.modules['transformers'] = None\n",
+    )
+    path = os.pathsep.join([str(tmp_path), str(ROOT), os.environ.get("PYTHONPATH", "")])
+    result = rft("grade", "--reward-model", spec, rows, env={"PYTHONPATH": path})
+    assert result.returncode == 0, result.stderr
+    assert "no torch here" in result.stderr

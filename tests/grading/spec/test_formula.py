@@ -1,0 +1,90 @@
+"""Formulas that can't be read, with their columns, and values that do not exist. What they give: test_parity.py."""
+
+from __future__ import annotations
+
+import pytest
+
+from rft_cli.grading.spec.formula import FormulaError, is_name, parse_formula
+from rft_cli.grading.spec.problems import SpecProblem
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "fix"),
+    [
+        (
+            "",
+            "column 1: the end stands where a number, a grader or '(' is expected",
+            "correct the formula ''",
+        ),
+        (
+            "a +",
+            "column 4: the end stands where a number, a grader or '(' is expected",
+            "correct the formula 'a +'",
+        ),
+        ("a b", "column 3: 'b' is not expected here", "correct the formula 'a b'"),
+        ("(a + b", "column 1: '(' is never closed", "add ')'"),
+        ("a + b)", "column 6: ')' is not expected here", "correct the formula 'a + b)'"),
+        ("min(a b)", "column 7: 'b' is not expected here", "correct the formula 'min(a b)'"),
+        (
+            "min()",
+            "column 5: ')' stands where a number, a grader or '(' is expected",
+            "correct the formula 'min()'",
+        ),
+        (
+            "a ** b",
+            "column 4: '*' stands where a number, a grader or '(' is expected",
+            "correct the formula 'a ** b'",
+        ),
+        ("a % b", "column 3: '%' is not part of a formula", None),
+        ("a.real", "column 2: '.' is not part of a formula", None),
+        ("a + recal", "column 5: there is no grader 'recal'", "did you mean 'recall'?"),
+        ("zzzz", "column 1: there is no grader 'zzzz'", "the graders are: a, b, recall"),
+        ("  mim(a, b)", "column 3: there is no function 'mim'", "did you mean 'min'?"),
+        ("qqqq(a)", "column 1: there is no function 'qqqq'", None),
+        ("a + min", "column 5: min is a function", "write min(…)"),
+        ("sqrt(a, b)", "column 1: sqrt takes one number (got 2)", "write sqrt(…) with one number"),
+        ("1e999", "column 1: '1e999' is too large a number", "correct the formula '1e999'"),
+        ("(" * 60 + "a" + ")" * 60, "nested deeper than 50 levels", None),
+        ("a" + "^a" * 60, "nested deeper than 50 levels", None),
+        ("__import__('os')", 'column 12: "\'" is not part of a formula', None),
+    ],
+)
+def test_refused(text: str, message: str, fix: str | None) -> None:
+    with pytest.raises(SpecProblem) as caught:
+        parse_formula(text, ("a", "b", "recall"))
+    assert caught.value.message == message
+    assert fix is None or caught.value.fix == fix
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1 / a", "1 / a: division by zero with a = 0"),
+        ("log(a)", "not defined"),
+        ("log(a - 1)", "not defined"),
+        ("sqrt(a - 1)", "not defined"),
+        ("(-8)^(1/3)", "(-8)^(1/3): not defined"),
+        ("a^-1", "not defined"),
+        ("exp(1000)", "exp(1000): the result is too large"),
+        ("10^400", "too large"),
+        ("1e308 * 10", "too large"),
+        ("1e308 * 10 - 1e308 * 10", "too large"),
+        ("floor(1e308 * 10)", "too large"),
+    ],
+)
+def test_no_value(text: str, message: str) -> None:
+    with pytest.raises(FormulaError) as caught:
+        parse_formula(text, ("a",)).value({"a": 0.0})
+    assert message in str(caught.value)
+
+
+def test_a_long_formula_is_no_deep_one() -> None:
+    assert parse_formula(" + ".join(["a"] * 20_000), ("a",)).value({"a": 0.5}) == 10_000.0
+    assert parse_formula("-" * 9_999 + "a", ("a",)).value({"a": 0.5}) == -0.5
+
+
+def test_names() -> None:
+    assert parse_formula("b + a*b", ("a", "b")).names == ("b", "a")
+    assert [is_name(text) for text in ("a", "_a1", "größe", "1a", "a-b", "a b", "", "min")] == [True] * 3 + [
+        False
+    ] * 5

@@ -1,0 +1,100 @@
+"""The shape of /graders/run, against OpenAI's own type for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openai.types.fine_tuning.alpha import GraderRunResponse
+
+from rft_cli.config.schema import GraderConfig
+from rft_cli.grading import open_grader
+from rft_cli.grading.spec.openai_run import run_lines, to_openai_run
+from rft_cli.types import Grade, GradeError, GradeRequest
+
+
+def run(grade: Grade, **more: Any) -> dict[str, Any]:
+    made = to_openai_run(grade, name="g", type="multi", **more)
+    assert (
+        GraderRunResponse.model_validate(made, strict=True).to_dict(mode="json") == made
+    )  # no key lost or added
+    return made
+
+
+def test_a_graded_completion() -> None:
+    usage = {"judge": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}}
+    made = run(Grade("graded", 0.5, {"a": 1.0, "b.c": 0.25}, seconds=0.125), usage=usage)
+    assert made["reward"] == 0.5
+    assert made["sub_rewards"] == {"a": 1.0, "b.c": 0.25}
+    assert made["model_grader_token_usage_per_model"] == usage
+    errors = made["metadata"].pop("errors")
+    assert made["metadata"] == {
+        "name": "g",
+        "type": "multi",
+        "execution_time": 0.125,
+        "scores": {"a": 1.0},
+        "token_usage": 10,
+        "sampled_model_name": "judge",
+    }
+    assert not any(errors.values())
+    assert run(Grade("graded", 1.0), seconds=2.0)["metadata"]["execution_time"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("formula", {"formula_parse_error": True}),
+        ("sample_parse", {"sample_parse_error": True}),
+        ("invalid_variable", {"invalid_variable_error": True}),
+        (
+            "raised",
+            {"python_grader_runtime_error": True, "python_grader_runtime_error_details": "why"},
+        ),
+        (
+            "bad_value",
+            {"python_grader_runtime_error": True, "python_grader_runtime_error_details": "why"},
+        ),
+        ("timeout", {"python_grader_server_error": True, "python_grader_server_error_type": "timeout"}),
+        ("died", {"python_grader_server_error": True, "python_grader_server_error_type": "died"}),
+        (
+            "judge_server",
+            {"model_grader_server_error": True, "model_grader_server_error_details": "why"},
+        ),
+        (
+            "judge_rate_limit",
+            {"model_grader_server_error": True, "model_grader_server_error_details": "why"},
+        ),
+        ("judge_refusal", {"model_grader_refusal_error": True}),
+        ("judge_parse", {"model_grader_parse_error": True}),
+        ("judge_budget", {"other_error": True}),
+        ("of another kind", {"other_error": True}),
+    ],
+)
+def test_failures(kind: str, told: dict[str, Any]) -> None:
+    made = run(Grade("failed", error=GradeError(kind, "why")))
+    assert made["reward"] == 0.0
+    assert {name: value for name, value in made["metadata"]["errors"].items() if value} == told
+
+
+def test_a_skipped_completion() -> None:
+    errors = run(Grade("skipped"))["metadata"]["errors"]
+    assert [name for name, value in errors.items() if value] == ["other_error"]
+
+
+def test_lines_of_a_spec_and_of_a_scorer(tmp_path: Path) -> None:
+    spec = {"type": "string_check", "name": "größe", "operation": "eq", "input": "a", "reference": "a"}
+    with open_grader(GraderConfig(spec=spec), log_path=None) as grader:
+        (grade,) = grader.grade([GradeRequest("", {})])
+        text = run_lines(grader)(grade)
+    assert text.endswith(b"}\n")
+    assert "größe".encode() in text
+    made = GraderRunResponse.model_validate_json(text)
+    assert (made.reward, made.metadata.name, made.metadata.type) == (1.0, "größe", "string_check")
+    scorer = tmp_path / "scorer.py"
+    scorer.write_text("def score(completion): return 1 / 0")
+    with open_grader(GraderConfig(path=str(scorer), workers=1), log_path=None) as grader:
+        (grade,) = grader.grade([GradeRequest("", {})])
+        made = GraderRunResponse.model_validate_json(run_lines(grader)(grade))
+    assert (made.metadata.name, made.metadata.type) == ("score(completion)", "python")
+    assert made.metadata.errors.python_grader_runtime_error
