@@ -14,6 +14,7 @@ def create(
     learning_rate: shared.LearningRate = None,
     n_epochs: shared.Epochs = None,
     algorithm: shared.Algorithm = None,
+    from_openai: shared.FromOpenAI = None,
     config: shared.ConfigFile = None,
     sets: shared.Sets = None,
     seed: shared.Seed = None,
@@ -29,6 +30,8 @@ def create(
     """Train a model with your data and your scorer, and show what it gained.
 
     rft create -t train.jsonl -v val.jsonl --reward-model scorer.py
+
+    rft create --from-openai job.json -t train.jsonl -v val.jsonl
     """
     from rft_cli.commands.request import Output, Settings
 
@@ -46,7 +49,7 @@ def create(
         "output_dir": output_dir,
         "num_processes": num_processes,
     }
-    settings = Settings(config, overrides, sets or [])
+    settings = Settings(config, overrides, sets or [], from_openai)
     # Loaded before anything else is imported: a mistake in a setting is told at once.
     loaded = settings.load() if resume is None else None
     from rft_cli.commands.flow import run_job

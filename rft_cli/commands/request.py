@@ -20,20 +20,26 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Where settings come from. `overrides`: dotted key -> the flag's value, None where it was not given."""
+    """Where settings come from. `overrides`: dotted key -> the flag's value, None where it was not given.
+
+    `openai_job`: a fine-tuning job of OpenAI's.
+    """
 
     file: str | None
     overrides: Mapping[str, Any]
     sets: Sequence[str]
+    openai_job: str | None = None
 
     def load(self) -> LoadedConfig:
         """All layers as one configuration; UsageErrors with every problem."""
         from rft_cli.config.load import load_config
 
-        return load_config(self.file, overrides=self.overrides, sets=self.sets)
+        return load_config(self.file, overrides=self.overrides, sets=self.sets, openai_job=self.openai_job)
 
     def given(self, *but: str) -> list[str]:
         """What was given at all, apart from the keys in `but`: keys of flags, --set options, the file."""
         found = [key for key, value in self.overrides.items() if value is not None and key not in but]
         found += [f"--set {item.partition('=')[0]}" for item in self.sets]
+        if self.openai_job is not None:
+            found.append(f"--from-openai {self.openai_job}")
         return [*found, self.file] if self.file else found

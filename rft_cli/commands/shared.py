@@ -60,7 +60,17 @@ Model = Annotated[
 ]
 RewardModel = Annotated[
     str | None,
-    typer.Option("--reward-model", metavar="GRADER", help="The grader: scorer.py or scorer.py:function."),
+    typer.Option(
+        "--reward-model", metavar="GRADER", help="The grader: scorer.py, or a grader spec (.json, .yaml)."
+    ),
+]
+FromOpenAI = Annotated[
+    str | None,
+    typer.Option(
+        "--from-openai",
+        metavar="JOB",
+        help="A reinforcement fine-tuning job of OpenAI's as JSON: its grader, files and hyperparameters.",
+    ),
 ]
 LearningRate = Annotated[
     str | None,

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from rft_cli.config.checks import check_combinations
 from rft_cli.config.keys import Key, all_keys
 from rft_cli.config.layers import Layer, Setting, environment_layer, flag_layer, set_layer, yaml_layer
+from rft_cli.config.openai_job import OpenAIJob, read_job
 from rft_cli.config.schema import RunConfig
 from rft_cli.config.suggest import did_you_mean, near_file
 from rft_cli.errors import UsageError, UsageErrors
@@ -43,12 +44,14 @@ def load_config(
     overrides: Mapping[str, Any] | None = None,
     sets: Sequence[str] = (),
     env: Mapping[str, str] | None = None,
+    openai_job: str | None = None,
 ) -> LoadedConfig:
     """Build the configuration of a job.
 
     `path`: a YAML file. `overrides`: dotted key → value from flags; None is a flag that was not given.
     `sets`: the `key=value` texts of --set. `env`: the environment (None: this process's), of which variables
     `RFT_SECTION__KEY` count, for example `RFT_OPTIM__LEARNING_RATE`.
+    `openai_job`: a fine-tuning job of OpenAI's, whose settings stand below all of these; what it holds is in the notes.
     Paths in the YAML file are relative to its folder. Raises UsageErrors with every problem of every layer.
     """
     problems: list[UsageError] = []
@@ -59,6 +62,8 @@ def load_config(
         flag_layer(overrides or {}, problems),
     ]
     settings: Layer = {key: setting for layer in layers for key, setting in layer.items()}
+    job = OpenAIJob({}, []) if openai_job is None else read_job(openai_job, settings.keys(), problems)
+    settings |= job.layer
     good = _without_bad(settings, problems)
     config = RunConfig.model_validate(_nested(good), strict=True)
     combined = check_combinations(config, good.keys())
@@ -69,9 +74,9 @@ def load_config(
             place = good[blamed].place(blamed) if blamed in good else blamed
             problems.append(UsageError(f"{place}: {conflict.message}", conflict.fix))
     if problems:
-        raise UsageErrors(sorted(problems, key=lambda problem: _position(problem, path)))
+        raise UsageErrors(sorted(problems, key=lambda problem: _position(problem, path or openai_job)))
     origins = {key: good[key].origin if key in good else "default" for key in all_keys()}
-    return LoadedConfig(config, origins, combined.notes)
+    return LoadedConfig(config, origins, [*job.notes, *combined.notes])
 
 
 def _file_layer(path: str, problems: list[UsageError]) -> Layer:

@@ -1,0 +1,126 @@
+"""`rft create --from-openai`: a job of OpenAI's becomes a normal run, on builtin/tiny with few short completions."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = """
+def grade(sample, item):
+    print("graders print too")
+    return min(1.0, len(sample["output_text"]) / 40)
+"""
+GRADER = {
+    "type": "multi",
+    "name": "both",
+    "graders": {
+        "right": {
+            "type": "string_check",
+            "name": "right",
+            "operation": "like",
+            "input": "{{ sample.output_text }}",
+            "reference": "{{ item.answer }}",
+        },
+        "length": {"type": "python", "name": "length", "source": SOURCE},
+    },
+    "calculate_output": "0.5 * right + 0.5 * length",
+}
+JOB = {
+    "model": "o4-mini-2025-04-16",
+    "training_file": "file-train",
+    "validation_file": "file-val",
+    "seed": 3,
+    "method": {
+        "type": "reinforcement",
+        "reinforcement": {"grader": GRADER, "hyperparameters": {"n_epochs": 1, "reasoning_effort": "low"}},
+    },
+}
+SMALL = [
+    "rollout.group_size=2", "rollout.max_completion_tokens=8", "ppo.passes=1", "ppo.minibatches=1",
+    "ppo.critic_warmup=0", "grader.workers=1",
+]  # fmt: skip
+
+
+def write_rows(path: Path, start: int) -> None:
+    rows = (
+        {"messages": [{"role": "user", "content": f"Add {n} + 1."}], "answer": str(n + 1)}
+        for n in range(start, start + 4)
+    )
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture
+def run(tmp_path, request):
+    """Run `rft` in a folder with job.json and its data files."""
+    (tmp_path / "job.json").write_text(json.dumps(JOB))
+    for name, start in (("file-train.jsonl", 0), ("file-val.jsonl", 100), ("other.jsonl", 50)):
+        write_rows(tmp_path / name, start)
+
+    def run(*args):
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(request.config.rootpath),
+            "HF_HUB_OFFLINE": "1",
+            "OMP_NUM_THREADS": "1",
+        }
+        return subprocess.run(
+            [sys.executable, "-m", "rft_cli", *args],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=280,
+            check=False,
+        )
+
+    return run
+
+
+def test_the_job_becomes_a_run(run, tmp_path):
+    sets = [part for item in SMALL for part in ("--set", item)]
+    made = run("create", "--from-openai", "job.json", "-v", "other.jsonl", "--name", "first", "--json", *sets)
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["status"] == "finished"
+    said = [line for line in made.stderr.splitlines() if line.startswith("job.json")]
+    assert said == [
+        "job.json sets data.train = file-train.jsonl, seed = 3, the grader, optim.n_epochs = 1",
+        'job.json: model "o4-mini-2025-04-16" has no meaning here: its weights are OpenAI\'s: --model chooses what is '
+        "trained",
+        'job.json: hyperparameters.reasoning_effort "low" has no meaning here: open models have no such switch',
+    ]
+    folder = tmp_path / "runs" / "first"
+    assert (folder / "scorer" / "job.json").read_text() == (tmp_path / "job.json").read_text()
+    samples = [
+        json.loads(line)
+        for file in (folder / "validation").glob("*.jsonl")
+        for line in file.read_text().splitlines()
+    ]
+    assert {tuple(sample["grade"]["components"]) for sample in samples if "grade" in sample} == {
+        ("right", "length")
+    }
+    # The run's own copy of the job grades alone.
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"completion": "It is 7, I am sure.", "answer": "7"}) + "\n")
+    again = run("grade", "--reward-model", "runs/first/scorer/job.json", "rows.jsonl")
+    assert json.loads(again.stdout)["grade"]["reward"] == 0.5 + 0.5 * 19 / 40
+    resumed = run("create", "--from-openai", "job.json", "--resume", "first")
+    assert resumed.returncode == 2
+    assert "--from-openai job.json can't be changed" in resumed.stderr
+
+
+def test_a_job_is_refused_before_anything_starts(run, tmp_path):
+    (tmp_path / "file-val.jsonl").unlink()
+    refused = run("create", "--from-openai", "job.json")
+    assert refused.returncode == 2
+    column = json.dumps(JOB).index('"file-val"') + 1
+    assert f"job.json:1:{column}: validation_file: no file 'file-val' beside the job" in refused.stderr
+    assert "give it with -v FILE, or save it as file-val.jsonl" in refused.stderr
+    broken = json.dumps(JOB).replace('"like"', '"lik"').replace("item.answer", "item.anwser")
+    (tmp_path / "job.json").write_text(broken)
+    refused = run("create", "--from-openai", "job.json", "-v", "other.jsonl")
+    assert refused.returncode == 2
+    assert "method.reinforcement.grader.graders.right.operation: must be 'eq'" in refused.stderr
+    assert not (tmp_path / "runs").exists()
