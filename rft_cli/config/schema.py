@@ -168,8 +168,8 @@ class PPOConfig(Section):
     """GAE lambda of the policy's advantages. 1 has no bias from the critic; long completions may want 0.95-0.99."""
     lambda_value: Fraction = 1.0
     """GAE lambda of the critic's targets (1: the return itself)."""
-    critic: Literal["auto", "shared", "adapter", "top", "mlp"] = "auto"
-    """Critic design. auto: `mlp` with full fine-tuning, `top` with LoRA. See `docs/algorithm.md`."""
+    critic: Literal["mlp", "shared", "adapter", "top"] = "mlp"
+    """Critic design: see `docs/algorithm.md`."""
     critic_learning_rate: Positive | Auto = "auto"
     """Learning rate of the critic."""
     critic_passes: Count = 2

@@ -87,20 +87,10 @@ def max_completion_tokens(
     )
 
 
-def critic_design(setting: str, lora: bool, layers_known: bool = True) -> Chosen[str]:
-    """`mlp` with full fine-tuning, `top` with LoRA unless the model's layers are not where `top` needs them.
-
-    UsageError for an adapter where nothing has adapters.
-    """
-    if setting == "adapter" and not lora:
+def check_critic(design: str, lora: bool) -> None:
+    """UsageError for a critic that is an adapter where nothing has adapters."""
+    if design == "adapter" and not lora:
         raise UsageError("ppo.critic: adapter needs LoRA, which is off here", "set ppo.critic to top or mlp")
-    if setting != "auto":
-        return Chosen(setting)
-    if lora and not layers_known:
-        return Chosen(
-            "mlp", "critic mlp: this architecture keeps its layers where the critic top can't use them"
-        )
-    return Chosen("top" if lora else "mlp")
 
 
 def critic_learning_rate(setting: float | str, policy_rate: float, joint: bool) -> Chosen[float]:

@@ -19,20 +19,15 @@ def backbone_of(model: nn.Module) -> nn.Module:
     return inner.base_model
 
 
-def has_layers(backbone: nn.Module) -> bool:
-    """Whether `layers_of` finds the layers."""
-    return isinstance(getattr(backbone, "layers", None), nn.ModuleList)
-
-
 def layers_of(backbone: nn.Module) -> nn.ModuleList:
     """The decoder's layers; raises where the architecture keeps them elsewhere."""
     layers = getattr(backbone, "layers", None)
-    if not has_layers(backbone):
+    if not isinstance(layers, nn.ModuleList):
         raise UsageError(
             f"the critic `top` does not know where {type(backbone).__name__} keeps its layers",
             "set ppo.critic to mlp or shared",
         )
-    return layers  # type: ignore[return-value]  # has_layers saw its type
+    return layers
 
 
 @contextmanager

@@ -20,7 +20,6 @@ from rft_cli.job import Job
 from rft_cli.report.result import build_result
 from rft_cli.runs import Run
 from rft_cli.training import auto, build, quiet
-from rft_cli.training.backbone import backbone_of, has_layers
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.journal import Journal
 from rft_cli.training.models import (
@@ -114,10 +113,10 @@ def _load(job: Job, lengths: Lengths, state: PartialState, emit: OnEvent) -> tup
     source = find_model(config.model.path)
     parameters = build.parameters_of(config.model)
     lora = auto.use_lora(config.lora.enabled, parameters)
+    auto.check_critic(config.ppo.critic, lora.value)
     model = load_model(source, config.model, weights_dtype(config.model.dtype, lora.value, state.device))
     epochs = auto.n_epochs(config.optim.n_epochs, rows, config.rollout.group_size)
     rate = auto.learning_rate(config.optim.learning_rate, parameters, lora.value)
-    critic = auto.critic_design(config.ppo.critic, lora.value, has_layers(backbone_of(model)))
     prompts = auto.prompts_per_batch(config.rollout.prompts_per_batch, rows, state.num_processes)
     limit = auto.max_completion_tokens(
         config.rollout.max_completion_tokens,
@@ -136,7 +135,7 @@ def _load(job: Job, lengths: Lengths, state: PartialState, emit: OnEvent) -> tup
     warmup = auto.critic_warmup(config.ppo.critic_warmup, rows // prompts.value * epochs.value)
     choices: list[auto.Chosen[Any]] = [lora, rate, epochs, prompts, limit, sizes]
     if config.algorithm == "ppo":
-        choices += [critic, warmup]
+        choices.append(warmup)
     for chosen in choices:
         if chosen.reason:
             emit(Note(chosen.reason))
@@ -144,9 +143,9 @@ def _load(job: Job, lengths: Lengths, state: PartialState, emit: OnEvent) -> tup
     resolved = Resolved(
         lora=lora.value,
         learning_rate=rate.value,
-        critic=critic.value,
+        critic=config.ppo.critic,
         critic_learning_rate=auto.critic_learning_rate(
-            config.ppo.critic_learning_rate, rate.value, critic.value == "shared"
+            config.ppo.critic_learning_rate, rate.value, config.ppo.critic == "shared"
         ).value,
         n_epochs=epochs.value,
         prompts_per_batch=prompts.value,

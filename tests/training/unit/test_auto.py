@@ -103,19 +103,6 @@ def test_max_completion_tokens_says_why() -> None:
     )
 
 
-def test_critic_design() -> None:
-    assert auto.critic_design("auto", lora=True) == Chosen("top")
-    assert auto.critic_design("auto", lora=False) == Chosen("mlp")
-    assert auto.critic_design("mlp", lora=True) == Chosen("mlp")
-    assert auto.critic_design("auto", lora=False, layers_known=False) == Chosen("mlp")
-    assert auto.critic_design("top", lora=True, layers_known=False) == Chosen("top"), (
-        "the critic says why not"
-    )
-    fallback = auto.critic_design("auto", lora=True, layers_known=False)
-    assert fallback.value == "mlp"
-    assert "layers" in fallback.reason
-
-
 def test_critic_learning_rate() -> None:
     assert auto.critic_learning_rate("auto", 1e-4, joint=True).value == pytest.approx(1e-3)
     assert auto.critic_learning_rate("auto", 1e-4, joint=False).value == pytest.approx(3e-4)
@@ -170,6 +157,6 @@ def test_fewer_steps_where_the_batch_does_not_divide() -> None:
 
 
 def test_an_adapter_critic_needs_lora() -> None:
-    assert auto.critic_design("adapter", lora=True) == Chosen("adapter")
+    auto.check_critic("adapter", lora=True)
     with pytest.raises(UsageError, match="needs LoRA"):
-        auto.critic_design("adapter", lora=False)
+        auto.check_critic("adapter", lora=False)
