@@ -44,12 +44,24 @@ Gold = Annotated[
     bool, typer.Option("--gold", help="Grade each row's own reference: it should get full marks.")
 ]
 
+Audit = Annotated[
+    bool, typer.Option("--audit", help="Test the grader itself, on the rows of FILE, -t and -v.")
+]
+AuditRows = Annotated[
+    int | None,
+    typer.Option("--audit-rows", metavar="N", min=1, help="Rows that --audit takes. Default: 20."),
+]
+
 
 def grade(
     file: FileArgument = None,
     reward_model: shared.RewardModel = None,
     field: Field = "completion",
     gold: Gold = False,
+    audit: Audit = False,
+    audit_rows: AuditRows = None,
+    training_file: shared.TrainingFile = None,
+    validation_file: shared.ValidationFile = None,
     summary: Summary = False,
     min_reward: MinReward = None,
     workers: Workers = None,
@@ -66,16 +78,31 @@ def grade(
 
     rft grade --reward-model scorer.py --gold val.jsonl --summary
 
+    rft grade --reward-model scorer.py --audit val.jsonl
+
     generate | rft grade --reward-model scorer.py --min-reward 0.8 > graded.jsonl
     """
     overrides: dict[str, Any] = {
         "grader.path": reward_model,
         "grader.workers": workers,
         "grader.timeout_s": timeout,
+        "data.train": training_file,
+        "data.validation": validation_file,
     }
     settings = Settings(config, overrides, sets or []).load().config
     if settings.grader.shown is None:
         raise UsageError("no grader is set", "give a scorer with --reward-model scorer.py")
+    if audit:
+        if gold or min_reward is not None or field != "completion":
+            raise UsageError(
+                "--audit takes no --gold, --min-reward or --field", "it makes its own completions"
+            )
+        from rft_cli.commands.audit import audit_grader
+
+        audit_grader(settings, [file] if file else [], rows=audit_rows, json=json or summary, quiet=quiet)
+        return
+    if audit_rows is not None or training_file is not None or validation_file is not None:
+        raise UsageError("-t, -v and --audit-rows go with --audit", "name the rows to grade as FILE")
     if file is None and sys.stdin.isatty():
         _say("reading rows from the terminal: end them with Ctrl-D, or name a FILE")
     from rft_cli.data import read_rows

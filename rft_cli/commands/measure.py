@@ -42,10 +42,15 @@ def check_job(settings: Settings, loaded: LoadedConfig, output: Output) -> None:
     with results():
         if not output.json:
             print_checks(found.checks)
-        found.raise_problems()
+    warn = EventPrinter("plain")
+    for line in found.warnings:
+        if line not in found.files.warnings:  # the checklist has those
+            warn(Note(line, "warning"))
+    found.raise_problems()
+    with results():
         if output.json:
             checks = [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in found.checks]
-            print_json({"schema": SCHEMA, "status": "ok", "checks": checks})
+            print_json({"schema": SCHEMA, "status": "ok", "checks": checks, "warnings": found.warnings})
 
 
 def measure(loaded: LoadedConfig, run: Run | None, gates: Gates, output: Output) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from rft_cli.commands.models import check_model, resolve_run
 from rft_cli.config import RunConfig
@@ -11,6 +12,9 @@ from rft_cli.console import Check
 from rft_cli.data import reference_of
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.job import Files, Job, not_set, read_files
+
+if TYPE_CHECKING:
+    from rft_cli.grading.audit import AuditReport
 
 ROWS_GRADED = 3
 """Rows of each file on which the grader is tried."""
@@ -129,6 +133,17 @@ def _check_grader(found: Preflight, needs: Sequence[str]) -> None:
     else:
         found.passed("grader", "; ".join(line.removeprefix("scorer: ") for line in report.notes))
         found.warnings += report.warnings
+        _note_audit(found, report.audit)
+
+
+def _note_audit(found: Preflight, audit: AuditReport | None) -> None:
+    if audit is None:
+        found.absent("grader audit", "needs rows with references, and grader.audit")
+        return
+    problems = len(audit.of_level("problem"))
+    found_what = "no problem" if not problems else "1 problem" if problems == 1 else f"{problems} problems"
+    detail = f"{audit.calls} grades on {_rows(audit.rows)}: {found_what}"
+    found.checks.append(Check("grader audit", True, detail, look=problems > 0))
 
 
 def _check_model(found: Preflight, problem: UsageError | None) -> None:

@@ -138,6 +138,22 @@ def print_json(document: Mapping[str, Any]) -> None:
     print(json.dumps(finite(document), indent=2))
 
 
+def check_writable(file: str | None) -> None:
+    """Raise UsageError where a result file that is written at the end could not be."""
+    if file is not None and (not Path(file).absolute().parent.is_dir() or Path(file).is_dir()):
+        raise UsageError(f"{file}: can't be written", "name a file in a folder that is there")
+
+
+def write_json(file: str, document: Mapping[str, Any]) -> None:
+    """The document into a file, in one step; numbers that JSON does not have become null."""
+    from rft_cli.runs.files import finite, write_atomic
+
+    try:
+        write_atomic(Path(file), json.dumps(finite(document), indent=2) + "\n")
+    except OSError as error:
+        raise UsageError(f"{file}: can't be written: {error.strerror or error}") from error
+
+
 @contextlib.contextmanager
 def stdout_to_stderr() -> Iterator[None]:
     """Send whatever is written to standard output inside to standard error: by Python, by C code, by children.

@@ -109,6 +109,8 @@ class GraderConfig(Section):
     """Worker processes. auto: CPU cores less one, at least 1, at most 8."""
     max_failure_rate: Fraction = 0.1
     """Share of failed grades, over the last 512, above which the job stops."""
+    audit: Literal["stop", "warn", "none"] = "stop"
+    """The short audit before a job. Where every reference fails, stop: no job; warn: a warning. none: no audit."""
     env: list[str] = Field(default_factory=list)
     """Environment variables with secret-looking names that the scorer may see."""
     memory_mb: Count | None = None

@@ -1,5 +1,6 @@
 """What people see: progress while a job runs, tables at its end. The only importer of rich."""
 
+from rft_cli.console.audits import print_audit
 from rft_cli.console.events import EventPrinter, Mode, choose_mode
 from rft_cli.console.tables import Check, print_checks, print_comparison, print_estimates, print_summary
 
@@ -8,6 +9,7 @@ __all__ = [
     "EventPrinter",
     "Mode",
     "choose_mode",
+    "print_audit",
     "print_checks",
     "print_comparison",
     "print_estimates",

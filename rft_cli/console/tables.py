@@ -20,16 +20,17 @@ LEGEND = "Means over rows, 95 % bootstrap intervals; the difference is paired by
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line of a checklist. `ok` None says that there was nothing to check."""
+    """One line of a checklist. `ok` None says that there was nothing to check; `look` that it is right but odd."""
 
     name: str
     ok: bool | None
     detail: str
+    look: bool = False
 
 
 def print_summary(summary: Summary, file: TextIO | None = None) -> None:
     """What a job brought: headline, table, notes, completions before and after, the run, what next."""
-    console = _console(file)
+    console = open_console(file)
     console.print()
     console.print(Text(clean(summary.headline), style="bold"))
     console.print()
@@ -60,7 +61,7 @@ def comparison_table(split: str, rows: Iterable[SummaryRow]) -> Table:
 
 def print_estimates(title: str, rows: Mapping[str, Estimate], file: TextIO | None = None) -> None:
     """Means of one model with their 95 % intervals."""
-    console = _console(file)
+    console = open_console(file)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column(Text(clean(title)), overflow="fold")
     table.add_column("mean [95 %]", justify="right", no_wrap=True)
@@ -72,7 +73,7 @@ def print_estimates(title: str, rows: Mapping[str, Estimate], file: TextIO | Non
 
 def print_comparison(title: str, rows: Iterable[SummaryRow], file: TextIO | None = None) -> None:
     """The comparison table alone, under a title."""
-    console = _console(file)
+    console = open_console(file)
     console.print(Text(clean(title), style="bold"))
     console.print(comparison_table("validation", rows))
     console.print(Text(LEGEND, style="dim"))
@@ -80,16 +81,24 @@ def print_comparison(title: str, rows: Iterable[SummaryRow], file: TextIO | None
 
 def print_checks(checks: Iterable[Check], file: TextIO | None = None) -> None:
     """A checklist, one line a check."""
-    console = _console(file)
+    console = open_console(file)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for check in checks:
-        sign = "–" if check.ok is None else "ok" if check.ok else "problem"
-        style = "" if check.ok is None else "green" if check.ok else "red"
+        sign, style = _sign(check)
         table.add_row(Text(sign, style=style), Text(check.name), Text(clean(check.detail)))
     console.print(table)
+
+
+def _sign(check: Check) -> tuple[str, str]:
+    """The first word of a check's line, and its style."""
+    if check.ok is None:
+        return "–", ""
+    if check.look:
+        return "warning", "yellow"
+    return ("ok", "green") if check.ok else ("problem", "red")
 
 
 def _print_completions(console: Console, shown: Iterable[Shown], split: str) -> None:
@@ -112,5 +121,6 @@ class _Console(Console):
         raise BrokenPipeError
 
 
-def _console(file: TextIO | None) -> Console:
+def open_console(file: TextIO | None) -> Console:
+    """Where results are drawn: `file`, or standard output."""
     return _Console(file=file or sys.stdout, markup=False, highlight=False, emoji=False)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError, UsageErrors
+from rft_cli.grading.audit import AuditReport, brief_audit, warnings_of
 from rft_cli.grading.open import open_grader
 from rft_cli.grading.protocol import Grader
 from rft_cli.grading.source import is_spec
@@ -27,7 +28,7 @@ Tried = Literal["reference", "empty completion", "junk completion"]
 class PreflightReport:
     """What the scorer did on real rows. Means are over graded completions; None where there were none.
 
-    `notes` and `warnings` are lines for people; `seconds_per_grade` is the mean.
+    `notes` and `warnings` are lines for people; `seconds_per_grade` is the mean. `audit` is None where there was none.
     """
 
     signature: str
@@ -40,6 +41,7 @@ class PreflightReport:
     seconds_per_grade: float
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
+    audit: AuditReport | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ def check_grader(
     Raises UsageError where the grader does not load, and UsageErrors where a template names a key that a row lacks, or
     where grading fails on any of these: a model's completions will be junk to begin with, and a scorer must give them
     a low reward, not an error. A template that reads JSON out of a completion which is none is only warned of.
+    Then comes the short audit, which may raise UsageError too (`brief_audit`).
     """
     trials = _trials(examples[:n], references[:n])
     # One process is enough for a few grades and starts faster.
@@ -73,7 +76,11 @@ def check_grader(
             if grades[-1].error is not None and grades[-1].error.kind in ("timeout", "died"):
                 break  # each further one may cost as long
         _raise_failures(config, trials, grades)
-        return _report(config, grader, trials, grades)
+        report = _report(config, grader, trials, grades)
+        audited = brief_audit(grader, config, examples[:n], references[:n])
+        if audited is None:
+            return report
+        return replace(report, warnings=(*report.warnings, *warnings_of(audited)), audit=audited)
 
 
 def _open(config: GraderConfig, rows: Sequence[Example]) -> Grader:

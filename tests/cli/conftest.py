@@ -12,7 +12,7 @@ from rft_cli.cli import app
 
 SCORER = """
 def score(completion, example):
-    return {"reward": float(example["output"] in completion), "short": float(len(completion) < 20)}
+    return {"reward": float(completion.strip() == example["output"]), "short": float(len(completion) < 20)}
 """
 
 

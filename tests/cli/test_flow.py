@@ -368,6 +368,7 @@ def test_validate_of_a_config_wants_a_whole_job(rft, files):
         "test rows": None,
         "overlap": True,
         "grader": True,
+        "grader audit": True,
         "model": True,
     }
 

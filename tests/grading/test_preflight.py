@@ -53,12 +53,12 @@ def test_without_references(write_scorer: Any) -> None:
 
 def test_warnings(write_scorer: Any) -> None:
     longer = write_scorer("def score(completion):\n    return len(completion) or 99\n")
-    assert check(longer).warnings == (
+    assert check(longer, audit="none").warnings == (
         "scorer: junk completions get 64.00, more than references (1.00)",
         "scorer: empty completions get 99.00, more than references (1.00)",
     )
     same = write_scorer("def score(completion):\n    return 0.5\n", "same.py")
-    assert check(same).warnings == (
+    assert check(same, audit="none").warnings == (
         "scorer: every completion got the same reward (0.5): nothing to learn from",
     )
 
@@ -126,8 +126,11 @@ def test_a_missing_return(write_scorer: Any) -> None:
 
 
 def test_some_skipped(write_scorer: Any) -> None:
-    path = write_scorer("def score(completion):\n    return 1 if completion else None\n")
+    path = write_scorer(
+        "def score(completion, example):\n    return completion == example['answer'] if completion else None\n"
+    )
     report = check(path)
+    assert report.warnings == ()
     assert (report.graded, report.skipped, report.empty_mean) == (16, 8, None)
 
 

@@ -1,0 +1,116 @@
+"""`rft grade --audit`: the grader's own tests, on real rows."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from rft_cli.commands import shared
+from rft_cli.config.schema import RunConfig
+from rft_cli.console import print_audit
+from rft_cli.data import read_examples, reference_of
+from rft_cli.errors import GateNotMet, UsageError
+from rft_cli.grading import open_grader
+from rft_cli.grading.audit import AuditReport, AuditRow, audit, calls_for, choose_rows
+from rft_cli.types import Example
+
+ROWS = 20
+"""Rows that are audited where no number is asked for."""
+FEWEST = 3
+LIMIT_S = 120.0
+"""Seconds over which fewer rows are taken, where no number is asked for."""
+
+
+def audit_grader(
+    config: RunConfig,
+    files: Sequence[str],
+    *,
+    rows: int | None = None,
+    json: bool = False,
+    quiet: bool = False,
+    summary_file: str | None = None,
+) -> None:
+    """Audit the grader on `rows` rows (None: 20, fewer if it is slow) of `files` and the config's data files.
+
+    Prints the table, or the JSON document; raises GateNotMet where there is a problem.
+    """
+    named = [*files, *(path for path in (config.data.train, config.data.validation) if path is not None)]
+    if not named:
+        if sys.stdin.isatty():
+            raise UsageError(
+                "there are no rows to audit the scorer on",
+                "name a FILE of rows that have references, or -t and -v",
+            )
+        named = ["-"]
+    examples = [example for path in named for example in _read(path, config)]
+    references = [reference_of(example, config.data.columns) for example in examples]
+    chosen = choose_rows(examples, references, ROWS if rows is None else rows, config.seed)
+    if not chosen:
+        raise UsageError(
+            f"{', '.join(named)}: no row has a reference, so nothing says what is right",
+            "put it under output, answer, ground_truth or the like, or name its key: --set data.columns.output=KEY",
+        )
+    report = _audit(config, chosen, None if rows is not None else LIMIT_S, quiet)
+    if summary_file is not None:
+        shared.write_json(summary_file, report.to_json())
+    with shared.results():
+        if json:
+            shared.print_json(report.to_json())
+        else:
+            print_audit(report, _rows_of(report, chosen, len(examples), named, config.seed))
+    problems = report.of_level("problem")
+    if problems:
+        plural = "problem" if len(problems) == 1 else "problems"
+        raise GateNotMet(
+            f"the audit found {len(problems)} {plural}: {', '.join(finding.name for finding in problems)}"
+        )
+
+
+def _read(path: str, config: RunConfig) -> list[Example]:
+    data = config.data
+    return read_examples(path, format=data.format, columns=data.columns, system=data.system).examples
+
+
+def _audit(config: RunConfig, rows: Sequence[AuditRow], limit_s: float | None, quiet: bool) -> AuditReport:
+    progress = _Progress(quiet)
+    progress.say(f"auditing with {calls_for(rows)} grades at most")
+    try:
+        with open_grader(config.grader, log_path=None, seed=config.seed) as grader:
+            return audit(
+                grader,
+                rows,
+                timeout_s=config.grader.timeout_s,
+                signature=f"{grader.signature} of {config.grader.shown}",
+                sha256=grader.sha256,
+                limit_s=limit_s,
+                at_least=FEWEST,
+                on_progress=progress,
+            )
+    finally:
+        progress.wipe()
+
+
+class _Progress:
+    """One line on a terminal that is written over."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._live = not quiet and sys.stderr.isatty()
+
+    def __call__(self, done: int, total: int) -> None:
+        self.say(f"auditing: {done:,} of {total:,} grades")
+
+    def say(self, text: str) -> None:
+        if self._live:
+            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+    def wipe(self) -> None:
+        self.say("")
+
+
+def _rows_of(
+    report: AuditReport, chosen: Sequence[AuditRow], count: int, named: Sequence[str], seed: int
+) -> str:
+    what = f"{report.rows} of {count} rows of {', '.join(named)} (seed {seed})"
+    if report.rows < len(chosen):
+        what += f"; a slow scorer: --audit-rows {len(chosen)} takes more"
+    return what

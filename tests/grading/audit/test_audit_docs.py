@@ -1,0 +1,58 @@
+"""The audits that docs/graders.md shows are what the command prints today."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+PAGE = (ROOT / "docs" / "graders.md").read_text(encoding="utf-8")
+WEAK = (Path(__file__).parent / "scorers" / "weak.py").read_text(encoding="utf-8")
+LATENCY = re.compile(r"[\d.]+ ms median, [\d.]+ ms slowest")
+
+
+def shown(name: str) -> str:
+    """The block under this audit's mark."""
+    found = re.search(rf"<!-- audit of {re.escape(name)} -->\n```\n(.*?)```", PAGE, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def test_the_weak_scorer_is_the_one_in_the_tests() -> None:
+    assert re.findall(r"```py\n(.*?)```", PAGE, re.DOTALL) == [WEAK]
+
+
+@pytest.mark.parametrize(("scorer", "code"), [("sample_data/scorer.py", 0), ("weak.py", 1)])
+def test_the_audit_on_the_page(scorer: str, code: int, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "sample_data", tmp_path / "sample_data")
+    (tmp_path / "weak.py").write_text(WEAK)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "rft_cli",
+            "grade",
+            "--reward-model",
+            scorer,
+            "--audit",
+            "sample_data/val.jsonl",
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80", "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    lines = [line.rstrip() for line in done.stdout.splitlines()]
+    printed, page = (LATENCY.sub("LATENCY", text) for text in ("\n".join(lines) + "\n", shown(scorer)))
+    assert printed == page
+    assert LATENCY.search(shown(scorer))
+    assert max(map(len, lines)) <= 80
