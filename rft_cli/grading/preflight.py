@@ -20,6 +20,8 @@ JUNK = 'Sure! }{ "answer": ** 1e999, [[ \\boxed{ ``` \u00e9\u4e16\u2028 None, ye
 _SHOWN = 5
 _OF_THE_TEXT = ("sample_parse", "invalid_variable")
 """What fails because of the completion's own form, once the rows have every key: no fault of the grader's."""
+_OF_THE_JUDGE = ("judge_parse", "judge_refusal")
+"""What a judge that works does now and then."""
 
 Tried = Literal["reference", "empty completion", "junk completion"]
 
@@ -70,9 +72,12 @@ def check_grader(
     trials = _trials(examples[:n], references[:n])
     # One process is enough for a few grades and starts faster.
     with _open(config.model_copy(update={"workers": 1}), examples[:n] if rows is None else rows) as grader:
-        grades: list[Grade] = []
-        for trial in trials:
-            grades += grader.grade([GradeRequest(trial.completion, trial.example.fields)])
+        requests = [GradeRequest(trial.completion, trial.example.fields) for trial in trials]
+        # Judges are asked side by side: a verdict may take many seconds.
+        judged = grader.stats.judges is not None
+        grades: list[Grade] = grader.grade(requests) if judged else []
+        for request in requests[len(grades) :]:
+            grades += grader.grade([request])
             if grades[-1].error is not None and grades[-1].error.kind in ("timeout", "died"):
                 break  # each further one may cost as long
         _raise_failures(config, trials, grades)
@@ -110,8 +115,9 @@ def _trials(examples: Sequence[Example], references: Sequence[str | None]) -> li
 def _raise_failures(config: GraderConfig, trials: Sequence[_Trial], grades: Sequence[Grade]) -> None:
     """One problem for each different failure, naming the first row on which it came."""
     problems: dict[str, UsageError] = {}
+    borne = _OF_THE_TEXT + (_OF_THE_JUDGE if any(grade.error is None for grade in grades) else ())
     for trial, grade in zip(trials, grades, strict=False):
-        if grade.error is None or grade.error.kind in _OF_THE_TEXT:
+        if grade.error is None or grade.error.kind in borne:
             continue
         if grade.error.message not in problems:
             keys = ", ".join(list(trial.example.fields)[:12])
@@ -130,6 +136,8 @@ def _fix(grade: Grade, trial: _Trial, keys: str) -> str:
     kind = grade.error.kind if grade.error is not None else ""
     if kind == "timeout":
         return "make it faster, or raise grader.timeout_s"
+    if kind.startswith("judge_"):
+        return "see what the judge writes: rft grade shows each row's error"
     if kind == "bad_value":
         return "return a finite number, a bool, a dict with 'reward', or None"
     if trial.tried == "reference":

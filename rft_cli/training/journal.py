@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -77,6 +77,7 @@ class Journal(TrainerCallback):
         self._main = validator.accelerator.is_main_process
         self._per_rollout: dict[str, float | None] = {}
         self._counts: Counter[str] = Counter()
+        self._judges_before: dict[str, float] = {}
         self._started = monotonic()
         self._first_step = 0
         self._last_log = monotonic()
@@ -97,6 +98,10 @@ class Journal(TrainerCallback):
         self._per_rollout["grader_failed"] = sum(s.grade.status == "failed" for s in samples)
         self._per_rollout["grader_skipped"] = sum(s.grade.status == "skipped" for s in samples)
         self._per_rollout["grade_seconds"] = batch.seconds
+        judges = self._validator.grader.stats.judges
+        own: list[dict[str, float]] = [{} if judges is None else judges.to_metrics()]
+        asked = gather_object(own) if world > 1 else own
+        self._per_rollout.update(_added_up([self._judges_before, *asked]))
         if self._main:
             self._run.write_rollouts(self.trainer.state.global_step, [s.to_json() for s in samples])
 
@@ -110,6 +115,9 @@ class Journal(TrainerCallback):
         self._started = self._last_log = monotonic()
         self._first_step = state.global_step
         self._counts = Counter(row["grade"]["status"] for row in self._run.rollouts())
+        lines = self._run.metrics()
+        if lines:  # a resumed job goes on counting
+            self._judges_before = {k: v for k, v in lines[-1].items() if k.startswith("judge_")}
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
@@ -219,6 +227,12 @@ class Journal(TrainerCallback):
 
     def _barrier(self) -> None:
         self._validator.accelerator.wait_for_everyone()
+
+
+def _added_up(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The sum of each number over the parts that have it."""
+    names = sorted({name for part in parts for name in part})
+    return {name: sum(part.get(name, 0.0) for part in parts) for name in names}
 
 
 def _tidy(folder: Path) -> None:

@@ -39,6 +39,7 @@ class SpecGrader:
         self.shown = source.shown
         self.sha256 = source.sha256
         self.stats = GraderStats()
+        self.stats.judges = book
         self.signature = describe(spec)
         self.log_path = log_path
         self.book = book
