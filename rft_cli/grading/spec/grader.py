@@ -44,8 +44,6 @@ class SpecGrader:
         self.log_path = log_path
         self.book = book
         self._part = part
-        if book is not None:
-            self.stats.judges = book
 
     def __enter__(self) -> Self:
         return self
