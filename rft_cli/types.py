@@ -83,11 +83,15 @@ class Grade:
 
 @dataclass(frozen=True, slots=True)
 class GradeRequest:
-    """One completion to grade: its text, the data row, and what is known of its generation."""
+    """One completion to grade: its text, the data row, what is known of its generation, and what was asked.
+
+    `prompt` is None where nobody looked; reward models need it, everything else finds it in the row.
+    """
 
     completion: str
     fields: Mapping[str, Any]
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    prompt: str | Sequence[Message] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,7 @@ def grade(
 def _grade_rows(rows: _Rows, config: RunConfig, *, with_rows: bool, quiet: bool) -> GraderStats:
     """Grade all rows and write them out; raises the problem of the first bad row when those before it are out."""
     from rft_cli.grading.lines import graded_line
-    from rft_cli.grading.open import open_grader
+    from rft_cli.training.graders import open_grader
 
     log = _new_log()
     output = _WholeLines()

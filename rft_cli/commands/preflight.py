@@ -122,12 +122,15 @@ def _check_grader(found: Preflight, needs: Sequence[str]) -> None:
             found.absent("grader")
         return
     from rft_cli.grading.preflight import check_grader
+    from rft_cli.training.graders import open_grader
 
     rows = [example for data in found.files.data.values() for example in data.examples]
     examples = [example for data in found.files.data.values() for example in data.examples[:ROWS_GRADED]]
     references = [reference_of(example, found.config.data.columns) for example in examples]
     try:
-        report = check_grader(found.config.grader, examples, references, n=len(examples), rows=rows)
+        report = check_grader(
+            found.config.grader, examples, references, n=len(examples), rows=rows, opener=open_grader
+        )
     except UsageError as error:
         found.blame("grader", error)
     else:

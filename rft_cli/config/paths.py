@@ -37,7 +37,7 @@ def resolve(key: str, value: str, folder: str) -> str:
 def absolute(key: str, value: str) -> str:
     """The value as it means the same in any working directory."""
     if is_path(key, value) or (
-        key == "model.path" and not value.startswith("builtin/") and Path(value).is_dir()
+        key in ("model.path", "grader.path") and not value.startswith("builtin/") and Path(value).is_dir()
     ):
         return os.path.abspath(os.path.expanduser(value))
     return value

@@ -97,9 +97,18 @@ class JudgeConfig(Section):
     """US dollars for a million tokens read and written: `[MODEL=0.15/0.60]`. None are built in."""
 
 
+class RewardModelConfig(Section):
+    label: str | None = None
+    """Output of the reward model that is the reward, by name or number; needed where it has more than one."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Its weights in memory. auto: bfloat16 on a GPU that has it, else float32."""
+    trust_remote_code: bool = False
+    """Run Python code that a reward model from the hub brings along."""
+
+
 class GraderConfig(Section):
     path: str | None = None
-    """The grader: `scorer.py` or `scorer.py:function`, or an OpenAI grader spec (`.json`, `.yaml`)."""
+    """`scorer.py` or `scorer.py:function`, an OpenAI grader spec (`.json`, `.yaml`), or a reward model (folder, hub id)."""
     spec: dict[str, Any] | None = None
     """An OpenAI grader spec written here in place of a file: a mapping with `type`, `name` and more."""
     embeddings: EmbeddingsConfig = Field(default_factory=EmbeddingsConfig)
@@ -116,6 +125,7 @@ class GraderConfig(Section):
     memory_mb: Count | None = None
     """Memory limit of one worker in MB; empty sets none."""
     judge: JudgeConfig = Field(default_factory=JudgeConfig)
+    reward_model: RewardModelConfig = Field(default_factory=RewardModelConfig)
 
     @property
     def shown(self) -> str | None:

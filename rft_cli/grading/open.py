@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.grading.protocol import Grader
 from rft_cli.grading.source import is_spec, read_source
+
+
+class Opener(Protocol):
+    """`open_grader`, or what stands for it where graders of more kinds can be opened."""
+
+    def __call__(self, config: GraderConfig, *, log_path: Path | None, seed: int = 0) -> Grader: ...
 
 
 def open_grader(config: GraderConfig, *, log_path: Path | None, seed: int = 0) -> Grader:

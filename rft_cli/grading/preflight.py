@@ -9,7 +9,7 @@ from typing import Literal
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.audit import AuditReport, brief_audit, warnings_of
-from rft_cli.grading.open import open_grader
+from rft_cli.grading.open import Opener, open_grader
 from rft_cli.grading.protocol import Grader
 from rft_cli.grading.source import is_spec
 from rft_cli.grading.spec.keys import missing_keys
@@ -59,6 +59,7 @@ def check_grader(
     references: Sequence[str | None],
     n: int = 8,
     rows: Sequence[Example] | None = None,
+    opener: Opener = open_grader,
 ) -> PreflightReport:
     """Grade the first `n` rows: each row's reference (where it has one), an empty completion, a junk completion.
 
@@ -71,8 +72,9 @@ def check_grader(
     """
     trials = _trials(examples[:n], references[:n])
     # One process is enough for a few grades and starts faster.
-    with _open(config.model_copy(update={"workers": 1}), examples[:n] if rows is None else rows) as grader:
-        requests = [GradeRequest(trial.completion, trial.example.fields) for trial in trials]
+    alone = config.model_copy(update={"workers": 1})
+    with _open(alone, examples[:n] if rows is None else rows, opener) as grader:
+        requests = [GradeRequest(t.completion, t.example.fields, prompt=t.example.prompt) for t in trials]
         # Judges are asked side by side: a verdict may take many seconds.
         judged = grader.stats.judges is not None
         grades: list[Grade] = grader.grade(requests) if judged else []
@@ -88,11 +90,11 @@ def check_grader(
         return replace(report, warnings=(*report.warnings, *warnings_of(audited)), audit=audited)
 
 
-def _open(config: GraderConfig, rows: Sequence[Example]) -> Grader:
+def _open(config: GraderConfig, rows: Sequence[Example], opener: Opener) -> Grader:
     """The grader; UsageErrors also for keys that its templates name and `rows` lack."""
     missing = missing_keys(config, rows) if is_spec(config) else []
     try:
-        grader = open_grader(config, log_path=None)
+        grader = opener(config, log_path=None)
     except UsageError as error:
         found = error.problems if isinstance(error, UsageErrors) else (error,)
         raise UsageErrors([*found, *missing]) if missing else error from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,11 @@ from rft_cli.grading.load import ScorerSource
 
 SPEC_SUFFIXES = (".json", ".yaml", ".yml")
 _KINDS = (
-    "a grader is a Python file (scorer.py or scorer.py:function), or an OpenAI grader spec (.json or .yaml)"
+    "a grader is a Python file (scorer.py or scorer.py:function), an OpenAI grader spec (.json or .yaml), or a "
+    "reward model: a directory, or a hub id such as org/name"
 )
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_MODEL_FILE = "reward-model.json"
 _INLINE = "grader.spec"
 _INLINE_FILE = "grader.json"
 
@@ -35,19 +39,33 @@ def is_spec(config: GraderConfig) -> bool:
     return config.spec is not None or (config.path is not None and config.path.endswith(SPEC_SUFFIXES))
 
 
+def is_reward_model(config: GraderConfig) -> bool:
+    """Whether the grader is a sequence-classification model: a directory of one, or what may be a hub id."""
+    path = config.path
+    if path is None or config.spec is not None or path.endswith((".py", *SPEC_SUFFIXES)):
+        return False
+    folder = Path(path).expanduser()
+    return (folder / "config.json").is_file() or (not folder.exists() and bool(_HUB_ID.fullmatch(path)))
+
+
 def read_source(config: GraderConfig) -> ScorerSource:
     """Read the grader's file; raises UsageError where there is none, or a scorer is not Python.
 
-    An inline spec is given as the JSON file `grader.json` that it would be. What a spec says is not checked here.
+    An inline spec is given as the JSON file `grader.json` that it would be. What a spec says is not checked here. Of a
+    reward model the source is a note of what it is; its weights are neither read nor copied.
     """
     if config.spec is not None:
         return _inline(config)
+    if is_reward_model(config):
+        return _reward_model(config)
     if config.path is None:
         raise UsageError("no grader is set", "name a Python file: --reward-model scorer.py")
     shown, function = (config.path, None) if is_spec(config) else split_target(config.path)
     path = Path(shown).expanduser()
     if path.is_dir():
-        raise UsageError(f"{shown}: is a directory, not a scorer", "name the Python file in it")
+        raise UsageError(
+            f"{shown}: a directory without config.json, so no reward model", "name the Python file in it"
+        )
     if path.suffix not in (".py", *SPEC_SUFFIXES):
         reason = "no such file" if not path.exists() else "is not a Python file"
         raise UsageError(f"{shown}: {reason}", _KINDS)
@@ -91,6 +109,19 @@ def _inline(config: GraderConfig) -> ScorerSource:
     )
     # No folder: it belongs to no file, so there is nothing beside it to import.
     return ScorerSource(_INLINE_FILE, _INLINE, None, content)
+
+
+def _reward_model(config: GraderConfig) -> ScorerSource:
+    """What can be said without reading gigabytes: the model's name and, of a directory, its files and their sizes."""
+    assert config.path is not None
+    folder = Path(config.path).expanduser()
+    files = sorted(f for f in folder.glob("*") if f.is_file()) if folder.is_dir() else []
+    note = {
+        "reward_model": os.path.abspath(folder) if files else config.path,
+        **config.reward_model.model_dump(),
+        "files": {f.name: f.stat().st_size for f in files},
+    }
+    return ScorerSource(_MODEL_FILE, config.path, None, json.dumps(note, indent=2).encode() + b"\n")
 
 
 def _near(path: Path) -> str:

@@ -14,12 +14,12 @@ from rft_cli.config import RunConfig
 from rft_cli.data import solution_of
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.events import Finished, Note, OnEvent, Started
-from rft_cli.grading import open_grader
 from rft_cli.grading.protocol import Grader
 from rft_cli.job import Job
 from rft_cli.report.result import build_result
 from rft_cli.runs import Run
 from rft_cli.training import auto, build, quiet
+from rft_cli.training.graders import open_grader
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.journal import Journal
 from rft_cli.training.models import (

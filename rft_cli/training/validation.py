@@ -90,7 +90,12 @@ class Validator:
         texts = self.tokenizer.batch_decode([list(i) for i in ids], skip_special_tokens=True)
         cuts = [not i or i[-1] not in self.settings.stop for i in ids]
         requests = [
-            GradeRequest(text, examples[row].fields, {"completion_tokens": len(i), "truncated": cut})
+            GradeRequest(
+                text,
+                examples[row].fields,
+                {"completion_tokens": len(i), "truncated": cut},
+                examples[row].prompt,
+            )
             for row, text, i, cut in zip(rows, texts, ids, cuts, strict=True)
         ]
         grades = self.grader.grade(requests)
