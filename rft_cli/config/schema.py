@@ -108,7 +108,7 @@ class RewardModelConfig(Section):
 
 class GraderConfig(Section):
     path: str | None = None
-    """`scorer.py` or `scorer.py:function`, an OpenAI grader spec (`.json`, `.yaml`), or a reward model (folder, hub id)."""
+    """`scorer.py` or `scorer.py:function`, an OpenAI grader spec (`.json`, `.yaml`), or a reward model."""
     spec: dict[str, Any] | None = None
     """An OpenAI grader spec written here in place of a file: a mapping with `type`, `name` and more."""
     embeddings: EmbeddingsConfig = Field(default_factory=EmbeddingsConfig)

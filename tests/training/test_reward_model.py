@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +22,7 @@ from transformers import (
 
 from rft_cli.config.schema import RewardModelConfig
 from rft_cli.errors import UsageError
+from rft_cli.runs import Run
 from rft_cli.training.models import BUILTIN
 from rft_cli.training.reward_model import batches, fingerprint, open_reward_model
 from rft_cli.types import GradeRequest
@@ -171,3 +176,40 @@ def test_the_fingerprint_is_of_the_weights(chat_model: Path) -> None:
     assert one.sha256 == again.sha256
     again._model.score.weight.data[0, 0] += 1
     assert fingerprint(again._model) != one.sha256
+
+
+def rft(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "rft_cli", *arguments],
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_a_job_with_a_reward_model_as_its_grader(chat_model: Path, tmp_path: Path) -> None:
+    rows = [json.dumps({"prompt": f"Say {n}.", "answer": str(n)}) for n in range(8)]
+    train, val = tmp_path / "train.jsonl", tmp_path / "val.jsonl"
+    train.write_text("\n".join(rows[:4]), encoding="utf-8")
+    val.write_text("\n".join(rows[4:]), encoding="utf-8")
+    done = rft(
+        "create", "-t", str(train), "-v", str(val), "--reward-model", str(chat_model), "--n-epochs", "1",
+        "--output-dir", str(tmp_path), "--name", "job", "--set", "rollout.max_completion_tokens=8", "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    run = Run.open(tmp_path / "job")
+    sample = run.read_samples("step-000000")[0]
+    grader = open_reward_model(str(chat_model), RewardModelConfig())
+    asked = [{"role": "user", "content": "Say 4."}]
+    (again,) = grader.grade([GradeRequest(sample.completion, {}, prompt=asked)])
+    assert again.reward == pytest.approx(sample.grade.reward, abs=1e-3)
+    note = json.loads((tmp_path / "job" / "scorer" / "reward-model.json").read_text(encoding="utf-8"))
+    assert note["reward_model"] == str(chat_model)
+    assert "config.json" in note["files"]
+
+
+def test_a_hub_id_that_is_not_there_is_told_before_anything_else(tmp_path: Path) -> None:
+    done = rft("validate", "--reward-model", "org/no-such-model", "-t", "sample_data/train.jsonl")
+    assert done.returncode == 2
+    assert "reward model 'org/no-such-model' can't be loaded" in done.stderr
