@@ -64,7 +64,8 @@ def read_source(config: GraderConfig) -> ScorerSource:
     path = Path(shown).expanduser()
     if path.is_dir():
         raise UsageError(
-            f"{shown}: is a directory without config.json: neither a scorer nor a reward model", "name the Python file in it"
+            f"{shown}: is neither a scorer nor a reward model (no config.json)",
+            "name the Python file in it",
         )
     if path.suffix not in (".py", *SPEC_SUFFIXES):
         reason = "no such file" if not path.exists() else "is not a Python file"

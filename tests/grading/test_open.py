@@ -45,7 +45,10 @@ def test_files_that_are_no_scorer(tmp_path: Path, write_scorer: Any) -> None:
     far = str(tmp_path / "folder" / "scorer.py")
     assert refusal(far).fix == f"there is no folder {tmp_path / 'folder'} either"
     assert refusal(str(tmp_path / "zzz.py")).fix == "check the path"
-    assert refusal(str(tmp_path)).message == f"{tmp_path}: is a directory without config.json: neither a scorer nor a reward model"
+    assert (
+        refusal(str(tmp_path)).message
+        == f"{tmp_path}: is neither a scorer nor a reward model (no config.json)"
+    )
     text = write_scorer("{}", "grader.txt")
     assert refusal(text).message == f"{text}: is not a Python file"
     spec = write_scorer("{}", "grader.json")
