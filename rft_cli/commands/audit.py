@@ -10,7 +10,6 @@ from rft_cli.config.schema import RunConfig
 from rft_cli.console import print_audit
 from rft_cli.data import read_examples, reference_of
 from rft_cli.errors import GateNotMet, UsageError
-from rft_cli.grading import open_grader
 from rft_cli.grading.audit import AuditReport, AuditRow, audit, calls_for, choose_rows
 from rft_cli.types import Example
 
@@ -72,6 +71,8 @@ def _read(path: str, config: RunConfig) -> list[Example]:
 
 
 def _audit(config: RunConfig, rows: Sequence[AuditRow], limit_s: float | None, quiet: bool) -> AuditReport:
+    from rft_cli.training.graders import open_grader
+
     progress = _Progress(quiet)
     progress.say(f"auditing with {calls_for(rows)} grades at most")
     try:

@@ -11,7 +11,7 @@ from rft_cli.grading.audit.rows import AuditRow
 from rft_cli.grading.audit.tries import Tries, Try
 from rft_cli.grading.audit.verdicts import findings_of
 from rft_cli.grading.protocol import Grader
-from rft_cli.types import Grade, GradeRequest
+from rft_cli.types import Example, Grade, GradeRequest
 
 CALLS = 3
 """How often a completion is graded that is to be graded alike each time."""
@@ -101,7 +101,7 @@ class _Grading:
 
     def _try(self, probe: Probe) -> None:
         planned = _planned(probe, self.rows)
-        grades = self._grade([GradeRequest(text, self.rows[place].example.fields) for place, text in planned])
+        grades = self._grade([_request(self.rows[place].example, text) for place, text in planned])
         self.by_probe[probe.name] = {
             place: Try(place, text, grade) for (place, text), grade in zip(planned, grades, strict=True)
         }
@@ -117,7 +117,7 @@ class _Grading:
             for probe in _REPEATED
             if place in self.by_probe[probe.name]
         ]
-        requests = [GradeRequest(t.completion, self.rows[t.place].example.fields) for t in first]
+        requests = [_request(self.rows[t.place].example, t.completion) for t in first]
         backwards = list(range(len(first)))[::-1]
         turned = [*range(len(first) // 2, len(first)), *range(len(first) // 2)]
         again = [self._grade_in(order, requests) for order in (backwards, turned)]
@@ -150,3 +150,7 @@ def _affordable(rows: int, seconds: float, calls: int, limit_s: float | None) ->
     if limit_s is None or not seconds:
         return rows
     return min(rows, int(rows * limit_s / (seconds * calls / rows)))
+
+
+def _request(example: Example, completion: str) -> GradeRequest:
+    return GradeRequest(completion, example.fields, prompt=example.prompt)
