@@ -30,6 +30,8 @@ def scorers_by_heading(page: str) -> dict[str, str]:
 
 SCORERS = scorers_by_heading(PAGE)
 ANSWER = {"answer": "It is 4 * 250.\n#### 1,000"}
+FENCE = "`" * 3
+ADD = {"tests": ["assert add(1, 2) == 3", "assert add(-1, 1) == 0"]}
 RECORD = {"output": '{"team": "billing", "order": null, "priority": "low"}'}
 
 CASES: dict[str, list[tuple[str, dict[str, Any], float | None, dict[str, float]]]] = {
@@ -49,6 +51,13 @@ CASES: dict[str, list[tuple[str, dict[str, Any], float | None, dict[str, float]]
         ('{"team": "billing"}', RECORD, 0.5, {"valid_json": 1.0, "team": 1.0, "order": 0.0, "priority": 0.0}),
         ("{" * 5000, RECORD, 0.0, {"valid_json": 0.0, "team": 0.0, "order": 0.0, "priority": 0.0}),
         ("[]", RECORD, 0.0, {"valid_json": 0.0, "team": 0.0, "order": 0.0, "priority": 0.0}),
+    ],
+    "Code that must pass unit tests": [
+        ("def add(a, b):\n    return a + b", ADD, 1.0, {"all_pass": 1.0}),
+        (f"So:\n{FENCE}python\ndef add(a, b):\n    return a + b\n{FENCE}", ADD, 1.0, {"all_pass": 1.0}),
+        ("def add(a, b):\n    return 3", ADD, 0.5, {"all_pass": 0.0}),
+        ("def add(a, b):\n    raise SystemExit(0)", ADD, 0.0, {"all_pass": 0.0}),
+        ("I would add them.", ADD, 0.0, {"all_pass": 0.0}),
     ],
     "OpenAI's form": [
         ('{"label": "spam"}', {"label": "spam"}, 1.0, {}),
