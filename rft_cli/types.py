@@ -139,6 +139,10 @@ class Sample:
     grade: Grade
 
     def to_json(self) -> dict[str, Any]:
+        """One line of a rollouts or validation file. Its grade also has `seconds`, and a failed one its traceback."""
+        grade = {**self.grade.to_json(), "seconds": self.grade.seconds}
+        if self.grade.error is not None:
+            grade["error"]["trace"] = self.grade.error.trace
         return {
             "row": self.row,
             "id": self.example_id,
@@ -146,7 +150,7 @@ class Sample:
             "completion": self.completion,
             "tokens": self.tokens,
             "truncated": self.truncated,
-            "grade": self.grade.to_json(),
+            "grade": grade,
         }
 
     @classmethod
@@ -164,6 +168,9 @@ class Sample:
                 status=grade["status"],
                 reward=grade["reward"],
                 components=grade["components"],
-                error=None if error is None else GradeError(error["kind"], error["message"]),
+                error=None
+                if error is None
+                else GradeError(error["kind"], error["message"], error.get("trace", "")),
+                seconds=grade.get("seconds", 0.0),
             ),
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rft_cli.commands import shared
 
 
@@ -11,6 +13,7 @@ def create(
     test: shared.TestFile = None,
     model: shared.Model = None,
     reward_model: shared.RewardModel = None,
+    grader_env: shared.GraderEnv = None,
     learning_rate: shared.LearningRate = None,
     n_epochs: shared.Epochs = None,
     algorithm: shared.Algorithm = None,
@@ -35,12 +38,13 @@ def create(
     """
     from rft_cli.commands.request import Output, Settings
 
-    overrides = {
+    overrides: dict[str, Any] = {
         "data.train": training_file,
         "data.validation": validation_file,
         "data.test": test,
         "model.path": model,
         "grader.path": reward_model,
+        "grader.env": shared.variables(grader_env),
         "optim.learning_rate": learning_rate,
         "optim.n_epochs": n_epochs,
         "algorithm": algorithm,

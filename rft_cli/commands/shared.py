@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rft_cli.errors import UsageError
+from rft_cli.errors import UsageError, UsageErrors
 
 DEBUG_KEY = "rft.debug"
 
@@ -72,6 +72,14 @@ FromOpenAI = Annotated[
         help="A reinforcement fine-tuning job of OpenAI's as JSON: its grader, files and hyperparameters.",
     ),
 ]
+GraderEnv = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--grader-env",
+        metavar="NAME",
+        help="Let the scorer see this environment variable, though it looks like a secret. Repeatable.",
+    ),
+]
 LearningRate = Annotated[
     str | None,
     typer.Option("--learning-rate", metavar="NUMBER", help="Peak learning rate of the policy, or auto."),
@@ -129,6 +137,18 @@ def one_config(argument: str | None, option: str | None) -> str | None:
     if argument is not None and option is not None:
         raise UsageError(f"two configuration files: {argument} and --config {option}", "give one of them")
     return argument if option is None else option
+
+
+def variables(names: list[str] | None) -> list[str] | None:
+    """The names of --grader-env; raises UsageErrors where the environment lacks some."""
+    problems = [
+        UsageError(f"--grader-env {name}: there is no such variable", f"set it: export {name}=...")
+        for name in names or []
+        if name not in os.environ
+    ]
+    if problems:
+        raise UsageErrors(problems)
+    return names or None
 
 
 def print_json(document: Mapping[str, Any]) -> None:

@@ -37,6 +37,7 @@ def validate(
     training_file: shared.TrainingFile = None,
     validation_file: shared.ValidationFile = None,
     reward_model: shared.RewardModel = None,
+    grader_env: shared.GraderEnv = None,
     model: ModelOption = None,
     run: RunOption = None,
     min_reward: MinReward = None,
@@ -72,6 +73,7 @@ def validate(
         "data.validation": validation_file,
         "model.path": model,
         "grader.path": reward_model,
+        "grader.env": shared.variables(grader_env),
         "output_dir": output_dir,
     }
     output = Output(json, quiet)

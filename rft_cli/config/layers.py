@@ -26,6 +26,7 @@ _FLAGS = {
     "model.path": "--model",
     "grader.path": "--reward-model",
     "grader.timeout_s": "--timeout",
+    "grader.env": "--grader-env",
 }
 
 

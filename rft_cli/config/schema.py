@@ -115,7 +115,7 @@ class GraderConfig(Section):
     timeout_s: Positive = 30.0
     """Seconds one grade may take; then its worker is killed and the grade counts as failed."""
     workers: Count | Auto = "auto"
-    """Worker processes. auto: CPU cores less one, at least 1, at most 8."""
+    """Worker processes. auto: CPU cores less one (in `rft grade` all of them), at least 1, at most 8."""
     max_failure_rate: Fraction = 0.1
     """Share of failed grades, over the last 512, above which the job stops."""
     audit: Literal["stop", "warn", "none"] = "stop"
@@ -124,6 +124,8 @@ class GraderConfig(Section):
     """Environment variables with secret-looking names that the scorer may see."""
     memory_mb: Count | None = None
     """Memory limit of one worker in MB; empty sets none."""
+    sandbox: Literal["none", "openai"] = "none"
+    """openai: what OpenAI's graders are held to: 256 kB, 120 s, 2 GB, no network, `grade(sample, item)` alone."""
     judge: JudgeConfig = Field(default_factory=JudgeConfig)
     reward_model: RewardModelConfig = Field(default_factory=RewardModelConfig)
 

@@ -1,9 +1,17 @@
-"""Data files: JSONL line → Example."""
+"""Data files: JSONL line → Example.
 
-from rft_cli.data.dataset import Dataset, read_examples
-from rft_cli.data.formats import FORMATS, Format, reference_of, solution_of
-from rft_cli.data.overlap import Checked, Overlap, apply_overlap, find_overlap
-from rft_cli.data.rows import Problems, Row, RowReader, read_rows, read_rows_from_bytes
+Grader workers read rows too, so the names here load what they need on first use: workers need no settings.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rft_cli.data.dataset import Dataset, read_examples
+    from rft_cli.data.formats import FORMATS, Format, reference_of, solution_of
+    from rft_cli.data.overlap import Checked, Overlap, apply_overlap, find_overlap
+    from rft_cli.data.rows import Problems, Row, RowReader, read_rows, read_rows_from_bytes
 
 __all__ = [
     "FORMATS",
@@ -22,3 +30,18 @@ __all__ = [
     "reference_of",
     "solution_of",
 ]
+
+_HOMES = {
+    **dict.fromkeys(("Dataset", "read_examples"), "dataset"),
+    **dict.fromkeys(("FORMATS", "Format", "reference_of", "solution_of"), "formats"),
+    **dict.fromkeys(("Checked", "Overlap", "apply_overlap", "find_overlap"), "overlap"),
+    **dict.fromkeys(("Problems", "Row", "RowReader", "read_rows", "read_rows_from_bytes"), "rows"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

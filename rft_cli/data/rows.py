@@ -20,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import json.scanner
 import re
 import sys
 from collections import Counter
@@ -28,7 +29,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from rft_cli.config.suggest import near_file
 from rft_cli.errors import UsageError, UsageErrors
 
 MAX_DEPTH = 100
@@ -122,11 +122,9 @@ class RowReader:
             for line, raw in enumerate(self._stream, start=1):
                 self._hash.update(raw)
                 if line == 1:
-                    _refuse_foreign(raw, self.name)
-                    raw = raw.removeprefix(_BOM)
-                    _refuse_layout(raw, self.name)
+                    raw = first_line(raw, self.name)
                 if raw.strip():
-                    yield _parse(raw.rstrip(b"\r\n"), self.name, line)
+                    yield parse_line(raw.rstrip(b"\r\n"), self.name, line)
         except OSError as error:
             raise UsageError(f"{self.name}: can't be read: {error.strerror or error}") from error
         finally:
@@ -138,12 +136,21 @@ def read_rows(path: str) -> RowReader:
     """The rows of a JSONL file, or of standard input for `-`. Raises UsageError if it can't be opened."""
     if path == "-":
         return RowReader(sys.stdin.buffer, "stdin", closes=False)
+    return RowReader(open_rows(path), path)
+
+
+def open_rows(path: str) -> BinaryIO:
+    """The bytes of a file of rows; raises UsageError if it can't be opened."""
     file = Path(path)
     try:
         if file.is_dir():
             raise UsageError(f"{path}: is a directory", "give the JSONL file in it")
-        return RowReader(file.open("rb"), path)
+        return file.open("rb")
     except FileNotFoundError:
+        from rft_cli.config.suggest import (
+            near_file,
+        )  # here: grader workers read rows too, and need no settings
+
         raise UsageError(f"{path}: no such file", near_file(file)) from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
@@ -153,6 +160,14 @@ def read_rows(path: str) -> RowReader:
 def read_rows_from_bytes(content: bytes, name: str) -> RowReader:
     """The rows of bytes already at hand."""
     return RowReader(io.BytesIO(content), name)
+
+
+def first_line(raw: bytes, name: str) -> bytes:
+    """The first line without its byte order mark; raises UsageError where the file is not made of JSON lines."""
+    _refuse_foreign(raw, name)
+    raw = raw.removeprefix(_BOM)
+    _refuse_layout(raw, name)
+    return raw
 
 
 def _refuse_foreign(raw: bytes, name: str) -> None:
@@ -172,8 +187,8 @@ def _refuse_layout(raw: bytes, name: str) -> None:
         raise UsageError(f"{name}:1: the object goes over several lines", fix)
 
 
-def _parse(raw: bytes, name: str, line: int) -> Row:
-    """The row of one line without its line end."""
+def parse_line(raw: bytes, name: str, line: int) -> Row:
+    """The row of one line without its line end. `name` and `line` are for the problem that it may have."""
 
     def bad(reason: str, column: int | None = None, fix: str | None = None) -> Row:
         place = f"{name}:{line}" if column is None else f"{name}:{line}:{column}"
@@ -205,6 +220,32 @@ def _parse(raw: bytes, name: str, line: int) -> Row:
     return Row(line, value, None, text)
 
 
+def object_of(raw: bytes) -> dict[str, Any] | None:
+    """The object in a line that is stripped of white space, None where `parse_line` finds a problem; faster by half.
+
+    For rows that are looked at and forgotten, in grader workers.
+    """
+    try:
+        text = raw.decode("utf-8")
+        if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
+            return None
+        value, end = _scan(text, 0)
+    except (StopIteration, ValueError, _Refused):
+        return None
+    if end != len(text) or not isinstance(value, dict):
+        return None
+    if ("\\ud" in text or "\\uD" in text) and _lone_surrogate(value, "") is not None:
+        return None
+    return value
+
+
+def _forgotten(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise _Refused
+    return made
+
+
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     # json shares key strings within one row only; interning shares them over a million rows.
     made = {sys.intern(key): value for key, value in pairs}
@@ -226,6 +267,7 @@ def _constant(name: str) -> Any:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float, parse_constant=_constant)
+_scan = json.JSONDecoder(object_pairs_hook=_forgotten, parse_float=_float, parse_constant=_constant).scan_once  # type: ignore[attr-defined]  # public, missing in typeshed
 
 
 def _constant_column(text: str) -> int | None:

@@ -5,50 +5,77 @@ from __future__ import annotations
 import os
 import re
 import signal
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
 from pebble import ProcessExpired
 
-from rft_cli.grading.isolation import CRASH_CODE, fault_path
+from rft_cli.grading.capture import MOST, output_path, shorten
+from rft_cli.grading.isolation import fault_path, task_path
 from rft_cli.grading.load import ScorerSource
 
+CRASH_CODE = 70
+"""Stands for the exit code 0 of a worker: the pool takes 0 for a worker that meant to end, and none does."""
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
 
 
 @dataclass(frozen=True, slots=True)
 class Crash:
-    """`late`: it was ended because its time was over. `place` is the scorer's file:line where that is known."""
+    """`late`: it was ended because its time was over. `place` is the scorer's file:line where that is known.
+
+    `output`: what the scorer printed last, where that is kept. `task` is the number of the task that the worker took
+    last, None where that is not known; `blamed` says that only a task of this number may be to blame.
+    """
 
     late: bool
     place: str
     text: str
     trace: str = ""
+    output: str = ""
+    task: int | None = None
+    blamed: bool = False
 
 
 def read_crash(error: BaseException, scratch: Path, source: ScorerSource, doing: str) -> Crash:
     """The crash behind a task's error. `doing` completes the sentence "… ended the process"."""
     if isinstance(error, TimeoutError):
         return Crash(True, source.shown, f"{doing} blocked its process")
+    if isinstance(error, BrokenProcessPool):  # of which all tasks are told, whoever broke it
+        return Crash(False, source.shown, f"{doing} broke the pool", blamed=True)
     if not isinstance(error, ProcessExpired):
         return Crash(False, source.shown, f"{doing} broke its process: {type(error).__name__}: {error}"[:500])
-    trace = _take_fault(scratch, error.pid)
+    trace = _take(None if error.pid is None else fault_path(scratch, error.pid))[:4000]
+    output = _take(None if error.pid is None else output_path(scratch, error.pid))
     frame = next((m for m in _FRAME.finditer(trace) if m["file"] == source.path), None)
     place = source.shown if frame is None else f"{source.shown}:{frame['line']}"
     late = trace.startswith("Timeout (")
-    return Crash(late, place, f"{doing} ended the process ({_ending(error.exitcode)})", trace)
+    task = None if error.pid is None else _task(task_path(scratch, error.pid))
+    text = f"{doing} ended the process ({_ending(error.exitcode)})"
+    return Crash(late, place, text, trace, output, task, blamed=True)
 
 
-def _take_fault(scratch: Path, pid: int | None) -> str:
-    if pid is None:
+def _take(path: Path | None) -> str:
+    """The beginning of a file that a worker left, which is removed; empty where there is none."""
+    if path is None:
         return ""
-    path = fault_path(scratch, pid)
     try:
-        text = path.read_text(errors="replace")
+        with path.open("rb") as file:
+            text = shorten(file.read(MOST + 1))
         os.unlink(path)
     except OSError:
         return ""
-    return text[:4000]
+    return text
+
+
+def _task(path: Path) -> int | None:
+    """The number that a worker left in this file, which is removed; None where there is none."""
+    try:
+        number = int.from_bytes(path.read_bytes(), "little")
+        os.unlink(path)
+    except OSError:
+        return None
+    return number or None
 
 
 def _ending(code: int | None) -> str:

@@ -2,67 +2,105 @@
 
 from __future__ import annotations
 
+import itertools
 import queue
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, TypeVar
 
 from rft_cli.grading.crash import Crash
 from rft_cli.grading.processes import Processes
-from rft_cli.grading.worker import Verdict, Work, grade_chunk, late_message
+from rft_cli.grading.work import Verdict
+from rft_cli.grading.worker import late_message
 
 KILL_SECONDS = 5.0
 """Within this time the pool ends a worker whose task is over its deadline."""
 
+_MOST_EXCUSES = 5
+_numbers = itertools.count(1)  # of tasks, in this process
+
+W = TypeVar("W")
+"""One work: what a completion is sent as."""
+R = TypeVar("R")
+"""What a task answers for the first works it was given; `len` counts them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Freight(Generic[W, R]):
+    """How works travel. `task` runs in a worker; it gets its number and what `pack` makes of works.
+
+    `pack` also gets the place of the first work. `failed` is the answer for one work whose worker was lost for good.
+    """
+
+    task: Callable[[int, Any], R]
+    pack: Callable[[int, Sequence[W]], Any]
+    failed: Callable[[int, W, Verdict], R]
+
 
 @dataclass(eq=False, slots=True)
-class Chunk:
-    """Neighbouring requests and their verdicts so far; `open` counts those that are missing."""
+class Chunk(Generic[W, R]):
+    """Neighbouring works, the first at `place`, and the answers so far by offset; `open` counts works without one."""
 
-    verdicts: list[Verdict | None]
+    place: int
+    works: Sequence[W]
+    answers: dict[int, R]
     open: int
+
+    def parts(self) -> list[tuple[int, R]]:
+        """The answers in order, each with the offset of its first work."""
+        return sorted(self.answers.items(), key=lambda part: part[0])
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class _Task:
-    """Part of a chunk, given to a worker: `works` begin at `offset`. `again`: its first worker was lost."""
+class _Task(Generic[W, R]):
+    """Works `start` to `end` of a chunk, given to a worker. `again`: their first worker was lost.
 
-    chunk: Chunk
-    offset: int
-    works: Sequence[Work]
+    `excused` counts losses of a worker that were another task's fault. The pool may tell the wrong one: when a worker
+    dies, the message that it went on to its next task may still be on its way.
+    """
+
+    chunk: Chunk[W, R]
+    start: int
+    end: int
     again: bool = False
+    excused: int = 0
+    number: int = field(default_factory=lambda: next(_numbers))
 
 
 @dataclass(eq=False)
-class Flight:
+class Flight(Generic[W, R]):
     """The tasks of one call that are at the workers. `deadline_s`: what a task may take before its worker is killed."""
 
     processes: Processes
+    freight: Freight[W, R]
     deadline_s: float
     crash_of: Callable[[BaseException, str], Crash]
     timeout_s: float
-    tasks: dict[Future[Any], _Task] = field(default_factory=dict)
+    tasks: dict[Future[Any], _Task[W, R]] = field(default_factory=dict)
     done: queue.SimpleQueue[Future[Any]] = field(default_factory=queue.SimpleQueue)
 
-    def launch(self, works: Sequence[Work]) -> Chunk:
+    def launch(self, place: int, works: Sequence[W]) -> Chunk[W, R]:
         """Hand out these works; the chunk fills as `collect` is called."""
-        chunk = Chunk([None] * len(works), len(works))
-        self._submit(_Task(chunk, 0, works))
+        chunk: Chunk[W, R] = Chunk(place, works, {}, len(works))
+        self._submit(_Task(chunk, 0, len(works)))
         return chunk
 
-    def _submit(self, task: _Task) -> None:
-        future = self.processes.schedule(grade_chunk, task.works, self.deadline_s)
+    def _submit(self, task: _Task[W, R]) -> None:
+        chunk = task.chunk
+        packed = self.freight.pack(chunk.place + task.start, chunk.works[task.start : task.end])
+        future = self.processes.schedule(self.freight.task, (task.number, packed), self.deadline_s)
         self.tasks[future] = task
         future.add_done_callback(self.done.put)
 
-    def collect(self, *, block: bool) -> None:
-        """Take in what is done; with `block`, wait until something is."""
+    def collect(self, *, block: bool, timeout: float | None = None) -> None:
+        """Take in what is done; with `block`, wait until something is, or for `timeout` seconds."""
+        patience = self.deadline_s + 2 * KILL_SECONDS
         while True:
             try:
-                future = self.done.get(block, self.deadline_s + 2 * KILL_SECONDS)
+                future = self.done.get(block, patience if timeout is None else timeout)
             except queue.Empty:
-                if block:
+                if block and timeout is None:
                     self._restart()
                 return
             task = self.tasks.pop(future, None)
@@ -78,36 +116,49 @@ class Flight:
         for task in lost:
             self._submit(task)
 
-    def _absorb(self, task: _Task, future: Future[Any]) -> None:
+    def _absorb(self, task: _Task[W, R], future: Future[Any]) -> None:
         error = future.exception()
         if error is not None:
             self._lose(task, error)
             return
-        verdicts: list[Verdict] = future.result()
-        self._settle(task, verdicts)
-        rest = task.works[len(verdicts) :]
-        if rest:
-            self._spread(task, task.offset + len(verdicts), rest)
+        self.processes.worked()
+        count = self._settle(task, future.result())
+        if task.start + count < task.end:
+            self._spread(task, task.start + count)
 
-    def _spread(self, task: _Task, offset: int, works: Sequence[Work]) -> None:
+    def _spread(self, task: _Task[W, R], start: int) -> None:
         """Give works that a worker had no time for to all workers."""
-        size = -(-len(works) // self.processes.workers)
-        for start in range(0, len(works), size):
-            self._submit(_Task(task.chunk, offset + start, works[start : start + size], task.again))
+        size = -(-(task.end - start) // self.processes.workers)
+        for first in range(start, task.end, size):
+            self._submit(_Task(task.chunk, first, min(first + size, task.end), task.again))
 
-    def _settle(self, task: _Task, verdicts: Sequence[Verdict]) -> None:
-        task.chunk.verdicts[task.offset : task.offset + len(verdicts)] = verdicts
-        task.chunk.open -= len(verdicts)
+    def _settle(self, task: _Task[W, R], answer: Any) -> int:
+        count = len(answer)
+        task.chunk.answers[task.start] = answer
+        task.chunk.open -= count
+        return count
 
-    def _lose(self, task: _Task, error: BaseException) -> None:
-        """The task's worker was lost. Try each of its works alone; one that loses its worker alone has failed."""
-        crash: Crash = self.crash_of(error, "grading it")
-        if len(task.works) == 1 and (task.again or crash.late):
+    def _lose(self, task: _Task[W, R], error: BaseException) -> None:
+        """The task's worker was lost: find out by whose fault."""
+        crash = self.crash_of(error, "grading it")
+        if crash.blamed and crash.task != task.number and task.excused < _MOST_EXCUSES:
+            for future, other in list(self.tasks.items()):
+                if other.number == crash.task:
+                    del self.tasks[future]
+                    self._condemn(other, crash)
+            self._submit(replace(task, excused=task.excused + 1, number=next(_numbers)))
+        else:
+            self._condemn(task, crash)
+
+    def _condemn(self, task: _Task[W, R], crash: Crash) -> None:
+        """Its worker was lost by this task. Try each of its works alone; one that loses its worker alone has failed."""
+        if task.end - task.start == 1 and (task.again or crash.late):
             text = late_message(crash.place, self.timeout_s) if crash.late else f"{crash.place}: {crash.text}"
             kind = "timeout" if crash.late else "died"
-            self._settle(
-                task, [Verdict(None, {}, kind, text, crash.trace, self.timeout_s if crash.late else 0.0)]
-            )
+            seconds = self.timeout_s if crash.late else 0.0
+            verdict = Verdict(None, {}, kind, text, crash.trace, seconds, crash.output)
+            place = task.chunk.place + task.start
+            self._settle(task, self.freight.failed(place, task.chunk.works[task.start], verdict))
             return
-        for place, work in enumerate(task.works):
-            self._submit(_Task(task.chunk, task.offset + place, [work], again=True))
+        for start in range(task.start, task.end):
+            self._submit(_Task(task.chunk, start, start + 1, again=True))

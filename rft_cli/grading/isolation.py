@@ -10,69 +10,149 @@ import builtins
 import contextlib
 import ctypes
 import faulthandler
+import mmap
 import os
 import re
 import resource
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
+
+from rft_cli.grading.capture import Streams, output_path
+from rft_cli.grading.leftovers import note_fork
+from rft_cli.grading.network import CONNECTING, REFUSED, leave_network
 
 _SECRET = re.compile(
     r"TOKEN(?!IZER)|SECRET|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL",
     re.IGNORECASE,
 )
 _PR_SET_PDEATHSIG = 1
-CRASH_CODE = 70
-"""Exit code in place of 0 when a scorer ends its process: the pool takes 0 for a worker that meant to end."""
+TASK_BYTES = 8
 
+_MOVES = frozenset({"os.chdir", "os.rmdir", "os.rename"})
+_UNIX = 1  # AF_UNIX, which is not worth importing socket for
+_get_limit, _set_limit = sys.getrecursionlimit, sys.setrecursionlimit
+_get_trace, _set_trace, _get_profile, _set_profile = (
+    sys.gettrace,
+    sys.settrace,
+    sys.getprofile,
+    sys.setprofile,
+)
+_fstat, _os_error, _samestat = os.fstat, OSError, os.path.samestat
 _chdir, _getpid, _mkdir, _quit = os.chdir, os.getpid, os.makedirs, os._exit
 
 
 @dataclass(frozen=True, slots=True)
 class Isolation:
-    """`scratch` holds one empty folder a worker, `parent` is the process id that must be alive to go on."""
+    """`scratch` holds one empty folder a worker, `parent` is the process id that must be alive to go on.
+
+    `keep_output`: what a scorer prints is not logged but taken after each grade. `offline`: no network.
+    """
 
     scratch: str
     log_path: str
     parent: int
     allowed_env: tuple[str, ...]
+    keep_output: bool = False
+    offline: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+class _Guard:
+    """Sees what a scorer does as it happens (PEP 578): leaving its folder, forking; and refuses the network."""
+
+    def __init__(self, offline: bool, scratch: str) -> None:
+        self.moved = False
+        self.forked = False
+        self._scratch = scratch
+        os.register_at_fork(after_in_child=self._note_fork)
+        self._refused = CONNECTING if offline else frozenset()
+        sys.addaudithook(self._see)
+
+    def _note_fork(self) -> None:
+        self.forked = True
+        note_fork(self._scratch)
+
+    def _see(self, event: str, arguments: tuple[object, ...]) -> None:
+        if event in _MOVES:
+            self.moved = True
+        elif event in self._refused and not _is_local(arguments):
+            raise PermissionError(REFUSED)
+
+
+@dataclass(slots=True)
 class Cell:
-    """The isolated process: its own folder, the file for fault tracebacks, names of withheld variables."""
+    """The isolated process: its own folder, the file for fault tracebacks, names of withheld variables.
+
+    `task` is the file that holds the number of the task at hand, in memory: closing descriptors does not reach it, and
+    writing to it costs next to nothing. `pipes` are the pool's descriptors.
+    """
 
     pid: int
     folder: str
     faults: TextIO
     withheld: tuple[str, ...]
+    streams: Streams
+    guard: _Guard
+    task: mmap.mmap
+    pipes: tuple[tuple[int, os.stat_result], ...]
 
-    def go_home(self) -> None:
-        """Back into the worker's own folder, wherever the scorer went; made again if it was deleted."""
+    def begin(self, task: int) -> None:
+        """A task begins. If this process dies, its number says whose fault that was."""
+        self.task[:] = task.to_bytes(TASK_BYTES, "little")
+
+    def leave_if_cut_off(self) -> None:
+        """End this process where the scorer closed or replaced the pool's descriptors: it could only wait for ever."""
+        for number, before in self.pipes:
+            try:
+                same = _samestat(_fstat(number), before)
+            except _os_error:
+                same = False
+            if not same:
+                _quit(1)
+
+    def go_home(self, *, surely: bool = False) -> None:
+        """Back into the worker's own folder, wherever the scorer went; made again if it was deleted.
+
+        `surely`: also where only C code could have left it.
+        """
+        if not (surely or self.guard.moved):
+            return
         try:
             _chdir(self.folder)
         except OSError:
             _mkdir(self.folder, exist_ok=True)
             _chdir(self.folder)
+        self.guard.moved = False
 
-    def leave_if_forked(self) -> None:
-        """End a process that a scorer forked and that came back here: it must not grade on."""
-        if _getpid() != self.pid:
+    def leave_if_forked(self, *, surely: bool = False) -> None:
+        """End a process that a scorer forked and that came back here: it must not grade on.
+
+        `surely`: also where only C code could have forked it.
+        """
+        if self.guard.forked or (surely and _getpid() != self.pid):
             _quit(0)
 
 
-class Builtins:
-    """Python's built-ins as they were: a scorer that patches them must not change the grades after it."""
+class Interpreter:
+    """Python's built-ins and the interpreter's own settings as they were: a scorer that changes them must not change
+    the grades after it. Make it when the scorer is loaded: what the file sets at its import is meant."""
 
     def __init__(self) -> None:
         self._names = dict(vars(builtins))
         self._values = list(self._names.values())
+        self._limit, self._trace, self._profile = _get_limit(), _get_trace(), _get_profile()
 
     def restore(self) -> None:
         """Undo every change. Costs about 1 µs where there is none."""
+        if _get_trace() is not self._trace:
+            _set_trace(self._trace)
+        if _get_profile() is not self._profile:
+            _set_profile(self._profile)
+        if _get_limit() != self._limit:
+            _set_limit(self._limit)
         current = vars(builtins)
         if [*current.values()] != self._values:
             current.update(self._names)
@@ -92,17 +172,33 @@ def fault_path(scratch: str | Path, pid: int) -> Path:
     return Path(scratch) / f"{pid}.fault"
 
 
+def task_path(scratch: str | Path, pid: int) -> Path:
+    """Where the worker `pid` keeps the number of the task at hand, 8 bytes little-endian; 0 is none."""
+    return Path(scratch) / f"{pid}.task"
+
+
+def _task_file(path: Path) -> mmap.mmap:
+    path.write_bytes(bytes(TASK_BYTES))
+    with path.open("r+b") as file:
+        return mmap.mmap(file.fileno(), TASK_BYTES)
+
+
 def enter(isolation: Isolation) -> Cell:
     """Isolate the calling process, for good."""
     pid = os.getpid()
+    pipes = tuple(_open_descriptors())
     with contextlib.suppress(OSError):  # already the leader of a session
         os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # At once, even inside a C loop; Pebble's own handler would wait for the interpreter.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if isolation.offline:
+        leave_network()  # before the next line: a change of namespace may undo it
     _die_with_parent(isolation.parent)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _redirect(isolation.log_path)
+    _close_input()
+    kept = str(output_path(isolation.scratch, pid))
+    streams = Streams(kept if isolation.keep_output else isolation.log_path, keep=isolation.keep_output)
     withheld = secret_names(list(os.environ), isolation.allowed_env)
     for name in withheld:
         del os.environ[name]
@@ -112,8 +208,23 @@ def enter(isolation: Isolation) -> Cell:
     os.environ["TMPDIR"] = folder
     faults = fault_path(isolation.scratch, pid).open("w")
     faulthandler.enable(faults)
-    os._exit = _exit_not_zero  # type: ignore[assignment]
-    return Cell(pid, folder, faults, tuple(withheld))
+    return Cell(
+        pid,
+        folder,
+        faults,
+        tuple(withheld),
+        streams,
+        _Guard(isolation.offline, isolation.scratch),
+        _task_file(task_path(isolation.scratch, pid)),
+        pipes,
+    )
+
+
+def _open_descriptors() -> Iterator[tuple[int, os.stat_result]]:
+    """The descriptors above the standard ones, and what they are open on."""
+    for number in range(3, 256):
+        with contextlib.suppress(OSError):
+            yield number, os.fstat(number)
 
 
 def limit_memory(megabytes: int) -> None:
@@ -124,22 +235,6 @@ def limit_memory(megabytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (size, size))
 
 
-def repair_streams() -> None:
-    """Give sys.stdout and sys.stderr back where a scorer closed or replaced them."""
-    for name, number in (("stdout", 1), ("stderr", 2)):
-        stream = getattr(sys, name)
-        if stream is None or stream.closed or stream is not getattr(sys, f"__{name}__"):
-            with contextlib.suppress(OSError):
-                _open_stream(name, number)
-
-
-def flush_streams() -> None:
-    """What was printed goes to the log now; a scorer may have broken the streams."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):
-            stream.flush()
-
-
 def _die_with_parent(parent: int) -> None:
     """SIGKILL for this process when its parent dies, however that happens (Linux)."""
     if sys.platform == "linux":
@@ -148,30 +243,15 @@ def _die_with_parent(parent: int) -> None:
             _quit(1)
 
 
-def _redirect(log_path: str) -> None:
-    """Standard input reads nothing; standard output and error go to the log."""
+def _is_local(arguments: tuple[object, ...]) -> bool:
+    """Whether a socket event is about a socket of the file system, which reaches no other machine."""
+    family = getattr(arguments[0], "family", None) if arguments else None
+    return family == _UNIX
+
+
+def _close_input() -> None:
+    """Standard input reads nothing."""
     null = os.open(os.devnull, os.O_RDONLY)
-    log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(null, 0)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
     os.close(null)
-    os.close(log)
     sys.stdin = os.fdopen(0, closefd=False)
-    _open_stream("stdout", 1)
-    _open_stream("stderr", 2)
-
-
-def _open_stream(name: str, number: int) -> None:
-    stream = os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
-    setattr(sys, name, stream)
-    setattr(sys, f"__{name}__", stream)
-
-
-def _exit_not_zero(code: int) -> None:
-    """What `os._exit` is in a worker: a scorer's os._exit(0) must not look like a worker that meant to end."""
-    own = _getpid() == _WORKER_PID
-    _quit(code or CRASH_CODE if own else code)
-
-
-_WORKER_PID = _getpid()

@@ -71,9 +71,14 @@ class Raised(NamedTuple):
         return f"{self.place}: {self.text}"
 
 
-def load_scorer(source: ScorerSource) -> LoadedScorer:
-    """Run the file and choose its function; raises ScorerProblem. Call it once in a process."""
-    module = _run(source)
+def load_scorer(source: ScorerSource, *, openai: bool = False) -> LoadedScorer:
+    """Run the file and choose its function; raises ScorerProblem. Call it once in a process.
+
+    `openai`: take only what OpenAI takes, a function grade(sample, item) in a file that stands alone.
+    """
+    module = _run(source, alone=openai)
+    if openai:
+        _check_openai(module, source)
     name = source.function or _choose(module, source)
     function = getattr(module, name, None)
     if not callable(function):
@@ -87,22 +92,36 @@ def load_scorer(source: ScorerSource) -> LoadedScorer:
     return LoadedScorer(function, binding, f"{name}{_parameters(function)}")
 
 
-def _run(source: ScorerSource) -> ModuleType:
+def _check_openai(module: ModuleType, source: ScorerSource) -> None:
+    function = getattr(module, "grade", None)
+    if source.function not in (None, "grade") or not callable(function):
+        message = f"{source.shown}: grader.sandbox: openai takes a function named grade"
+        raise ScorerProblem(message, f"write grade(sample, item) ({_say(_public(module))})")
+    if list(inspect.signature(function).parameters) != ["sample", "item"]:
+        place = f"{source.shown}:{_line_of(function)}"
+        message = f"{place}: grade{_parameters(function)}: grader.sandbox: openai takes grade(sample, item)"
+        raise ScorerProblem(message, "take these two, as OpenAI calls it")
+
+
+def _run(source: ScorerSource, *, alone: bool) -> ModuleType:
     # The bytes that were hashed are compiled here: no bytecode cache, which could be older or litter the folder.
     name = _MODULE
     module = ModuleType(name)
     module.__file__ = source.path
     sys.modules[name] = module
-    sys.path.insert(0, os.path.dirname(source.path))
+    if not alone:
+        sys.path.insert(0, os.path.dirname(source.path))
     try:
         exec(compile(source.content, source.path, "exec"), module.__dict__)
     except BaseException as error:
         raised = tell(error, source)
-        raise ScorerProblem(raised.message, _import_fix(error), trace=raised.trace) from None
+        raise ScorerProblem(raised.message, _import_fix(error, alone), trace=raised.trace) from None
     return module
 
 
-def _import_fix(error: BaseException) -> str:
+def _import_fix(error: BaseException, alone: bool) -> str:
+    if isinstance(error, ModuleNotFoundError) and alone:
+        return f"grader.sandbox: openai imports no files from beside the scorer: put '{error.name}' into it"
     if isinstance(error, ModuleNotFoundError):
         return f"install '{error.name}' in rft's environment, or put it beside the scorer"
     if isinstance(error, SystemExit):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.grading.protocol import Grader
 from rft_cli.grading.source import is_spec, read_source
+
+OnOutput = Callable[[int, str], None]
+"""Gets what the scorer printed while it graded the completion at a place; place -1 is its import."""
 
 
 class Opener(Protocol):
@@ -16,11 +20,13 @@ class Opener(Protocol):
     def __call__(self, config: GraderConfig, *, log_path: Path | None, seed: int = 0) -> Grader: ...
 
 
-def open_grader(config: GraderConfig, *, log_path: Path | None, seed: int = 0) -> Grader:
+def open_grader(
+    config: GraderConfig, *, log_path: Path | None, seed: int = 0, on_output: OnOutput | None = None
+) -> Grader:
     """Open the grader that `config` names: `path` is a scorer or a spec file, `spec` an inline spec.
 
     Raises UsageError, or UsageErrors with all problems of a spec, where it can't be used. Prints of the user's code go
-    to `log_path` (None: a file that `close` removes).
+    to `log_path` (None: a file that `close` removes), or, of a scorer, to `on_output` with each one's place.
     """
     if is_spec(config):
         from rft_cli.grading.spec.grader import open_spec
@@ -28,4 +34,4 @@ def open_grader(config: GraderConfig, *, log_path: Path | None, seed: int = 0) -
         return open_spec(read_source(config), config, log_path, seed)
     from rft_cli.grading import pool
 
-    return pool.open_grader(config, log_path=log_path, seed=seed)
+    return pool.open_grader(config, log_path=log_path, seed=seed, on_output=on_output)

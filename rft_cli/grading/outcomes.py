@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import functools
+import math
+import operator
 import random
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rft_cli.errors import RunFailed
 from rft_cli.types import Grade, GradeError
+
+if TYPE_CHECKING:
+    from rft_cli.grading.work import Graded
 
 WINDOW = 512
 """Grades over which the failure rate is taken."""
 MIN_GRADES = 64
 """Grades before the failure rate can stop a job."""
 _LATENCIES = 4096
+_PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 _REASONS = 200
 _SAMPLES = 3
 
@@ -59,9 +66,8 @@ class GraderStats:
         self._reward_high: float | None = None
         self._component_sums: dict[str, float] = {}
         self._component_counts: Counter[str] = Counter()
-        self._seconds: list[float] = []
         self._slowest = 0.0
-        self._random = random.Random(0)
+        self._sampler = _Reservoir(_LATENCIES)
         self._reasons = _Reasons()
 
     @property
@@ -75,7 +81,7 @@ class GraderStats:
     @property
     def failure_rate(self) -> float:
         """Failed grades as a share of all; 0 when there are none."""
-        return self.failed / self.total if self.total else 0.0
+        return self._share(self.failed)
 
     @property
     def mean_reward(self) -> float | None:
@@ -84,15 +90,30 @@ class GraderStats:
 
     def add(self, grades: Iterable[Grade]) -> None:
         """Count these grades."""
+        seconds: list[float] = []
+        rewards: list[float] = []
         for grade in grades:
-            self._add_latency(grade.seconds)
+            seconds.append(grade.seconds)
             if grade.error is not None:
-                self.failures[grade.error.kind] += 1
-                self._reasons.add(grade.error)
+                self._add_failure(grade.error)
             elif grade.reward is None:
                 self.skipped += 1
             else:
-                self._add_reward(grade.reward, grade)
+                rewards.append(grade.reward)
+                for name, value in grade.components.items():
+                    self._add_component(name, (value,))
+        self._add_rewards(rewards)
+        self._add_latencies(seconds)
+
+    def add_graded(self, lines: Graded) -> None:
+        """Count the grades of these lines."""
+        for failure in lines.failures:
+            self._add_failure(GradeError(failure.kind, failure.message, failure.trace))
+        self.skipped += lines.skipped
+        for name, values in lines.components.items():
+            self._add_component(name, values)
+        self._add_rewards(lines.rewards)
+        self._add_latencies(lines.seconds)
 
     def reasons(self) -> list[Reason]:
         """The most frequent failures, most frequent first."""
@@ -100,10 +121,19 @@ class GraderStats:
 
     def latency(self, share: float) -> float | None:
         """Seconds within which `share` of the grades came (from a sample of 4096); None without grades."""
-        if not self._seconds:
-            return None
-        ordered = sorted(self._seconds)
-        return ordered[min(int(share * len(ordered)), len(ordered) - 1)]
+        ordered = sorted(self._sampler.kept)
+        return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else None
+
+    def figures(self) -> dict[str, float | None]:
+        """Counts, rates, failures by kind and latencies (in seconds) as one number each, for metrics."""
+        return {
+            "grader_skipped": self.skipped,
+            "grader_failed": self.failed,
+            "grader_skipped_rate": self._share(self.skipped),
+            "grader_failed_rate": self.failure_rate,
+            **{f"grader_failed/{kind}": count for kind, count in sorted(self.failures.items())},
+            **{f"grade_seconds_{name}": self.latency(share) for name, share in _PERCENTILES.items()},
+        }
 
     def to_json(self) -> dict[str, Any]:
         """The summary that `rft grade --json` prints and jobs log."""
@@ -116,37 +146,79 @@ class GraderStats:
             "skipped": self.skipped,
             "failed": self.failed,
             "failures": dict(sorted(self.failures.items())),
-            "failure_rate": self.failure_rate,
+            "rates": {
+                "graded": self._share(self.graded),
+                "skipped": self._share(self.skipped),
+                "failed": self.failure_rate,
+            },
             "reward": {"mean": self.mean_reward, "min": self._reward_low, "max": self._reward_high},
             "components": components,
             **({} if self.judges is None else {"judges": self.judges.to_json()}),
             "latency_s": {
-                "p50": self.latency(0.5),
-                "p90": self.latency(0.9),
-                "p99": self.latency(0.99),
-                "max": self._slowest if self._seconds else None,
+                **{name: self.latency(share) for name, share in _PERCENTILES.items()},
+                "max": self._slowest if self._sampler.kept else None,
             },
-            "reasons": [{"kind": r.kind, "message": r.message, "count": r.count} for r in self.reasons()],
+            "reasons": [
+                {"kind": r.kind, "message": r.message, "count": r.count, "trace": r.trace}
+                for r in self.reasons()
+            ],
         }
 
-    def _add_reward(self, reward: float, grade: Grade) -> None:
-        self.graded += 1
-        self._reward_sum += reward
-        self._reward_low = reward if self._reward_low is None else min(self._reward_low, reward)
-        self._reward_high = reward if self._reward_high is None else max(self._reward_high, reward)
-        for name, value in grade.components.items():
-            self._component_sums[name] = self._component_sums.get(name, 0.0) + value
-            self._component_counts[name] += 1
+    def _share(self, count: int) -> float:
+        return count / self.total if self.total else 0.0
 
-    def _add_latency(self, seconds: float) -> None:
-        """Reservoir sampling: each of all latencies is kept with the same chance."""
-        self._slowest = max(self._slowest, seconds)
-        if len(self._seconds) < _LATENCIES:
-            self._seconds.append(seconds)
-        else:
-            place = self._random.randrange(self.total + 1)
-            if place < _LATENCIES:
-                self._seconds[place] = seconds
+    def _add_failure(self, error: GradeError) -> None:
+        self.failures[error.kind] += 1
+        self._reasons.add(error)
+
+    def _add_rewards(self, rewards: Sequence[float]) -> None:
+        if rewards:
+            self.graded += len(rewards)
+            # One after the other, so that the mean does not depend on how the grades were divided.
+            self._reward_sum = functools.reduce(operator.add, rewards, self._reward_sum)
+            low, high = min(rewards), max(rewards)
+            self._reward_low = low if self._reward_low is None else min(self._reward_low, low)
+            self._reward_high = high if self._reward_high is None else max(self._reward_high, high)
+
+    def _add_component(self, name: str, values: Sequence[float]) -> None:
+        self._component_sums[name] = functools.reduce(
+            operator.add, values, self._component_sums.get(name, 0.0)
+        )
+        self._component_counts[name] += len(values)
+
+    def _add_latencies(self, seconds: Sequence[float]) -> None:
+        if seconds:
+            self._slowest = max(self._slowest, max(seconds))
+            self._sampler.add(seconds)
+
+
+class _Reservoir:
+    """A sample of a stream in which each value is with the same chance (Li's algorithm L, ACM TOMS 20(4), 1994).
+
+    It draws how many values to pass over, so that most of them cost nothing.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.kept: list[float] = []
+        self._size = size
+        self._random = random.Random(0)
+        self._weight = 1.0
+        self._seen = 0
+        self._next = size - 1
+        self._skip()
+
+    def add(self, values: Sequence[float]) -> None:
+        room = self._size - len(self.kept)
+        self.kept.extend(values[:room])
+        while self._next < self._seen + len(values):
+            if self._next >= self._size:
+                self.kept[self._random.randrange(self._size)] = values[self._next - self._seen]
+            self._skip()
+        self._seen += len(values)
+
+    def _skip(self) -> None:
+        self._weight *= math.exp(math.log(1.0 - self._random.random()) / self._size)
+        self._next += int(math.log(1.0 - self._random.random()) / math.log1p(-self._weight)) + 1
 
 
 class FailureMonitor:

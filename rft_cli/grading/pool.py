@@ -7,13 +7,12 @@ fails. Results do not depend on chunks or workers: each grade starts with random
 from __future__ import annotations
 
 import os
-import pickle
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import NamedTuple, TypeVar
 
 from pebble import ProcessExpired
 
@@ -21,30 +20,53 @@ from rft_cli.config.schema import GraderConfig
 from rft_cli.config.suggest import closest
 from rft_cli.errors import UsageError
 from rft_cli.grading.crash import Crash, read_crash
-from rft_cli.grading.flight import KILL_SECONDS, Chunk, Flight
+from rft_cli.grading.flight import KILL_SECONDS, Chunk, Flight, Freight
 from rft_cli.grading.isolation import Isolation
 from rft_cli.grading.load import ScorerSource
+from rft_cli.grading.open import OnOutput
 from rft_cli.grading.outcomes import GraderStats
 from rft_cli.grading.processes import Processes
+from rft_cli.grading.sandbox import check_size, limits_of
 from rft_cli.grading.source import read_source
-from rft_cli.grading.worker import GRACE_S, IMPORT_LIMIT_S, Job, LoadReport, Verdict, Work, load
+from rft_cli.grading.supply import Lines, Requests, Supply
+from rft_cli.grading.work import Block, Graded, Verdict, Work, as_graded, read_lines
+from rft_cli.grading.worker import GRACE_S, IMPORT_LIMIT_S, Job, LoadReport, grade_chunk, grade_lines, load
 from rft_cli.types import Grade, GradeError, GradeRequest
 
 MAX_CHUNK = 64
+MAX_LINES = 1024
+"""Works of one chunk at most: of requests, and of lines, which are a lot cheaper to send."""
 _CHUNK_SECONDS = 0.1
 """A chunk is sized to about this much work, so that results flow and workers stay evenly busy."""
+_MIN_CHUNK_SECONDS = 0.002
+"""Work that is not worth dividing among workers: handing out a chunk costs about a tenth of it."""
 _FIRST_CHUNK = 8
-_PATIENCE_S = 0.2
+_POLL_S = 0.02
+
+W = TypeVar("W")
+R = TypeVar("R", list[Verdict], Graded)
 
 
-def open_grader(config: GraderConfig, *, log_path: Path | None, seed: int = 0) -> ScorerGrader:
+class GradedLines(NamedTuple):
+    """Graded lines as text to write, for `rows` rows. `bad`: place and bytes of a line that ends them, which is no
+    row with a completion."""
+
+    text: bytes
+    rows: int
+    bad: tuple[int, bytes] | None = None
+
+
+def open_grader(
+    config: GraderConfig, *, log_path: Path | None, seed: int = 0, on_output: OnOutput | None = None
+) -> ScorerGrader:
     """Start workers for the scorer of `config` and load it in one of them.
 
     Raises UsageError, with the scorer's own file:line, where the file is missing, does not import, has no known
-    function or an unusable signature. Prints of the scorer go to `log_path` (None: a file that `close` removes).
+    function or an unusable signature. Prints of the scorer go to `log_path` (None: a file that `close` removes), or
+    to `on_output`, each with its completion's place.
     """
     source = read_source(config)
-    grader = ScorerGrader(source, config, log_path, seed)
+    grader = ScorerGrader(source, config, log_path, seed, on_output)
     try:
         grader.load()
     except BaseException:
@@ -53,35 +75,52 @@ def open_grader(config: GraderConfig, *, log_path: Path | None, seed: int = 0) -
     return grader
 
 
-def worker_count(config: GraderConfig) -> int:
-    """Worker processes of `grader.workers`; auto: CPU cores less one, at least 1, at most 8."""
+def worker_count(config: GraderConfig, *, spare: int = 1) -> int:
+    """Worker processes of `grader.workers`; auto: CPU cores less `spare`, at least 1, at most 8."""
     if config.workers != "auto":
         return config.workers
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(8, cores - 1))
+    return max(1, min(8, cores - spare))
 
 
 class ScorerGrader:
     """The Grader of a Python scorer. Use `open_grader`, and close it (or use it in a `with`).
 
-    `signature` says how the scorer is called, `stats` counts every grade, `sha256` is of the scorer's bytes.
+    `signature` says how the scorer is called, `stats` counts every grade, `sha256` is of the scorer's bytes. The
+    workers' own folders lie in `job_folder`, which `close` removes.
     """
 
-    def __init__(self, source: ScorerSource, config: GraderConfig, log_path: Path | None, seed: int) -> None:
+    def __init__(
+        self,
+        source: ScorerSource,
+        config: GraderConfig,
+        log_path: Path | None,
+        seed: int,
+        on_output: OnOutput | None = None,
+    ) -> None:
         self.source = source
         self.sha256 = source.sha256
         self.stats = GraderStats()
         self.signature = ""
-        self._timeout_s = config.timeout_s
+        self._on_output = on_output
+        openai = config.sandbox == "openai"
+        if openai:
+            check_size(source)
+        limits = limits_of(config)
+        self._timeout_s = timeout_s = limits.timeout_s
+        parent, env, keep = os.getpid(), tuple(config.env), on_output is not None
+
+        def isolate(scratch: str, log: str) -> Isolation:
+            return Isolation(scratch, log, parent, env, keep_output=keep, offline=openai)
 
         def job(isolation: Isolation) -> Job:
-            slice_s = min(config.timeout_s, 1.0)
-            return Job(source, isolation, config.timeout_s, slice_s, config.memory_mb, seed)
+            return Job(source, isolation, timeout_s, min(timeout_s, 1.0), limits.memory_mb, seed, openai)
 
-        self._processes = Processes(worker_count(config), log_path, job, tuple(config.env))
+        self._processes = Processes(worker_count(config), log_path, job, isolate)
         self.log_path = self._processes.log_path
+        self.job_folder = self._processes.scratch
         # A call of a batch scorer and one of a single completion may both run out of time in one chunk.
-        self._deadline_s = 2 * (config.timeout_s + GRACE_S) + 2.0 + KILL_SECONDS
+        self._deadline_s = 2 * (timeout_s + GRACE_S) + 2.0 + KILL_SECONDS
         self._mean_seconds: float | None = None
 
     def __enter__(self) -> ScorerGrader:
@@ -95,7 +134,7 @@ class ScorerGrader:
     def load(self) -> None:
         """Load the scorer in one worker; raises UsageError if it can't be used."""
         started = time.monotonic()
-        future = self._processes.schedule(load, None, IMPORT_LIMIT_S + KILL_SECONDS)
+        future = self._processes.schedule(load, (), IMPORT_LIMIT_S + KILL_SECONDS)
         try:
             report: LoadReport = future.result(timeout=IMPORT_LIMIT_S + 2 * KILL_SECONDS)
         except (ProcessExpired, TimeoutError) as error:
@@ -104,6 +143,8 @@ class ScorerGrader:
             raise UsageError(
                 f"{crash.place}: {what}", "the file must import without ending or blocking"
             ) from None
+        if report.output and self._on_output is not None:
+            self._on_output(-1, report.output)
         if not report.signature:
             raise UsageError(report.message, self._load_fix(report))
         self.signature = report.signature
@@ -113,48 +154,97 @@ class ScorerGrader:
     def grade(self, requests: Sequence[GradeRequest]) -> list[Grade]:
         """One grade for each request, in order."""
         share = -(-len(requests) // (4 * self._processes.workers))
-        bursts = self._stream(requests, max(1, min(MAX_CHUNK, share)))
-        return [grade for burst in bursts for grade in burst]
+        if self._mean_seconds is not None:
+            share = max(share, int(_MIN_CHUNK_SECONDS / max(self._mean_seconds, 1e-6)))
+        return [grade for burst in self._grades(requests, max(1, min(MAX_CHUNK, share))) for grade in burst]
 
     def stream(self, requests: Iterable[GradeRequest]) -> Iterator[list[Grade]]:
         """Grades in order, some at a time, while requests are still being read; few of them are in flight."""
-        return self._stream(requests, MAX_CHUNK)
+        return self._grades(requests, MAX_CHUNK)
+
+    def stream_lines(self, lines: Lines, field: str) -> Iterator[GradedLines]:
+        """The same for lines of JSON, whose completion is the string under `field`: workers parse and write them.
+
+        The lines come back with their grade as last key. They end before a line that is no row with a completion.
+        """
+
+        def pack(place: int, raw: Sequence[bytes]) -> Block:
+            return Block(place, field, raw)
+
+        def failed(place: int, raw: bytes, verdict: Verdict) -> Graded:
+            block = Block(place, field, [raw])
+            rows, bad = read_lines(block)
+            return as_graded(block, rows, [verdict][: len(rows)], bad)
+
+        for chunk in self._chunks(Freight(grade_lines, pack, failed), lines, MAX_LINES):
+            for offset, part in chunk.parts():
+                self.stats.add_graded(part)
+                self._learn(part.seconds)
+                for line, output in part.outputs:
+                    self._tell(chunk.place + offset + line, output)
+                bad = None if part.bad is None else offset + part.bad
+                yield GradedLines(
+                    part.text, part.rows, None if bad is None else (chunk.place + bad, chunk.works[bad])
+                )
+                if bad is not None:
+                    return
 
     def close(self) -> None:
         """End worker processes and whatever they left running; safe to call twice."""
         self._processes.close()
 
-    def _stream(self, requests: Iterable[GradeRequest], max_chunk: int) -> Iterator[list[Grade]]:
-        flight = Flight(self._processes, self._deadline_s, self._crash, self._timeout_s)
-        waiting: deque[Chunk] = deque()
-        works = _as_works(requests)
-        exhausted = False
-        while True:
-            if waiting and not waiting[0].open:
-                grades = [_as_grade(verdict) for verdict in waiting.popleft().verdicts if verdict is not None]
-                self._observe(grades)
-                yield grades
-            elif not exhausted and len(waiting) < 3 * self._processes.workers + 1:
-                chunk = _take(works, min(max_chunk, self._chunk_size()))
-                if chunk:
-                    waiting.append(flight.launch(chunk))
-                    flight.collect(block=False)
-                else:
-                    exhausted = True
-            elif waiting:
-                flight.collect(block=True)
-            else:
-                return
+    def _grades(self, requests: Iterable[GradeRequest], most: int) -> Iterator[list[Grade]]:
+        def pack(place: int, works: Sequence[Work]) -> Sequence[Work]:
+            return works
 
-    def _chunk_size(self) -> int:
+        def failed(place: int, work: Work, verdict: Verdict) -> list[Verdict]:
+            return [verdict]
+
+        for chunk in self._chunks(Freight(grade_chunk, pack, failed), Requests(requests), most):
+            verdicts = [verdict for _, part in chunk.parts() for verdict in part]
+            grades = [_as_grade(verdict) for verdict in verdicts]
+            self.stats.add(grades)
+            self._learn([verdict.seconds for verdict in verdicts])
+            if self._on_output is not None:
+                for work, verdict in zip(chunk.works, verdicts, strict=True):
+                    self._tell(work.place, verdict.output)
+            yield grades
+
+    def _chunks(self, freight: Freight[W, R], supply: Supply[W], most: int) -> Iterator[Chunk[W, R]]:
+        """Chunks in order, each when all of it is graded."""
+        flight = Flight(self._processes, freight, self._deadline_s, self._crash, self._timeout_s)
+        waiting: deque[Chunk[W, R]] = deque()
+        place = 0
+        exhausted = False
+        while waiting or not exhausted:
+            if waiting and not waiting[0].open:
+                yield waiting.popleft()
+            elif exhausted or len(waiting) > 3 * self._processes.workers:
+                flight.collect(block=True)
+            elif waiting and not supply.ready():
+                flight.collect(block=True, timeout=_POLL_S)
+            else:
+                works = supply.take(self._chunk_size(most))
+                exhausted = not works
+                if works:
+                    waiting.append(flight.launch(place, works))
+                    place += len(works)
+                    flight.collect(block=False)
+
+    def _tell(self, place: int, output: str) -> None:
+        if output and self._on_output is not None:
+            self._on_output(place, output)
+
+    def _chunk_size(self, most: int) -> int:
         if self._mean_seconds is None:
             return _FIRST_CHUNK
-        return max(1, min(MAX_CHUNK, int(_CHUNK_SECONDS / max(self._mean_seconds, 1e-6))))
+        return max(1, min(most, int(_CHUNK_SECONDS / max(self._mean_seconds, 1e-6))))
 
-    def _observe(self, grades: Sequence[Grade]) -> None:
-        self.stats.add(grades)
-        mean = sum(grade.seconds for grade in grades) / len(grades)
-        self._mean_seconds = mean if self._mean_seconds is None else 0.7 * self._mean_seconds + 0.3 * mean
+    def _learn(self, seconds: Sequence[float]) -> None:
+        """What a grade takes, to size the next chunks by."""
+        if seconds:
+            mean = sum(seconds) / len(seconds)
+            self._mean_seconds = mean if self._mean_seconds is None else 0.7 * self._mean_seconds + 0.3 * mean
 
     def _crash(self, error: BaseException, doing: str) -> Crash:
         crash = read_crash(error, self._processes.scratch, self.source, doing)
@@ -165,31 +255,6 @@ class ScorerGrader:
         wanted = self.source.function
         near = None if wanted is None else closest(wanted, report.found)
         return report.fix if near is None else f"did you mean '{self.source.shown}:{near}'? ({report.fix})"
-
-
-def _take(works: Iterator[Work], size: int) -> list[Work]:
-    """The next works, at most `size`; fewer where they come slowly, so that a live pipe sees its grades."""
-    taken: list[Work] = []
-    started = 0.0
-    for work in works:
-        taken.append(work)
-        now = time.monotonic()
-        started = started or now
-        if len(taken) == size or now - started > _PATIENCE_S:
-            break
-    return taken
-
-
-def _as_works(requests: Iterable[GradeRequest]) -> Iterator[Work]:
-    """Requests as they travel. The row of a group's completions is pickled once, and unpickled for each of them."""
-    row: Mapping[str, Any] | None = None
-    pickled = b""
-    for index, request in enumerate(requests):
-        if request.fields is not row:
-            row = request.fields
-            pickled = pickle.dumps(dict(row), pickle.HIGHEST_PROTOCOL)
-        metadata = pickle.dumps(dict(request.metadata), pickle.HIGHEST_PROTOCOL) if request.metadata else None
-        yield Work(index, request.completion, pickled, metadata)
 
 
 def _as_grade(verdict: Verdict) -> Grade:

@@ -20,7 +20,9 @@ from typing import Any
 from pebble import ProcessFuture, ProcessPool
 
 from rft_cli.errors import RunFailed
+from rft_cli.grading.crash import CRASH_CODE
 from rft_cli.grading.isolation import Isolation
+from rft_cli.grading.leftovers import kill_leftovers
 from rft_cli.grading.worker import Job, start_worker
 
 _MAX_REPLACEMENTS = 5
@@ -32,6 +34,12 @@ class _SpawnedProcess(multiprocessing.context.SpawnProcess):
 
     Spawn runs it again in the child, which costs the import of whatever the user started: torch, perhaps.
     """
+
+    @property
+    def exitcode(self) -> int | None:
+        """Never 0, which a scorer's exit would give it: no worker ends by itself while its pool is in use."""
+        code = super().exitcode
+        return CRASH_CODE if code == 0 else code
 
     @staticmethod
     def _Popen(process_obj: BaseProcess) -> Any:
@@ -52,7 +60,11 @@ class Processes:
     """`workers` processes that ran `start_worker(job)`; `schedule` gives a task to the next free one."""
 
     def __init__(
-        self, workers: int, log_path: Path | None, make_job: Callable[[Isolation], Job], env: tuple[str, ...]
+        self,
+        workers: int,
+        log_path: Path | None,
+        make_job: Callable[[Isolation], Job],
+        isolate: Callable[[str, str], Isolation],
     ):
         self.workers = workers
         self.scratch = Path(tempfile.mkdtemp(prefix="rft-grader-"))
@@ -60,13 +72,14 @@ class Processes:
         self._remove = weakref.finalize(self, shutil.rmtree, self.scratch, ignore_errors=True)
         self.log_path = self.scratch / "grader.log" if log_path is None else log_path.absolute()
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
-        self.job = make_job(Isolation(str(self.scratch), str(self.log_path), os.getpid(), env))
+        self.job = make_job(isolate(str(self.scratch), str(self.log_path)))
         self._replacements = 0
         self._pool: ProcessPool | None = None
 
-    def schedule(self, function: Callable[..., Any], argument: Any, timeout_s: float) -> ProcessFuture[Any]:
-        """Run `function(argument)` in a worker; raises RunFailed when no pool stays alive."""
-        arguments = () if argument is None else (argument,)
+    def schedule(
+        self, function: Callable[..., Any], arguments: tuple[Any, ...], timeout_s: float
+    ) -> ProcessFuture[Any]:
+        """Run `function(*arguments)` in a worker; raises RunFailed when no pool stays alive."""
         while True:
             if self._pool is None:
                 self._pool = self._start()
@@ -75,6 +88,10 @@ class Processes:
                 return future
             except RuntimeError:  # the pool is broken: one of its threads ended
                 self.replace()
+
+    def worked(self) -> None:
+        """A task came back: the pool is alive."""
+        self._replacements = 0
 
     def replace(self) -> None:
         """Drop the pool with its workers; the next task starts another one."""
@@ -96,7 +113,7 @@ class Processes:
         self._end_pool()
         if self.scratch.exists():
             self.sweep()
-            _kill_inside(self.scratch)
+            kill_leftovers(self.scratch)
             self._remove()
 
     def _start(self) -> ProcessPool:
@@ -134,16 +151,3 @@ def _alive(pid: int) -> bool:
     except PermissionError:  # the number belongs to another user's process by now
         return True
     return True
-
-
-def _kill_inside(folder: Path) -> None:
-    """End processes that left their worker's group but still stand in its folder (Linux)."""
-    if sys.platform != "linux":
-        return
-    inside = f"{folder}{os.sep}"
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                # A removed folder reads as "PATH (deleted)", which begins the same way.
-                if os.readlink(entry / "cwd").startswith(inside):
-                    os.kill(int(entry.name), signal.SIGKILL)

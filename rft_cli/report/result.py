@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from rft_cli.report.estimates import compare, compare_components, tally
+from rft_cli.report.estimates import compare, compare_components
+from rft_cli.report.outcomes import outcomes
 from rft_cli.runs import Run
 from rft_cli.types import Sample
 
@@ -62,7 +63,7 @@ def build_result(run: Run, *, status: str = "finished") -> dict[str, Any]:
         components = compare_components(pair.before, pair.after)
     result["components"] = {name: comparison.to_json() for name, comparison in components.items()}
     result["training_reward"] = training_reward(run.metrics())
-    result["grader"] = tally(row["grade"]["status"] for row in run.rollouts())
+    result["grader"] = outcomes(run.rollouts())
     result["next"] = next_command(run, best_step)
     return result
 

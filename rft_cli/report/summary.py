@@ -92,12 +92,25 @@ def _notes(result: Mapping[str, Any], pair: Pair) -> list[str]:
     notes = [_rows_note(result, pair)]
     best = result["best_step"]
     notes += _reward_notes(result, best)
-    counts = result["grader"]
-    if counts["failed"] or counts["skipped"]:
-        notes.append(
-            f"Grader: {counts['graded']} completions graded, {counts['skipped']} skipped, "
-            f"{counts['failed']} failed; skipped and failed ones were left out."
+    return notes + _grader_notes(result["grader"])
+
+
+def _grader_notes(grader: Mapping[str, Any]) -> list[str]:
+    """The three outcomes, where there is more to say than that all was graded; and why grades failed."""
+    notes = []
+    if grader["failed"] or grader["skipped"]:
+        rates = grader.get("rates", {})  # a result that an older version wrote has none
+        told = (
+            f"{grader[name]} {name}" + (f" ({rates[name]:.1%})" if name in rates else "")
+            for name in ("graded", "skipped", "failed")
         )
+        notes.append(f"Grader: of the completions {', '.join(told)}; skipped and failed ones were left out.")
+    for reason in grader.get("reasons", ()):
+        notes.append(f"  failed {reason['count']} × {reason['kind']}: {reason['message']}")
+    latency = grader.get("latency_s", {})
+    if latency.get("p50") is not None:
+        times = (f"{latency[name] * 1000:.3g} ms ({share} %)" for name, share in (("p50", 50), ("p99", 99)))
+        notes.append(f"A grade took {', '.join(times)}.")
     return notes
 
 

@@ -17,7 +17,7 @@ from transformers import Trainer, TrainerCallback
 
 from rft_cli.errors import RunFailed
 from rft_cli.events import Note, OnEvent, Progress, Stepped, Validated
-from rft_cli.grading import FailureMonitor
+from rft_cli.grading import FailureMonitor, GraderStats
 from rft_cli.report.estimates import estimate
 from rft_cli.runs import Run
 from rft_cli.training.rewards import GradedBatch
@@ -95,8 +95,10 @@ class Journal(TrainerCallback):
         for name in names:
             values = [g.components[name] for g in graded if name in g.components]
             self._per_rollout[f"reward/{name}"] = sum(values) / len(values)
-        self._per_rollout["grader_failed"] = sum(s.grade.status == "failed" for s in samples)
-        self._per_rollout["grader_skipped"] = sum(s.grade.status == "skipped" for s in samples)
+        stats = GraderStats()
+        stats.add(s.grade for s in samples)
+        kinds = [name for name in self._per_rollout if name.startswith("grader_failed/")]
+        self._per_rollout.update({**dict.fromkeys(kinds, 0), **stats.figures()})
         self._per_rollout["grade_seconds"] = batch.seconds
         judges = self._validator.grader.stats.judges
         own: list[dict[str, float]] = [{} if judges is None else judges.to_metrics()]
@@ -160,6 +162,7 @@ class Journal(TrainerCallback):
         """Sample and grade the validation rows; keep the checkpoint if nothing was better. Step 0 is the base."""
         what = "baseline" if step == 0 else f"validation after epoch {epoch:g}"
         samples = self.sample(self._rows, what)
+        self._monitor.observe([s.grade for s in samples])
         found = estimate(samples)
         info = self._run.info
         best = step == 0 or found.mean > float(info.get("best_mean", float("-inf")))

@@ -72,7 +72,10 @@ def test_stdout_is_the_result_and_nothing_else(job):
     assert (result["run"], result["seed"], result["algorithm"]) == ("runs/first", 1, "ppo")
     assert result["completions_sampled"] == 16
     assert result["checkpoints_compared"] == 2
-    assert result["grader"] == {"graded": 16, "skipped": 0, "failed": 0}
+    grader = result["grader"]
+    assert [grader[status] for status in ("graded", "skipped", "failed")] == [16, 0, 0]
+    assert (grader["failures"], grader["reasons"]) == ({}, [])
+    assert 0 < grader["latency_s"]["p50"] <= grader["latency_s"]["p99"] < 30
     assert result["test"]["before"]["n"] == 4
     assert set(result["components"]) == {"json"}
     assert "scorers print too" not in created.stdout
@@ -91,6 +94,9 @@ def test_the_run_directory_holds_what_the_design_says(job):
     folder, created, _ = job
     saved = Run(folder / "runs" / "first")
     assert [row["step"] for row in saved.metrics()] == [1, 2]
+    for row in saved.metrics():
+        assert (row["grader_failed"], row["grader_skipped"], row["grader_failed_rate"]) == (0, 0, 0.0)
+        assert 0 < row["grade_seconds_p50"] <= row["grade_seconds_p90"] <= row["grade_seconds_p99"]
     assert saved.validated_steps() == [0, 1, 2]
     assert len(list(saved.rollouts())) == 16
     assert all(saved.verify_checkpoint(step) is None for step in saved.checkpoints())

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -74,13 +75,20 @@ def test_rows_in_rows_out(folder: Path) -> None:
     )
     summary = result.stderr.splitlines()
     assert summary[:4] == [
-        "score(completion, example): 3 rows, 1 graded, 1 skipped, 1 failed",
+        "score(completion, example): 3 rows, 1 graded (33.33%), 1 skipped (33.33%), 1 failed (33.33%)",
         "  mean reward 0.5000 (min 0.5, max 0.5)",
         "  components: length 2.0000",
         "  failed 1 × raised: scorer.py:4: ValueError: no good",
     ]
-    assert summary[4].startswith("  a grade took ")
-    assert len(summary) == 5
+    assert summary[4:9] == [
+        "  one of them:",
+        "    Traceback (most recent call last):",
+        f'      File "{folder}/scorer.py", line 4, in score',
+        '        raise ValueError("no good")',
+        "    ValueError: no good",
+    ]
+    assert re.fullmatch(r"  a grade took .* ms \(median\), .* ms \(90 %\), .* ms \(99 %\)", summary[9])
+    assert len(summary) == 10
     assert not list((folder / "tmp").iterdir())
 
 
@@ -186,11 +194,87 @@ def test_config_file(folder: Path) -> None:
     assert result.exit_code == 0
 
 
-def test_prints_go_to_a_log_that_the_summary_names(folder: Path) -> None:
-    result = run(rows=lines({"completion": "print"}))
-    assert "hello" not in result.stdout
-    name = result.stderr.splitlines()[-1].partition("the scorer's output: ")[2]
-    assert Path(name).read_text() == "hello from the scorer\n"
+PRINTER = """
+import os, sys
+print("at import")
+def score(text):
+    if text == "print":
+        print("hello")
+        print("to stderr\\x1b[31m", file=sys.stderr)
+        os.write(1, b"to descriptor 1\\n")
+        os.system("echo a child")
+    if text == "die":
+        print("last words")
+        os._exit(1)
+    return 1
+"""
+
+
+@pytest.mark.parametrize("mode", ["rows", "--json", "--gold"])
+def test_prints_go_to_stderr_with_their_row(folder: Path, mode: str) -> None:
+    (folder / "scorer.py").write_text(PRINTER)
+    rows = [
+        {"completion": text, "prompt": "p", "output": text} for text in ("quiet", "print", "die", "quiet")
+    ]
+    (folder / "in.jsonl").write_text("\n" + lines(*rows))
+    command = [*RFT, "grade", "--reward-model", "scorer.py", "in.jsonl", "--set", "grader.max_failure_rate=1"]
+    ended = subprocess.run(
+        [*command, *([] if mode == "rows" else [mode])], capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert not re.search("hello|to stderr|descriptor|a child|last words|at import", ended.stdout)
+    said = ended.stderr.splitlines()
+    assert said[0] == "scorer.py: at import"
+    # C code and children write at once, Python's own streams line by line: all of it comes, whatever the order.
+    assert sorted(line for line in said if line.startswith("in.jsonl:")) == [
+        "in.jsonl:3: a child",
+        "in.jsonl:3: hello",
+        "in.jsonl:3: to descriptor 1",
+        "in.jsonl:3: to stderr\ufffd[31m",
+        "in.jsonl:4: last words",
+    ]
+
+
+def test_quiet_drops_prints(folder: Path) -> None:
+    (folder / "scorer.py").write_text(PRINTER)
+    result = run("--quiet", rows=lines({"completion": "print"}))
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize("mode", [[], ["--grader-env", "MY_API_KEY"]])
+def test_secrets(folder: Path, monkeypatch: pytest.MonkeyPatch, mode: list[str]) -> None:
+    monkeypatch.setenv("MY_API_KEY", "hidden")
+    (folder / "scorer.py").write_text(
+        "import os\ndef score(text): return os.environ['MY_API_KEY'] == 'hidden'\n"
+    )
+    result = run(*mode, rows=lines({"completion": "a"}))
+    grade = json.loads(result.stdout)["grade"]
+    if mode:
+        assert grade["reward"] == 1.0
+        return
+    assert result.exit_code == 3
+    assert grade["error"]["message"] == (
+        "scorer.py:2: KeyError: 'MY_API_KEY' "
+        "(MY_API_KEY is withheld from scorers: allow it with --grader-env MY_API_KEY, or grader.env)"
+    )
+
+
+def test_a_variable_that_is_not_there(folder: Path) -> None:
+    result = run("--grader-env", "NO_SUCH", "--grader-env", "NOR_THIS")
+    assert result.exit_code == 2
+    assert "error: --grader-env NO_SUCH: there is no such variable" in result.stderr
+    assert "error: --grader-env NOR_THIS: there is no such variable" in result.stderr
+
+
+def test_summary_file(folder: Path) -> None:
+    result = run(
+        "--summary-file", "summary.json", rows=lines({"completion": "a", "n": 1}, {"completion": "skip"})
+    )
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (result.exit_code, result.stdout.count("\n")) == (0, 2)
+    assert summary["rates"] == {"graded": 0.5, "skipped": 0.5, "failed": 0.0}
+    assert "folder that is there" in run("--summary-file", "no/such.json").stderr
 
 
 def test_long_pipe_keeps_order(folder: Path) -> None:

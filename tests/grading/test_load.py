@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -129,11 +130,16 @@ def test_crashes(tmp_path: Path) -> None:
     fault = 'Fatal Python error: Aborted\n  File "/lib/x.py", line 1 in f\n'
     fault += '  File "/folder/scorer.py", line 5 in score\n'
     assert crash(-signal.SIGABRT, fault) == Crash(
-        False, "scorer.py:5", "grading it ended the process (SIGABRT)", fault
+        False, "scorer.py:5", "grading it ended the process (SIGABRT)", fault, blamed=True
     )
     assert not (tmp_path / "7.fault").exists()
     late = "Timeout (0:00:31)!\n" + fault
-    assert crash(1, late) == Crash(True, "scorer.py:5", "grading it ended the process (exit code 1)", late)
+    ended = "grading it ended the process (exit code 1)"
+    assert crash(1, late) == Crash(True, "scorer.py:5", ended, late, blamed=True)
+    (tmp_path / "7.task").write_bytes(bytes([12, 0, 0, 0, 0, 0, 0, 0]))
+    (tmp_path / "7.out").write_text("last words")
+    assert crash(1) == Crash(False, "scorer.py", ended, output="last words", task=12, blamed=True)
+    assert crash(1).task is None
     assert crash(3).text == "grading it ended the process (exit code 3)"
     assert crash(70).text == "grading it ended the process (exit code 0)"
     assert crash(-50).text == "grading it ended the process (signal 50)"
@@ -143,6 +149,8 @@ def test_crashes(tmp_path: Path) -> None:
     assert read_crash(TimeoutError(), tmp_path, SOURCE, "grading it") == Crash(
         True, "scorer.py", "grading it blocked its process"
     )
+    broken = read_crash(BrokenProcessPool(), tmp_path, SOURCE, "grading it")
+    assert (broken.task, broken.blamed, broken.late) == (None, True, False)
     assert read_crash(ValueError("odd"), tmp_path, SOURCE, "grading it") == Crash(
         False, "scorer.py", "grading it broke its process: ValueError: odd"
     )

@@ -24,7 +24,7 @@ def test_counts_means_and_reasons() -> None:
         "skipped": 0,
         "failed": 0,
         "failures": {},
-        "failure_rate": 0.0,
+        "rates": {"graded": 0.0, "skipped": 0.0, "failed": 0.0},
         "reward": {"mean": None, "min": None, "max": None},
         "components": {},
         "latency_s": {"p50": None, "p90": None, "p99": None, "max": None},
@@ -40,16 +40,27 @@ def test_counts_means_and_reasons() -> None:
         "skipped": 1,
         "failed": 3,
         "failures": {"died": 1, "raised": 2},
-        "failure_rate": 0.375,
+        "rates": {"graded": 0.5, "skipped": 0.125, "failed": 0.375},
         "reward": {"mean": 0.5, "min": -0.5, "max": 1.5},
         "components": {"team": 0.5, "valid": 0.5},
         "latency_s": {"p50": 0.1, "p90": 0.4, "p99": 0.4, "max": 0.4},
         "reasons": [
-            {"kind": "raised", "message": "scorer.py:1: ValueError: no", "count": 2},
-            {"kind": "died", "message": "gone", "count": 1},
+            {"kind": "raised", "message": "scorer.py:1: ValueError: no", "count": 2, "trace": "here"},
+            {"kind": "died", "message": "gone", "count": 1, "trace": ""},
         ],
     }
     assert stats.reasons()[0] == Reason("raised", "scorer.py:1: ValueError: no", 2, "here")
+    assert stats.figures() == {
+        "grader_skipped": 1,
+        "grader_failed": 3,
+        "grader_skipped_rate": 0.125,
+        "grader_failed_rate": 0.375,
+        "grader_failed/died": 1,
+        "grader_failed/raised": 2,
+        "grade_seconds_p50": 0.1,
+        "grade_seconds_p90": 0.4,
+        "grade_seconds_p99": 0.4,
+    }
 
 
 def test_latency_of_many_grades_is_a_fair_sample() -> None:

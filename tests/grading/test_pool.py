@@ -137,7 +137,8 @@ def test_secrets_are_withheld_unless_allowed(write_scorer: Any, monkeypatch: pyt
         error = grader.grade(NUMBERS[:1])[0].error
     assert error is not None
     assert error.message.endswith(
-        "KeyError: 'MY_API_KEY' (MY_API_KEY is withheld from scorers: allow it with grader.env)"
+        "KeyError: 'MY_API_KEY' "
+        "(MY_API_KEY is withheld from scorers: allow it with --grader-env MY_API_KEY, or grader.env)"
     )
 
 
@@ -277,7 +278,9 @@ def test_a_pool_that_never_lives_ends_the_run(write_scorer: Any) -> None:
     with open_(path) as grader:
         for _ in range(5):
             grader._processes.replace()
-        assert rewards(grader, NUMBERS[:2]) == [1.0, 1.0]
+        assert rewards(grader, NUMBERS[:2]) == [1.0, 1.0]  # it lived: counting begins anew
+        for _ in range(5):
+            grader._processes.replace()
         with pytest.raises(RunFailed, match="worker processes can't be kept alive"):
             grader._processes.replace()
 
@@ -322,7 +325,7 @@ start_worker(Job(source, isolation, 0.3, 0.6, memory, 0))
 report = load()
 verdicts = []
 while len(verdicts) < len(texts):
-    verdicts += grade_chunk([Work(i, t, pickle.dumps({}), None) for i, t in enumerate(texts)][len(verdicts):])
+    verdicts += grade_chunk(0, [Work(i, t, pickle.dumps({}), None) for i, t in enumerate(texts)][len(verdicts):])
 with open(f"{folder}/result.json", "w") as file:
     leader = os.getsid(0) == os.getpid()
     json.dump({"report": report, "verdicts": verdicts, "cwd": os.getcwd(), "session": leader}, file)

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 import time
+import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,235 +17,119 @@ import pytest
 from rft_cli.config.schema import GraderConfig
 from rft_cli.grading.pool import ScorerGrader, open_grader
 from rft_cli.types import GradeRequest
+from tests.grading.evil import MODES, Mode, scorer, table
 
-SCORER = """
-import ctypes, os, signal, subprocess, sys, time
-from pathlib import Path
-
-PIDS = Path(__file__).parent / "pids"
-
-
-def note(pid):
-    with PIDS.open("a") as file:
-        file.write(f"{pid}\\n")
-
-
-def hang():
-    while True:
-        pass
-
-
-def swallow():
-    while True:
-        try:
-            hang()
-        except BaseException:
-            pass
-
-
-def late():
-    try:
-        hang()
-    except BaseException:
-        return 1.0
-
-
-def hang_in_c():
-    ctypes.PyDLL(None).sleep(1000)  # PyDLL keeps the interpreter's lock
-
-
-def lingering_child():
-    pid = os.fork()
-    if pid == 0:
-        time.sleep(1000)
-    note(pid)
-    return 0.25
-
-
-def forked_twin():
-    note(os.getpid())
-    if os.fork() == 0:
-        return 0.75  # comes back into the worker's loop
-    return 0.25
-
-
-def daemon():
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"], start_new_session=True)
-    note(child.pid)
-    return 0.25
-
-
-def prints():
-    print("to stdout")
-    os.write(1, b"to descriptor 1\\n")
-    os.write(2, b"to descriptor 2\\n")
-    return 0.25
-
-
-def recurse():
-    return recurse()
-
-
-def patch():
-    import builtins
-    builtins.float = lambda value: 999.0
-    builtins.isinstance = lambda *a: True
-    return 0.25
-
-
-def close_streams():
-    sys.stdout.close()
-    sys.stderr = None
-    return 0.25
-
-
-def close_descriptors():
-    os.closerange(3, 256)
-    return 0.25
-
-
-def move():
-    os.chdir("/")
-    return 0.25
-
-
-def remove_folder():
-    os.rmdir(os.getcwd())
-    return 0.25
-
-
-def deaf():
-    signal.signal(signal.SIGALRM, signal.SIG_IGN)
-    hang()
-
-
-def mute():
-    signal.signal(signal.SIGALRM, lambda *a: None)
-    signal.alarm(1000)
-    return 0.25
-
-
-EVIL = {
-    "raise": lambda: 1 / 0,
-    "system_exit": lambda: sys.exit(0),
-    "keyboard_interrupt": lambda: (_ for _ in ()).throw(KeyboardInterrupt),
-    "os_exit": lambda: os._exit(0),
-    "segfault": lambda: ctypes.string_at(0),
-    "abort": os.abort,
-    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
-    "hang": hang,
-    "swallow": swallow,
-    "late": late,
-    "deaf": deaf,
-    "hang_in_c": hang_in_c,
-    "mute": mute,
-    "lingering_child": lingering_child,
-    "forked_twin": forked_twin,
-    "daemon": daemon,
-    "prints": prints,
-    "read_stdin": input,
-    "nan": lambda: float("nan"),
-    "inf": lambda: float("-inf"),
-    "string": lambda: "0.5",
-    "none": lambda: None,
-    "list": lambda: [1.0],
-    "huge_int": lambda: 10**400,
-    "complex": lambda: 1j,
-    "no_reward": lambda: {"score": 1.0},
-    "recursion": recurse,
-    "chdir": move,
-    "remove_folder": remove_folder,
-    "patch_builtins": patch,
-    "close_streams": close_streams,
-    "close_descriptors": close_descriptors,
-}
-
-
-def score(completion, example):
-    if completion in EVIL:
-        return EVIL[completion]()
-    assert os.listdir(".") == []  # its own empty folder, before each grade
-    print("grading", completion)
-    return {"reward": example["number"] / 1000, "length": len(completion)}
-"""
-
-EXPECTED: dict[str, str | float | None] = {
-    "raise": "raised",
-    "system_exit": "raised",
-    "keyboard_interrupt": "raised",
-    "os_exit": "died",
-    "segfault": "died",
-    "abort": "died",
-    "kill": "died",
-    "hang": "timeout",
-    "swallow": "timeout",
-    "late": "timeout",
-    "deaf": "timeout",
-    "hang_in_c": "timeout",
-    "mute": 0.25,
-    "lingering_child": 0.25,
-    "forked_twin": 0.25,
-    "daemon": 0.25,
-    "prints": 0.25,
-    "read_stdin": "raised",
-    "nan": "bad_value",
-    "inf": "bad_value",
-    "string": "bad_value",
-    "none": None,
-    "list": "bad_value",
-    "huge_int": "bad_value",
-    "complex": "bad_value",
-    "no_reward": "bad_value",
-    "recursion": "raised",
-    "chdir": 0.25,
-    "remove_folder": 0.25,
-    "patch_builtins": 0.25,
-    "close_streams": 0.25,
-    "close_descriptors": "died",
-}
+ROOT = Path(__file__).parents[2]
 GOOD = 199
 EVIL_AT = 77
+TIMEOUT_S = 0.4
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A grader of the evil scorer. Every process that descends from it has `mark` in its environment."""
+
+    grader: ScorerGrader
+    mark: str
+
+
+def open_evil(folder: Path, mark: str, workers: int) -> ScorerGrader:
+    (folder / "scorer.py").write_text(scorer())
+    os.environ["RFT_TEST_MARK"] = mark
+    try:
+        config = GraderConfig(
+            path=str(folder / "scorer.py"), timeout_s=TIMEOUT_S, workers=workers, memory_mb=1024
+        )
+        grader = open_grader(config, log_path=folder / "logs" / "grader.log")
+        grader.grade([GradeRequest("good", {"number": 1})])
+    finally:
+        del os.environ["RFT_TEST_MARK"]
+    return grader
+
+
+def marked(mark: str) -> list[int]:
+    """Processes that were started with this mark. What they put into their environment later makes no difference.
+
+    Python's resource tracker is the test's own: it lives as long as the process that first spawned something.
+    """
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                alive = "\nState:\tZ" not in (entry / "status").read_text()
+                alive = alive and b"resource_tracker" not in (entry / "cmdline").read_bytes()
+                if alive and mark.encode() in (entry / "environ").read_bytes():
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found
+
+
+def gone(mark: str) -> bool:
+    """Whether all marked processes end within five seconds."""
+    deadline = time.monotonic() + 5
+    while marked(mark) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not marked(mark)
 
 
 @pytest.fixture(scope="module")
-def grader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScorerGrader]:
-    """One pool for all modes: each must leave it usable for the next."""
-    folder = tmp_path_factory.mktemp("evil")
-    (folder / "scorer.py").write_text(SCORER)
-    config = GraderConfig(path=str(folder / "scorer.py"), timeout_s=0.4, workers=2)
-    with open_grader(config, log_path=folder / "logs" / "grader.log") as opened:
-        yield opened
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
+    """One pool for all modes: each must leave it usable for the next. At its end no process is left."""
+    mark = uuid.uuid4().hex
+    os.environ["RFT_TEST_MARK"] = mark  # restarted workers inherit it too
+    try:
+        grader = open_evil(tmp_path_factory.mktemp("evil"), mark, workers=2)
+        os.environ["RFT_TEST_MARK"] = mark
+        with grader:
+            yield Opened(grader, mark)
+            assert marked(mark)
+    finally:
+        os.environ.pop("RFT_TEST_MARK", None)
+    assert gone(mark)
 
 
-@pytest.mark.parametrize("mode", EXPECTED)
-def test_one_evil_grade_among_good_ones(grader: ScorerGrader, mode: str) -> None:
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
+def test_one_evil_grade_among_good_ones(opened: Opened, mode: Mode) -> None:
     requests = [GradeRequest(f"good {i}", {"number": i}) for i in range(GOOD)]
-    requests.insert(EVIL_AT, GradeRequest(mode, {"number": -1}))
+    requests.insert(EVIL_AT, GradeRequest(mode.name, {"number": -1}))
 
-    grades = grader.grade(requests)
+    grades = opened.grader.grade(requests)
 
     evil = grades.pop(EVIL_AT)
     assert [(g.status, g.reward, dict(g.components)) for g in grades] == [
         ("graded", i / 1000, {"length": float(len(f"good {i}"))}) for i in range(GOOD)
     ]
-    expected = EXPECTED[mode]
-    if isinstance(expected, str):
-        assert evil.status == "failed"
-        assert evil.reward is None
+    if isinstance(mode.outcome, str):
+        assert (evil.status, evil.reward) == ("failed", None)
         assert evil.error is not None
-        assert evil.error.kind == expected
+        assert evil.error.kind == mode.outcome
     else:
-        assert (evil.status, evil.reward) == ("skipped" if expected is None else "graded", expected)
+        assert (evil.status, evil.reward) == ("skipped" if mode.outcome is None else "graded", mode.outcome)
 
 
-def test_messages_name_the_place(grader: ScorerGrader) -> None:
+def test_a_slow_import_costs_no_grade(tmp_path: Path) -> None:
+    (tmp_path / "scorer.py").write_text("import time\ntime.sleep(1)\ndef score(text): return len(text)\n")
+    config = GraderConfig(path=str(tmp_path / "scorer.py"), timeout_s=0.3, workers=2)
+    with open_grader(config, log_path=None) as grader:
+        assert [g.reward for g in grader.grade([GradeRequest("ab", {})] * 200)] == [2.0] * 200
+
+
+def test_the_table_in_the_docs_is_this_one() -> None:
+    assert len(MODES) >= 25
+    assert table() in (ROOT / "docs" / "graders.md").read_text()
+
+
+def test_messages_name_the_place(opened: Opened) -> None:
+    grader = opened.grader
+
     def message(mode: str) -> str:
         error = grader.grade([GradeRequest(mode, {"number": -1})])[0].error
         assert error is not None
         return error.message
 
     def line_of(text: str) -> int:
-        return next(i for i, line in enumerate(SCORER.splitlines(), start=1) if text in line)
+        return next(i for i, line in enumerate(scorer().splitlines(), start=1) if text in line)
 
     path = grader.source.shown
     assert message("raise") == f"{path}:{line_of('1 / 0')}: ZeroDivisionError: division by zero"
@@ -250,7 +139,7 @@ def test_messages_name_the_place(grader: ScorerGrader) -> None:
     }
     assert (
         message("hang_in_c")
-        == f"{path}:{line_of('sleep(1000)  #')}: no result after 0.4 s (grader.timeout_s)"
+        == f"{path}:{line_of('PyDLL(None).sleep')}: no result after 0.4 s (grader.timeout_s)"
     )
     assert message("segfault") == f"{path}:{line_of('string_at')}: grading it ended the process (SIGSEGV)"
     assert message("os_exit") == f"{path}: grading it ended the process (exit code 0)"
@@ -259,7 +148,8 @@ def test_messages_name_the_place(grader: ScorerGrader) -> None:
     assert message("no_reward") == f"{path}: returned a dict without the key 'reward' (it has 'score')"
 
 
-def test_prints_went_to_the_log(grader: ScorerGrader, capfd: pytest.CaptureFixture[str]) -> None:
+def test_prints_went_to_the_log(opened: Opened, capfd: pytest.CaptureFixture[str]) -> None:
+    grader = opened.grader
     grader.grade([GradeRequest("prints", {"number": 1}), GradeRequest("hello", {"number": 1})])
 
     log = grader.log_path.read_text()
@@ -270,53 +160,38 @@ def test_prints_went_to_the_log(grader: ScorerGrader, capfd: pytest.CaptureFixtu
     assert capfd.readouterr() == ("", "")
 
 
-def test_nothing_is_left_after_close(tmp_path: Path) -> None:
-    (tmp_path / "scorer.py").write_text(SCORER)
-    config = GraderConfig(path=str(tmp_path / "scorer.py"), timeout_s=0.4, workers=1)
-    with open_grader(config, log_path=None) as grader:
-        scratch = grader.log_path.parent
-        modes = ("lingering_child", "daemon", "forked_twin")
-        assert [g.reward for g in grader.grade([GradeRequest(mode, {}) for mode in modes])] == [0.25] * 3
-        workers = [int(entry.name) for entry in scratch.iterdir() if entry.name.isdigit()]
+@pytest.mark.parametrize("modes", [["child", "twin"], ["daemon", "fork_daemon"], ["thread", "at_exit"]])
+def test_nothing_is_left_after_close(tmp_path: Path, modes: list[str]) -> None:
+    mark = uuid.uuid4().hex
+    with open_evil(tmp_path, mark, workers=1) as grader:
+        scratch = grader.job_folder
+        grades = grader.grade([GradeRequest(mode, {"number": 1}) for mode in modes])
+        assert [grade.reward for grade in grades] == [0.25] * len(modes)
+        assert len(marked(mark)) >= (1 if "thread" in modes else 2)  # the worker, and what it left
 
     grader.close()  # a second time is no error
-    pids = [int(line) for line in (tmp_path / "pids").read_text().split()] + workers
-    assert len(pids) == 4
-    deadline = time.monotonic() + 5
-    while any(_running(pid) for pid in pids) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not [pid for pid in pids if _running(pid)]
+    assert gone(mark)
     assert not scratch.exists()
 
 
-def _running(pid: int) -> bool:
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except FileNotFoundError:
-        return False
-
-
 def test_workers_die_with_a_killed_parent(tmp_path: Path) -> None:
-    (tmp_path / "scorer.py").write_text(SCORER)
+    (tmp_path / "scorer.py").write_text(scorer())
     program = f"""
 import os, signal
 from rft_cli.config.schema import GraderConfig
 from rft_cli.grading.pool import open_grader
 grader = open_grader(GraderConfig(path={str(tmp_path / "scorer.py")!r}), log_path=None)
-print(*[e.name for e in grader.log_path.parent.iterdir() if e.name.isdigit()], grader.log_path.parent, flush=True)
+print(grader.job_folder, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
-    import shutil
-    import subprocess
-    import sys
-
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
-    *pids, scratch = ended.stdout.split()
+    mark = uuid.uuid4().hex
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={**os.environ, "RFT_TEST_MARK": mark},
+    )
     assert ended.returncode == -9
-    assert len(pids) == 1
-    deadline = time.monotonic() + 5
-    while _running(int(pids[0])) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not _running(int(pids[0]))
-    shutil.rmtree(scratch)
-    assert os.path.exists(tmp_path)
+    assert gone(mark)
+    shutil.rmtree(ended.stdout.strip())

@@ -39,8 +39,9 @@ def run(tmp_path):
     run.write_samples("step-000012", [sample(row, 0.5, f"yes {row}", json=1.0) for row in range(4)])
     for step, reward in enumerate([0.1, 0.2, 0.3, 0.6, 0.7, 0.8], start=1):
         run.append_metrics({"step": 2 * step, "epoch": step / 3, "reward": reward, "completions": 64 * step})
-    graded = {"grade": {"status": "graded"}}
-    run.write_rollouts(2, [graded, graded, {"grade": {"status": "failed"}}])
+    graded = {"grade": {"status": "graded", "seconds": 0.002}}
+    error = {"kind": "raised", "message": "scorer.py:1: ValueError: no", "trace": "Traceback: no"}
+    run.write_rollouts(2, [graded, graded, {"grade": {"status": "failed", "error": error, "seconds": 0.004}}])
     run.write_rollouts(4, [graded, {"grade": {"status": "skipped"}}])
     return run
 
@@ -71,7 +72,22 @@ def test_result_has_the_documented_shape_and_numbers(run):
         "validation": {"before": exactly(0.0), "after": exactly(0.5), "difference": exactly(0.5)},
         "components": {"json": {"before": exactly(0.0), "after": exactly(1.0), "difference": exactly(1.0)}},
         "training_reward": {"first": pytest.approx(0.2), "last": pytest.approx(0.7)},
-        "grader": {"graded": 3, "skipped": 1, "failed": 1},
+        "grader": {
+            "graded": 3,
+            "skipped": 1,
+            "failed": 1,
+            "rates": {"graded": 0.6, "skipped": 0.2, "failed": 0.2},
+            "failures": {"raised": 1},
+            "latency_s": {"p50": 0.002, "p90": 0.004, "p99": 0.004, "max": 0.004},
+            "reasons": [
+                {
+                    "kind": "raised",
+                    "message": "scorer.py:1: ValueError: no",
+                    "count": 1,
+                    "trace": "Traceback: no",
+                }
+            ],
+        },
         "next": f"rft export {run.path}",
     }
 
@@ -145,7 +161,9 @@ def test_summary_tells_reward_components_counts_and_what_next(run):
     assert "--test FILE" in text
     assert "Training reward 0.200 -> 0.700" in text
     assert "validation reward 0.000 -> 0.500: learning, not memorising." in text
-    assert "3 completions graded, 1 skipped, 1 failed" in text
+    assert "Grader: of the completions 3 graded (60.0%), 1 skipped (20.0%), 1 failed (20.0%)" in text
+    assert "failed 1 × raised: scorer.py:1: ValueError: no" in text
+    assert "A grade took 2 ms (50 %), 4 ms (99 %)." in text
     assert summary.next == f"rft export {run.path}"
     assert len(summary.completions) == 4
 

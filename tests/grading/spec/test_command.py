@@ -125,3 +125,14 @@ def test_grading_with_a_spec_loads_no_torch(rft: Any, write: Any, tmp_path: Path
     result = rft("grade", "--reward-model", spec, rows, env={"PYTHONPATH": path})
     assert result.returncode == 0, result.stderr
     assert "no torch here" in result.stderr
+
+
+def test_prints_of_a_python_grader_go_to_stderr(rft: Any, write: Any) -> None:
+    source = "def grade(sample, item):\n    print('looking at', sample['output_text'])\n    return 1\n"
+    spec = write("grader.json", {"type": "python", "name": "p", "source": source})
+    result = rft("grade", "--reward-model", spec, write("rows.jsonl", [{"completion": "word"}]))
+    assert result.returncode == 0, result.stderr
+    assert "looking at" not in result.stdout
+    assert "grader.json: looking at word\n" in result.stderr
+    quiet = rft("grade", "--quiet", "--reward-model", spec, "rows.jsonl")
+    assert (quiet.returncode, quiet.stderr) == (0, "")

@@ -1,0 +1,118 @@
+"""What a scorer prints: to the grader's log, or, for `rft grade`, back to the parent with its grade.
+
+Descriptors 1 and 2 are redirected, so that what C code and child processes write is caught too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+MOST = 16_384
+"""Bytes of one grade's output that are passed on."""
+_lseek, _pread, _truncate, _from_here, _from_start = (
+    os.lseek,
+    os.pread,
+    os.ftruncate,
+    os.SEEK_CUR,
+    os.SEEK_SET,
+)
+
+
+def output_path(scratch: str | Path, pid: int) -> Path:
+    """Where the worker `pid` keeps what its scorer prints until the grade is over."""
+    return Path(scratch) / f"{pid}.out"
+
+
+def shorten(output: bytes) -> str:
+    """Output as text, with a note where it was cut."""
+    text = output[:MOST].decode("utf-8", "backslashreplace")
+    return text if len(output) <= MOST else f"{text}\n… (more than {MOST} bytes: the rest is left out)\n"
+
+
+class _Steady(io.FileIO):
+    """A descriptor that a scorer may close: it is opened again when something is to be written."""
+
+    def __init__(self, number: int, path: str) -> None:
+        super().__init__(number, "w", closefd=False)
+        self._path = path
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            _redirect(self._path, self.fileno())
+            return super().write(data)
+
+
+class Streams:
+    """Standard output and error of this process, which write into `path`. `keep`: `take` gives what was written."""
+
+    def __init__(self, path: str, *, keep: bool) -> None:
+        self._path = path
+        self._keep = keep
+        self._file = _redirect(path, 1, 2, keep=keep)
+        self._out = self._open("stdout", 1)
+        self._err = self._open("stderr", 2)
+
+    def repair(self) -> None:
+        """Give sys.stdout and sys.stderr back where a scorer closed or replaced them."""
+        if sys.stdout is not self._out or self._out.closed:
+            self._out = self._open("stdout", 1)
+        if sys.stderr is not self._err or self._err.closed:
+            self._err = self._open("stderr", 2)
+
+    def flush(self) -> None:
+        """What was printed is in the file now."""
+        for stream in (self._out, self._err):
+            with contextlib.suppress(Exception):  # the scorer closed it
+                stream.flush()
+
+    def take(self) -> str:
+        """What was written since the last call, where it is kept. The file is empty after that."""
+        if self._file is None:
+            return ""
+        try:
+            # The position is shared with everyone who inherited descriptors 1 and 2.
+            if not _lseek(self._file, 0, _from_here):
+                return ""
+            output = _pread(self._file, MOST + 1, 0)
+            _truncate(self._file, 0)
+            _lseek(self._file, 0, _from_start)
+        except OSError:  # the scorer closed it
+            self._file = None
+            return ""
+        return shorten(output)
+
+    def _open(self, name: str, number: int) -> io.TextIOWrapper:
+        try:
+            os.fstat(number)
+        except OSError:
+            _redirect(self._path, number)
+        stream = io.TextIOWrapper(
+            io.BufferedWriter(_Steady(number, self._path)),
+            encoding="utf-8",
+            errors="backslashreplace",
+            # What is kept has to be there when the grade ends.
+            write_through=self._keep,
+            line_buffering=self._keep,
+        )
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+        return stream
+
+
+def _redirect(path: str, *numbers: int, keep: bool = False) -> int | None:
+    """Make the descriptors write at the end of `path`; the descriptor to read it by, where it is to be kept."""
+    target = os.open(path, os.O_RDWR | os.O_CREAT | (0 if keep else os.O_APPEND), 0o600)
+    for number in numbers:
+        os.dup2(target, number)
+    if keep:
+        return target
+    if target not in numbers:
+        os.close(target)
+    return None

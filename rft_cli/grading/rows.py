@@ -1,0 +1,134 @@
+"""Rows with completions in, the same lines with their grade out: what `rft grade` does, apart from writing.
+
+Of a Python scorer, workers read and write the lines themselves, which makes the parent as good as idle. Any other
+grader, and `--gold`, whose completions come from the rows in ways that only the data layer knows, go row by row.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from rft_cli.data.formats import reference_of
+from rft_cli.data.rows import Row, parse_line, read_rows
+from rft_cli.errors import UsageError
+from rft_cli.grading.lines import graded_line
+from rft_cli.grading.pool import ScorerGrader
+from rft_cli.grading.protocol import Grader
+from rft_cli.grading.supply import Lines
+from rft_cli.types import Example, GradeRequest, Source
+
+
+class Part(NamedTuple):
+    """Graded lines to write, for `rows` rows."""
+
+    text: bytes
+    rows: int
+
+
+class Pipeline(Protocol):
+    """Rows being graded. `parts` end before the first bad row, and `problem` is what is wrong with it."""
+
+    problem: UsageError | None
+
+    def parts(self, grader: Grader) -> Iterator[Part]:
+        """The graded lines, in order."""
+        ...
+
+    def where(self, place: int) -> str:
+        """file:line of the row at a place, while it is being graded."""
+        ...
+
+
+class LinePipeline:
+    """Rows that the workers read, for a Python scorer. `field` is the key of the completion."""
+
+    def __init__(self, files: Sequence[str], field: str) -> None:
+        self.problem: UsageError | None = None
+        self._lines = Lines(files)
+        self._field = field
+
+    def parts(self, grader: Grader) -> Iterator[Part]:
+        assert isinstance(grader, ScorerGrader)
+        for graded in grader.stream_lines(self._lines, self._field):
+            yield Part(graded.text, graded.rows)
+            if graded.bad is not None:
+                place, raw = graded.bad
+                self.problem = _problem_of(raw, *self._lines.where(place), self._field)
+        if self.problem is None:
+            self.problem = self._lines.problem
+
+    def where(self, place: int) -> str:
+        name, line = self._lines.where(place)
+        return f"{name}:{line}"
+
+
+class RowPipeline:
+    """Rows for any grader; `complete` gives a row's completion, or raises UsageError, whose message names `place`."""
+
+    def __init__(self, files: Sequence[str], complete: Callable[[Row, str], str]) -> None:
+        self.problem: UsageError | None = None
+        self._files = files
+        self._complete = complete
+        self._waiting: deque[tuple[str, Row]] = deque()
+        self._given = 0
+
+    def parts(self, grader: Grader) -> Iterator[Part]:
+        for grades in grader.stream(self._requests()):
+            lines = []
+            for grade in grades:
+                _, row = self._waiting.popleft()
+                lines.append(graded_line(row.text, row.value or {}, grade))
+            self._given += len(lines)
+            yield Part(b"".join(lines), len(lines))
+
+    def where(self, place: int) -> str:
+        name, row = self._waiting[place - self._given]
+        return f"{name}:{row.line}"
+
+    def _requests(self) -> Iterator[GradeRequest]:
+        """One request a row, up to the first bad row."""
+        try:
+            for file in self._files:
+                reader = read_rows(file)
+                for row in reader:
+                    if row.problem is not None:
+                        raise row.problem
+                    completion = self._complete(row, f"{reader.name}:{row.line}")
+                    self._waiting.append((reader.name, row))
+                    yield GradeRequest(completion, row.value or {})
+        except UsageError as problem:
+            self.problem = problem
+
+
+def completion_of(row: Row, place: str, field: str) -> str:
+    """What is to be graded in this row; raises UsageError where there is nothing."""
+    fields = row.value or {}
+    if field not in fields:
+        keys = ", ".join(list(fields)[:12]) or "none"
+        raise UsageError(f"{place}: no key '{field}'", f"name the key with --field (this row has: {keys})")
+    completion = fields[field]
+    if not isinstance(completion, str):
+        raise UsageError(f"{place}: '{field}' is not a string", "the completion is the model's text")
+    return completion
+
+
+def gold_of(row: Row, place: str, columns: Mapping[str, str]) -> str:
+    """The row's own reference; raises UsageError where it has none."""
+    reference = reference_of(Example("", "", row.value or {}, Source(place, row.line)), columns)
+    if reference is None:
+        raise UsageError(f"{place}: the row has no reference", "--gold grades output, answer and the like")
+    return reference
+
+
+def _problem_of(raw: bytes, name: str, line: int, field: str) -> UsageError:
+    """What a worker found wrong with a line, in words."""
+    row = parse_line(raw.rstrip(b"\r"), name, line)
+    if row.problem is not None:
+        return row.problem
+    try:
+        completion_of(row, f"{name}:{line}", field)
+    except UsageError as problem:
+        return problem
+    raise AssertionError(f"{name}:{line} is a good row")

@@ -1,0 +1,153 @@
+"""What a grader is given to grade, a few at a time: requests of any kind, or lines of JSON from files and pipes."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import select
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, BinaryIO, Protocol, TypeVar
+
+from rft_cli.data.rows import first_line, open_rows
+from rft_cli.errors import UsageError
+from rft_cli.grading.work import Work
+from rft_cli.types import GradeRequest
+
+_PATIENCE_S = 0.2
+_READ_BYTES = 1 << 18
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Supply(Protocol[T_co]):
+    """Works in order, the first at place 0."""
+
+    def ready(self) -> bool:
+        """Whether `take` would answer at once."""
+        ...
+
+    def take(self, most: int) -> Sequence[T_co]:
+        """The next works, at least one; none where there are no more."""
+        ...
+
+
+class Requests:
+    """Requests as they travel. The row of a group's completions is pickled once, and unpickled for each of them."""
+
+    def __init__(self, requests: Iterable[GradeRequest]) -> None:
+        self._works = _as_works(requests)
+
+    def ready(self) -> bool:
+        return True
+
+    def take(self, most: int) -> list[Work]:
+        """At most `most`; fewer where they come slowly, so that a live pipe sees its grades."""
+        taken: list[Work] = []
+        started = 0.0
+        for work in self._works:
+            taken.append(work)
+            now = time.monotonic()
+            started = started or now
+            if len(taken) == most or now - started > _PATIENCE_S:
+                break
+        return taken
+
+
+def _as_works(requests: Iterable[GradeRequest]) -> Iterator[Work]:
+    row: Mapping[str, Any] | None = None
+    pickled = b""
+    for index, request in enumerate(requests):
+        if request.fields is not row:
+            row = request.fields
+            pickled = pickle.dumps(dict(row), pickle.HIGHEST_PROTOCOL)
+        metadata = pickle.dumps(dict(request.metadata), pickle.HIGHEST_PROTOCOL) if request.metadata else None
+        yield Work(index, request.completion, pickled, metadata)
+
+
+class Lines:
+    """The lines of files, one after the other (`-`: standard input), as bytes without their line end.
+
+    Blank lines count as places. `problem` is what ended them early: a file that can't be read, or is no JSON lines.
+    """
+
+    def __init__(self, files: Sequence[str]) -> None:
+        self.problem: UsageError | None = None
+        self._left = deque(files)
+        self._name = ""
+        self._stream: BinaryIO | None = None
+        self._lines: list[bytes] = []
+        self._tail: list[bytes] = []
+        self._begins = False
+        self._given = 0
+        self._starts: list[tuple[int, str]] = []
+
+    def where(self, place: int) -> tuple[str, int]:
+        """The file that a line came from, and its number there."""
+        start, name = next(pair for pair in reversed(self._starts) if pair[0] <= place)
+        return name, place - start + 1
+
+    def ready(self) -> bool:
+        if self._lines or self._stream is None:
+            return True
+        try:
+            return bool(select.select([self._stream], [], [], 0)[0])
+        except (OSError, ValueError):  # a stream without a descriptor does not wait
+            return True
+
+    def take(self, most: int) -> list[bytes]:
+        """At most `most` lines of one file, and of what one reading of it gave."""
+        try:
+            while not self._lines:
+                if self._stream is None and not self._open():
+                    return []
+                self._read()
+        except UsageError as problem:
+            self.problem = problem
+            self._left.clear()
+            self._close()
+            return []
+        taken, self._lines = self._lines[:most], self._lines[most:]
+        self._given += len(taken)
+        return taken
+
+    def _open(self) -> bool:
+        if not self._left:
+            return False
+        path = self._left.popleft()
+        self._name = "stdin" if path == "-" else path
+        self._stream = sys.stdin.buffer if path == "-" else open_rows(path)
+        self._begins = True
+        self._starts.append((self._given, self._name))
+        return True
+
+    def _read(self) -> None:
+        """What is there to read, as whole lines."""
+        assert self._stream is not None
+        try:
+            read = self._stream.read1 if isinstance(self._stream, io.BufferedIOBase) else self._stream.read
+            data = read(_READ_BYTES)
+        except OSError as error:
+            raise UsageError(f"{self._name}: can't be read: {error.strerror or error}") from error
+        ended = not data
+        if not ended and b"\n" not in data:
+            self._tail.append(data)  # a long line: joined once, when its end is there
+            return
+        lines = b"".join((*self._tail, data)).split(b"\n")
+        self._tail = []
+        if ended:
+            lines = [line for line in lines if line]  # the last line may lack its end
+            self._close()
+        else:
+            self._tail = [last] if (last := lines.pop()) else []
+        if lines and self._begins:
+            lines[0] = first_line(lines[0], self._name)
+            self._begins = False
+        self._lines = lines
+
+    def _close(self) -> None:
+        if self._stream is not None and self._stream is not sys.stdin.buffer:
+            self._stream.close()
+        self._stream = None
