@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -45,6 +45,10 @@ Sandbox = Annotated[
         "--sandbox", metavar="NAME", help="openai: OpenAI's limits (size, time, memory, no network)."
     ),
 ]
+Shape = Annotated[
+    Literal["rows", "openai-run"],
+    typer.Option("--format", help="Output: the rows, or what OpenAI's /graders/run answers for each."),
+]
 
 
 def grade(
@@ -52,6 +56,7 @@ def grade(
     reward_model: shared.RewardModel = None,
     field: Field = "completion",
     gold: Gold = False,
+    shape: Shape = "rows",
     audit: Audit = False,
     audit_rows: AuditRows = None,
     training_file: shared.TrainingFile = None,
@@ -126,4 +131,5 @@ def grade(
         summary_file=summary_file,
         min_reward=min_reward,
         quiet=quiet,
+        openai_run=shape == "openai-run",
     )

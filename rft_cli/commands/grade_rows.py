@@ -15,11 +15,12 @@ from typing import Any
 
 from rft_cli.commands import shared
 from rft_cli.config.schema import RunConfig
+from rft_cli.data import Row
 from rft_cli.errors import GateNotMet, Interrupted
 from rft_cli.grading.outcomes import GraderStats, too_many_failures
 from rft_cli.grading.pool import worker_count
 from rft_cli.grading.protocol import Grader
-from rft_cli.grading.rows import LinePipeline, Pipeline, RowPipeline, completion_of, gold_of
+from rft_cli.grading.rows import LinePipeline, Pipeline, RowPipeline, completion_of, gold_of, prompt_reader
 from rft_cli.grading.source import is_reward_model, is_spec
 
 _TRACE_LINES = 8
@@ -35,18 +36,20 @@ def grade_rows(
     summary_file: str | None,
     min_reward: float | None,
     quiet: bool,
+    openai_run: bool = False,
 ) -> None:
     """Grade the rows of these files, whose completions are under `field` (None: grade their references).
 
-    Writes the graded lines where `rows_out`, else the summary. Raises the problem of the first bad row when those
-    before it are out; RunFailed where too many grades failed; GateNotMet below `min_reward`.
+    Writes the graded lines where `rows_out` (with `openai_run` in the shape of OpenAI's `/graders/run`), else the
+    summary. Raises the problem of the first bad row when those before it are out; RunFailed where too many grades
+    failed; GateNotMet below `min_reward`.
     """
     from rft_cli.training.graders import open_grader  # of all kinds; only reward models load torch
 
     # The parent only passes lines on: every core can work.
     workers = worker_count(config.grader, spare=0)
     grader_config = config.grader.model_copy(update={"workers": workers})
-    pipeline = _pipeline(files, field, config)
+    pipeline = _pipeline(files, field, config, openai_run)
     people = _People(pipeline, config.grader.shown or "", quiet=quiet, rows_out=rows_out)
     written = 0
     with (
@@ -89,12 +92,16 @@ def _log_of(config: RunConfig) -> Iterator[Path | None]:
         yield Path(folder, "grader.log")
 
 
-def _pipeline(files: Sequence[str], field: str | None, config: RunConfig) -> Pipeline:
-    if field is None:
-        return RowPipeline(files, lambda row, place: gold_of(row, place, config.data.columns))
-    if is_spec(config.grader) or is_reward_model(config.grader):
-        return RowPipeline(files, lambda row, place: completion_of(row, place, field))
-    return LinePipeline(files, field)
+def _pipeline(files: Sequence[str], field: str | None, config: RunConfig, openai_run: bool) -> Pipeline:
+    by_model = is_reward_model(config.grader)
+    if field is not None and not (by_model or openai_run or is_spec(config.grader)):
+        return LinePipeline(files, field)
+
+    def complete(row: Row, place: str) -> str:
+        return gold_of(row, place, config.data.columns) if field is None else completion_of(row, place, field)
+
+    prompt = prompt_reader(config.data) if by_model else None
+    return RowPipeline(files, complete, prompt=prompt, openai_run=openai_run)
 
 
 class _People:

@@ -8,13 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rft_cli.data.dataset import Dataset, read_examples
-    from rft_cli.data.formats import FORMATS, Format, reference_of, solution_of
+    from rft_cli.data.dataset import Dataset, prompt_for, read_examples
+    from rft_cli.data.formats import FORMATS, BadRow, Format, reference_of, solution_of
     from rft_cli.data.overlap import Checked, Overlap, apply_overlap, find_overlap
     from rft_cli.data.rows import Problems, Row, RowReader, read_rows, read_rows_from_bytes
 
 __all__ = [
     "FORMATS",
+    "BadRow",
     "Checked",
     "Dataset",
     "Format",
@@ -24,6 +25,7 @@ __all__ = [
     "RowReader",
     "apply_overlap",
     "find_overlap",
+    "prompt_for",
     "read_examples",
     "read_rows",
     "read_rows_from_bytes",
@@ -32,8 +34,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    **dict.fromkeys(("Dataset", "read_examples"), "dataset"),
-    **dict.fromkeys(("FORMATS", "Format", "reference_of", "solution_of"), "formats"),
+    **dict.fromkeys(("Dataset", "prompt_for", "read_examples"), "dataset"),
+    **dict.fromkeys(("FORMATS", "BadRow", "Format", "reference_of", "solution_of"), "formats"),
     **dict.fromkeys(("Checked", "Overlap", "apply_overlap", "find_overlap"), "overlap"),
     **dict.fromkeys(("Problems", "Row", "RowReader", "read_rows", "read_rows_from_bytes"), "rows"),
 }

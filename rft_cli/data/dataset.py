@@ -12,7 +12,7 @@ from rft_cli.config.suggest import did_you_mean
 from rft_cli.data.formats import BadRow, Format, Keys, format_of, no_known_key, prompt_of, with_system
 from rft_cli.data.rows import Problems, RowReader, read_rows
 from rft_cli.errors import UsageError, UsageErrors
-from rft_cli.types import Example, Source
+from rft_cli.types import Example, Message, Source
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,22 @@ def read_examples(
         turns = f"{dropped} of {len(rows)} conversations end with an assistant turn"
         notes.append(f"{turns}: it is left out of the prompt (the grader still sees it)")
     return Dataset(examples, chosen, path, reader.sha256, notes)
+
+
+def prompt_for(
+    row: Mapping[str, Any],
+    *,
+    format: Literal["auto"] | Format = "auto",
+    columns: Mapping[str, str] | None = None,
+    system: str | None = None,
+) -> str | list[Message]:
+    """The prompt of one row, as `read_examples` would give it for a file of this row alone. Raises BadRow."""
+    keys = _checked_columns(columns or {})
+    chosen = format_of(row, keys) if format == "auto" else format
+    if chosen is None:
+        raise no_known_key(row)
+    value = prompt_of(row, chosen, keys).value
+    return value if system is None else with_system(value, system)
 
 
 def _parsed_rows(reader: RowReader, problems: Problems) -> list[tuple[int, dict[str, Any]]]:

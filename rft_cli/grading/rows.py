@@ -10,14 +10,19 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from rft_cli.data.formats import reference_of
+from rft_cli.config.schema import DataConfig
+from rft_cli.data.dataset import prompt_for
+from rft_cli.data.formats import BadRow, reference_of
 from rft_cli.data.rows import Row, parse_line, read_rows
 from rft_cli.errors import UsageError
 from rft_cli.grading.lines import graded_line
 from rft_cli.grading.pool import ScorerGrader
 from rft_cli.grading.protocol import Grader
+from rft_cli.grading.spec.openai_run import run_lines
 from rft_cli.grading.supply import Lines
-from rft_cli.types import Example, GradeRequest, Source
+from rft_cli.types import Example, GradeRequest, Message, Source
+
+Asked = str | Sequence[Message]
 
 
 class Part(NamedTuple):
@@ -65,21 +70,35 @@ class LinePipeline:
 
 
 class RowPipeline:
-    """Rows for any grader; `complete` gives a row's completion, or raises UsageError, whose message names `place`."""
+    """Rows for any grader.
 
-    def __init__(self, files: Sequence[str], complete: Callable[[Row, str], str]) -> None:
+    `complete` gives a row's completion, or raises UsageError, whose message names `place`; `prompt` what was asked
+    (None: the grader does not look). `openai_run` writes what OpenAI's `/graders/run` answers in place of the rows.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[str],
+        complete: Callable[[Row, str], str],
+        *,
+        prompt: Callable[[Row, str], Asked] | None = None,
+        openai_run: bool = False,
+    ) -> None:
         self.problem: UsageError | None = None
         self._files = files
         self._complete = complete
+        self._prompt = prompt
+        self._openai_run = openai_run
         self._waiting: deque[tuple[str, Row]] = deque()
         self._given = 0
 
     def parts(self, grader: Grader) -> Iterator[Part]:
+        write = run_lines(grader) if self._openai_run else None
         for grades in grader.stream(self._requests()):
             lines = []
             for grade in grades:
                 _, row = self._waiting.popleft()
-                lines.append(graded_line(row.text, row.value or {}, grade))
+                lines.append(graded_line(row.text, row.value or {}, grade) if write is None else write(grade))
             self._given += len(lines)
             yield Part(b"".join(lines), len(lines))
 
@@ -95,11 +114,25 @@ class RowPipeline:
                 for row in reader:
                     if row.problem is not None:
                         raise row.problem
-                    completion = self._complete(row, f"{reader.name}:{row.line}")
+                    place = f"{reader.name}:{row.line}"
+                    completion = self._complete(row, place)
+                    prompt = None if self._prompt is None else self._prompt(row, place)
                     self._waiting.append((reader.name, row))
-                    yield GradeRequest(completion, row.value or {})
+                    yield GradeRequest(completion, row.value or {}, prompt=prompt)
         except UsageError as problem:
             self.problem = problem
+
+
+def prompt_reader(data: DataConfig) -> Callable[[Row, str], Asked]:
+    """What reads a row's prompt as these settings say; it raises UsageError where there is none."""
+
+    def read(row: Row, place: str) -> Asked:
+        try:
+            return prompt_for(row.value or {}, format=data.format, columns=data.columns, system=data.system)
+        except BadRow as reason:
+            raise UsageError(f"{place}: {reason.reason}", reason.fix) from None
+
+    return read
 
 
 def completion_of(row: Row, place: str, field: str) -> str:

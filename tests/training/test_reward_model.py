@@ -213,3 +213,27 @@ def test_a_hub_id_that_is_not_there_is_told_before_anything_else(tmp_path: Path)
     done = rft("validate", "--reward-model", "org/no-such-model", "-t", "sample_data/train.jsonl")
     assert done.returncode == 2
     assert "reward model 'org/no-such-model' can't be loaded" in done.stderr
+
+
+def test_rft_grade_asks_what_the_row_asked(chat_model: Path, tmp_path: Path) -> None:
+    rows = [
+        {"task": "Be brief.", "input": "Is it so?", "output": "yes", "completion": "no"},
+        {"messages": CHAT, "completion": "no"},
+    ]
+    graded = []
+    for number, row in enumerate(rows):  # two formats: a file each
+        file = tmp_path / f"{number}.jsonl"
+        file.write_text(json.dumps(row), encoding="utf-8")
+        done = rft("grade", "--reward-model", str(chat_model), str(file))
+        assert done.returncode == 0, done.stderr
+        graded.append(json.loads(done.stdout)["grade"]["reward"])
+    grader = open_reward_model(str(chat_model), RewardModelConfig())
+    asked = "Be brief.\n\nIs it so?"
+    assert graded == pytest.approx(
+        [grader.grade(requests(prompt, ["no"]))[0].reward for prompt in (asked, CHAT)], abs=1e-4
+    )
+    assert graded[0] != graded[1]
+    (tmp_path / "none.jsonl").write_text('{"completion": "no"}', encoding="utf-8")
+    done = rft("grade", "--reward-model", str(chat_model), str(tmp_path / "none.jsonl"))
+    assert done.returncode == 2
+    assert "none.jsonl:1" in done.stderr

@@ -136,3 +136,32 @@ def test_prints_of_a_python_grader_go_to_stderr(rft: Any, write: Any) -> None:
     assert "grader.json: looking at word\n" in result.stderr
     quiet = rft("grade", "--quiet", "--reward-model", spec, "rows.jsonl")
     assert (quiet.returncode, quiet.stderr) == (0, "")
+
+
+def test_openai_run_prints_what_the_api_would_answer(rft: Any, write: Any) -> None:
+    spec = write("grader.json", SIMILAR)
+    rows = write("rows.jsonl", [{"completion": "word 9", "answer": "word 1"}, {"completion": "a"}])
+    result = rft("grade", "--reward-model", spec, "--format", "openai-run", rows)
+    first, second = [json.loads(line) for line in result.stdout.splitlines()]
+    assert first["reward"] == 0.5
+    assert (first["metadata"]["name"], first["metadata"]["type"]) == ("near", "text_similarity")
+    assert not any(first["metadata"]["errors"].values())
+    assert second["reward"] == 0.0
+    assert [name for name, said in second["metadata"]["errors"].items() if said] == ["invalid_variable_error"]
+
+
+def test_openai_run_of_a_scorer(rft: Any, tmp_path: Path, write: Any) -> None:
+    (tmp_path / "scorer.py").write_text("def score(completion):\n    return 1 / len(completion)\n")
+    rows = write("rows.jsonl", [{"completion": "four"}, {"completion": ""}])
+    result = rft("grade", "--reward-model", str(tmp_path / "scorer.py"), "--format", "openai-run", rows)
+    first, second = [json.loads(line) for line in result.stdout.splitlines()]
+    assert (first["reward"], second["reward"]) == (0.25, 0.0)
+    errors = second["metadata"]["errors"]
+    assert errors["python_grader_runtime_error"] is True
+    assert "ZeroDivisionError" in errors["python_grader_runtime_error_details"]
+
+
+def test_a_format_that_is_none(rft: Any, write: Any) -> None:
+    result = rft("grade", "--reward-model", write("grader.json", SIMILAR), "--format", "yaml", "rows.jsonl")
+    assert result.returncode == 2
+    assert "openai-run" in result.stderr
