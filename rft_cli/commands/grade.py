@@ -20,9 +20,6 @@ Workers = Annotated[str | None, typer.Option("--workers", metavar="N", help="Wor
 Timeout = Annotated[
     str | None, typer.Option("--timeout", metavar="S", help="Seconds that one grade may take.")
 ]
-MinReward = Annotated[
-    float | None, typer.Option("--min-reward", metavar="X", help="Exit 1 if the mean reward is below X.")
-]
 Summary = Annotated[
     bool, typer.Option("--summary", help="Print a summary as JSON in place of the rows (the same as --json).")
 ]
@@ -63,7 +60,7 @@ def grade(
     validation_file: shared.ValidationFile = None,
     summary: Summary = False,
     summary_file: SummaryFile = None,
-    min_reward: MinReward = None,
+    min_reward: shared.MinReward = None,
     workers: Workers = None,
     timeout: Timeout = None,
     grader_env: shared.GraderEnv = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -118,9 +119,27 @@ Resume = Annotated[
         autocompletion=complete_run,
     ),
 ]
+
+
+def _finite(value: float | None) -> float | None:
+    """A gate that compares with NaN would always be met."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is no finite number")
+    return value
+
+
+MinReward = Annotated[
+    float | None,
+    typer.Option("--min-reward", metavar="X", help="Exit 1 if the mean reward is below X.", callback=_finite),
+]
 MinGain = Annotated[
     float | None,
-    typer.Option("--min-gain", metavar="X", help="Exit 1 if the reward's paired difference is below X."),
+    typer.Option(
+        "--min-gain",
+        metavar="X",
+        help="Exit 1 if the reward's paired difference is below X.",
+        callback=_finite,
+    ),
 ]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output, nothing else.")

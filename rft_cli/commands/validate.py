@@ -26,10 +26,6 @@ ModelOption = Annotated[
         "-m", "--model", metavar="MODEL", help="Measure this model: a directory, a hub id, or a run."
     ),
 ]
-MinReward = Annotated[
-    float | None,
-    typer.Option("--min-reward", metavar="X", help="Exit 1 if the mean reward is below X."),
-]
 
 
 def validate(
@@ -40,7 +36,7 @@ def validate(
     grader_env: shared.GraderEnv = None,
     model: ModelOption = None,
     run: RunOption = None,
-    min_reward: MinReward = None,
+    min_reward: shared.MinReward = None,
     min_gain: shared.MinGain = None,
     config: shared.ConfigFile = None,
     sets: shared.Sets = None,

@@ -26,7 +26,8 @@ from rft_cli.grading.leftovers import note_fork
 from rft_cli.grading.network import CONNECTING, REFUSED, leave_network
 
 _SECRET = re.compile(
-    r"TOKEN(?!IZER)|SECRET|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL",
+    r"TOKEN(?!IZER)|SECRET|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL"
+    r"|_(?:KEY|PASS|PWD|PAT|AUTH|DSN|JWT|COOKIE)$|CONNECTION_STRING|DATABASE_URL|WEBHOOK",
     re.IGNORECASE,
 )
 _PR_SET_PDEATHSIG = 1
@@ -49,13 +50,15 @@ _chdir, _getpid, _mkdir, _quit = os.chdir, os.getpid, os.makedirs, os._exit
 class Isolation:
     """`scratch` holds one empty folder a worker, `parent` is the process id that must be alive to go on.
 
-    `keep_output`: what a scorer prints is not logged but taken after each grade. `offline`: no network.
+    `key_env`: variables that hold a judge's key, whatever their name. `keep_output`: what a scorer prints is not logged
+    but taken after each grade. `offline`: no network.
     """
 
     scratch: str
     log_path: str
     parent: int
     allowed_env: tuple[str, ...]
+    key_env: tuple[str, ...] = ()
     keep_output: bool = False
     offline: bool = False
 
@@ -161,10 +164,10 @@ class Interpreter:
             self._values = [*current.values()]
 
 
-def secret_names(names: Iterable[str], allowed: Iterable[str]) -> list[str]:
-    """The variables that look like secrets by their name and are not allowed."""
-    keep = set(allowed)
-    return [name for name in names if _SECRET.search(name) and name not in keep]
+def secret_names(names: Iterable[str], allowed: Iterable[str], known: Iterable[str] = ()) -> list[str]:
+    """The variables that are `known` to hold a key or look like secrets by their name, and are not allowed."""
+    keep, held = set(allowed), set(known)
+    return [name for name in names if name not in keep and (name in held or _SECRET.search(name))]
 
 
 def fault_path(scratch: str | Path, pid: int) -> Path:
@@ -199,7 +202,7 @@ def enter(isolation: Isolation) -> Cell:
     _close_input()
     kept = str(output_path(isolation.scratch, pid))
     streams = Streams(kept if isolation.keep_output else isolation.log_path, keep=isolation.keep_output)
-    withheld = secret_names(list(os.environ), isolation.allowed_env)
+    withheld = secret_names(list(os.environ), isolation.allowed_env, isolation.key_env)
     for name in withheld:
         del os.environ[name]
     folder = os.path.join(isolation.scratch, str(pid))

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Protocol
 
 from rft_cli.config.schema import GraderConfig
+from rft_cli.errors import UsageError
 from rft_cli.grading.protocol import Grader
-from rft_cli.grading.source import is_spec, read_source
+from rft_cli.grading.source import KINDS, is_reward_model, is_spec, read_source
 
 OnOutput = Callable[[int, str], None]
 """Gets what the scorer printed while it graded the completion at a place; place -1 is its import."""
@@ -25,6 +26,8 @@ def open_grader(
 ) -> Grader:
     """Open the grader that `config` names: `path` is a scorer or a spec file, `spec` an inline spec.
 
+    Reward models need torch: `rft_cli.training.graders` opens them too.
+
     Raises UsageError, or UsageErrors with all problems of a spec, where it can't be used. Prints of the user's code go
     to `log_path` (None: a file that `close` removes), or, of a scorer, to `on_output` with each one's place.
     """
@@ -32,6 +35,8 @@ def open_grader(
         from rft_cli.grading.spec.grader import open_spec
 
         return open_spec(read_source(config), config, log_path, seed)
+    if is_reward_model(config):
+        raise UsageError(f"{config.path}: is a reward model, and nothing here loads torch", KINDS)
     from rft_cli.grading import pool
 
     return pool.open_grader(config, log_path=log_path, seed=seed, on_output=on_output)

@@ -109,9 +109,10 @@ class ScorerGrader:
         limits = limits_of(config)
         self._timeout_s = timeout_s = limits.timeout_s
         parent, env, keep = os.getpid(), tuple(config.env), on_output is not None
+        keys = (config.judge.api_key_env, config.embeddings.api_key_env)
 
         def isolate(scratch: str, log: str) -> Isolation:
-            return Isolation(scratch, log, parent, env, keep_output=keep, offline=openai)
+            return Isolation(scratch, log, parent, env, keys, keep_output=keep, offline=openai)
 
         def job(isolation: Isolation) -> Job:
             return Job(source, isolation, timeout_s, min(timeout_s, 1.0), limits.memory_mb, seed, openai)

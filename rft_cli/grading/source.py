@@ -15,7 +15,7 @@ from rft_cli.errors import UsageError
 from rft_cli.grading.load import ScorerSource
 
 SPEC_SUFFIXES = (".json", ".yaml", ".yml")
-_KINDS = (
+KINDS = (
     "a grader is a Python file (scorer.py or scorer.py:function), an OpenAI grader spec (.json or .yaml), or a "
     "reward model: a directory, or a hub id such as org/name"
 )
@@ -69,7 +69,7 @@ def read_source(config: GraderConfig) -> ScorerSource:
         )
     if path.suffix not in (".py", *SPEC_SUFFIXES):
         reason = "no such file" if not path.exists() else "is not a Python file"
-        raise UsageError(f"{shown}: {reason}", _KINDS)
+        raise UsageError(f"{shown}: {reason}", KINDS)
     try:
         content = path.read_bytes()
     except FileNotFoundError:

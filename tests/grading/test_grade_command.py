@@ -138,6 +138,13 @@ def test_min_reward() -> None:
     assert run(rows="").exit_code == 0
 
 
+@pytest.mark.parametrize("gate", ["nan", "inf", "-inf"])
+def test_a_gate_that_is_no_number_is_refused(gate: str) -> None:
+    result = run(f"--min-reward={gate}", rows=lines({"completion": "a"}))
+    assert result.exit_code == 2
+    assert f"{float(gate)} is no finite number" in result.output
+
+
 def test_too_many_failures() -> None:
     rows = [{"completion": "raise" if i % 5 == 0 else "ok"} for i in range(20)]
     result = run("--min-reward", "5", rows=lines(*rows))

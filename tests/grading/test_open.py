@@ -54,7 +54,9 @@ def test_files_that_are_no_scorer(tmp_path: Path, write_scorer: Any) -> None:
     spec = write_scorer("{}", "grader.json")
     assert refusal(spec).message == f"{spec}:1:1: has no 'type'"
     assert refusal(str(tmp_path / "graders.json")).fix == f"did you mean '{spec}'?"
-    assert refusal("org/reward-model").message == "org/reward-model: no such file"
+    assert refusal("org/reward-model").message == (
+        "org/reward-model: is a reward model, and nothing here loads torch"
+    )
     empty = write_scorer(" \n", "empty.py")
     assert refusal(empty).message == f"{empty}: the file is empty"
     zeros = write_scorer("x = 1\0\n", "zeros.py")

@@ -149,10 +149,15 @@ def test_what_looks_like_a_secret() -> None:
         "aws_secret_access_key",
         "DB_PASSWORD",
         "GOOGLE_APPLICATION_CREDENTIALS",
+        "SIGNING_KEY",
+        "MYSQL_PWD",
+        "AZURE_STORAGE_CONNECTION_STRING",
     ]
-    plain = ["PATH", "HOME", "TOKENIZERS_PARALLELISM", "KEYBOARD", "LANG"]
+    plain = ["PATH", "HOME", "PWD", "TOKENIZERS_PARALLELISM", "KEYBOARD", "LANG", "SSH_AUTH_SOCK"]
     assert secret_names([*secret, *plain], []) == secret
-    assert secret_names(secret, ["HF_TOKEN", "DB_PASSWORD"]) == [secret[1], secret[2], secret[4]]
+    assert secret_names(["MYJUDGE", "LANG"], [], known=["MYJUDGE"]) == ["MYJUDGE"]
+    assert secret_names(["MYJUDGE"], ["MYJUDGE"], known=["MYJUDGE"]) == []
+    assert secret_names(secret, ["HF_TOKEN", "DB_PASSWORD"]) == [secret[1], secret[2], *secret[4:]]
 
 
 def test_memory_limit(write_scorer: Any) -> None:

@@ -127,7 +127,9 @@ def test_what_is_in_flight_counts(server: JudgeServer, judge: OpenJudge, concurr
     with pytest.raises(RunFailed):
         grader.grade(asks(*LETTERS))
     assert len(server.seen) == 12
-    assert 1 < server.most_in_flight <= concurrency  # a busy machine may not start all before the first is answered
+    assert (
+        1 < server.most_in_flight <= concurrency
+    )  # a busy machine may not start all before the first is answered
 
 
 def test_a_first_wave_passes_the_budget_by_no_more_than_itself(server: JudgeServer, judge: OpenJudge) -> None:
