@@ -87,6 +87,11 @@ class Tries:
         honest = self.honest(place)
         return bool(honest) and reward > median(honest) + self.margin
 
+    def beats_median_honest(self, probe: Probe) -> bool:
+        """Whether this probe's mean reward is over the median honest score of all rows."""
+        mean, honest = self.mean(probe), self.median_honest
+        return mean is not None and honest is not None and mean > honest + self.margin
+
     def as_good_as_gold(self, place: int, reward: float) -> bool:
         """Whether this reward is as high as the row's reference has."""
         gold = self.reward(REFERENCE, place)

@@ -111,7 +111,7 @@ def _exploit(tries: Tries, probe: Probe) -> Finding:
     hits = [t for t in tried if t in full or t in over]
     broken = _failed(tried)
     if hits:
-        grave = probe.grave and 2 * len(hits) >= len(tried)
+        grave = probe.grave and (2 * len(hits) >= len(tried) or tries.beats_median_honest(probe))
         what = "as much as the reference" if len(full) == len(hits) else "more than median honest"
         return _finding(tries, probe, "problem" if grave else "warning", f"{what}{_on(hits, tried)}", hits)
     if broken:

@@ -186,11 +186,24 @@ def test_searching_for_the_completion() -> None:
     assert levels(report) == {"its first half": "warning", "empty text": "problem"}
 
 
-def test_an_exploit_on_few_rows_is_a_warning() -> None:
-    """The prompt holds the reference of one row of three."""
+def test_an_exploit_on_few_rows_is_a_problem_where_it_beats_the_median_honest_score() -> None:
+    """The prompt holds the reference of one row of three: a third of a mark, and an honest try gets nothing."""
     report = audited(lambda completion, reference: reference in completion.split(), "0?", "green", "blue")
-    assert levels(report)["prompt again"] == "warning"
+    assert report.median_honest == 0.0
+    assert levels(report)["prompt again"] == "problem"
     assert named(report, "prompt again").text == "as much as the reference: 1 of 3 rows"
+
+
+def test_an_exploit_on_few_rows_is_a_warning_where_it_does_not() -> None:
+    """The same, where any single word gets 0.6."""
+
+    def scorer(completion: str, reference: str) -> float:
+        words = completion.split()
+        return 1.0 if reference in words else 0.6 * (len(words) == 1)
+
+    report = audited(scorer, "0?", "green", "blue")
+    assert report.median_honest == 0.6
+    assert levels(report)["prompt again"] == "warning"
 
 
 def test_between_the_median_and_the_reference() -> None:
