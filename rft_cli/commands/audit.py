@@ -35,7 +35,7 @@ def audit_grader(
     """
     named = [*files, *(path for path in (config.data.train, config.data.validation) if path is not None)]
     if not named:
-        if sys.stdin.isatty():
+        if sys.stdin is None or sys.stdin.isatty():
             raise UsageError(
                 "there are no rows to audit the scorer on",
                 "name a FILE of rows that have references, or -t and -v",

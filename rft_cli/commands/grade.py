@@ -114,6 +114,8 @@ def grade(
         raise UsageError("-t, -v and --audit-rows go with --audit", "name the rows to grade as FILE")
     from rft_cli.commands.grade_rows import grade_rows
 
+    if not files and sys.stdin is None:
+        raise UsageError("there is no standard input to read rows from", "name a FILE")
     if not files and sys.stdin.isatty():
         print(
             "reading rows from the terminal: end them with Ctrl-D, or name a FILE",

@@ -190,6 +190,10 @@ class _WholeLines:
             while rest:  # under PYTHONUNBUFFERED this is a raw file: a signal makes its writes short
                 rest = rest[sys.stdout.buffer.write(rest) :]
             sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise shared.cannot_print(error) from None
         finally:
             self._writing = False
         if self._pending is not None:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rft_cli.errors import UsageError, UsageErrors
+from rft_cli.errors import RunFailed, UsageError, UsageErrors
 
 DEBUG_KEY = "rft.debug"
 
@@ -184,11 +184,18 @@ def check_writable(file: str | None) -> None:
 
 
 def write_json(file: str, document: Mapping[str, Any]) -> None:
-    """The document into a file, in one step; numbers that JSON does not have become null."""
+    """The document into a file, in one step; numbers that JSON does not have become null.
+
+    A device, a pipe or a link is written as it is: the step would put a file in its place.
+    """
     from rft_cli.runs.files import finite, write_atomic
 
+    path, text = Path(file), json.dumps(finite(document), indent=2) + "\n"
     try:
-        write_atomic(Path(file), json.dumps(finite(document), indent=2) + "\n")
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            path.write_text(text, encoding="utf-8")
+        else:
+            write_atomic(path, text)
     except OSError as error:
         raise UsageError(f"{file}: can't be written: {error.strerror or error}") from error
 
@@ -223,6 +230,14 @@ def results() -> Iterator[None]:
         sys.stdout.flush()
     except BrokenPipeError:
         forget_stdout()
+    except OSError as error:
+        raise cannot_print(error) from None
+
+
+def cannot_print(error: OSError) -> RunFailed:
+    """Standard output can't be written, for another reason than that nobody reads: a full disk, say."""
+    forget_stdout()
+    return RunFailed(f"standard output can't be written: {error.strerror or error}")
 
 
 def forget_stdout() -> None:

@@ -284,6 +284,40 @@ def test_summary_file(folder: Path) -> None:
     assert "folder that is there" in run("--summary-file", "no/such.json").stderr
 
 
+def test_a_summary_goes_into_what_is_no_file_as_it_is(folder: Path) -> None:
+    """A device, a pipe or a link must not be replaced by a file."""
+    (folder / "rows.jsonl").write_text(lines({"completion": "yes", "answer": "yes"}))
+    pipe = folder / "pipe"
+    os.mkfifo(pipe)
+    link, target = folder / "link", folder / "target.json"
+    target.write_text("{}")
+    link.symlink_to(target)
+    with subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE, text=True) as cat:
+        assert run("--summary-file", str(pipe), "rows.jsonl").exit_code == 0
+        assert cat.stdout is not None
+        assert json.loads(cat.stdout.read())["rows"] == 1
+    assert pipe.is_fifo()
+    assert run("--summary-file", str(link), "rows.jsonl").exit_code == 0
+    assert link.is_symlink()
+    assert json.loads(target.read_text())["rows"] == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="there is no /dev/full here")
+@pytest.mark.parametrize("flags", [[], ["--summary"]])
+def test_a_full_disk_is_told(folder: Path, flags: list[str]) -> None:
+    (folder / "rows.jsonl").write_text(lines({"completion": "yes", "answer": "yes"}))
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "rft_cli", "grade", "--reward-model", "scorer.py", "rows.jsonl", *flags],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 3
+    assert "standard output can't be written: No space left on device" in done.stderr
+
+
 def test_long_pipe_keeps_order(folder: Path) -> None:
     count = 5000
     rows = "".join(f'{{"completion": "{"x" * 200}", "n": {i}}}\n' for i in range(count))
