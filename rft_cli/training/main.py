@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase, PrinterCallback
 
 from rft_cli.config import RunConfig
 from rft_cli.data import solution_of
-from rft_cli.errors import UsageError, UsageErrors
+from rft_cli.errors import RunFailed, UsageError, UsageErrors
 from rft_cli.events import Finished, Note, OnEvent, Started
 from rft_cli.grading.protocol import Grader
 from rft_cli.job import Job
@@ -23,6 +23,7 @@ from rft_cli.training.graders import open_grader
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.journal import Journal
 from rft_cli.training.models import (
+    check_target_modules,
     context_length,
     count_parameters,
     find_model,
@@ -115,6 +116,8 @@ def _load(job: Job, lengths: Lengths, state: PartialState, emit: OnEvent) -> tup
     lora = auto.use_lora(config.lora.enabled, parameters)
     auto.check_critic(config.ppo.critic, lora.value)
     model = load_model(source, config.model, weights_dtype(config.model.dtype, lora.value, state.device))
+    if lora.value:
+        check_target_modules(model, config.lora.target_modules)
     epochs = auto.n_epochs(config.optim.n_epochs, rows, config.rollout.group_size)
     rate = auto.learning_rate(config.optim.learning_rate, parameters, lora.value)
     prompts = auto.prompts_per_batch(config.rollout.prompts_per_batch, rows, state.num_processes)
@@ -217,7 +220,15 @@ def _train(
             run.truncate_metrics(step)
             run.truncate_rollouts(step)
         accelerator.wait_for_everyone()
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    try:
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    except RuntimeError as error:
+        if "probability tensor" not in str(error):
+            raise
+        raise RunFailed(
+            "training diverged: the model's probabilities are no numbers any more",
+            f"lower optim.learning_rate (it was {resolved.learning_rate:g}), or raise ppo.kl_coef",
+        ) from error
     best = run.best_checkpoint()
     if job.test is not None and best is not None:
         load_checkpoint_weights(trainer, best)

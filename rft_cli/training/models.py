@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from transformers import (
 )
 
 from rft_cli.config.schema import ModelConfig
-from rft_cli.errors import UsageError
+from rft_cli.errors import RftError, UsageError
 from rft_cli.runs import Run, is_run
 
 BUILTIN = Path(__file__).parent.parent / "builtin"
@@ -43,9 +44,20 @@ def find_model(path: str) -> ModelSource:
         base = str(run.info["model"])
         return find_model(base) if best is None else tuned_source(best, base)
     if (folder / "adapter_config.json").is_file():
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        return _with_adapter(find_model(config["base_model_name_or_path"]), folder)
+        return _with_adapter(find_model(_base_of(folder)), folder)
     return ModelSource(path)
+
+
+def _base_of(adapter: Path) -> str:
+    """The model that an adapter was trained on, as its configuration names it."""
+    file = adapter / "adapter_config.json"
+    try:
+        base = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError):
+        base = None
+    if not isinstance(base, str) or not base:
+        raise UsageError(f"{file}: names no base model", "give an adapter that PEFT has saved")
+    return base
 
 
 def tuned_source(checkpoint: Path, base: str) -> ModelSource:
@@ -69,8 +81,14 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
             trust_remote_code=config.trust_remote_code,
             padding_side="left",
         )
-    except (OSError, ValueError) as error:
+    except Exception as error:  # whatever the library says: the files are at fault
         raise _not_loadable(config.path, error) from error
+    if not tokenizer("a")[
+        "input_ids"
+    ]:  # without its files, a tokenizer of the architecture that knows no text
+        raise UsageError(
+            f"model {config.path!r} has no tokenizer", "put its tokenizer files beside the weights"
+        )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -82,7 +100,7 @@ def load_config(config: ModelConfig) -> Any:
         return AutoConfig.from_pretrained(
             find_model(config.path).base, revision=config.revision, trust_remote_code=config.trust_remote_code
         )
-    except (OSError, ValueError) as error:
+    except Exception as error:
         raise _not_loadable(config.path, error) from error
 
 
@@ -101,9 +119,36 @@ def load_model(source: ModelSource, config: ModelConfig, dtype: torch.dtype) -> 
             from peft import PeftModel
 
             model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
-    except (OSError, ValueError) as error:
+    except Exception as error:
         raise _not_loadable(config.path, error) from error
+    model.requires_grad_(True)  # PEFT leaves the weights that it merged into frozen
     return model
+
+
+def check_target_modules(model: torch.nn.Module, wanted: str | Sequence[str]) -> None:
+    """UsageError where LoRA is to go into modules that the model does not have."""
+    if isinstance(wanted, str):  # all-linear, or a regular expression, which PEFT matches with whole names
+        names = (
+            []
+            if wanted == "all-linear" or any(_matches(wanted, n) for n, _ in model.named_modules())
+            else [wanted]
+        )
+    else:
+        ends = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+        names = [w for w in wanted if w.rpartition(".")[2] not in ends]
+    if names:
+        linear = {n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+        raise UsageError(
+            f"lora.target_modules: the model has no {', '.join(names)}",
+            f"it has: {', '.join(sorted(linear))}; or set all-linear",
+        )
+
+
+def _matches(pattern: str, name: str) -> bool:
+    try:
+        return re.fullmatch(pattern, name) is not None
+    except re.error:
+        return False
 
 
 def weights_dtype(setting: str, lora: bool, device: torch.device) -> torch.dtype:
@@ -135,7 +180,10 @@ def stop_tokens(model_config: Any, generation_config: Any, tokenizer: PreTrained
     return list(unique)
 
 
-def _not_loadable(path: str, error: Exception) -> UsageError:
+def _not_loadable(path: str, error: Exception) -> RftError:
+    """What the user is told; a signal that came meanwhile stays what it is."""
+    if isinstance(error, RftError):
+        return error
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return UsageError(
         f"model {path!r} can't be loaded: {first}",

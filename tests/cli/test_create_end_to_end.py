@@ -164,3 +164,25 @@ def test_a_run_is_the_base_of_another_with_a_changed_scorer(job):
     assert all(line.startswith("warning: ") for line in lines[:-1])
     assert "run   runs/second" in found.stdout
     assert Run(folder / "runs" / "second").info["model"] == str(folder / "runs" / "first")
+
+
+def test_a_lora_run_of_two_processes_is_the_base_of_a_full_one(job):
+    folder, _, more = job
+    common = [
+        "create", "-t", "train.jsonl", "-v", "val.jsonl", "--reward-model", "scorer.py", "--n-epochs", "1",
+        *(part for item in SMALL for part in ("--set", item)),
+    ]  # fmt: skip
+    found = more(*common, "--name", "two", "--num-processes", "2", "--set", "lora.enabled=true", "--json")
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout)["status"] == "finished"
+    two = Run(folder / "runs" / "two")
+    assert "2 processes" in found.stderr
+    assert two.info["status"] == "finished"
+    checkpoint = max((two.path / "checkpoints").glob("step-*"))
+    assert (checkpoint / "adapter_config.json").is_file()
+    # A model of this size is fully fine-tuned by default: all of its weights must be trained, merged ones too.
+    found = more(*common, "--name", "full", "-m", str(checkpoint))
+    assert found.returncode == 0, found.stderr
+    assert "parameters, all weights, " in found.stderr
+    steps = [row["kl"] for row in Run(folder / "runs" / "full").metrics() if "kl" in row]
+    assert any(abs(kl) > 1e-6 for kl in steps[1:]), "the policy moves"

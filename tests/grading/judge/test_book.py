@@ -207,7 +207,8 @@ def test_the_key_is_nowhere(
 def test_an_interrupted_process_ends_at_once(server: JudgeServer, tmp_path: Path) -> None:
     server.default = lambda _: Act(body=verdict(0.5), wait_s=60)
     program = f"""
-import sys, threading, time
+import signal, sys, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start background jobs with it ignored
 from rft_cli.config.schema import JudgeConfig
 from rft_cli.grading.judge import JudgeBook, JudgeTask, open_judge
 from rft_cli.types import GradeRequest
@@ -236,7 +237,7 @@ except KeyboardInterrupt:
     started = time.monotonic()
     out, err = process.communicate(timeout=20)
     assert (out, err, process.returncode) == ("left ['MainThread']\n", "", 130)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 10  # not the 60 s of the answers
 
 
 def test_a_process_that_forgets_to_close_ends_too(server: JudgeServer) -> None:

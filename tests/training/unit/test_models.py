@@ -18,6 +18,7 @@ from rft_cli.runs import Run
 from rft_cli.training.models import (
     BUILTIN,
     ModelSource,
+    check_target_modules,
     context_length,
     count_parameters,
     find_model,
@@ -124,6 +125,39 @@ def test_adapters_are_merged_in_turn(tmp_path: Path) -> None:
     merged = dict(load_model(find_model(named), config, torch.float32).named_parameters())
     for name, weight in expected.items():
         torch.testing.assert_close(merged[name], weight, rtol=0, atol=1e-5)
+    assert all(parameter.requires_grad for parameter in merged.values()), "they can all be trained on"
+
+
+@pytest.mark.parametrize("content", ["{}", "no JSON", "[]", '{"base_model_name_or_path": null}'])
+def test_an_adapter_that_names_no_base(tmp_path: Path, content: str) -> None:
+    (tmp_path / "adapter_config.json").write_text(content, encoding="utf-8")
+    with pytest.raises(UsageError, match=r"adapter_config\.json: names no base model"):
+        find_model(str(tmp_path))
+
+
+def test_broken_files_are_a_users_error(tmp_path: Path) -> None:
+    for file in (BUILTIN / "tiny").iterdir():
+        (tmp_path / file.name).write_bytes(
+            file.read_bytes()[:1000] if file.suffix == ".safetensors" else file.read_bytes()
+        )
+    config = ModelConfig(path=str(tmp_path))
+    with pytest.raises(UsageError, match="can't be loaded"):
+        load_model(find_model(config.path), config, torch.float32)
+    for file in tmp_path.glob("*token*"):
+        file.unlink()
+    with pytest.raises(UsageError, match="has no tokenizer"):
+        load_tokenizer(config)
+
+
+def test_lora_modules_that_are_not_there() -> None:
+    model = load_model(find_model("builtin/tiny"), ModelConfig(path="builtin/tiny"), torch.float32)
+    for wanted in ("all-linear", ["q_proj", "self_attn.v_proj"], r".*\.(q|v)_proj"):
+        check_target_modules(model, wanted)
+    for wrong in (["q_proj", "foo"], "foo", "("):
+        with pytest.raises(UsageError, match=r"lora\.target_modules: the model has no (foo|\()") as caught:
+            check_target_modules(model, wrong)
+        assert caught.value.fix is not None
+        assert "q_proj" in caught.value.fix
 
 
 def test_what_is_not_there_is_a_user_error(tmp_path: Path) -> None:
