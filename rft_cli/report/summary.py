@@ -105,12 +105,14 @@ def _grader_notes(grader: Mapping[str, Any]) -> list[str]:
             for name in ("graded", "skipped", "failed")
         )
         notes.append(f"Grader: of the completions {', '.join(told)}; skipped and failed ones were left out.")
-    for reason in grader.get("reasons", ()):
-        notes.append(f"  failed {reason['count']} × {reason['kind']}: {reason['message']}")
+    else:
+        notes.append(f"Grader: all of {grader['graded']:,} completions were graded.")
     latency = grader.get("latency_s", {})
     if latency.get("p50") is not None:
-        times = (f"{latency[name] * 1000:.3g} ms ({share} %)" for name, share in (("p50", 50), ("p99", 99)))
-        notes.append(f"A grade took {', '.join(times)}.")
+        half, most = (f"{latency[name] * 1000:.3g} ms" for name in ("p50", "p99"))
+        notes[-1] += f" Half of the grades took at most {half}, 99 % at most {most}."
+    for reason in grader.get("reasons", ()):
+        notes.append(f"  failed {reason['count']} × {reason['kind']}: {reason['message']}")
     return notes
 
 

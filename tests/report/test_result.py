@@ -163,7 +163,7 @@ def test_summary_tells_reward_components_counts_and_what_next(run):
     assert "validation reward 0.000 -> 0.500: learning, not memorising." in text
     assert "Grader: of the completions 3 graded (60.0%), 1 skipped (20.0%), 1 failed (20.0%)" in text
     assert "failed 1 × raised: scorer.py:1: ValueError: no" in text
-    assert "A grade took 2 ms (50 %), 4 ms (99 %)." in text
+    assert "Half of the grades took at most 2 ms, 99 % at most 4 ms." in text
     assert summary.next == f"rft export {run.path}"
     assert len(summary.completions) == 4
 
