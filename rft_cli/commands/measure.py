@@ -46,11 +46,20 @@ def check_job(settings: Settings, loaded: LoadedConfig, output: Output) -> None:
     for line in found.warnings:
         if line not in found.files.warnings:  # the checklist has those
             warn(Note(line, "warning"))
-    found.raise_problems()
     with results():
         if output.json:
-            checks = [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in found.checks]
-            print_json({"schema": SCHEMA, "status": "ok", "checks": checks, "warnings": found.warnings})
+            print_json(_checklist(found))
+    found.raise_problems()
+
+
+def _checklist(found: Preflight) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "status": "failed" if found.problems else "ok",
+        "checks": [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in found.checks],
+        "problems": [{"message": problem.message, "fix": problem.fix} for problem in found.problems],
+        "warnings": found.warnings,
+    }
 
 
 def measure(loaded: LoadedConfig, run: Run | None, gates: Gates, output: Output) -> None:
@@ -66,7 +75,9 @@ def measure(loaded: LoadedConfig, run: Run | None, gates: Gates, output: Output)
         for line in found.warnings:
             printer(Note(line, "warning"))
         base, tuned = found.config.model.path, None if run is None else run.best_checkpoint()
-        if run is not None and tuned is None:
+        if run is not None and run.info["status"] != "finished":
+            printer(Note(f"{run.path} did not finish: its status is {run.info['status']}", "warning"))
+        elif run is not None and tuned is None:
             printer(Note(f"nothing beat the base in {run.path}: its best model is the base", "warning"))
         from rft_cli.training.validate import validate_models
 

@@ -62,7 +62,9 @@ Model = Annotated[
 RewardModel = Annotated[
     str | None,
     typer.Option(
-        "--reward-model", metavar="GRADER", help="The grader: scorer.py, or a grader spec (.json, .yaml)."
+        "--reward-model",
+        metavar="GRADER",
+        help="The grader: scorer.py, a spec (.json, .yaml) or a reward model.",
     ),
 ]
 FromOpenAI = Annotated[

@@ -24,7 +24,7 @@ class ModelConfig(Section):
     revision: str | None = None
     """Hub revision (branch, tag or commit) of the base model."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Weights' data type. auto: bfloat16 on a GPU that has it, else float32."""
+    """Weights' data type. auto: bfloat16 with LoRA on a GPU that has it, else float32."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Off: such models are refused."""
     gradient_checkpointing: bool | Auto = "auto"

@@ -1,5 +1,7 @@
 """Every mistake in flags, YAML, data or scorer: exit code 2, one short message, the fix, and no run."""
 
+import json
+
 import pytest
 
 GOOD = {"-t": "train.jsonl", "-v": "val.jsonl", "--reward-model": "scorer.py"}
@@ -157,3 +159,13 @@ def test_underscores_work_for_every_option(rft, files):
         assert f"error: {name}: no such file" in found.err
     assert "--n_epochs" not in rft("create", "--help").out
     assert rft("validate", "--min_reward", "1").err.startswith("error: --min-reward needs")
+
+
+def test_a_failed_check_is_a_document_too(rft, files):
+    found = rft("validate", "-t", "train.jsonl", "--reward-model", "nope.py", "--json")
+    assert found.code == 2
+    document = json.loads(found.out)
+    assert document["status"] == "failed"
+    assert [problem["message"] for problem in document["problems"]] == ["nope.py: no such file"]
+    assert {check["name"]: check["ok"] for check in document["checks"]}["grader"] is False
+    assert found.err.startswith("error: nope.py: no such file")

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -203,3 +204,12 @@ def test_five_completions_are_filled_up_from_what_there_is():
     assert [i.verdict for i in pick_completions(pair([(1.0, 0.5)] * 2), 5)] == ["worse"] * 2
     only = Sample(0, "f:0", "p", "x", 1, False, Grade("skipped"))
     assert pick_completions(Pair("validation", [only], [only]), 5) == []
+
+
+def test_the_page_names_every_key_of_the_result(run):
+    best(run)
+    page = (Path(__file__).parents[2] / "docs" / "json.md").read_text(encoding="utf-8")
+    result = build_result(run)
+    assert f"`{result.pop('schema')}`" in page
+    missing = [key for key in [*result, *result["grader"]] if f"`{key}`" not in page]
+    assert missing == []
