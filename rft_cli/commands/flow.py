@@ -66,7 +66,7 @@ def check_gain(result: Mapping[str, Any], min_gain: float | None) -> None:
 
 
 def _begin(loaded: LoadedConfig, on_event: OnEvent) -> dict[str, Any] | None:
-    job = _checked(loaded.config, loaded.notes, on_event)
+    job = _checked(loaded.config, loaded.notes, on_event, new=True)
     if world_size() > 1:
         return _under_launcher(job, on_event, None)
     _check_lengths(job)
@@ -92,8 +92,13 @@ def _continue(settings: Settings, ref: str, on_event: OnEvent) -> dict[str, Any]
     return _train(job, run, on_event, resume=True)
 
 
-def _checked(config: RunConfig, notes: Sequence[str], on_event: OnEvent) -> Job:
+def _checked(config: RunConfig, notes: Sequence[str], on_event: OnEvent, new: bool = False) -> Job:
     found: Preflight = preflight(config)
+    if new and rank() == 0:
+        try:
+            Run.check_new(config.output_dir, config.name)
+        except UsageError as error:
+            found.blame("run", error)
     job = found.job()
     for line in [*notes, *found.notes()]:
         on_event(Note(line))

@@ -35,6 +35,17 @@ class Run:
         self.path = path
         self._checkpoints = CheckpointStore(path / "checkpoints")
 
+    @staticmethod
+    def check_new(output_dir: str | Path, name: str | None) -> None:
+        """Raise UsageError where `create` could not make this run."""
+        parent = Path(output_dir)
+        final = parent / _checked_name(name, datetime.now(UTC), "model", parent)
+        if os.path.lexists(final):
+            raise _exists(final)
+        there = next(folder for folder in (parent, *parent.absolute().parents) if folder.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            raise UsageError(f"cannot make a run in {parent}", "choose another folder with --output-dir")
+
     @classmethod
     def create(
         cls,

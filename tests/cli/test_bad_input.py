@@ -1,6 +1,7 @@
 """Every mistake in flags, YAML, data or scorer: exit code 2, one short message, the fix, and no run."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -169,3 +170,17 @@ def test_a_failed_check_is_a_document_too(rft, files):
     assert [problem["message"] for problem in document["problems"]] == ["nope.py: no such file"]
     assert {check["name"]: check["ok"] for check in document["checks"]}["grader"] is False
     assert found.err.startswith("error: nope.py: no such file")
+
+
+def test_a_name_that_can_not_be_is_told_with_all_else(rft, files):
+    found = rft(
+        "create", "-t", "nope.jsonl", "-v", "val.jsonl", "--reward-model", "scorer.py", "--name", "a/b"
+    )
+    assert found.code == 2
+    assert "nope.jsonl: no such file" in found.err
+    assert "--name 'a/b' can't be a run's name" in found.err
+    Path("file").touch()
+    found = rft(
+        "create", "-t", "nope.jsonl", "-v", "val.jsonl", "--reward-model", "scorer.py", "--output-dir", "file"
+    )
+    assert "cannot make a run in file" in found.err
