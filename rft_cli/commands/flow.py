@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ from rft_cli.commands.preflight import Preflight, preflight
 from rft_cli.commands.request import Output, Settings
 from rft_cli.commands.shared import print_json, rank, results, stdout_to_stderr, world_size
 from rft_cli.commands.signals import signals_interrupt
-from rft_cli.config import RunConfig
 from rft_cli.config.dump import dump_config
 from rft_cli.config.load import LoadedConfig, load_config
 from rft_cli.console import EventPrinter, choose_mode, print_summary
@@ -66,7 +65,7 @@ def check_gain(result: Mapping[str, Any], min_gain: float | None) -> None:
 
 
 def _begin(loaded: LoadedConfig, on_event: OnEvent) -> dict[str, Any] | None:
-    job = _checked(loaded.config, loaded.notes, on_event, new=True)
+    job = _checked(loaded, on_event, new=True)
     if world_size() > 1:
         return _under_launcher(job, on_event, None)
     _check_lengths(job)
@@ -83,7 +82,7 @@ def _continue(settings: Settings, ref: str, on_event: OnEvent) -> dict[str, Any]
         return dict(info["result"])
     # The run's own settings count, not what the environment says today.
     loaded = load_config(str(run.path / "config.yaml"), overrides={_EPOCHS: epochs}, env={})
-    job = _checked(loaded.config, loaded.notes, on_event)
+    job = _checked(loaded, on_event)
     _refuse_changed_files(job, run)
     if epochs is not None and rank() == 0:
         run.write_config(dump_config(job.config))
@@ -92,15 +91,16 @@ def _continue(settings: Settings, ref: str, on_event: OnEvent) -> dict[str, Any]
     return _train(job, run, on_event, resume=True)
 
 
-def _checked(config: RunConfig, notes: Sequence[str], on_event: OnEvent, new: bool = False) -> Job:
-    found: Preflight = preflight(config)
+def _checked(loaded: LoadedConfig, on_event: OnEvent, new: bool = False) -> Job:
+    config = loaded.config
+    found: Preflight = preflight(config, origins=loaded.origins)
     if new and rank() == 0:
         try:
             Run.check_new(config.output_dir, config.name)
         except UsageError as error:
             found.blame("run", error)
     job = found.job()
-    for line in [*notes, *found.notes()]:
+    for line in [*loaded.notes, *found.notes()]:
         on_event(Note(line))
     for line in found.warnings:
         on_event(Note(line, "warning"))

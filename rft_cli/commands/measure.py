@@ -38,7 +38,7 @@ def check_job(settings: Settings, loaded: LoadedConfig, output: Output) -> None:
             "there is nothing to check", "give a CONFIG.yaml, or files with -t, -v and --reward-model"
         )
     with stdout_to_stderr():
-        found = preflight(loaded.config, JOB_NEEDS if settings.file else ())
+        found = preflight(loaded.config, JOB_NEEDS if settings.file else (), loaded.origins)
     with results():
         if not output.json:
             print_checks(found.checks)
@@ -68,7 +68,7 @@ def measure(loaded: LoadedConfig, run: Run | None, gates: Gates, output: Output)
     With `run`, the settings' model is its base, and its best checkpoint is measured against it.
     """
     with stdout_to_stderr(), EventPrinter(choose_mode(output.quiet)) as printer:
-        found = preflight(loaded.config, ("validation", "grader", "model"))
+        found = preflight(loaded.config, ("validation", "grader", "model"), loaded.origins)
         found.raise_problems()
         for line in found.notes():
             printer(Note(line))

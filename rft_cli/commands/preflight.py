@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from rft_cli.job import Files, Job, not_set, read_files
 if TYPE_CHECKING:
     from rft_cli.grading.audit import AuditReport
 
+_IN_A_FILE = re.compile(r":\d+:\d+$")
+_HAS_LINE = re.compile(r"^\S+:\d+(:\d+)?: ")
 ROWS_GRADED = 3
 """Rows of each file on which the grader is tried."""
 JOB_NEEDS = ("train", "validation", "grader", "model")
@@ -26,11 +29,12 @@ class Preflight:
     """What was found. `checks` is the list for people, `problems` what must be mended, in the order of
     checking, `warnings` what should be looked at.
 
-    `config` is the one given, with the name of a run as `model.path` made a path.
+    `config` is the one given, with the name of a run as `model.path` made a path. `origins`: where settings come from.
     """
 
     config: RunConfig
     files: Files
+    origins: Mapping[str, str] = field(default_factory=dict)
     checks: list[Check] = field(default_factory=list)
     problems: list[UsageError] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -43,12 +47,20 @@ class Preflight:
         """Note that there was nothing to check."""
         self.checks.append(Check(name, None, detail))
 
-    def blame(self, name: str, error: UsageError) -> None:
-        """Note that this is wrong."""
+    def blame(self, name: str, error: UsageError, key: str | None = None) -> None:
+        """Note that this is wrong. `key`: the setting that names it, whose line in a YAML file is told."""
         problems = error.problems if isinstance(error, UsageErrors) else (error,)
+        if key is not None and _IN_A_FILE.search(self.origins.get(key, "")):
+            problems = tuple(self._placed(key, problem) for problem in problems)
         self.problems.extend(problems)
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         self.checks.append(Check(name, False, problems[0].message.splitlines()[0] + more))
+
+    def _placed(self, key: str, problem: UsageError) -> UsageError:
+        """With the setting's place in front, but where the message has a line of its own file already."""
+        if _HAS_LINE.search(problem.message):
+            return problem
+        return UsageError(f"{self.origins[key]}: {key}: {problem.message}", problem.fix)
 
     def raise_problems(self) -> None:
         """Raise everything that is wrong as one error."""
@@ -66,8 +78,12 @@ class Preflight:
         return [f"{data.path}: {note}" for data in self.files.data.values() for note in data.notes]
 
 
-def preflight(config: RunConfig, needs: Sequence[str] = JOB_NEEDS) -> Preflight:
+def preflight(
+    config: RunConfig, needs: Sequence[str] = JOB_NEEDS, origins: Mapping[str, str] | None = None
+) -> Preflight:
     """Check data, overlap, grader and model. What is set is checked; what `needs` names must be set.
+
+    `origins` are those of the loaded configuration: problems with what a YAML file names are told with its line.
 
     Raises nothing itself: `Preflight.raise_problems` does.
     """
@@ -78,7 +94,7 @@ def preflight(config: RunConfig, needs: Sequence[str] = JOB_NEEDS) -> Preflight:
     except UsageError as error:
         problem = error
     files = read_files(config)
-    found = Preflight(config, files, warnings=list(files.warnings))
+    found = Preflight(config, files, origins or {}, warnings=list(files.warnings))
     for name in ("train", "validation", "test"):
         _check_file(found, name, needs)
     _check_overlap(found)
@@ -92,7 +108,7 @@ def _check_file(found: Preflight, name: str, needs: Sequence[str]) -> None:
     label = f"{name} rows"
     problems = found.files.problems.get(name)
     if problems:
-        found.blame(label, UsageErrors(problems))
+        found.blame(label, UsageErrors(problems), f"data.{name}")
     elif name in found.files.data:
         data = found.files.data[name]
         found.passed(label, f"{data.path}: {_rows(len(data.examples))}, format {data.format}")
@@ -132,7 +148,7 @@ def _check_grader(found: Preflight, needs: Sequence[str]) -> None:
             found.config.grader, examples, references, n=len(examples), rows=rows, opener=open_grader
         )
     except UsageError as error:
-        found.blame("grader", error)
+        found.blame("grader", error, "grader.path")
     else:
         found.passed("grader", "; ".join(line.removeprefix("scorer: ") for line in report.notes))
         found.warnings += report.warnings
@@ -156,7 +172,7 @@ def _check_model(found: Preflight, problem: UsageError | None) -> None:
             raise problem
         check_model(model.path, model.revision)
     except UsageError as error:
-        found.blame("model", error)
+        found.blame("model", error, "model.path")
     else:
         found.passed("model", model.path)
 

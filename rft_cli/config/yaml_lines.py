@@ -191,7 +191,7 @@ def _plain_words(error: yaml.MarkedYAMLError) -> tuple[str, str | None]:
         return "wrong indentation", "line it up with the keys above"
     if problem.startswith("found undefined alias"):
         return f"the alias {problem.rpartition(' ')[2]} has no anchor", "write the value out"
-    return f"not valid YAML: {problem}", None
+    return f"not valid YAML: {problem}", "correct this line, or the one before it"
 
 
 def _mark(mark: Any) -> Mark:

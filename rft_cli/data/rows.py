@@ -205,7 +205,9 @@ def parse_line(raw: bytes, name: str, line: int) -> Row:
     try:
         value = _DECODER.decode(text)
     except json.JSONDecodeError as error:
-        return bad(f"not valid JSON: {_json_reason(error)}", error.pos + 1)
+        return bad(
+            f"not valid JSON: {_json_reason(error)}", error.pos + 1, "one JSON object a line: correct it"
+        )
     except _Refused as error:
         return bad(str(error), _constant_column(text) if isinstance(error, _Constant) else None)
     except ValueError:

@@ -142,9 +142,11 @@ def _fix(grade: Grade, trial: _Trial, keys: str) -> str:
         return "see what the judge writes: rft grade shows each row's error"
     if kind == "bad_value":
         return "return a finite number, a bool, a dict with 'reward', or None"
-    if trial.tried == "reference":
+    if grade.error is not None and "KeyError" in grade.error.message:
         return f"the row has the keys {keys}"
-    return f"give such a completion a low reward (a model will write the like); the row has the keys {keys}"
+    if trial.tried == "reference":
+        return f"correct the scorer, or this row (its keys: {keys}): rft grade --gold FILE shows more"
+    return f"give such a completion a low reward: a model will write the like (the row's keys: {keys})"
 
 
 def _report(

@@ -184,3 +184,17 @@ def test_a_name_that_can_not_be_is_told_with_all_else(rft, files):
         "create", "-t", "nope.jsonl", "-v", "val.jsonl", "--reward-model", "scorer.py", "--output-dir", "file"
     )
     assert "cannot make a run in file" in found.err
+
+
+def test_what_a_yaml_file_names_is_told_with_its_line(rft, files):
+    Path("job.yaml").write_text(
+        "data:\n  train: nope.jsonl\n  validation: val.jsonl\ngrader: {path: scorer.py}\nmodel: {path: gpt-4o-mini}\n"
+    )
+    found = rft("train", "job.yaml")
+    assert found.code == 2
+    assert "error: job.yaml:2:10: data.train: nope.jsonl: no such file" in found.err
+    assert "error: job.yaml:5:15: model.path: gpt-4o-mini is a hosted model" in found.err
+    Path("val.jsonl").write_text("{\n")
+    found = rft("train", "job.yaml", "-t", "nope.jsonl")
+    assert "error: nope.jsonl: no such file" in found.err, "a flag is no line of the file"
+    assert "error: val.jsonl:1" in found.err

@@ -98,7 +98,7 @@ def test_all_different_problems_at_once(write_scorer: Any) -> None:
     assert problems(path) == [
         (
             f"{path}:6: ValueError: empty (grading the empty completion of train.jsonl:1)",
-            "give such a completion a low reward (a model will write the like); the row has the keys question, answer",
+            "give such a completion a low reward: a model will write the like (the row's keys: question, answer)",
         ),
         (
             f"{path}: returned 'two' (str), which is no number: convert it with float(…) "
