@@ -51,8 +51,15 @@ def check_model(model: str, revision: str | None = None) -> None:
         _check_hub(model, revision)
 
 
+_WEIGHTS = ("*.safetensors", "*.bin", "*.safetensors.index.json")
+
+
 def _check_directory(model: str, path: Path) -> None:
-    if is_run(path) or any((path / name).is_file() for name in ("config.json", "adapter_config.json")):
+    if is_run(path) or (path / "adapter_config.json").is_file():
+        return
+    if (path / "config.json").is_file():
+        if not any(any(path.glob(pattern)) for pattern in _WEIGHTS):
+            raise UsageError(f"{model} holds a config.json and no weights", "put *.safetensors beside it")
         return
     raise UsageError(
         f"{model} holds no model: neither config.json nor adapter_config.json, and it is no run",

@@ -45,8 +45,22 @@ class Combinations:
 
 def check_combinations(config: RunConfig, given: Collection[str] = ()) -> Combinations:
     """Check settings against each other. `given`: the dotted keys that were set, not left alone."""
-    conflicts = [*_batches(config), *_validation(config), *_grader(config), *_seeds(config), *_judge(config)]
+    conflicts = [
+        *_batches(config),
+        *_validation(config),
+        *_grader(config),
+        *_seeds(config),
+        *_judge(config),
+        *_critic(config),
+    ]
     return Combinations(conflicts, _notes(config, given))
+
+
+def _critic(config: RunConfig) -> list[Conflict]:
+    if config.algorithm == "ppo" and config.ppo.critic == "adapter" and config.lora.enabled is False:
+        message = "adapter needs LoRA, and lora.enabled is off"
+        return [Conflict(("ppo.critic", "lora.enabled"), message, "set ppo.critic to top or mlp")]
+    return []
 
 
 def _batches(config: RunConfig) -> list[Conflict]:

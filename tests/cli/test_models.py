@@ -101,7 +101,16 @@ def test_directories_that_are_models(tmp_path):
         folder = tmp_path / name.partition(".")[0]
         folder.mkdir()
         (folder / name).write_text("{}")
+        (folder / "model.safetensors").write_bytes(b"")
         check_model(str(folder))
     with pytest.raises(UsageError) as caught:
         check_model("./nowhere/model")
     assert caught.value.fix == "there is no folder nowhere either"
+
+
+def test_a_configuration_without_weights(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"holds a config\.json and no weights"):
+        check_model(str(tmp_path))
+    (tmp_path / "model-00001-of-00002.safetensors").write_bytes(b"")
+    check_model(str(tmp_path))

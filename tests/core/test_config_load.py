@@ -476,6 +476,13 @@ def test_paths_elsewhere_are_relative_to_the_working_directory() -> None:
     ("sets", "expected"),
     [
         (
+            ["ppo.critic=adapter", "lora.enabled=false"],
+            (
+                "--set ppo.critic: adapter needs LoRA, and lora.enabled is off",
+                "set ppo.critic to top or mlp",
+            ),
+        ),
+        (
             ["rollout.prompts_per_batch=7", "ppo.minibatches=3"],
             (
                 "--set rollout.prompts_per_batch: a rollout batch of 7 prompts x 8 completions = 56 can't be "
