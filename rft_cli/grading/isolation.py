@@ -10,11 +10,13 @@ import builtins
 import contextlib
 import ctypes
 import faulthandler
+import fcntl
 import mmap
 import os
 import re
 import resource
 import signal
+import stat
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -32,6 +34,7 @@ _SECRET = re.compile(
 )
 _PR_SET_PDEATHSIG = 1
 TASK_BYTES = 8
+_PIPE_BYTES = 1 << 20
 
 _MOVES = frozenset({"os.chdir", "os.rmdir", "os.rename"})
 _UNIX = 1  # AF_UNIX, which is not worth importing socket for
@@ -190,6 +193,9 @@ def enter(isolation: Isolation) -> Cell:
     """Isolate the calling process, for good."""
     pid = os.getpid()
     pipes = tuple(_open_descriptors())
+    for number, status in pipes:
+        if stat.S_ISFIFO(status.st_mode):
+            _widen(number)
     with contextlib.suppress(OSError):  # already the leader of a session
         os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -221,6 +227,12 @@ def enter(isolation: Isolation) -> Cell:
         _task_file(task_path(isolation.scratch, pid)),
         pipes,
     )
+
+
+def _widen(pipe: int) -> None:
+    """Room for a whole chunk of completions: a pipe of the usual 64 kB makes both sides wait for each other."""
+    with contextlib.suppress(OSError, AttributeError):  # a limit of the system's, or no Linux
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 def _open_descriptors() -> Iterator[tuple[int, os.stat_result]]:
