@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pebble import ProcessExpired
 
@@ -44,7 +44,7 @@ _FIRST_CHUNK = 8
 _POLL_S = 0.02
 
 W = TypeVar("W")
-R = TypeVar("R", list[Verdict], Graded)
+R = TypeVar("R", list[tuple[Any, ...]], Graded)
 
 
 class GradedLines(NamedTuple):
@@ -195,14 +195,14 @@ class ScorerGrader:
         self._processes.close()
 
     def _grades(self, requests: Iterable[GradeRequest], most: int) -> Iterator[list[Grade]]:
-        def pack(place: int, works: Sequence[Work]) -> Sequence[Work]:
-            return works
+        def pack(place: int, works: Sequence[Work]) -> list[tuple[Any, ...]]:
+            return [tuple(work) for work in works]
 
-        def failed(place: int, work: Work, verdict: Verdict) -> list[Verdict]:
-            return [verdict]
+        def failed(place: int, work: Work, verdict: Verdict) -> list[tuple[Any, ...]]:
+            return [tuple(verdict)]
 
         for chunk in self._chunks(Freight(grade_chunk, pack, failed), Requests(requests), most):
-            verdicts = [verdict for _, part in chunk.parts() for verdict in part]
+            verdicts = [Verdict(*plain) for _, part in chunk.parts() for plain in part]
             grades = [_as_grade(verdict) for verdict in verdicts]
             self.stats.add(grades)
             self._learn([verdict.seconds for verdict in verdicts])
