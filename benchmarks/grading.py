@@ -23,6 +23,8 @@ from rft_cli.types import GradeRequest
 BUDGET_US = 25.0
 BATCH = 64
 BATCHES = 400
+WARM = 200
+"""Batches before the clock counts: the figure is that of a job that goes on."""
 PAIRS = 3
 
 TRIVIAL = "def score(completion):\n    return 0.5\n"
@@ -88,11 +90,11 @@ def _overhead(folder: Path, batches: int) -> Row:
     score = space["score"]
     pooled, plain = [], []
     with open_grader(GraderConfig(path=str(scorer)), log_path=None) as grader:
-        for batch in range(-20, batches):
+        for batch in range(-WARM, batches):
             requests = [GradeRequest(f"{batch} {i} {text}", {"output": "42"}) for i in range(BATCH)]
             took = seconds(lambda requests=requests: grader.grade(requests))  # type: ignore[misc]
             bare = seconds(lambda requests=requests: [score(r.completion) for r in requests])  # type: ignore[misc,operator]
-            if batch >= 0:  # the first ones warm up
+            if batch >= 0:
                 pooled.append(took)
                 plain.append(bare)
     each = (statistics.median(pooled) - statistics.median(plain)) / BATCH * 1e6
