@@ -330,7 +330,8 @@ start_worker(Job(source, isolation, 0.3, 0.6, memory, 0))
 report = load()
 verdicts = []
 while len(verdicts) < len(texts):
-    verdicts += [Verdict(*plain) for plain in grade_chunk(0, [Work(i, t, pickle.dumps({}), None) for i, t in enumerate(texts)][len(verdicts):])]
+    works = [Work(i, t, pickle.dumps({}), None) for i, t in enumerate(texts)]
+    verdicts += [Verdict(*plain) for plain in grade_chunk(0, works[len(verdicts):])]
 with open(f"{folder}/result.json", "w") as file:
     leader = os.getsid(0) == os.getpid()
     json.dump({"report": report, "verdicts": verdicts, "cwd": os.getcwd(), "session": leader}, file)
