@@ -133,8 +133,7 @@ def test_another_seed_takes_other_rows(audit: Any) -> None:
     assert shown[0] == shown[1] != shown[2]
 
 
-def test_what_a_person_sees_in_80_columns(rft: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_what_a_person_sees_in_80_columns(rft: Any, tmp_path: Path) -> None:
     row = {"task": "t", "input": "i", "output": "seven"}
     jsonl(tmp_path / "rows.jsonl", [row, {**row, "output": "e\x1b[31might"}])
     (tmp_path / "scorer.py").write_text(
@@ -143,14 +142,16 @@ def test_what_a_person_sees_in_80_columns(rft: Any, tmp_path: Path, monkeypatch:
         "        raise ValueError(completion)\n"
         "    return None if completion == 'seven' else float(example['output'] in completion)\n"
     )
-    found = rft("grade", "--audit", "--reward-model", "scorer.py", "rows.jsonl")
+    found = rft(
+        "grade", "--audit", "--reward-model", str(tmp_path / "scorer.py"), str(tmp_path / "rows.jsonl")
+    )
     assert found.code == 1
     assert "\x1b" not in found.out
     lines = found.out.splitlines()
     assert max(map(len, lines)) <= 80
     flat = " ".join(found.out.split())
     assert "warning reference 1.000 skipped: 1 of 2 rows" in flat
-    assert "rows.jsonl:1 skips: seven" in flat
+    assert "rows.jsonl:1skips:seven" in "".join(flat.split()), "a long path goes over the line's end"
     assert "problem all options listed 1.000 more than median honest: all 2 rows" in flat
     assert "raised: " in flat
     assert lines[-1].strip().endswith("warnings")
