@@ -1,8 +1,8 @@
 """Every benchmark, one after the other, and one table of what they measured: `make bench`.
 
-    python -m benchmarks.run [--only NAME ...] [--all] [--json]
+    python -m benchmarks.run [--only NAME ...] [--json]
 
---all adds what takes hours (it goes on where it was cut off): time to a reward, with both sides' settings searched.
+All of it takes about 40 minutes; time to a reward, which searches both sides' settings, goes on where it was cut off.
 
 Exits with 1 where a limit is missed or a benchmark does not run to its end.
 """
@@ -19,8 +19,7 @@ from collections.abc import Sequence
 from benchmarks.common import Row, table
 
 # In the order in which they run: the quick ones first. Each is a module of this package (benchmarks/common.py).
-MODULES = ("startup", "grading", "memory", "speed")
-LONG = ("time_to_reward",)
+MODULES = ("startup", "grading", "memory", "speed", "time_to_reward")
 
 
 def run_module(name: str) -> list[Row] | None:
@@ -38,15 +37,12 @@ def run_module(name: str) -> list[Row] | None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description="Run the benchmarks.")
-    parser.add_argument(
-        "--only", action="append", choices=(*MODULES, *LONG), help="this one alone; may be repeated"
-    )
-    parser.add_argument("--all", action="store_true", help=f"also what takes hours: {', '.join(LONG)}")
+    parser.add_argument("--only", action="append", choices=MODULES, help="this one alone; may be repeated")
     parser.add_argument("--json", action="store_true", help="one JSON object a row on standard output")
     options = parser.parse_args(arguments)
     rows: list[Row] = []
     failed: list[str] = []
-    for name in options.only or (*MODULES, *(LONG if options.all else ())):
+    for name in options.only or MODULES:
         print(f"{name} ...", file=sys.stderr, flush=True)
         start = time.monotonic()
         measured = run_module(name)
