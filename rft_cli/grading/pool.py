@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
 from pebble import ProcessExpired
@@ -26,6 +25,7 @@ from rft_cli.grading.load import ScorerSource
 from rft_cli.grading.open import OnOutput
 from rft_cli.grading.outcomes import GraderStats
 from rft_cli.grading.processes import Processes
+from rft_cli.grading.protocol import Closing
 from rft_cli.grading.sandbox import check_size, limits_of
 from rft_cli.grading.source import read_source
 from rft_cli.grading.supply import Lines, Requests, Supply
@@ -83,7 +83,7 @@ def worker_count(config: GraderConfig, *, spare: int = 1) -> int:
     return max(1, min(8, cores - spare))
 
 
-class ScorerGrader:
+class ScorerGrader(Closing):
     """The Grader of a Python scorer. Use `open_grader`, and close it (or use it in a `with`).
 
     `signature` says how the scorer is called, `stats` counts every grade, `sha256` is of the scorer's bytes. The
@@ -123,14 +123,6 @@ class ScorerGrader:
         # A call of a batch scorer and one of a single completion may both run out of time in one chunk.
         self._deadline_s = 2 * (timeout_s + GRACE_S) + 2.0 + KILL_SECONDS
         self._mean_seconds: float | None = None
-
-    def __enter__(self) -> ScorerGrader:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def load(self) -> None:
         """Load the scorer in one worker; raises UsageError if it can't be used."""

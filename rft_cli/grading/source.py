@@ -6,6 +6,8 @@ import json
 import os
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,12 +140,17 @@ def _near(path: Path) -> str:
 def _check_syntax(content: bytes, shown: str) -> None:
     if not content.strip():
         raise UsageError(f"{shown}: the file is empty", "write a function score(completion, example)")
+    with syntax_problems(shown):
+        compile(content, shown, "exec", dont_inherit=True)  # compiles, runs nothing
+
+
+@contextmanager
+def syntax_problems(shown: str) -> Iterator[None]:
+    """While open, what Python refuses to parse is a UsageError. SyntaxWarnings are left to workers and their log."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # a SyntaxWarning belongs into the grader log, where workers put it
-            compile(content, shown, "exec", dont_inherit=True)  # compiles, runs nothing
+            warnings.simplefilter("ignore")
+            yield
     except SyntaxError as error:
         column = f":{error.offset}" if error.offset else ""
         raise UsageError(

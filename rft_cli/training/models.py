@@ -82,7 +82,7 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
             padding_side="left",
         )
     except Exception as error:  # whatever the library says: the files are at fault
-        raise _not_loadable(config.path, error) from error
+        raise not_loadable(f"model {config.path!r}", error, _MODELS) from error
     if not tokenizer("a")[
         "input_ids"
     ]:  # without its files, a tokenizer of the architecture that knows no text
@@ -101,7 +101,7 @@ def load_config(config: ModelConfig) -> Any:
             find_model(config.path).base, revision=config.revision, trust_remote_code=config.trust_remote_code
         )
     except Exception as error:
-        raise _not_loadable(config.path, error) from error
+        raise not_loadable(f"model {config.path!r}", error, _MODELS) from error
 
 
 def load_model(source: ModelSource, config: ModelConfig, dtype: torch.dtype) -> PreTrainedModel:
@@ -120,7 +120,7 @@ def load_model(source: ModelSource, config: ModelConfig, dtype: torch.dtype) -> 
 
             model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
     except Exception as error:
-        raise _not_loadable(config.path, error) from error
+        raise not_loadable(f"model {config.path!r}", error, _MODELS) from error
     model.requires_grad_(True)  # PEFT leaves the weights that it merged into frozen
     return model
 
@@ -180,12 +180,14 @@ def stop_tokens(model_config: Any, generation_config: Any, tokenizer: PreTrained
     return list(unique)
 
 
-def _not_loadable(path: str, error: Exception) -> RftError:
+_MODELS = (
+    "give a directory with config.json and weights, a hub id that is downloaded or reachable, or builtin/tiny"
+)
+
+
+def not_loadable(what: str, error: Exception, fix: str) -> RftError:
     """What the user is told; a signal that came meanwhile stays what it is."""
     if isinstance(error, RftError):
         return error
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return UsageError(
-        f"model {path!r} can't be loaded: {first}",
-        "give a directory with config.json and weights, a hub id that is downloaded or reachable, or builtin/tiny",
-    )
+    return UsageError(f"{what} can't be loaded: {first}", fix)

@@ -13,8 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -25,8 +24,9 @@ from transformers.utils.logging import get_verbosity, set_verbosity, set_verbosi
 from rft_cli.config.schema import RewardModelConfig
 from rft_cli.errors import UsageError
 from rft_cli.grading.outcomes import GraderStats
-from rft_cli.training.models import context_length
-from rft_cli.training.prompts import has_chat_template
+from rft_cli.grading.protocol import Closing
+from rft_cli.training.models import context_length, not_loadable, weights_dtype
+from rft_cli.training.prompts import has_chat_template, render
 from rft_cli.types import Grade, GradeError, GradeRequest, Message
 
 BATCH_TOKENS = {"cpu": 4_096, "cuda": 65_536}
@@ -34,7 +34,7 @@ BATCH_TOKENS = {"cpu": 4_096, "cuda": 65_536}
 STREAMED = 1_024
 
 
-class RewardModelGrader:
+class RewardModelGrader(Closing):
     """The Grader protocol over a model in this process.
 
     `label` is the index of the output taken as the reward. A text that is longer than the model's context is a failed
@@ -56,14 +56,6 @@ class RewardModelGrader:
         self._tokenizer = tokenizer
         self._label = label
         self._context = context_length(model.config)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Nothing to end: the weights go with the object."""
@@ -95,8 +87,7 @@ class RewardModelGrader:
         prompt: str | Sequence[Message] = "" if request.prompt is None else request.prompt
         tokenizer: Any = self._tokenizer
         if has_chat_template(tokenizer):
-            asked = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-            answered = [*asked, {"role": "assistant", "content": request.completion}]
+            answered = [*render(prompt, True), {"role": "assistant", "content": request.completion}]
             return dict(tokenizer.apply_chat_template(answered, tokenize=True, return_dict=True))
         text = prompt if isinstance(prompt, str) else "\n\n".join(m["content"] for m in prompt)
         return dict(tokenizer(text, request.completion))
@@ -137,7 +128,7 @@ def _grade(reward: float, seconds: float) -> Grade:
 def open_reward_model(path: str, config: RewardModelConfig) -> RewardModelGrader:
     """Load the model onto this process's device; UsageError where it can't be loaded, or has no output to take."""
     device = PartialState(cpu=not torch.cuda.is_available()).device
-    dtype = _dtype(config.dtype, device)
+    dtype = weights_dtype(config.dtype, True, device)  # frozen weights, like a base under LoRA
     path = str(Path(path).expanduser())
     shown = get_verbosity()
     set_verbosity_error()  # the loading report of a model that has its own head
@@ -148,12 +139,9 @@ def open_reward_model(path: str, config: RewardModelConfig) -> RewardModelGrader
         model, report = AutoModelForSequenceClassification.from_pretrained(
             path, dtype=dtype, trust_remote_code=config.trust_remote_code, output_loading_info=True
         )
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UsageError(
-            f"reward model {path!r} can't be loaded: {first}",
-            "give a directory with config.json and weights, or a hub id that is downloaded or reachable",
-        ) from error
+    except Exception as error:
+        fix = "give a directory with config.json and weights, or a hub id that is downloaded or reachable"
+        raise not_loadable(f"reward model {path!r}", error, fix) from error
     finally:
         set_verbosity(shown)
     _check_trained(path, report)
@@ -189,13 +177,6 @@ def _label(path: str, wanted: str | None, config: Any) -> int:
         if wanted == name or wanted == str(number):
             return number
     raise UsageError(f"reward model {path!r} has no output {wanted!r}", f"it has: {known}")
-
-
-def _dtype(setting: str, device: torch.device) -> torch.dtype:
-    if setting != "auto":
-        found: torch.dtype = getattr(torch, setting)
-        return found
-    return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
 
 
 def fingerprint(model: Any) -> str:

@@ -8,7 +8,6 @@ from concurrent.futures import Future
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 
 from rft_cli.config.judges import asked_model
 from rft_cli.config.schema import JudgeConfig
@@ -18,6 +17,7 @@ from rft_cli.grading.judge.client import Question
 from rft_cli.grading.judge.task import JudgeTask, Render, sampling_parameters
 from rft_cli.grading.judge.verdict import read_verdict, response_format, with_instruction
 from rft_cli.grading.outcomes import GraderStats
+from rft_cli.grading.protocol import Closing
 from rft_cli.types import Grade, GradeError, GradeRequest
 
 _WAITING = 4
@@ -39,7 +39,7 @@ def open_judge(task: JudgeTask, render: Render, settings: JudgeConfig, book: Jud
     return judge
 
 
-class JudgeGrader:
+class JudgeGrader(Closing):
     """The Grader of one judge. Use `open_judge`, and close it (or use it in a `with`).
 
     `model` is the one that is asked, `signature` says who judges, `stats` counts every grade, `sha256` is of the task,
@@ -63,14 +63,6 @@ class JudgeGrader:
         self._book = book
         self._open = True
         book.join()
-
-    def __enter__(self) -> JudgeGrader:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def grade(self, requests: Sequence[GradeRequest]) -> list[Grade]:
         """One grade for each request, in order. RunFailed when the budget is spent."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.grading.load import ScorerSource
 from rft_cli.grading.outcomes import GraderStats
-from rft_cli.grading.protocol import PartGrader
+from rft_cli.grading.protocol import Closing, PartGrader
 from rft_cli.grading.spec.build import Builder
 from rft_cli.grading.spec.load import read_inline, read_spec
 from rft_cli.grading.spec.models import Multi, Spec
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from rft_cli.grading.judge import JudgeBook
 
 
-class SpecGrader:
+class SpecGrader(Closing):
     """The Grader of a spec. `spec` is what was read, `shown` its file as the user named it.
 
     `signature` is its type and name; `log_path` is where prints of python graders go; `sha256` is of the file; `book`
@@ -44,14 +43,6 @@ class SpecGrader:
         self.log_path = log_path
         self.book = book
         self._part = part
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def grade(self, requests: Sequence[GradeRequest]) -> list[Grade]:
         """One grade for each request, in order."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import os
-import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError
 from rft_cli.grading.load import ScorerSource
 from rft_cli.grading.pool import ScorerGrader
+from rft_cli.grading.source import syntax_problems
 
 # The user's parameters may have any names: OpenAI binds them by position, sample first.
 _CALL = "\n\n_rft_grade = grade\n\n\ndef grade(sample, item):\n    return _rft_grade(sample, item)\n"
@@ -23,17 +23,8 @@ def scorer_source(source: str, folder: str, shown: str) -> ScorerSource:
 
     `folder` is where the spec lies (modules there can be imported), `shown` how messages name the source.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # workers put SyntaxWarnings into the grader log
-            tree = ast.parse(source)
-    except SyntaxError as error:
-        column = f":{error.offset}" if error.offset else ""
-        raise UsageError(
-            f"{shown}:{error.lineno or 1}{column}: {error.msg}", "correct the Python syntax"
-        ) from None
-    except (ValueError, RecursionError, MemoryError) as error:
-        raise UsageError(f"{shown}: is not Python source: {error}") from None
+    with syntax_problems(shown):
+        tree = ast.parse(source)
     found = [node for node in _top_level(tree.body) if node.name == "grade"]
     if not found:
         raise UsageError(f"{shown}: defines no function 'grade'", _FIX)
