@@ -76,13 +76,6 @@ def load(config_json: str, output_dir: str) -> Loaded:
     )
 
 
-class Books(Journal):
-    """The job's journal, without baseline and validations."""
-
-    def validate(self, step: int, epoch: float) -> None:
-        """Nothing: what is timed here is training."""
-
-
 def ours(loaded: Loaded, grader: Grader) -> Any:
     """rft's trainer with its journal."""
     job, config, tokenizer = loaded.job, loaded.job.config, loaded.lengths.tokenizer
@@ -93,21 +86,9 @@ def ours(loaded: Loaded, grader: Grader) -> Any:
     trainer = build.build_trainer(
         config, loaded.resolved, tokenizer, loaded.model, str(run.path), reward, rows
     )
-    limit = loaded.resolved.max_completion_tokens
-    validator = main.validation_settings(config, tokenizer, loaded.model, limit, trainer.accelerator, grader)
-    journal = Books(
-        run,
-        lambda _event: None,
-        validator,
-        validation_rows=job.validation.examples,
-        test_rows=None,
-        validate_every=ENDLESS,
-        keep_last=1,
-        save_every=None,
-        max_failure_rate=config.grader.max_failure_rate,
-    )
+    # Without the milestones: what is timed here is training, not baseline and validations.
+    journal = Journal(run, lambda _event: None, trainer.accelerator, grader, config.grader.max_failure_rate)
     reward.on_graded = journal.on_graded
-    journal.trainer = trainer
     trainer.add_callback(journal)
     return trainer
 

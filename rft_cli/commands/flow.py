@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from rft_cli.commands.preflight import Preflight, preflight
 from rft_cli.commands.request import Output, Settings
 from rft_cli.commands.shared import print_json, rank, results, stdout_to_stderr, world_size
-from rft_cli.commands.signals import signals_interrupt
+from rft_cli.commands.signals import signals_ask
 from rft_cli.config.dump import dump_config
 from rft_cli.config.load import LoadedConfig, load_config
 from rft_cli.console import EventPrinter, choose_mode, print_summary
@@ -19,6 +18,7 @@ from rft_cli.events import Event, Note, OnEvent
 from rft_cli.job import Job, create_run, hashes
 from rft_cli.report.summary import build_summary
 from rft_cli.runs import Run
+from rft_cli.stopping import Stop
 
 _EPOCHS = "optim.n_epochs"
 
@@ -122,22 +122,26 @@ def _under_launcher(job: Job, on_event: OnEvent, run: Run | None) -> dict[str, A
 
 def _train(job: Job, run: Run, on_event: OnEvent, *, resume: bool) -> dict[str, Any]:
     on_event(Note(f"run: {run.path}"))
+    stop = Stop()
     try:
-        with signals_interrupt(), run.session():
-            result = _train_here_or_launch(job, run, on_event, resume)
+        with signals_ask(stop), run.session():
+            result = _train_here_or_launch(job, run, on_event, resume, stop)
             run.finish(result)
             return result
     except UsageError:
         run.discard_if_empty()
         raise
-    except (KeyboardInterrupt, Interrupted) as error:
-        number = error.signal_number if isinstance(error, Interrupted) else int(signal.SIGINT)
+    except Interrupted as error:
+        saved = run.checkpoints()
+        kept = f"step {saved[-1]} is saved" if saved else "no step is saved yet, a resumed run starts over"
         raise Interrupted(
-            number, f"interrupted by {signal.Signals(number).name}", _how_to_resume(run)
+            error.signal_number,
+            f"{error.message}: {kept}",
+            f"resume with: rft train --resume {run.path}",
         ) from None
 
 
-def _train_here_or_launch(job: Job, run: Run, on_event: OnEvent, resume: bool) -> dict[str, Any]:
+def _train_here_or_launch(job: Job, run: Run, on_event: OnEvent, resume: bool, stop: Stop) -> dict[str, Any]:
     processes = job.config.num_processes
     if processes > 1:
         from rft_cli.training.launch import launch
@@ -145,13 +149,7 @@ def _train_here_or_launch(job: Job, run: Run, on_event: OnEvent, resume: bool) -
         return launch(run, on_event, processes, resume=resume)
     from rft_cli.training.main import train
 
-    return train(job, run, on_event, resume=resume)
-
-
-def _how_to_resume(run: Run) -> str:
-    if run.checkpoints():
-        return f"resume with: rft train --resume {run.path}"
-    return f"there is no checkpoint yet to resume from; {run.path} holds what was measured"
+    return train(job, run, on_event, resume=resume, stop=stop)
 
 
 def _refuse_new_settings(settings: Settings, run: Run) -> None:

@@ -244,6 +244,15 @@ class FailureMonitor:
                     reasons.add(error)
             raise too_many_failures(self.rate, len(self._recent), self.max_rate, reasons.top(_SAMPLES))
 
+    def to_json(self) -> list[list[str] | None]:
+        """The window, oldest first: None for a grade that did not fail, else kind, message and traceback."""
+        return [None if e is None else [e.kind, e.message, e.trace] for e in self._recent]
+
+    def restore(self, window: Iterable[Sequence[str] | None]) -> None:
+        """Go on with a window that `to_json` gave."""
+        self._recent.clear()
+        self._recent.extend(None if row is None else GradeError(*row) for row in window)
+
 
 def too_many_failures(rate: float, grades: int, max_rate: float, reasons: Iterable[Reason]) -> RunFailed:
     """The error that ends a job, with each reason, how often it came, and one traceback."""

@@ -202,6 +202,13 @@ class Run:
             if int(file.stem.removeprefix("step-")) >= from_step:
                 file.unlink()
 
+    def truncate_samples(self, after_step: int) -> None:
+        """Drop the validations of steps later than `after_step` and the last test: they will be made again."""
+        for file in (self.path / "validation").glob("step-*.jsonl"):
+            if int(file.stem.removeprefix("step-")) > after_step:
+                file.unlink()
+        (self.path / "validation" / "test-after.jsonl").unlink(missing_ok=True)
+
     def rollouts(self) -> Iterator[dict[str, Any]]:
         """Every rollout kept so far, in order of steps."""
         for file in sorted((self.path / "rollouts").glob("step-*.jsonl")):

@@ -3,41 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, PartialState
-from transformers import PreTrainedTokenizerBase, PrinterCallback
+from accelerate import PartialState
+from transformers import PreTrainedTokenizerBase
 
-from rft_cli.config import RunConfig
 from rft_cli.data import solution_of
-from rft_cli.errors import RunFailed, UsageError, UsageErrors
-from rft_cli.events import Finished, Note, OnEvent, Started
-from rft_cli.grading.protocol import Grader
+from rft_cli.errors import UsageError, UsageErrors
+from rft_cli.events import Note, OnEvent
 from rft_cli.job import Job
-from rft_cli.report.result import build_result
 from rft_cli.runs import Run
+from rft_cli.stopping import Stop
 from rft_cli.training import auto, build, quiet
 from rft_cli.training.graders import open_grader
 from rft_cli.training.hf_args import Resolved
-from rft_cli.training.journal import Journal
+from rft_cli.training.loop import run_training
 from rft_cli.training.models import (
     check_target_modules,
     context_length,
-    count_parameters,
     find_model,
     load_config,
     load_model,
     load_tokenizer,
-    stop_tokens,
     weights_dtype,
 )
-from rft_cli.training.prompts import encode, too_long, training_rows
-from rft_cli.training.rewards import GraderReward
-from rft_cli.training.sampling import SamplingSettings
-from rft_cli.training.validation import Validator
-from rft_cli.training.weights import load_checkpoint_weights
+from rft_cli.training.prompts import encode, too_long
 
 LEAST_ROOM = 8
 """Tokens a prompt must leave for its completion."""
@@ -81,10 +72,13 @@ def check(job: Job) -> Lengths:
     return Lengths(tokenizer, context, max(len(i) for i in ids), longest)
 
 
-def train(job: Job, run: Run, on_event: OnEvent, resume: bool = False) -> dict[str, Any]:
+def train(
+    job: Job, run: Run, on_event: OnEvent, resume: bool = False, stop: Stop | None = None
+) -> dict[str, Any]:
     """Run the job in this process (one of `WORLD_SIZE`); returns the result that stands in run.json.
 
-    Raises UsageError for what only the model can tell, RunFailed when grading fails too often.
+    Raises UsageError for what only the model can tell, RunFailed when grading fails too often, and Interrupted at the
+    end of a step, its checkpoint committed, once `stop` was asked for.
     """
     quiet.libraries()
     state = PartialState(cpu=not torch.cuda.is_available())
@@ -96,7 +90,9 @@ def train(job: Job, run: Run, on_event: OnEvent, resume: bool = False) -> dict[s
     with open_grader(
         job.config.grader, log_path=log / f"grader-{state.process_index}.log", seed=job.config.seed
     ) as grader:
-        return _train(job, run, emit, resume, model, resolved, lengths, grader)
+        return run_training(
+            job, run, emit, resume, model, resolved, lengths.tokenizer, grader, stop or Stop()
+        )
 
 
 def _ignore(_event: Any) -> None:
@@ -163,109 +159,3 @@ def _load(job: Job, lengths: Lengths, state: PartialState, emit: OnEvent) -> tup
         minibatches=sizes.value.minibatches,
     )
     return model, resolved
-
-
-def _train(
-    job: Job,
-    run: Run,
-    emit: OnEvent,
-    resume: bool,
-    model: Any,
-    resolved: Resolved,
-    lengths: Lengths,
-    grader: Grader,
-) -> dict[str, Any]:
-    config, tokenizer = job.config, lengths.tokenizer
-    stop = stop_tokens(model.config, model.generation_config, tokenizer)
-    model.generation_config.eos_token_id = stop  # TRL samples with these: training and validation end alike
-    reward = GraderReward(grader, job.train.examples, stop)
-    rows = training_rows(job.train.examples, tokenizer)
-    trainer = build.build_trainer(config, resolved, tokenizer, model, str(run.path), reward, rows)
-    accelerator = trainer.accelerator
-    validator = validation_settings(
-        config, tokenizer, model, resolved.max_completion_tokens, accelerator, grader
-    )
-    every = config.checkpoint.every_steps
-    journal = Journal(
-        run,
-        emit,
-        validator,
-        job.validation.examples,
-        job.test.examples if job.test else None,
-        resolved.validate_every,
-        config.checkpoint.keep_last,
-        None if isinstance(every, str) else every,
-        config.grader.max_failure_rate,
-    )
-    reward.on_graded = journal.on_graded
-    journal.trainer = trainer
-    trainer.add_callback(journal)
-    trainer.remove_callback(PrinterCallback)
-    checkpoint = _newest(run) if resume else None
-    emit(
-        Started(
-            config.model.path,
-            count_parameters(model),
-            sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
-            config.algorithm,
-            accelerator.num_processes,
-            trainer.total_steps(),
-            resolved.n_epochs,
-            str(accelerator.device),
-        )
-    )
-    if checkpoint is not None:
-        step = int(checkpoint.name.removeprefix("step-"))
-        if accelerator.is_main_process:
-            run.truncate_metrics(step)
-            run.truncate_rollouts(step)
-        accelerator.wait_for_everyone()
-    try:
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    except RuntimeError as error:
-        if "probability tensor" not in str(error):
-            raise
-        raise RunFailed(
-            "training diverged: the model's probabilities are no numbers any more",
-            f"lower optim.learning_rate (it was {resolved.learning_rate:g}), or raise ppo.kl_coef",
-        ) from error
-    best = run.best_checkpoint()
-    if job.test is not None and best is not None:
-        load_checkpoint_weights(trainer, best)
-        journal.sample_test("test-after")
-    accelerator.wait_for_everyone()
-    result: dict[str, Any] = build_result(run)
-    emit(Finished(result))
-    return result
-
-
-def validation_settings(
-    config: RunConfig,
-    tokenizer: PreTrainedTokenizerBase,
-    model: Any,
-    max_new_tokens: int,
-    accelerator: Accelerator,
-    grader: Grader,
-) -> Validator:
-    """The validation loop with the configuration's own sampling settings: the same in training and `rft validate`."""
-    batch = config.validation.batch_size
-    return Validator(
-        accelerator=accelerator,
-        tokenizer=tokenizer,
-        grader=grader,
-        settings=SamplingSettings(
-            max_new_tokens=max_new_tokens,
-            temperature=config.validation.temperature,
-            top_p=config.validation.top_p,
-            stop=tuple(stop_tokens(model.config, model.generation_config, tokenizer)),
-            pad=int(tokenizer.pad_token_id),
-        ),
-        samples_per_prompt=config.validation.samples_per_prompt,
-        batch_size=batch if not isinstance(batch, str) else (128 if accelerator.device.type == "cpu" else 64),
-        seed=config.validation.seed,
-    )
-
-
-def _newest(run: Run) -> Path | None:
-    steps = run.checkpoints()
-    return run.checkpoint_path(steps[-1]) if steps else None

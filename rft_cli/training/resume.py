@@ -1,7 +1,7 @@
 """What a checkpoint must hold beside TRL's own files, so that a resumed job goes on where it stopped.
 
-A mixin over TRL's trainers. Prompt order is a pure function of seed and epoch; the rollout buffer, counters and metric
-buffers are saved by every process; the critic's weights and optimizer by each (they are equal on all).
+A mixin over TRL's trainers. Prompt order is a pure function of seed and epoch; the rollout buffer and the counters
+are saved by every process. A critic that is equal on all processes is saved once.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 from torch.utils.data import Sampler
 from transformers import Trainer
 from trl.trainer.utils import RepeatSampler
+
+from rft_cli.errors import RunFailed
 
 
 class EpochSampler(RepeatSampler):
@@ -42,28 +45,56 @@ class Resumable(Trainer):
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
-        trainer: Any = self
-        state = {
-            "step": trainer._step,
-            "buffer": trainer._buffered_inputs,
-            "metrics": {k: list(v) for k, v in trainer._metrics["train"].items()},
-            "rollouts_seen": self.rollouts_seen,
-            "critic": None if self.critic is None else self.critic_state(),
-        }
-        torch.save(state, Path(output_dir) / f"rft_rank{self.args.process_index}.pt")
+        folder = Path(output_dir)
+        torch.save(self.rollout_state(), folder / f"rollout-{self.args.process_index}.pt")
+        if self.critic is not None and (self._critic_is_sharded or self.args.process_index == 0):
+            torch.save(self.critic_state(), folder / self._critic_file)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        super()._load_rng_state(checkpoint)
+        # transformers calls this when the rows that were trained on are passed over, and takes a missing file lightly.
         if checkpoint is None:
             return
+        folder, rank = Path(checkpoint), self.args.process_index
+        generators = "rng_state.pth" if self.args.world_size <= 1 else f"rng_state_{rank}.pth"
+        if not (folder / generators).is_file():
+            raise RunFailed(
+                f"{folder / generators} is missing: the checkpoint is from another number of processes"
+            )
+        super()._load_rng_state(checkpoint)
+        self.load_rollout_state(self._read(folder / f"rollout-{rank}.pt"))
+        if self.critic is not None:
+            self.load_critic_state(self._read(folder / self._critic_file))
+
+    def _read(self, file: Path) -> Any:
+        return torch.load(file, weights_only=True, map_location=self.args.device)
+
+    def rollout_state(self) -> dict[str, Any]:
+        """Where this process stands between two optimizer steps, as tensors and plain values.
+
+        The buffer holds the rollout batch that is being trained on. Between two batches nothing of it is needed.
+        """
         trainer: Any = self
-        path = Path(checkpoint) / f"rft_rank{self.args.process_index}.pt"
-        state = torch.load(path, weights_only=True, map_location=self.args.device)
+        used_up = trainer._step % (self.args.steps_per_generation * trainer.num_iterations) == 0
+        return {
+            "step": trainer._step,
+            "buffer": None if used_up else trainer._buffered_inputs,
+            "metrics": {k: list(v) for k, v in trainer._metrics["train"].items()},
+            "rollouts_seen": self.rollouts_seen,
+        }
+
+    def load_rollout_state(self, state: dict[str, Any]) -> None:
+        trainer: Any = self
         trainer._step, trainer._buffered_inputs = state["step"], state["buffer"]
         trainer._metrics["train"] = defaultdict(list, state["metrics"])
         self.rollouts_seen = state["rollouts_seen"]
-        if self.critic is not None:
-            self.load_critic_state(state["critic"])
+
+    @property
+    def _critic_is_sharded(self) -> bool:
+        return any(isinstance(p, DTensor) for p in self.critic.trained_parameters())
+
+    @property
+    def _critic_file(self) -> str:
+        return f"critic-{self.args.process_index}.pt" if self._critic_is_sharded else "critic.pt"
 
     def critic_state(self) -> dict[str, Any]:
         """The critic's parameters, scale and optimizer, as plain tensors."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from transformers import Trainer
 from trl import GRPOTrainer, RLOOTrainer
 
-from rft_cli.training.journal import SavesInto
 from rft_cli.training.ppo_trainer import PPOTrainer
 from rft_cli.training.resume import Resumable
+from rft_cli.training.saving import SavesInto
 
 
 class Counted(Trainer):

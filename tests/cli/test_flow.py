@@ -41,7 +41,7 @@ class StandIn:
     def check(self, job):
         self.calls.append("check")
 
-    def train(self, job, run, on_event, resume=False):
+    def train(self, job, run, on_event, resume=False, stop=None):
         self.calls.append("resume" if resume else "train")
         self.job = job
         self.status = run.info["status"]
@@ -218,16 +218,19 @@ def test_a_signal_ends_with_its_number_and_says_how_to_go_on(rft, files, trainin
     handler = signal.getsignal(number)
     found = rft("create", *GOOD, "--name", "a")
     assert found.code == code
-    assert f"error: interrupted by {number.name}\n  fix: resume with: rft train --resume runs/a" in found.err
+    said = (
+        f"error: interrupted by {number.name}: step 1 is saved\n  fix: resume with: rft train --resume runs/a"
+    )
+    assert said in found.err
     assert Run.open("a").info["status"] == "interrupted"
     assert signal.getsignal(number) is handler
 
 
-def test_an_early_signal_says_that_there_is_nothing_to_resume(rft, files, training):
+def test_an_early_signal_says_that_a_resumed_run_starts_over(rft, files, training):
     training.before_start = lambda: os.kill(os.getpid(), signal.SIGTERM)
     found = rft("create", *GOOD, "--name", "a")
     assert found.code == 143
-    assert "there is no checkpoint yet" in found.err
+    assert "no step is saved yet, a resumed run starts over" in found.err
 
 
 def test_resume_goes_on_with_the_runs_own_settings(rft, files, training, monkeypatch):

@@ -1,0 +1,145 @@
+"""The training itself: trainer, callbacks and run put together, from the first step or from a checkpoint on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from transformers import PreTrainedTokenizerBase, PrinterCallback
+
+from rft_cli.config import RunConfig
+from rft_cli.errors import RunFailed
+from rft_cli.events import Finished, OnEvent, Started
+from rft_cli.grading.protocol import Grader
+from rft_cli.job import Job
+from rft_cli.report.result import build_result
+from rft_cli.runs import Run
+from rft_cli.stopping import Stop
+from rft_cli.training import build
+from rft_cli.training.hf_args import Resolved
+from rft_cli.training.journal import Journal
+from rft_cli.training.milestones import Milestones
+from rft_cli.training.models import count_parameters, stop_tokens
+from rft_cli.training.prompts import training_rows
+from rft_cli.training.rewards import GraderReward
+from rft_cli.training.sampling import SamplingSettings
+from rft_cli.training.saving import JOURNAL, CheckpointWriter
+from rft_cli.training.validation import Validator
+from rft_cli.training.weights import load_checkpoint_weights
+
+
+def run_training(
+    job: Job,
+    run: Run,
+    emit: OnEvent,
+    resume: bool,
+    model: Any,
+    resolved: Resolved,
+    tokenizer: PreTrainedTokenizerBase,
+    grader: Grader,
+    stop: Stop,
+) -> dict[str, Any]:
+    """Train `model` as `resolved` says, and return the run's result; all processes call this."""
+    config = job.config
+    stop_ids = stop_tokens(model.config, model.generation_config, tokenizer)
+    model.generation_config.eos_token_id = (
+        stop_ids  # TRL samples with these: training and validation end alike
+    )
+    reward = GraderReward(grader, job.train.examples, stop_ids)
+    rows = training_rows(job.train.examples, tokenizer)
+    trainer = build.build_trainer(config, resolved, tokenizer, model, str(run.path), reward, rows)
+    accelerator = trainer.accelerator
+    journal = Journal(run, emit, accelerator, grader, config.grader.max_failure_rate)
+    reward.on_graded = journal.on_graded
+    every = config.checkpoint.every_steps
+    milestones = Milestones(
+        run,
+        trainer,
+        CheckpointWriter(run, trainer, config.checkpoint.keep_last, journal.to_json),
+        validation_settings(config, tokenizer, model, resolved.max_completion_tokens, accelerator, grader),
+        job.validation.examples,
+        job.test.examples if job.test else None,
+        validate_every=resolved.validate_every,
+        save_every=None if isinstance(every, str) else every,
+        on_samples=journal.on_validated,
+        on_event=emit,
+        stop=stop,
+    )
+    trainer.add_callback(journal)
+    trainer.add_callback(milestones)
+    trainer.remove_callback(PrinterCallback)
+    checkpoint = _return_to_newest(run, journal, accelerator) if resume else None
+    emit(
+        Started(
+            config.model.path,
+            count_parameters(model),
+            sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+            config.algorithm,
+            accelerator.num_processes,
+            trainer.total_steps(),
+            resolved.n_epochs,
+            str(accelerator.device),
+        )
+    )
+    try:
+        with stop.finishing():
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    except RuntimeError as error:
+        if "probability tensor" not in str(error):
+            raise
+        raise RunFailed(
+            "training diverged: the model's probabilities are no numbers any more",
+            f"lower optim.learning_rate (it was {resolved.learning_rate:g}), or raise ppo.kl_coef",
+        ) from error
+    milestones.check_stop()
+    best = run.best_checkpoint()
+    if job.test is not None and best is not None:
+        load_checkpoint_weights(trainer, best)
+        milestones.sample_test("test-after")
+    accelerator.wait_for_everyone()
+    result: dict[str, Any] = build_result(run)
+    emit(Finished(result))
+    return result
+
+
+def _return_to_newest(run: Run, journal: Journal, accelerator: Accelerator) -> Path | None:
+    """Make the run what it was at its newest checkpoint, and return that; None where it has none."""
+    steps = run.checkpoints()
+    if not steps:
+        return None
+    checkpoint = run.checkpoint_path(steps[-1])
+    journal.restore((checkpoint / JOURNAL).read_text(encoding="utf-8"))
+    if accelerator.is_main_process:
+        run.truncate_metrics(steps[-1])
+        run.truncate_rollouts(steps[-1])
+        run.truncate_samples(steps[-1])
+    accelerator.wait_for_everyone()
+    return checkpoint
+
+
+def validation_settings(
+    config: RunConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    model: Any,
+    max_new_tokens: int,
+    accelerator: Accelerator,
+    grader: Grader,
+) -> Validator:
+    """The validation loop with the configuration's own sampling settings: the same in training and `rft validate`."""
+    batch = config.validation.batch_size
+    return Validator(
+        accelerator=accelerator,
+        tokenizer=tokenizer,
+        grader=grader,
+        settings=SamplingSettings(
+            max_new_tokens=max_new_tokens,
+            temperature=config.validation.temperature,
+            top_p=config.validation.top_p,
+            stop=tuple(stop_tokens(model.config, model.generation_config, tokenizer)),
+            pad=int(tokenizer.pad_token_id),
+        ),
+        samples_per_prompt=config.validation.samples_per_prompt,
+        batch_size=batch if not isinstance(batch, str) else (128 if accelerator.device.type == "cpu" else 64),
+        seed=config.validation.seed,
+    )
