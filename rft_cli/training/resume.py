@@ -6,7 +6,6 @@ are saved by every process. A critic that is equal on all processes is saved onc
 
 from __future__ import annotations
 
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -72,20 +71,19 @@ class Resumable(Trainer):
         """Where this process stands between two optimizer steps, as tensors and plain values.
 
         The buffer holds the rollout batch that is being trained on. Between two batches nothing of it is needed.
+        Metrics are not in it: a checkpoint is taken when those of its step are logged.
         """
         trainer: Any = self
         used_up = trainer._step % (self.args.steps_per_generation * trainer.num_iterations) == 0
         return {
             "step": trainer._step,
             "buffer": None if used_up else trainer._buffered_inputs,
-            "metrics": {k: list(v) for k, v in trainer._metrics["train"].items()},
             "rollouts_seen": self.rollouts_seen,
         }
 
     def load_rollout_state(self, state: dict[str, Any]) -> None:
         trainer: Any = self
         trainer._step, trainer._buffered_inputs = state["step"], state["buffer"]
-        trainer._metrics["train"] = defaultdict(list, state["metrics"])
         self.rollouts_seen = state["rollouts_seen"]
 
     @property

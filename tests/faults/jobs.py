@@ -1,7 +1,7 @@
-"""A small job that is stopped in the middle and resumed: real command lines in processes forked from a warm one.
+"""A small job that is stopped in the middle and resumed, and what must come out the same.
 
-Importing torch and TRL takes ten times as long as the job itself. So one server process imports them and forks: each
-child calls the command line's own entry point with its arguments, as `rft` does.
+Importing torch and TRL takes longer than the job itself. So a server process imports them once and forks: each child
+calls the command line's own entry point with its arguments. Some runs start the real command from outside instead.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,6 @@ from safetensors.torch import load_file
 from rft_cli.runs import Run
 
 ROOT = Path(__file__).resolve().parents[2]
-TIMINGS = ("seconds",)
 SCORER = '''"""Short completions are better; the second component has values of many digits."""
 
 
@@ -73,6 +71,11 @@ def create_arguments(settings: dict[str, Any], name: str = "job") -> list[str]:
     for key, value in (SETTINGS | settings).items():
         words += ["--set", f"{key}={json.dumps(value) if not isinstance(value, str) else value}"]
     return words
+
+
+def full() -> bool:
+    """Whether all of the suite runs, not the short version."""
+    return os.environ.get("RFT_FAULTS") == "full"
 
 
 def environment() -> dict[str, str]:
@@ -126,64 +129,39 @@ _DEFAULT_SIGNALS = (
 )
 
 
-def fork(folder: Path, arguments: Sequence[str], log: str = "out.log", before: Any = None) -> Process:
-    """The command line's entry point in a child of this process, which has imported everything already.
+class WarmServer:
+    """A process that has imported torch and TRL, and forks one child for each command (see `server.py`)."""
 
-    `before` is called in the child first: it may break what the job uses.
-    """
-    import rft_cli.training.main  # noqa: F401  (the child need not)
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("server.py"))],
+            env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
 
-    file = folder / log
-    pid = os.fork()
-    if pid == 0:
-        code = 70
-        try:
-            code = _child(folder, list(arguments), file, before)
-        except BaseException:
-            traceback.print_exc()
-            sys.stderr.flush()
-        finally:
-            os._exit(code)
+    def start(
+        self, folder: Path, arguments: Sequence[str], log: str = "out.log", before: str = ""
+    ) -> Process:
+        """Run this command line in a child. `before` is Python that the child runs first: it may break something."""
+        file = folder / log
+        pid = self._ask(
+            {"folder": str(folder), "arguments": list(arguments), "log": str(file), "before": before}
+        )
+        return Process(pid, file, lambda seconds: self._ask({"wait": pid, "seconds": seconds}))
 
-    def reap(seconds: float) -> int:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            done, status = os.waitpid(pid, os.WNOHANG)
-            if done:
-                return os.waitstatus_to_exitcode(status)
-            time.sleep(0.005)
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        raise TimeoutError(f"{arguments}: still running after {seconds} s\n{file.read_text()[-2000:]}")
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(20)
 
-    return Process(pid, file, reap)
-
-
-def _child(folder: Path, arguments: list[str], log: Path, before: Any) -> int:
-    os.setsid()
-    os.chdir(folder)
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    null = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((null, 0), (output, 1), (output, 2)):
-        os.dup2(source, target)
-    sys.stdin, sys.stdout, sys.stderr = (
-        os.fdopen(n, mode, closefd=False, encoding="utf-8", buffering=1)
-        for n, mode in ((0, "r"), (1, "w"), (2, "w"))
-    )
-    os.environ.clear()
-    os.environ.update(environment())
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-    from rft_cli.cli import main
-
-    if before is not None:
-        before()
-    try:
-        sys.argv = ["rft", *arguments]
-        main()
-        return 0
-    except SystemExit as error:
-        return error.code if isinstance(error.code, int) else 1
+    def _ask(self, request: dict[str, Any]) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        reply = json.loads(self._process.stdout.readline())
+        if isinstance(reply, str):
+            raise TimeoutError(reply)
+        return reply
 
 
 @dataclass(frozen=True)
@@ -202,14 +180,15 @@ def state_of(run: Run) -> State:
     newest = run.checkpoint_path(run.checkpoints()[-1])
     return State(
         _digest({f.name: load_file(f) for f in sorted(newest.glob("*.safetensors"))}),
-        _digest({f.name: _loaded(f) for f in sorted(newest.glob("*.pt")) + sorted(newest.glob("*.pth"))}),
+        _digest({f.name: loaded(f) for f in sorted(newest.glob("*.pt")) + sorted(newest.glob("*.pth"))}),
         [_untimed(line) for line in run.metrics()],
         {f.relative_to(run.path).as_posix(): _samples(f) for f in sorted(run.path.glob("*/*.jsonl"))},
         int(run.info["best_step"]),
     )
 
 
-def _loaded(file: Path) -> Any:
+def loaded(file: Path) -> Any:
+    """A file that torch.save wrote."""
     from transformers.trainer_pt_utils import safe_globals
 
     with safe_globals():

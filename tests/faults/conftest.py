@@ -1,0 +1,43 @@
+"""The fault suite: short in `make test`, everything with RFT_FAULTS=full (`make faults`), with a table at the end."""
+
+from collections import defaultdict
+
+import pytest
+
+from tests.faults import jobs
+
+
+@pytest.fixture(scope="session")
+def warm():
+    """Starts command lines in forked children, without the seconds that imports take."""
+    server = jobs.WarmServer()
+    yield server
+    server.close()
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "fault(name): the row of the fault table that the test counts in")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        mark = item.get_closest_marker("fault")
+        if mark is not None:
+            item.user_properties.append(("fault", mark.args[0]))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Each fault with how often it was survived."""
+    counts = defaultdict(lambda: [0, 0, 0.0])
+    for outcome in ("passed", "failed", "error"):
+        for report in terminalreporter.stats.get(outcome, ()):
+            for name, value in getattr(report, "user_properties", ()):
+                if name == "fault":
+                    row = counts[value]
+                    row[0] += outcome == "passed"
+                    row[1] += 1
+                    row[2] += report.duration
+    if counts:
+        terminalreporter.section("faults survived")
+        for name, (passed, total, seconds) in counts.items():
+            terminalreporter.write_line(f"| {name} | {passed} of {total} | {seconds:.0f} s |")

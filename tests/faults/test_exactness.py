@@ -1,0 +1,222 @@
+"""Any settings, any step: a job that is killed and resumed comes to the same bits; and nothing is saved in vain."""
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, Phase, given, settings, strategies
+
+from rft_cli.runs import Run
+from rft_cli.runs.checkpoints import MANIFEST, CheckpointStore
+from tests.faults import jobs
+
+FULL = jobs.full()
+RESUME = ["train", "--resume", "runs/job"]
+
+
+def killed_at(step):
+    """Python for a child: SIGKILL at the end of this optimizer step, before its checkpoint."""
+    return f"""
+import os, signal
+from rft_cli.training.milestones import Milestones
+went_on = Milestones.on_step_end
+def on_step_end(self, args, state, control, **other):
+    if state.global_step == {step}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    went_on(self, args, state, control, **other)
+Milestones.on_step_end = on_step_end
+"""
+
+
+@strategies.composite
+def chosen_jobs(draw):
+    """Settings that go together, and the step to die at."""
+    group, prompts = draw(strategies.sampled_from([2, 4])), draw(strategies.sampled_from([1, 2, 4]))
+    passes, minibatches = draw(strategies.integers(1, 3)), draw(strategies.sampled_from([1, 2]))
+    per_step = group * prompts // minibatches
+    micro = draw(strategies.sampled_from([size for size in (1, 2, 4) if per_step % size == 0]))
+    epochs = 2
+    steps = epochs * (4 // prompts) * passes * minibatches
+    settings = {
+        "rollout.group_size": group,
+        "rollout.prompts_per_batch": prompts,
+        "rollout.max_completion_tokens": 6,
+        "ppo.passes": passes,
+        "ppo.minibatches": minibatches,
+        "optim.micro_batch_size": micro,
+        "optim.n_epochs": epochs,
+        "optim.schedule": draw(strategies.sampled_from(["constant", "linear", "cosine"])),
+        "checkpoint.every_steps": draw(strategies.integers(1, 5)),
+        "checkpoint.keep_last": draw(strategies.integers(1, 2)),
+        "seed": draw(strategies.integers(0, 99)),
+    } | draw(
+        strategies.sampled_from(
+            [
+                {},
+                {"ppo.critic": "shared"},
+                {"ppo.critic": "top"},
+                {"ppo.critic_warmup": 1},
+                jobs.LORA,
+                {"lora.enabled": True, "ppo.critic": "adapter"},
+                {"algorithm": "grpo"},
+                {"algorithm": "rloo"},
+            ]
+        )
+    )
+    return settings, draw(strategies.integers(1, steps))
+
+
+@pytest.mark.fault("random settings, killed at a random step")
+@pytest.mark.timeout(7200)
+@settings(
+    max_examples=100 if FULL else 2,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+@given(chosen_jobs())
+def test_any_job_killed_at_any_step_comes_to_the_same_bits(warm, chosen):
+    job, step = chosen
+    with tempfile.TemporaryDirectory() as base:
+        undisturbed, killed = Path(base) / "undisturbed", Path(base) / "killed"
+        arguments = jobs.create_arguments(job)
+        for folder in (undisturbed, killed):
+            jobs.make_files(folder, rows=4)
+        ended = warm.start(undisturbed, arguments).wait()
+        assert ended.code == 0, ended.err[-3000:]
+        assert warm.start(killed, arguments, before=killed_at(step)).wait().code == -9
+        ended = warm.start(killed, RESUME).wait()
+        assert ended.code == 0, ended.err[-3000:]
+        expected = jobs.state_of(Run(undisturbed / "runs" / "job"))
+        assert not jobs.differences(expected, jobs.state_of(Run(killed / "runs" / "job")))
+
+
+# -- what a checkpoint holds -----------------------------------------------------------------------------------------
+
+DIES_AT = 6
+SAVED = 5
+"""In the second rollout batch, of which the critic's warm-up has the first two."""
+JOB = {
+    "optim.schedule": "linear",
+    "checkpoint.every_steps": 5,
+    "ppo.critic_warmup": 2,
+    "optim.n_epochs": 10,
+    "rollout.max_completion_tokens": 6,
+    "validation.every_epochs": 10,
+}
+
+
+def change(name, *keys, to):
+    """Give one value of a saved file the value that a fresh process has, or that is plainly another one."""
+
+    def edit(checkpoint):
+        file = checkpoint / name
+        is_json = file.suffix == ".json"
+        whole = json.loads(file.read_text()) if is_json else jobs.loaded(file)
+        value = whole
+        for key in keys[:-1]:
+            value = value[key]
+        before = value[keys[-1]]
+        after = to(before) if callable(to) else to
+        assert repr(before) != repr(after), f"{name}: {keys} is what a fresh process has"
+        value[keys[-1]] = after
+        file.write_text(json.dumps(whole)) if is_json else torch.save(whole, file)
+
+    return edit
+
+
+FIELDS = {
+    "rollout-0.pt: step": change("rollout-0.pt", "step", to=0),
+    "rollout-0.pt: buffer": change("rollout-0.pt", "buffer", to=None),
+    "rollout-0.pt: rollouts_seen": change("rollout-0.pt", "rollouts_seen", to=0),
+    "critic.pt: parameters": change("critic.pt", "parameters", to=lambda old: [p * 0 for p in old]),
+    "critic.pt: scale": change(
+        "critic.pt", "scale", to=lambda old: {name: torch.ones_like(value) for name, value in old.items()}
+    ),
+    "critic.pt: optimizer": change("critic.pt", "optimizer", "state", to={}),
+    "optimizer.pt": change("optimizer.pt", "state", to={}),
+    "scheduler.pt": change("scheduler.pt", "last_epoch", to=0),
+    "rng_state.pth: cpu": change(
+        "rng_state.pth", "cpu", to=lambda old: torch.Generator().manual_seed(1).get_state()
+    ),
+    "trainer_state.json: global_step": change("trainer_state.json", "global_step", to=0),
+    "trainer_state.json: epoch": change("trainer_state.json", "epoch", to=0.0),
+    "journal.json: per_rollout": change("journal.json", "per_rollout", to={}),
+    "journal.json: counts": change("journal.json", "counts", to={}),
+}
+UNUSED = {
+    "rng_state.pth: python",  # nothing in a job draws from these two: transformers saves them
+    "rng_state.pth: numpy",
+    "journal.json: failures",  # matters where the grader fails: see test_a_grader_that_fails_...
+}
+
+
+@pytest.fixture(scope="module")
+def killed(warm, tmp_path_factory):
+    """The job as it was killed in the middle of a rollout batch, and what it comes to where nothing stops it."""
+    base = tmp_path_factory.mktemp("fields")
+    undisturbed, killed = base / "undisturbed", base / "killed"
+    arguments = jobs.create_arguments(JOB)
+    for folder in (undisturbed, killed):
+        jobs.make_files(folder)
+    ended = warm.start(undisturbed, arguments).wait()
+    assert ended.code == 0, ended.err[-3000:]
+    assert warm.start(killed, arguments, before=killed_at(DIES_AT)).wait().code == -9
+    assert Run(killed / "runs" / "job").checkpoints() == [SAVED]
+    return killed, jobs.state_of(Run(undisturbed / "runs" / "job"))
+
+
+def resumed(warm, source, target, edit=None):
+    """Edit the checkpoint of a copy, commit it anew, resume: how it ended and what it came to."""
+    shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
+    run = Run(target / "runs" / "job")
+    if edit is not None:
+        store = CheckpointStore(run.path / "checkpoints")
+        partial = store.begin(SAVED)
+        shutil.copytree(store.path(SAVED), partial, dirs_exist_ok=True)
+        (partial / MANIFEST).unlink()
+        edit(partial)
+        store.commit(SAVED, partial)
+    ended = warm.start(target, RESUME).wait()
+    return ended, jobs.state_of(run)
+
+
+def test_untouched_it_comes_to_the_same(warm, killed, tmp_path):
+    source, expected = killed
+    ended, found = resumed(warm, source, tmp_path)
+    assert ended.code == 0, ended.err[-3000:]
+    assert not jobs.differences(expected, found)
+
+
+@pytest.mark.fault("a checkpoint without one of its fields: noticed")
+@pytest.mark.parametrize("name", FIELDS if FULL else list(FIELDS)[1::4])
+def test_without_any_one_field_it_comes_to_something_else(warm, killed, tmp_path, name):
+    source, expected = killed
+    ended, found = resumed(warm, source, tmp_path, FIELDS[name])
+    assert ended.code != 0 or jobs.differences(expected, found)
+
+
+def test_every_saved_field_is_among_them(killed):
+    checkpoint = Run(killed[0] / "runs" / "job").checkpoint_path(SAVED)
+    names = set()
+    for name in ("rollout-0.pt", "critic.pt", "rng_state.pth"):
+        names |= {f"{name}: {key}" for key in jobs.loaded(checkpoint / name)}
+    names |= {f"journal.json: {key}" for key in json.loads((checkpoint / "journal.json").read_text())}
+    tried = {name for name in FIELDS if name.split(":")[0] in {n.split(":")[0] for n in names}}
+    assert names == tried | UNUSED
+    others = {"optimizer.pt", "scheduler.pt", "trainer_state.json", "model.safetensors", MANIFEST}
+    shown = {name.split(":")[0] for name in names}
+    static = {
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+    }
+    assert set(os.listdir(checkpoint)) == others | shown | static
