@@ -14,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PINS := pyproject.toml constraints.txt
 
-.PHONY: help quickstart test lint learn bench clean
+.PHONY: help quickstart test lint faults learn bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -30,6 +30,9 @@ lint: $(VENV)/.ready-dev ## ruff, mypy --strict and the import layers alone
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+faults: $(VENV)/.ready-dev ## every fault a job must survive, many times over, with a table (long; make test has a short version)
+	RFT_FAULTS=full HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/faults $(PYTEST_ARGS)
 
 learn: $(VENV)/.ready-dev ## three seeds of the quickstart, GRPO beside them, and a second task (long)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.learn

@@ -104,16 +104,16 @@ def run_training(
 
 
 def _return_to_newest(run: Run, journal: Journal, accelerator: Accelerator) -> Path | None:
-    """Make the run what it was at its newest checkpoint, and return that; None where it has none."""
+    """Make the run what it was at its newest checkpoint, and return that; None where it has none and starts over."""
     steps = run.checkpoints()
-    if not steps:
-        return None
-    checkpoint = run.checkpoint_path(steps[-1])
-    journal.restore((checkpoint / JOURNAL).read_text(encoding="utf-8"))
+    step = steps[-1] if steps else 0
+    checkpoint = run.checkpoint_path(step) if steps else None
+    if checkpoint is not None:
+        journal.restore((checkpoint / JOURNAL).read_text(encoding="utf-8"))
     if accelerator.is_main_process:
-        run.truncate_metrics(steps[-1])
-        run.truncate_rollouts(steps[-1])
-        run.truncate_samples(steps[-1])
+        run.truncate_metrics(step)
+        run.truncate_rollouts(step)
+        run.truncate_samples(step)
     accelerator.wait_for_everyone()
     return checkpoint
 
