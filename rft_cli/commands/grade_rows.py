@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -24,7 +20,6 @@ from rft_cli.grading.rows import LinePipeline, Pipeline, RowPipeline, completion
 from rft_cli.grading.source import is_reward_model, is_spec
 
 _TRACE_LINES = 8
-_MOST_FOLLOWED = 1 << 20
 
 
 def grade_rows(
@@ -55,9 +50,8 @@ def grade_rows(
     with (
         people,
         _WholeLines() as output,
-        _log_of(config) as log,
         open_grader(
-            grader_config, log_path=log, seed=config.seed, on_output=None if quiet else people.print
+            grader_config, log_path=None, seed=config.seed, on_output=None if quiet else people.print
         ) as grader,
     ):
         try:
@@ -65,7 +59,6 @@ def grade_rows(
                 written += part.rows
                 if rows_out:
                     output.write(part.text)
-                people.follow(log)
                 people.progress(grader.stats)
         except Interrupted as stop:
             raise Interrupted(stop.signal_number, f"{stop.message} after {_rows(written)}") from None
@@ -80,16 +73,6 @@ def grade_rows(
         with shared.results():
             shared.print_json(stats.to_json())
     _check_gates(stats, config.grader.max_failure_rate, min_reward)
-
-
-@contextlib.contextmanager
-def _log_of(config: RunConfig) -> Iterator[Path | None]:
-    """Where python graders in a spec print to meanwhile; a scorer's prints come back with its grades."""
-    if not is_spec(config.grader):
-        yield None
-        return
-    with tempfile.TemporaryDirectory(prefix="rft-grade-") as folder:
-        yield Path(folder, "grader.log")
 
 
 def _pipeline(files: Sequence[str], field: str | None, config: RunConfig, openai_run: bool) -> Pipeline:
@@ -113,8 +96,6 @@ class _People:
         self._live = not quiet and sys.stderr.isatty() and not (rows_out and sys.stdout.isatty())
         self._started = self._last = time.monotonic()
         self._shown = False
-        self._quiet = quiet
-        self._followed = 0
 
     def __enter__(self) -> _People:
         return self
@@ -129,17 +110,6 @@ class _People:
         self._wipe()
         where = self._scorer if place < 0 else self._pipeline.where(place)
         _say("\n".join(f"{where}: {line}" for line in _clean(output).rstrip("\n").split("\n")))
-
-    def follow(self, log: Path | None) -> None:
-        """What came to the grader's log since the last call: python graders in a spec print there, without a row."""
-        if log is None or self._quiet or not log.exists():
-            return
-        with log.open("rb") as file:
-            file.seek(self._followed)
-            output = file.read(_MOST_FOLLOWED)
-            self._followed = file.seek(0, os.SEEK_END)
-        if output:
-            self.print(-1, output.decode("utf-8", "backslashreplace"))
 
     def progress(self, stats: GraderStats) -> None:
         """One line that is written over, twice a second."""

@@ -29,12 +29,12 @@ def open_grader(
     Reward models need torch: `rft_cli.training.graders` opens them too.
 
     Raises UsageError, or UsageErrors with all problems of a spec, where it can't be used. Prints of the user's code go
-    to `log_path` (None: a file that `close` removes), or, of a scorer, to `on_output` with each one's place.
+    to `log_path` (None: a file that `close` removes), or to `on_output`, each with its completion's place.
     """
     if is_spec(config):
         from rft_cli.grading.spec.grader import open_spec
 
-        return open_spec(read_source(config), config, log_path, seed)
+        return open_spec(read_source(config), config, log_path, seed, on_output)
     if is_reward_model(config):
         raise UsageError(f"{config.path}: is a reward model, and nothing here loads torch", KINDS)
     from rft_cli.grading import pool

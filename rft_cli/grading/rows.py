@@ -13,8 +13,9 @@ from typing import NamedTuple, Protocol
 from rft_cli.config.schema import DataConfig
 from rft_cli.data.dataset import prompt_for
 from rft_cli.data.formats import BadRow, reference_of
-from rft_cli.data.rows import Row, parse_line, read_rows
+from rft_cli.data.rows import Row, parse_line
 from rft_cli.errors import UsageError
+from rft_cli.grading.feed import Feed
 from rft_cli.grading.lines import graded_line
 from rft_cli.grading.pool import ScorerGrader
 from rft_cli.grading.protocol import Grader
@@ -23,6 +24,8 @@ from rft_cli.grading.supply import Lines
 from rft_cli.types import Example, GradeRequest, Message, Source
 
 Asked = str | Sequence[Message]
+_LINES = 64
+"""Lines taken at once."""
 
 
 class Part(NamedTuple):
@@ -85,7 +88,7 @@ class RowPipeline:
         openai_run: bool = False,
     ) -> None:
         self.problem: UsageError | None = None
-        self._files = files
+        self._rows = _Rows(files)
         self._complete = complete
         self._prompt = prompt
         self._openai_run = openai_run
@@ -94,7 +97,7 @@ class RowPipeline:
 
     def parts(self, grader: Grader) -> Iterator[Part]:
         write = run_lines(grader) if self._openai_run else None
-        for grades in grader.stream(self._requests()):
+        for grades in grader.stream(Feed(self._requests(), self._rows.ready)):
             lines = []
             for grade in grades:
                 _, row = self._waiting.popleft()
@@ -109,18 +112,48 @@ class RowPipeline:
     def _requests(self) -> Iterator[GradeRequest]:
         """One request a row, up to the first bad row."""
         try:
-            for file in self._files:
-                reader = read_rows(file)
-                for row in reader:
-                    if row.problem is not None:
-                        raise row.problem
-                    place = f"{reader.name}:{row.line}"
-                    completion = self._complete(row, place)
-                    prompt = None if self._prompt is None else self._prompt(row, place)
-                    self._waiting.append((reader.name, row))
-                    yield GradeRequest(completion, row.value or {}, prompt=prompt)
+            for name, row in self._rows:
+                if row.problem is not None:
+                    raise row.problem
+                place = f"{name}:{row.line}"
+                completion = self._complete(row, place)
+                prompt = None if self._prompt is None else self._prompt(row, place)
+                self._waiting.append((name, row))
+                yield GradeRequest(completion, row.value or {}, prompt=prompt)
+            self.problem = self._rows.lines.problem
         except UsageError as problem:
             self.problem = problem
+
+
+class _Rows:
+    """The rows of files, each with its file's name; `ready` tells whether the next one, or the end, is there."""
+
+    def __init__(self, files: Sequence[str]) -> None:
+        self.lines = Lines(files)
+        self._held: deque[tuple[int, bytes]] = deque()
+        self._taken = 0
+        self._ended = False
+
+    def __iter__(self) -> Iterator[tuple[str, Row]]:
+        while self._held or not self._ended:
+            if self._held:
+                place, raw = self._held.popleft()
+                name, line = self.lines.where(place)
+                yield name, parse_line(raw.rstrip(b"\r"), name, line)
+            else:
+                self._take()
+
+    def ready(self) -> bool:
+        while not self._held and not self._ended and self.lines.ready():
+            self._take()
+        return bool(self._held) or self._ended
+
+    def _take(self) -> None:
+        """Take lines, and hold those that are not blank."""
+        taken = self.lines.take(_LINES)
+        self._ended = not taken
+        self._held += ((place, raw) for place, raw in enumerate(taken, self._taken) if raw.strip())
+        self._taken += len(taken)
 
 
 def prompt_reader(data: DataConfig) -> Callable[[Row, str], Asked]:

@@ -6,17 +6,16 @@ import io
 import pickle
 import select
 import sys
-import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, BinaryIO, Protocol, TypeVar
 
 from rft_cli.data.rows import first_line, open_rows
 from rft_cli.errors import UsageError
+from rft_cli.grading.feed import Feed
 from rft_cli.grading.work import Work
 from rft_cli.types import GradeRequest
 
-_PATIENCE_S = 0.2
 _READ_BYTES = 1 << 18
 
 T_co = TypeVar("T_co", covariant=True)
@@ -38,33 +37,25 @@ class Requests:
     """Requests as they travel. The row of a group's completions is pickled once, and unpickled for each of them."""
 
     def __init__(self, requests: Iterable[GradeRequest]) -> None:
-        self._works = _as_works(requests)
+        self._feed = Feed.of(requests)
+        self._given = 0
+        self._row: Mapping[str, Any] | None = None
+        self._pickled = b""
 
     def ready(self) -> bool:
-        return True
+        return self._feed.ready()
 
     def take(self, most: int) -> list[Work]:
-        """At most `most`; fewer where they come slowly, so that a live pipe sees its grades."""
-        taken: list[Work] = []
-        started = 0.0
-        for work in self._works:
-            taken.append(work)
-            now = time.monotonic()
-            started = started or now
-            if len(taken) == most or now - started > _PATIENCE_S:
-                break
-        return taken
+        """At most `most`, and of them those that are there."""
+        return [self._work(request) for request in self._feed.take(most)]
 
-
-def _as_works(requests: Iterable[GradeRequest]) -> Iterator[Work]:
-    row: Mapping[str, Any] | None = None
-    pickled = b""
-    for index, request in enumerate(requests):
-        if request.fields is not row:
-            row = request.fields
-            pickled = pickle.dumps(dict(row), pickle.HIGHEST_PROTOCOL)
+    def _work(self, request: GradeRequest) -> Work:
+        if request.fields is not self._row:
+            self._row = request.fields
+            self._pickled = pickle.dumps(dict(self._row), pickle.HIGHEST_PROTOCOL)
         metadata = pickle.dumps(dict(request.metadata), pickle.HIGHEST_PROTOCOL) if request.metadata else None
-        yield Work(index, request.completion, pickled, metadata)
+        self._given += 1
+        return Work(self._given - 1, request.completion, self._pickled, metadata)
 
 
 class Lines:
@@ -90,28 +81,33 @@ class Lines:
         return name, place - start + 1
 
     def ready(self) -> bool:
-        if self._lines or self._stream is None:
-            return True
-        try:
-            return bool(select.select([self._stream], [], [], 0)[0])
-        except (OSError, ValueError):  # a stream without a descriptor does not wait
-            return True
+        """Whether a whole line, or the end, is there."""
+        while not self._lines and self._stream is not None:
+            if not _readable(self._stream):
+                return False
+            self._more()
+        return True
 
     def take(self, most: int) -> list[bytes]:
         """At most `most` lines of one file, and of what one reading of it gave."""
+        while not self._lines and self._more():
+            pass
+        taken, self._lines = self._lines[:most], self._lines[most:]
+        self._given += len(taken)
+        return taken
+
+    def _more(self) -> bool:
+        """Open the next file where none is open, and read once; False at the end, and at what ends them early."""
         try:
-            while not self._lines:
-                if self._stream is None and not self._open():
-                    return []
-                self._read()
+            if self._stream is None and not self._open():
+                return False
+            self._read()
         except UsageError as problem:
             self.problem = problem
             self._left.clear()
             self._close()
-            return []
-        taken, self._lines = self._lines[:most], self._lines[most:]
-        self._given += len(taken)
-        return taken
+            return False
+        return True
 
     def _open(self) -> bool:
         if not self._left:
@@ -151,3 +147,11 @@ class Lines:
         if self._stream is not None and self._stream is not sys.stdin.buffer:
             self._stream.close()
         self._stream = None
+
+
+def _readable(stream: BinaryIO) -> bool:
+    """Whether a reading would answer at once, if only with the end."""
+    try:
+        return bool(select.select([stream], [], [], 0)[0])
+    except (OSError, ValueError):  # a stream without a descriptor does not wait
+        return True

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -23,6 +22,7 @@ from transformers.utils.logging import get_verbosity, set_verbosity, set_verbosi
 
 from rft_cli.config.schema import RewardModelConfig
 from rft_cli.errors import UsageError
+from rft_cli.grading.feed import Feed
 from rft_cli.grading.outcomes import GraderStats
 from rft_cli.grading.protocol import Closing
 from rft_cli.training.models import context_length, not_loadable, weights_dtype
@@ -62,8 +62,8 @@ class RewardModelGrader(Closing):
 
     def stream(self, requests: Iterable[GradeRequest]) -> Iterator[list[Grade]]:
         """Grades in order, some at a time, while requests are still being read."""
-        waiting = iter(requests)
-        while part := list(islice(waiting, STREAMED)):
+        feed = Feed.of(requests)
+        while part := feed.take(STREAMED):
             yield self.grade(part)
 
     def grade(self, requests: Sequence[GradeRequest]) -> list[Grade]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 from rft_cli.config.judges import asked_model
 from rft_cli.config.schema import JudgeConfig
+from rft_cli.grading.feed import Feed
 from rft_cli.grading.judge.book import JudgeBook, Judged
 from rft_cli.grading.judge.cache import question_key
 from rft_cli.grading.judge.client import Question
@@ -22,6 +23,8 @@ from rft_cli.types import Grade, GradeError, GradeRequest
 
 _WAITING = 4
 """In a stream, requests that wait or are being asked, for each one that may be in flight."""
+_POLL_S = 0.02
+"""While verdicts are waited for, how often it is looked whether a further request is there."""
 
 
 def open_judge(task: JudgeTask, render: Render, settings: JudgeConfig, book: JudgeBook) -> JudgeGrader:
@@ -81,10 +84,14 @@ class JudgeGrader(Closing):
     def _grades(self, requests: Iterable[GradeRequest], window: int) -> Iterator[list[Grade]]:
         waiting: deque[Future[Judged]] = deque()
         try:
-            for request in requests:
+            feed = Feed.of(requests)
+            for request in feed:
                 waiting.append(self._start(request))
                 if waiting[0].done() or len(waiting) >= window:
                     yield from self._finished(waiting)
+                while waiting and not feed.ready():
+                    if wait([waiting[0]], _POLL_S).done:
+                        yield from self._finished(waiting)
             while waiting:
                 yield from self._finished(waiting)
         finally:

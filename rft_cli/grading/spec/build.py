@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError, UsageErrors
+from rft_cli.grading.load import ScorerSource
+from rft_cli.grading.open import OnOutput
 from rft_cli.grading.protocol import PartGrader
 from rft_cli.grading.spec.embeddings import CosineGrader, check_endpoint
 from rft_cli.grading.spec.formula import parse_formula
-from rft_cli.grading.spec.inline_python import open_python, scorer_source
+from rft_cli.grading.spec.inline_python import open_python
+from rft_cli.grading.spec.load import Keys, ReadSpec
 from rft_cli.grading.spec.models import (
     LabelModel,
     Multi,
@@ -26,7 +28,8 @@ from rft_cli.grading.spec.models import (
 )
 from rft_cli.grading.spec.parts import BurstGrader, MultiGrader, RowGrader, string_check, text_similarity
 from rft_cli.grading.spec.render import messages
-from rft_cli.grading.spec.similarity import check_libraries, similarity
+from rft_cli.grading.spec.similarity import similarity
+from rft_cli.grading.spec.static import check_spec, python_source
 from rft_cli.grading.spec.templates import parse_template
 
 if TYPE_CHECKING:
@@ -35,64 +38,52 @@ if TYPE_CHECKING:
 
 @dataclass
 class Builder:
-    """Builds the graders of one spec. `shown` and `path` are the file's, `book` is what its judges share."""
+    """Builds the graders of the spec in `source`. `book` is what its judges share."""
 
     config: GraderConfig
-    shown: str
-    path: str
+    source: ScorerSource
     log_path: Path | None
     seed: int
+    on_output: OnOutput | None = None
     book: JudgeBook | None = None
-    missing_libraries: bool = False
     problems: list[UsageError] = field(default_factory=list)
-    opened: list[PartGrader] = field(default_factory=list)
+    opened: dict[Keys, PartGrader] = field(default_factory=dict)
 
-    def build(self, spec: Spec) -> PartGrader:
-        """The grader of `spec`. Raises UsageErrors; whatever was opened until then is closed."""
-        found = [leaf for _, leaf in leaves(spec)]
+    def build(self, read: ReadSpec) -> PartGrader:
+        """The grader of what was read. Raises UsageErrors with its problems and all that stands in the way.
+
+        Graders are opened beside others that were refused, to see what is wrong with them too. Whatever was opened
+        until then is closed.
+        """
+        findings = check_spec(read, self.source)
+        self.problems += findings.problems
         try:
-            with self._collect(""):
-                check_libraries(leaf.evaluation_metric for leaf in found if isinstance(leaf, TextSimilarity))
-            self.missing_libraries = bool(self.problems)
-            with self._collect(""):
-                if any(isinstance(leaf, ScoreModel | LabelModel) for leaf in found):
+            if any(issubclass(grader.kind, ScoreModel | LabelModel) for grader in read.raw):
+                with self._collect(()):
                     self.book = _open_book(self.config)
-            grader = self._part(spec, ())
+            for keys, leaf in read.leaves.items():
+                judge = isinstance(leaf, ScoreModel | LabelModel)
+                if keys not in findings.blocked and not (judge and self.book is None):
+                    with self._collect(keys):
+                        self.opened[keys] = self._leaf(leaf, keys)
             if self.problems:
                 raise UsageErrors(self.problems)
+            return self._tree(read.checked(), read.keys)
         except BaseException:
-            for part in self.opened:
+            for part in self.opened.values():
                 part.close()
             if self.book is not None:
                 self.book.close()
             raise
-        assert grader is not None
-        return grader
 
-    def _part(self, spec: Spec, keys: tuple[str, ...]) -> PartGrader | None:
-        if isinstance(spec, Multi):
-            parts = {
-                name: self._part(child, (*keys, "graders", name)) for name, child in spec.graders.items()
-            }
-            ready = {name: part for name, part in parts.items() if part is not None}
-            return MultiGrader(ready, parse_formula(spec.calculate_output, spec.graders))
-        part = None
-        if self._stands_without(spec):
-            return None
-        with self._collect(".".join(keys)):
-            part = self._leaf(spec, keys)
-            self.opened.append(part)
-        return part
+    def _tree(self, spec: Spec, keys: Keys) -> PartGrader:
+        if not isinstance(spec, Multi):
+            return self.opened[keys]
+        graders = spec.graders.items()
+        parts = {name: self._tree(child, (*keys, "graders", name)) for name, child in graders}
+        return MultiGrader(parts, parse_formula(spec.calculate_output, spec.graders))
 
-    def _stands_without(self, spec: Spec) -> bool:
-        """Whether what this grader needs is known to be missing, and told."""
-        if isinstance(spec, TextSimilarity):
-            return self.missing_libraries
-        return isinstance(spec, ScoreModel | LabelModel) and self.book is None
-
-    def _leaf(
-        self, spec: StringCheck | TextSimilarity | Python | ScoreModel | LabelModel, keys: Any
-    ) -> PartGrader:
+    def _leaf(self, spec: Spec, keys: Keys) -> PartGrader:
         if isinstance(spec, StringCheck):
             return RowGrader(string_check(spec))
         if isinstance(spec, TextSimilarity):
@@ -102,12 +93,12 @@ class Builder:
             check_endpoint(self.config.embeddings)
             return BurstGrader(CosineGrader(*sides, self.config.embeddings, self.config.timeout_s))
         if isinstance(spec, Python):
-            shown = f"{self.shown}: {'.'.join((*keys, 'source'))}"
-            source = scorer_source(spec.source, os.path.dirname(self.path), shown)
-            return open_python(source, self.config, self.log_path, self.seed)
+            source = python_source(spec.source, keys, self.source)
+            return open_python(source, self.config, self.log_path, self.seed, self.on_output)
+        assert isinstance(spec, ScoreModel | LabelModel)
         return self._judge(spec, keys)
 
-    def _judge(self, spec: ScoreModel | LabelModel, keys: tuple[str, ...]) -> PartGrader:
+    def _judge(self, spec: ScoreModel | LabelModel, keys: Keys) -> PartGrader:
         from rft_cli.grading.judge import JudgeTask, open_judge
 
         assert self.book is not None
@@ -115,7 +106,7 @@ class Builder:
         low, high = spec.bounds() if isinstance(spec, ScoreModel) else (0.0, 1.0)
         sampling = spec.sampling_params if isinstance(spec, ScoreModel) else None
         task = JudgeTask(
-            name=keys[-1] if keys else spec.name,
+            name=str(keys[-1]) if "graders" in keys else spec.name,
             kind="score" if score else "label",
             model=spec.model,
             low=low,
@@ -127,15 +118,16 @@ class Builder:
         return open_judge(task, messages(spec.input), self.config.judge, self.book)
 
     @contextlib.contextmanager
-    def _collect(self, keys: str) -> Iterator[None]:
+    def _collect(self, keys: Keys) -> Iterator[None]:
         """Keep the user's problems of one grader, with the keys that lead to it, and go on."""
         try:
             yield
         except UsageErrors as errors:
             self.problems += errors.problems
         except UsageError as error:
-            place = ": ".join(part for part in (self.shown, keys) if part)
-            placed = error.message.startswith(self.shown)
+            shown = self.source.shown
+            place = ": ".join(part for part in (shown, ".".join(map(str, keys))) if part)
+            placed = error.message.startswith(shown)
             message = error.message if placed else f"{place}: {error.message}"
             self.problems.append(UsageError(message, error.fix))
 
@@ -145,12 +137,3 @@ def _open_book(config: GraderConfig) -> JudgeBook:
     from rft_cli.grading.judge import JudgeBook
 
     return JudgeBook(config.judge)
-
-
-def leaves(spec: Spec, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Spec]]:
-    """Every grader of the tree that is no multi, with the keys that lead to it."""
-    if isinstance(spec, Multi):
-        for name, child in spec.graders.items():
-            yield from leaves(child, (*keys, "graders", name))
-    else:
-        yield keys, spec

@@ -9,6 +9,7 @@ atom    := number | name | function "(" sum ("," sum)* ")" | "(" sum ")"
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -76,9 +77,12 @@ def is_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None and text not in _FUNCTIONS
 
 
-def parse_formula(text: str, known: Iterable[str]) -> Formula:
-    """Parse `text`, in which the names in `known` stand for rewards; raises SpecProblem with the column."""
-    return _Parser(text, tuple(known)).formula()
+def parse_formula(text: str, known: Iterable[str] | None) -> Formula:
+    """Parse `text`, in which the names in `known` stand for rewards (None: nobody knows which names do).
+
+    Raises SpecProblem, which has all that is wrong: each unknown name, and the first place where it can't be read.
+    """
+    return _Parser(text, None if known is None else tuple(known)).formula()
 
 
 class _Token(NamedTuple):
@@ -90,20 +94,61 @@ class _Token(NamedTuple):
 class _Parser:
     """Recursive descent; each method returns a function that computes its part."""
 
-    def __init__(self, text: str, known: tuple[str, ...]) -> None:
+    def __init__(self, text: str, known: tuple[str, ...] | None) -> None:
         self.text = text
         self.known = known
+        self.problems: list[tuple[int, SpecProblem]] = []
         self.tokens = list(self._tokens())
         self.next = 0
         self.depth = 0
+        self.stopped_at = 0
         self.names: list[str] = []
 
     def formula(self) -> Formula:
-        compute = self.sum()
-        token = self.peek()
-        if token.kind != "end":
-            raise self.problem(token, "is not expected here")
+        readable = not self.problems  # where strange characters stand, what is around them makes no sense
+        self._check_names()
+        if readable:
+            try:
+                compute = self.sum()
+                token = self.peek()
+                if token.kind != "end":
+                    raise self.problem(token, "is not expected here")
+            except SpecProblem as problem:
+                self.problems.append((self.stopped_at, problem))
+        if self.problems:
+            first, *more = (problem for _, problem in sorted(self.problems, key=lambda pair: pair[0]))
+            raise SpecProblem(first.message, first.fix, more)
         return Formula(self.text, tuple(self.names), compute)
+
+    def _check_names(self) -> None:
+        """Every name that stands for nothing, once."""
+        told: set[str] = set()
+        for token, after in itertools.pairwise(self.tokens):
+            if token.kind != "name" or token.text in told:
+                continue
+            problem = self._no_function(token) if after.text == "(" else self._no_grader(token)
+            if problem is not None:
+                told.add(token.text)
+                self.problems.append((token.column, problem))
+
+    def _no_function(self, token: _Token) -> SpecProblem | None:
+        if token.text in _FUNCTIONS:
+            return None
+        near = closest(token.text, FUNCTIONS)
+        fix = f"did you mean '{near}'?" if near else f"the functions are: {', '.join(FUNCTIONS)}"
+        return SpecProblem(f"column {token.column}: there is no function '{token.text}'", fix)
+
+    def _no_grader(self, token: _Token) -> SpecProblem | None:
+        if self.known is None or token.text in self.known:
+            return None
+        # A name that no formula can hold is told where it stands, and not again for its parts.
+        if any(token.text in _NAME.findall(name) for name in self.known if not is_name(name)):
+            return None
+        if token.text in _FUNCTIONS:
+            return SpecProblem(f"column {token.column}: {token.text} is a function", f"write {token.text}(…)")
+        near = closest(token.text, (*self.known, *FUNCTIONS))
+        fix = f"did you mean '{near}'?" if near else f"the graders are: {', '.join(self.known)}"
+        return SpecProblem(f"column {token.column}: there is no grader '{token.text}'", fix)
 
     def sum(self) -> _Node:
         self.depth += 1
@@ -160,34 +205,24 @@ class _Parser:
 
     def variable(self, token: _Token) -> _Node:
         name = token.text
-        if name not in self.known:
-            if name in _FUNCTIONS:
-                raise SpecProblem(f"column {token.column}: {name} is a function", f"write {name}(…)")
-            near = closest(name, (*self.known, *FUNCTIONS))
-            there = ", ".join(self.known)
-            fix = f"did you mean '{near}'?" if near else f"the graders are: {there}"
-            raise SpecProblem(f"column {token.column}: there is no grader '{name}'", fix)
         if name not in self.names:
             self.names.append(name)
         return lambda values: values[name]
 
     def call(self, token: _Token) -> _Node:
-        function = _FUNCTIONS.get(token.text)
-        if function is None:
-            near = closest(token.text, FUNCTIONS)
-            fix = f"did you mean '{near}'?" if near else f"the functions are: {', '.join(FUNCTIONS)}"
-            raise SpecProblem(f"column {token.column}: there is no function '{token.text}'", fix)
+        function = _FUNCTIONS.get(token.text, max)  # an unknown one was told already
         opening = self.peek()
         self.next += 1
         arguments = [self.sum()]
         while self.take(",") is not None:
             arguments.append(self.sum())
         self.expect(")", opening)
-        if len(arguments) > 1 and token.text not in _VARIADIC:
-            raise SpecProblem(
+        if len(arguments) > 1 and token.text in _FUNCTIONS and token.text not in _VARIADIC:
+            problem = SpecProblem(
                 f"column {token.column}: {token.text} takes one number (got {len(arguments)})",
                 f"write {token.text}(…) with one number",
             )
+            self.problems.append((token.column, problem))
         if token.text in _VARIADIC:
             return lambda values: function([argument(values) for argument in arguments])
         return lambda values: function(arguments[0](values))
@@ -196,6 +231,7 @@ class _Parser:
         if self.take(text) is None:
             token = self.peek()
             if token.kind == "end":
+                self.stopped_at = opening.column
                 raise SpecProblem(f"column {opening.column}: '(' is never closed", "add ')'")
             raise self.problem(token, "is not expected here")
 
@@ -210,23 +246,30 @@ class _Parser:
         return self.tokens[self.next]
 
     def problem(self, token: _Token, what: str) -> SpecProblem:
+        self.stopped_at = token.column
         shown = "the end" if token.kind == "end" else f"'{token.text}'"
         return SpecProblem(f"column {token.column}: {shown} {what}", f"correct the formula {self.text!r}")
 
     def _tokens(self) -> Iterable[_Token]:
+        """The tokens; each character that belongs to none is a problem, told once."""
+        strange: set[str] = set()
         position, end = 0, len(self.text.rstrip())
         while position < end:
             match = _TOKEN.match(self.text, position)
-            if match is None:
-                stripped = self.text[position:].lstrip()
-                column = len(self.text) - len(stripped) + 1
-                raise SpecProblem(
-                    f"column {column}: {stripped[0]!r} is not part of a formula",
-                    f"use + - * / ^ ( ) , numbers, graders and {', '.join(FUNCTIONS)}",
-                )
-            kind = str(match.lastgroup)
-            yield _Token(kind, match[kind], match.start(kind) + 1)
-            position = match.end()
+            if match is not None:
+                kind = str(match.lastgroup)
+                yield _Token(kind, match[kind], match.start(kind) + 1)
+                position = match.end()
+                continue
+            while self.text[position].isspace():
+                position += 1
+            character = self.text[position]
+            position += 1
+            if character not in strange:
+                strange.add(character)
+                message = f"column {position}: {character!r} is not part of a formula"
+                fix = f"use + - * / ^ ( ) , numbers, graders and {', '.join(FUNCTIONS)}"
+                self.problems.append((position, SpecProblem(message, fix)))
         yield _Token("end", "", end + 1)
 
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.grading.load import ScorerSource
+from rft_cli.grading.open import OnOutput
 from rft_cli.grading.outcomes import GraderStats
 from rft_cli.grading.protocol import Closing, PartGrader
 from rft_cli.grading.spec.build import Builder
-from rft_cli.grading.spec.load import read_inline, read_spec
+from rft_cli.grading.spec.load import read_grader
 from rft_cli.grading.spec.models import Multi, Spec
 from rft_cli.types import Grade, GradeRequest
 
@@ -61,12 +62,21 @@ class SpecGrader(Closing):
         self._part.close()
 
 
-def open_spec(source: ScorerSource, config: GraderConfig, log_path: Path | None, seed: int) -> SpecGrader:
-    """Read the spec in `source` and start what it needs; raises UsageErrors with every problem."""
-    read = read_spec(source.content, source.shown) if config.spec is None else read_inline(config.spec)
-    spec = read.checked()
-    builder = Builder(config, source.shown, source.path, log_path, seed)
-    return SpecGrader(spec, builder.build(spec), source, log_path, builder.book)
+def open_spec(
+    source: ScorerSource,
+    config: GraderConfig,
+    log_path: Path | None,
+    seed: int,
+    on_output: OnOutput | None = None,
+) -> SpecGrader:
+    """Read the spec in `source` and start what it needs; raises UsageErrors with every problem.
+
+    Prints of python graders go to `log_path`, or to `on_output`, each with its completion's place.
+    """
+    read = read_grader(config, source)
+    builder = Builder(config, source, log_path, seed, on_output)
+    part = builder.build(read)
+    return SpecGrader(read.checked(), part, source, log_path, builder.book)
 
 
 def describe(spec: Spec) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError
 from rft_cli.grading.load import ScorerSource
+from rft_cli.grading.open import OnOutput
 from rft_cli.grading.pool import ScorerGrader
 from rft_cli.grading.source import syntax_problems
 
@@ -33,9 +34,11 @@ def scorer_source(source: str, folder: str, shown: str) -> ScorerSource:
     return ScorerSource(path, shown, "grade", (source + _CALL).encode("utf-8", "surrogatepass"))
 
 
-def open_python(source: ScorerSource, config: GraderConfig, log_path: Path | None, seed: int) -> ScorerGrader:
+def open_python(
+    source: ScorerSource, config: GraderConfig, log_path: Path | None, seed: int, on_output: OnOutput | None
+) -> ScorerGrader:
     """Start workers for the source and load it; raises UsageError with its own lines."""
-    grader = ScorerGrader(source, config, log_path, seed)
+    grader = ScorerGrader(source, config, log_path, seed, on_output)
     try:
         grader.load()
     except BaseException:

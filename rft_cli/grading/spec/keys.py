@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError
 from rft_cli.grading.source import read_source
-from rft_cli.grading.spec.load import read_inline, read_spec
+from rft_cli.grading.spec.load import read_grader
 from rft_cli.grading.spec.render import variables
 from rft_cli.grading.spec.templates import Missing, Scope, Variable
 from rft_cli.types import Example, GradeRequest
@@ -19,10 +19,9 @@ def missing_keys(config: GraderConfig, examples: Sequence[Example]) -> list[Usag
     Also of a spec with other problems, which are not said here. Raises UsageError where its file can't be read.
     """
     source = read_source(config)
-    read = read_spec(source.content, source.shown) if config.spec is None else read_inline(config.spec)
     problems = []
-    for path, leaf in read.leaves:
-        for keys, variable in variables(leaf, tuple(str(step) for step in path)):
+    for grader in read_grader(config, source).raw:
+        for keys, variable in variables(grader.fields, grader.keys):
             if variable.namespace == "item":
                 problems += _check(variable, f"{source.shown}: {keys}", examples)
     return problems

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from rft_cli.config.json_marks import read_tree
+from rft_cli.config.schema import GraderConfig
 from rft_cli.config.suggest import did_you_mean
 from rft_cli.config.yaml_lines import Mark, Node
 from rft_cli.errors import UsageError, UsageErrors
+from rft_cli.grading.load import ScorerSource
 from rft_cli.grading.spec.formula import is_name
 from rft_cli.grading.spec.models import MODELS, InputMessage, Multi, SamplingParams, Spec
 from rft_cli.grading.spec.problems import SpecProblem
@@ -28,18 +30,48 @@ _TYPES = ", ".join(MODELS)
 _NO_MARK = Mark(0, 0)
 _JOB = ("method", "reinforcement", "grader")
 """Where a fine-tuning job holds its grader."""
+_MAP = (
+    'write "graders": {"NAME": {"type": …}, …}, as the API takes it (the type in the openai package, which has one '
+    "grader there, is wrong)"
+)
+_NUMBER = re.compile(r"\d+")
+_WORDS = {
+    "list_type": "a list",
+    "mapping_type": "an object",
+    "dict_type": "an object",
+    "model_type": "an object",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "greater_than": "above",
+    "greater_than_equal": "at least",
+    "less_than_equal": "at most",
+}
+"""pydantic's kinds of error in our words; those of limits stand before the number."""
 Keys = tuple[str | int, ...]
+
+
+class RawGrader(NamedTuple):
+    """A grader that is no multi as it stands in the file, with the keys that lead to it; it may have problems."""
+
+    keys: Keys
+    kind: type[Spec]
+    fields: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class ReadSpec:
-    """What was read. `spec` is None where there are `problems`; `leaves` are the graders that are no multi and have no
-    problem of their own, with the keys that lead to them.
+    """What was read. `spec` is None where there are `problems`.
+
+    `raw` are the graders that are no multi and whose type is known; `leaves` those of them that have no problem of
+    their own, by the keys that lead to them. `keys` lead to the grader itself, which may stand in a job.
     """
 
     spec: Spec | None
     problems: list[UsageError]
-    leaves: list[tuple[Keys, Spec]]
+    raw: list[RawGrader]
+    leaves: dict[Keys, Spec]
+    keys: Keys = ()
 
     def checked(self) -> Spec:
         """The spec; raises UsageErrors with its problems."""
@@ -48,14 +80,20 @@ class ReadSpec:
         return self.spec
 
 
+def read_grader(config: GraderConfig, source: ScorerSource) -> ReadSpec:
+    """Read the spec of these settings; `source` is its file, or the file that an inline spec would be."""
+    return read_spec(source.content, source.shown) if config.spec is None else read_inline(config.spec)
+
+
 def read_spec(content: bytes, shown: str) -> ReadSpec:
     """Read the bytes of a spec file, or of a fine-tuning job with a grader; `shown` says whether JSON or YAML."""
     problems: list[UsageError] = []
     root = read_tree(content, shown, problems)
     reader = _Reader(shown, problems, marks=True)
-    spec = None if root is None else reader.spec(*_grader_of_job(root))
+    node, keys = (None, ()) if root is None else _grader_of_job(root)
+    spec = None if node is None else reader.spec(node, keys)
     ordered = sorted(problems, key=lambda problem: _position(problem, shown))
-    return ReadSpec(None if problems else spec, ordered, reader.leaves)
+    return ReadSpec(None if problems else spec, ordered, reader.raw, reader.leaves, keys)
 
 
 def read_inline(mapping: Mapping[str, Any]) -> ReadSpec:
@@ -63,7 +101,7 @@ def read_inline(mapping: Mapping[str, Any]) -> ReadSpec:
     problems: list[UsageError] = []
     reader = _Reader(INLINE, problems, marks=False)
     spec = reader.spec(_as_node(dict(mapping)), ())
-    return ReadSpec(None if problems else spec, problems, reader.leaves)
+    return ReadSpec(None if problems else spec, problems, reader.raw, reader.leaves)
 
 
 def _grader_of_job(root: Node) -> tuple[Node, Keys]:
@@ -96,7 +134,8 @@ class _Reader:
         self.shown = shown
         self.problems = problems
         self.marks = marks
-        self.leaves: list[tuple[Keys, Spec]] = []
+        self.raw: list[RawGrader] = []
+        self.leaves: dict[Keys, Spec] = {}
 
     def spec(self, node: Node, path: Keys) -> Spec | None:
         """The grader at `path`, or None: then its problems are in the list."""
@@ -108,13 +147,10 @@ class _Reader:
             return None
         fields = {name: child.plain() for name, child in node.value.items()}
         before = len(self.problems)
-        if kind is Multi and isinstance(fields.get("graders"), dict):
-            graders = node.value["graders"].value
-            assert isinstance(graders, dict)
-            for name, child in graders.items():
-                self._check_name(name, child.key_mark, (*path, "graders", name))
-            # A grader that was refused stays in the map as None: the formula may still name it.
-            fields["graders"] = {n: self.spec(g, (*path, "graders", n)) for n, g in graders.items()}
+        if kind is Multi:
+            fields["graders"] = self._graders(node, path)
+        else:
+            self.raw.append(RawGrader(path, kind, fields))
         try:
             spec = kind.model_validate(fields)
         except ValidationError as error:
@@ -124,8 +160,29 @@ class _Reader:
         if len(self.problems) > before:
             return None
         if kind is not Multi:
-            self.leaves.append((path, spec))
+            self.leaves[path] = spec
         return spec
+
+    def _graders(self, node: Node, path: Keys) -> dict[str, Spec | None] | None:
+        """The graders of a multi. One that was refused is there as None: the formula may still name it.
+
+        None where they are no map; that is told here.
+        """
+        assert isinstance(node.value, dict)
+        if "graders" not in node.value:
+            self.add(node.mark, (*path, "graders"), "is missing", _MAP)
+            return None
+        graders, full = node.value["graders"], (*path, "graders")
+        if not isinstance(graders.value, dict):
+            self.add(graders.mark, full, "must be a map of graders", _MAP)
+            return None
+        if "type" in graders.value and not isinstance(graders.value["type"].value, dict):
+            self.add(graders.mark, full, "is one grader, where a map of graders stands", _MAP)
+            self.spec(graders, full)
+            return None
+        for name, child in graders.value.items():
+            self._check_name(name, child.key_mark, (*full, name))
+        return {name: self.spec(child, (*full, name)) for name, child in graders.value.items()}
 
     def _type(self, node: Node, path: Keys) -> type[Spec] | None:
         assert isinstance(node.value, dict)
@@ -151,12 +208,14 @@ class _Reader:
     def _translate(self, detail: ErrorDetails, node: Node, path: Keys, kind: type[Spec]) -> None:
         """One of pydantic's errors, in our words and at its place."""
         loc = detail["loc"]
+        if kind is Multi and loc == ("graders",) and detail["input"] is None:
+            return  # told by _graders
         at, reached = _find(node, loc)
         name = str(loc[-1]) if loc else ""
         full = (*path, *(part for part in loc if reached or part != name), *(() if reached else (name,)))
         mark = at.key_mark if detail["type"] == "extra_forbidden" else at.mark
-        message, fix = _words(detail, kind, at, name)
-        self.add(mark, full, message, fix)
+        for message, fix in _words(detail, kind, at, name):
+            self.add(mark, full, message, fix)
 
     def add(self, mark: Mark, path: Keys, message: str, fix: str | None) -> None:
         place = f"{self.shown}:{mark.line}:{mark.column}" if self.marks else self.shown
@@ -184,25 +243,36 @@ def _fields(kind: type[BaseModel], loc: Keys) -> Iterable[str]:
     return kind.model_fields
 
 
-def _words(detail: ErrorDetails, kind: type[Spec], at: Node, name: str) -> tuple[str, str | None]:
+def _words(detail: ErrorDetails, kind: type[Spec], at: Node, name: str) -> Iterator[tuple[str, str | None]]:
+    """What an error says, each with its fix."""
     error = detail.get("ctx", {}).get("error")
     if isinstance(error, SpecProblem):
-        return error.message, error.fix
+        for problem in (error, *error.more):
+            yield problem.message, problem.fix
+        return
     sort = detail["type"]
     shown = json.dumps(at.plain(), ensure_ascii=False)
     got = f"(got {shown if len(shown) <= 40 else shown[:37] + '...'})"
     if sort == "missing":
-        return "is missing", None
-    if sort == "too_short":
-        return "is empty", "name at least one"
-    if sort == "extra_forbidden":
+        yield "is missing", None
+    elif sort == "too_short":
+        yield "is empty", "name at least one"
+    elif sort == "extra_forbidden":
         known = list(_fields(kind, detail["loc"][:-1]))
-        return "unknown field", did_you_mean(name, known) or f"known here: {', '.join(known)}"
-    if sort == "literal_error":
+        yield "unknown field", did_you_mean(name, known) or f"known here: {', '.join(known)}"
+    elif sort == "literal_error":
         words = [word.strip("'") for word in detail["ctx"]["expected"].replace(" or ", ", ").split(", ")]
-        fix = did_you_mean(at.value, words) if isinstance(at.value, str) else None
-        return f"must be {detail['ctx']['expected']} {got}", fix
-    if sort == "string_type":
-        return f"must be text {got}", f'quote it: "{at.word}"' if at.word else None
-    text = detail["msg"].removeprefix("Input should be ").removeprefix("a valid ")
-    return f"must be {text} {got}", None
+        yield f"must be {detail['ctx']['expected']} {got}", _guess(at.value, words)
+    elif sort == "string_type":
+        yield f"must be text {got}", f'quote it: "{at.word}"' if at.word else None
+    else:
+        limit = next(iter(detail.get("ctx", {}).values()), None)
+        told = f"{_WORDS[sort]} {limit:g}" if isinstance(limit, int | float) else _WORDS[sort]
+        yield f"must be {told} {got}", None
+
+
+def _guess(word: Any, known: Iterable[str]) -> str | None:
+    """The "did you mean" of a word; none where only a number in it is another: that is no slip of the pen."""
+    if not isinstance(word, str) or _NUMBER.sub("", word) in [_NUMBER.sub("", name) for name in known]:
+        return None
+    return did_you_mean(word, known)

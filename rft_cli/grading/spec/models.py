@@ -52,7 +52,16 @@ def _finite(number: float) -> float:
     return number
 
 
+def _model_name(name: str) -> str:
+    if not name.strip():
+        raise SpecProblem("is empty", "name the model that judges")
+    if "{{" in name:
+        raise SpecProblem("holds a template", "templates stand in messages only: name one model")
+    return name
+
+
 TemplateText = Annotated[str, AfterValidator(_check_template)]
+ModelName = Annotated[str, AfterValidator(_model_name)]
 Finite = Annotated[float, AfterValidator(_finite)]
 
 
@@ -125,7 +134,7 @@ def _read_part(part: Any) -> TextPart:
         )
     if not isinstance(part.get("text"), str):
         raise SpecProblem(f"a part of type '{kind}' without text", "add its text")
-    unknown = [key for key in part if key not in ("type", "text")]
+    unknown = [key for key in part if key not in ("type", "text", "prompt_cache_breakpoint")]
     if unknown:
         raise SpecProblem(f"a part with an unknown field '{unknown[0]}'", "a part has type and text")
     return TextPart(_check_template(part["text"]))
@@ -153,7 +162,7 @@ class ScoreModel(_Grader):
     """The number that a judge model gives, clamped to `range`."""
 
     type: Literal["score_model"]
-    model: str
+    model: ModelName
     input: Annotated[list[InputMessage], Field(min_length=1)]
     range: list[Finite] | None = None
     sampling_params: SamplingParams | None = None
@@ -175,7 +184,7 @@ class LabelModel(_Grader):
     """1 or 0: whether the label that a judge model chose is among `passing_labels`."""
 
     type: Literal["label_model"]
-    model: str
+    model: ModelName
     input: Annotated[list[InputMessage], Field(min_length=1)]
     labels: Annotated[list[str], Field(min_length=1)]
     passing_labels: Annotated[list[str], Field(min_length=1)]
@@ -209,8 +218,7 @@ class Multi(_Grader):
     @field_validator("calculate_output")
     @classmethod
     def _parses(cls, value: str, info: ValidationInfo) -> str:
-        if "graders" in info.data:
-            parse_formula(value, info.data["graders"])
+        parse_formula(value, info.data.get("graders"))
         return value
 
 

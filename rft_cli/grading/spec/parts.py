@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from rft_cli.grading.feed import Feed
 from rft_cli.grading.protocol import BatchGrader, PartGrader
 from rft_cli.grading.spec.formula import Formula, FormulaError
 from rft_cli.grading.spec.models import StringCheck
@@ -18,7 +19,6 @@ from rft_cli.types import Grade, GradeError, GradeRequest
 Score = Callable[[Scope], float]
 
 _BURST = 64
-_PATIENCE_S = 0.2
 
 
 class RowGrader:
@@ -80,7 +80,7 @@ class MultiGrader:
 
     def stream(self, requests: Iterable[GradeRequest]) -> Iterator[list[Grade]]:
         """Grades in order. Each part has a stream of its own; requests wait until the last part has read them."""
-        copies = itertools.tee(requests, len(self._parts))
+        copies = Feed.of(requests).copies(len(self._parts))
         first, *others = [part.stream(copy) for part, copy in zip(self._parts.values(), copies, strict=True)]
         flat = [itertools.chain.from_iterable(stream) for stream in others]
         for burst in first:
@@ -138,15 +138,7 @@ def text_similarity(text: Template, reference: Template, compare: Similarity) ->
 
 
 def bursts(requests: Iterable[GradeRequest]) -> Iterator[list[GradeRequest]]:
-    """Requests 64 at a time; fewer where they come slowly, so that a live pipe sees its grades."""
-    burst: list[GradeRequest] = []
-    started = 0.0
-    for request in requests:
-        burst.append(request)
-        now = time.monotonic()
-        started = started or now
-        if len(burst) == _BURST or now - started > _PATIENCE_S:
-            yield burst
-            burst, started = [], 0.0
-    if burst:
+    """Requests 64 at a time; fewer where no more are there yet."""
+    feed = Feed.of(requests)
+    while burst := feed.take(_BURST):
         yield burst

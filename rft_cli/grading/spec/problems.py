@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class SpecProblem(ValueError):
-    """What is wrong with one value of a spec and its fix. pydantic carries it to the loader, which adds the place."""
+    """What is wrong with one value of a spec and its fix. pydantic carries it to the loader, which adds the place.
 
-    def __init__(self, message: str, fix: str | None = None) -> None:
+    `more` are further problems of the same value.
+    """
+
+    def __init__(self, message: str, fix: str | None = None, more: Sequence[SpecProblem] = ()) -> None:
         super().__init__(message)
         self.message = message
         self.fix = fix
+        self.more = tuple(more)

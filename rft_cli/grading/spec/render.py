@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
-from rft_cli.grading.spec.models import (
-    InputMessage,
-    LabelModel,
-    ScoreModel,
-    Spec,
-    StringCheck,
-    TextSimilarity,
-)
+from rft_cli.grading.spec.models import InputMessage
+from rft_cli.grading.spec.problems import SpecProblem
 from rft_cli.grading.spec.templates import Missing, Scope, Variable, parse_template
 from rft_cli.types import GradeError, GradeRequest, Message
 
@@ -35,18 +30,28 @@ def messages(inputs: Sequence[InputMessage]) -> Render:
     return render
 
 
-def variables(spec: Spec, keys: tuple[str, ...] = ()) -> Iterator[tuple[str, Variable]]:
-    """Every variable of a grader that is no multi, with the key path of the field in which it stands."""
-    for field, text in _texts(spec):
-        for variable in parse_template(text).variables():
-            yield ".".join((*keys, field)), variable
+def variables(fields: Mapping[str, Any], keys: Sequence[str | int] = ()) -> Iterator[tuple[str, Variable]]:
+    """Every variable in the fields of a grader that is no multi, with the key path of the field in which it stands.
+
+    Fields with problems, which are told elsewhere, are passed over.
+    """
+    for field, text in _texts(fields):
+        try:
+            found = list(parse_template(text).variables())
+        except SpecProblem:
+            continue
+        for variable in found:
+            yield ".".join((*map(str, keys), field)), variable
 
 
-def _texts(spec: Spec) -> Iterator[tuple[str, str]]:
-    if isinstance(spec, StringCheck | TextSimilarity):
-        yield "input", spec.input
-        yield "reference", spec.reference
-    elif isinstance(spec, ScoreModel | LabelModel):
-        for number, message in enumerate(spec.input):
-            for part in message.content:
-                yield f"input[{number}].content", part.text
+def _texts(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for field in ("input", "reference"):
+        value = fields.get(field)
+        if isinstance(value, str):
+            yield field, value
+        for number, message in enumerate(value if isinstance(value, list) else ()):
+            content = message.get("content") if isinstance(message, Mapping) else None
+            for part in content if isinstance(content, list) else [content]:
+                text = part.get("text") if isinstance(part, Mapping) else part
+                if isinstance(text, str):
+                    yield f"{field}[{number}].content", text

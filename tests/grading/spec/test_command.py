@@ -127,13 +127,19 @@ def test_grading_with_a_spec_loads_no_torch(rft: Any, write: Any, tmp_path: Path
     assert "no torch here" in result.stderr
 
 
-def test_prints_of_a_python_grader_go_to_stderr(rft: Any, write: Any) -> None:
-    source = "def grade(sample, item):\n    print('looking at', sample['output_text'])\n    return 1\n"
+def test_prints_of_a_python_grader_go_to_stderr_with_their_row(rft: Any, write: Any) -> None:
+    source = "print('loaded')\ndef grade(sample, item):\n    print('looking at', sample['output_text'])\n    return 1\n"
     spec = write("grader.json", {"type": "python", "name": "p", "source": source})
-    result = rft("grade", "--reward-model", spec, write("rows.jsonl", [{"completion": "word"}]))
+    text = '{"completion": "word"}\n\n{"completion": "two\\nlines"}\n'
+    result = rft("grade", "--reward-model", spec, write("rows.jsonl", text))
     assert result.returncode == 0, result.stderr
     assert "looking at" not in result.stdout
-    assert "grader.json: looking at word\n" in result.stderr
+    assert result.stderr.splitlines()[:4] == [
+        "grader.json: loaded",
+        "rows.jsonl:1: looking at word",
+        "rows.jsonl:3: looking at two",
+        "rows.jsonl:3: lines",
+    ]
     quiet = rft("grade", "--quiet", "--reward-model", spec, "rows.jsonl")
     assert (quiet.returncode, quiet.stderr) == (0, "")
 

@@ -46,7 +46,7 @@ from rft_cli.grading.spec.problems import SpecProblem
         ("1e999", "column 1: '1e999' is too large a number", "correct the formula '1e999'"),
         ("(" * 60 + "a" + ")" * 60, "nested deeper than 50 levels", None),
         ("a" + "^a" * 60, "nested deeper than 50 levels", None),
-        ("__import__('os')", 'column 12: "\'" is not part of a formula', None),
+        ("__import__('os')", "column 1: there is no function '__import__'", None),
     ],
 )
 def test_refused(text: str, message: str, fix: str | None) -> None:
@@ -54,6 +54,49 @@ def test_refused(text: str, message: str, fix: str | None) -> None:
         parse_formula(text, ("a", "b", "recall"))
     assert caught.value.message == message
     assert fix is None or caught.value.fix == fix
+
+
+@pytest.mark.parametrize(
+    ("text", "messages"),
+    [
+        (
+            "recal + x * x / mim(a, y) - sqrt(a, b) + / q",
+            [
+                "column 1: there is no grader 'recal'",
+                "column 9: there is no grader 'x'",
+                "column 17: there is no function 'mim'",
+                "column 24: there is no grader 'y'",
+                "column 29: sqrt takes one number (got 2)",
+                "column 42: '/' stands where a number, a grader or '(' is expected",
+                "column 44: there is no grader 'q'",
+            ],
+        ),
+        (
+            "a % b % x == 1 $ (",
+            [
+                "column 3: '%' is not part of a formula",
+                "column 9: there is no grader 'x'",
+                "column 11: '=' is not part of a formula",
+                "column 16: '$' is not part of a formula",
+            ],
+        ),
+        ("a + min + (b", ["column 5: min is a function", "column 11: '(' is never closed"]),
+    ],
+)
+def test_all_that_is_wrong_comes_at_once(text: str, messages: list[str]) -> None:
+    with pytest.raises(SpecProblem) as caught:
+        parse_formula(text, ("a", "b", "recall"))
+    assert [problem.message for problem in (caught.value, *caught.value.more)] == messages
+
+
+def test_names_are_not_looked_for_where_nobody_knows_them() -> None:
+    assert parse_formula("x + y", None).names == ("x", "y")
+    with pytest.raises(SpecProblem, match="is not expected here"):
+        parse_formula("x y", None)
+
+
+def test_a_name_that_no_formula_can_hold_is_not_told_again() -> None:
+    assert parse_formula("a-b + log + c", ("a-b", "log", "c")).names == ("a", "b", "log", "c")
 
 
 @pytest.mark.parametrize(

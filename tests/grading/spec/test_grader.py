@@ -14,6 +14,7 @@ import pytest
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageErrors
 from rft_cli.grading import open_grader
+from rft_cli.grading.feed import Feed
 from rft_cli.grading.spec import parts
 from rft_cli.types import GradeRequest
 
@@ -195,10 +196,10 @@ def test_a_stream_is_in_order_and_reads_no_further_than_it_must() -> None:
     assert read < 3000
 
 
-def test_slow_requests_are_not_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = itertools.count(1, 0.15)
-    monkeypatch.setattr(parts.time, "monotonic", lambda: next(clock))
-    assert [len(burst) for burst in parts.bursts(GradeRequest("", {}) for _ in range(7))] == [3, 3, 1]
+def test_requests_that_are_not_there_yet_hold_nothing_back() -> None:
+    there = iter([True, True, False, False, True])
+    feed = Feed((GradeRequest("", {}) for _ in range(5)), lambda: next(there))
+    assert [len(burst) for burst in parts.bursts(feed)] == [3, 1, 1]
 
 
 def test_inline_python_may_be_async_and_recursive(graded: Any) -> None:
@@ -252,6 +253,25 @@ def test_everything_in_the_way_is_told_at_once(monkeypatch: pytest.MonkeyPatch, 
             "grader.spec: graders.c: meteor needs WordNet, which is not installed",
             "python -m nltk.downloader wordnet",
         )
+    ]
+
+
+def test_graders_are_tried_beside_others_that_can_not_be_read() -> None:
+    """Also source, and missing libraries, of graders that have other problems."""
+    spec = multi(
+        "a + / b",
+        a={**python("def grade(sample): return 1"), "nme": "x"},
+        b=python("import nothing_there\n\ndef grade(sample, item): return 1"),
+        c={**similar("cosine"), "input": 5},
+        d=similar("cosine"),
+    )
+    assert [message for message, _ in problems(spec)] == [
+        "grader.spec: graders.a.nme: unknown field",
+        "grader.spec: graders.c.input: must be text (got 5)",
+        "grader.spec: calculate_output: column 5: '/' stands where a number, a grader or '(' is expected",
+        "grader.spec: graders.a.source:1: grade(sample) can't be called as OpenAI does",
+        "grader.spec: graders.b.source:1: ModuleNotFoundError: No module named 'nothing_there'",
+        "grader.spec: graders.d: cosine needs an embeddings endpoint",
     ]
 
 

@@ -222,7 +222,7 @@ def test_all_problems_at_once_with_their_places() -> None:
             "did you mean 'temperature'?",
         ),
         (
-            "grader.json:10:57: graders.c.sampling_params.top_p: must be less than or equal to 1 (got 2)",
+            "grader.json:10:57: graders.c.sampling_params.top_p: must be at most 1 (got 2)",
             None,
         ),
         (
@@ -345,12 +345,21 @@ def test_message_contents(content: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
+        ("range", 5, "range: must be a list (got 5)"),
+        ("range", [0, "a"], 'range[1]: must be a number (got "a")'),
+        ("sampling_params", 5, "sampling_params: must be an object (got 5)"),
+        ("sampling_params", {"seed": 0.5}, "sampling_params.seed: must be a whole number (got 0.5)"),
+        ("sampling_params", {"seed": "a"}, 'sampling_params.seed: must be a whole number (got "a")'),
+        ("sampling_params", {"top_p": 0}, "sampling_params.top_p: must be above 0 (got 0)"),
+        ("input", ["a"], 'input[0]: must be an object (got "a")'),
+        ("model", " ", "model: is empty"),
+        ("model", "{{ item.judge }}", "model: holds a template"),
         ("range", [0, 1, 2], "range: must be two numbers, the lower one first"),
         ("range", [0, 1e999], "range[1]: must be a finite number"),
         (
             "sampling_params",
             {"temperature": -1},
-            "sampling_params.temperature: must be greater than or equal to 0 (got -1)",
+            "sampling_params.temperature: must be at least 0 (got -1)",
         ),
         ("input", [{"role": "user", "content": "a", "nme": "b"}], "input[0].nme: unknown field"),
         ("input", [{"content": "a"}], "input[0].role: is missing"),
@@ -371,3 +380,39 @@ def test_places_in_json_with_escapes_and_tabs() -> None:
         "grader.json:4:3: x: unknown field",
         "grader.json:4:13: y: unknown field",
     ]
+
+
+def test_one_grader_where_a_map_of_them_stands() -> None:
+    """What the openai package's type for multi suggests."""
+    spec = {"type": "multi", "name": "m", "graders": CHECK, "calculate_output": "c +"}
+    found = problems(json.dumps(spec))
+    assert [message for message, _ in found] == [
+        "grader.json:1:43: graders: is one grader, where a map of graders stands",
+        "grader.json:1:153: calculate_output: column 4: the end stands where a number, a grader or '(' is expected",
+    ]
+    assert found[0][1] is not None
+    assert found[0][1].startswith('write "graders": {"NAME": {"type": …}, …}, as the API takes it')
+    (listed,) = problems(json.dumps({**spec, "graders": [CHECK], "calculate_output": "c"}))
+    assert listed[0] == "grader.json:1:43: graders: must be a map of graders"
+
+
+def test_a_name_that_no_formula_can_hold_is_one_problem() -> None:
+    spec = {"type": "multi", "name": "m", "graders": {"a-b": CHECK}, "calculate_output": "a-b / 2"}
+    assert [message for message, _ in problems(json.dumps(spec))] == [
+        "grader.json:1:44: graders.a-b: calculate_output can't name this grader"
+    ]
+
+
+def test_another_number_is_no_slip_of_the_pen() -> None:
+    ((message, fix),) = problems(json.dumps({**SIMILAR, "evaluation_metric": "rouge_6"}))
+    assert "'rouge_5' or 'rouge_l' (got \"rouge_6\")" in message
+    assert fix is None
+    ((_, fix),) = problems(json.dumps({**SIMILAR, "evaluation_metric": "rougeL"}))
+    assert fix == "did you mean 'rouge_l'?"
+
+
+def test_a_text_part_with_all_that_openai_takes() -> None:
+    part = {"type": "input_text", "text": "a", "prompt_cache_breakpoint": {"mode": "explicit"}}
+    spec = {**SCORE, "input": [{"role": "user", "content": [part]}]}
+    assert accepted_by_openai(spec)
+    assert [[p.text for p in message.content] for message in load(spec).input] == [["a"]]
