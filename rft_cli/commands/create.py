@@ -36,7 +36,7 @@ def create(
 
     rft create --from-openai job.json -t train.jsonl -v val.jsonl
     """
-    from rft_cli.commands.request import Output, Settings
+    from rft_cli.commands.request import JOB_NEEDS, Output, Settings
 
     overrides: dict[str, Any] = {
         "data.train": training_file,
@@ -55,7 +55,7 @@ def create(
     }
     settings = Settings(config, overrides, sets or [], from_openai)
     # Loaded before anything else is imported: a mistake in a setting is told at once.
-    loaded = settings.load() if resume is None else None
+    loaded = settings.load_for_job(JOB_NEEDS) if resume is None else None
     from rft_cli.commands.flow import run_job
 
     run_job(settings, loaded, resume=resume, min_gain=min_gain, output=Output(json, quiet))

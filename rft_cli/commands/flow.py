@@ -99,8 +99,10 @@ def _checked(loaded: LoadedConfig, on_event: OnEvent, new: bool = False) -> Job:
             Run.check_new(config.output_dir, config.name)
         except UsageError as error:
             found.blame("run", error)
+    for line in loaded.notes:
+        on_event(Note(line))
     job = found.job()
-    for line in [*loaded.notes, *found.notes()]:
+    for line in found.notes():
         on_event(Note(line))
     for line in found.warnings:
         on_event(Note(line, "warning"))

@@ -51,6 +51,7 @@ Shape = Annotated[
 def grade(
     files: FilesArgument = None,
     reward_model: shared.RewardModel = None,
+    from_openai: shared.FromOpenAI = None,
     field: Field = "completion",
     gold: Gold = False,
     shape: Shape = "rows",
@@ -81,8 +82,11 @@ def grade(
 
     generate | rft grade --reward-model scorer.py --min-reward 0.8 > graded.jsonl
     """
+    if reward_model is not None and from_openai is not None:
+        raise UsageError("--reward-model and --from-openai name two graders", "give one of them")
     overrides: dict[str, Any] = {
-        "grader.path": reward_model,
+        # Of a job, grading takes the grader, which is found in the file itself.
+        "grader.path": reward_model or from_openai,
         "grader.workers": workers,
         "grader.timeout_s": timeout,
         "grader.sandbox": sandbox,
@@ -90,7 +94,7 @@ def grade(
         "data.train": training_file,
         "data.validation": validation_file,
     }
-    settings = Settings(config, overrides, sets or []).load().config
+    settings = Settings(config, overrides, sets or []).load_for_rows(files or []).config
     if settings.grader.shown is None:
         raise UsageError("no grader is set", "give a scorer with --reward-model scorer.py")
     shared.check_writable(summary_file)

@@ -10,9 +10,10 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from rft_cli.commands import shared
+from rft_cli.commands.grade_checks import together, unreadable
 from rft_cli.config.schema import RunConfig
 from rft_cli.data import Row
-from rft_cli.errors import GateNotMet, Interrupted
+from rft_cli.errors import GateNotMet, Interrupted, UsageError, UsageErrors
 from rft_cli.grading.outcomes import GraderStats, too_many_failures
 from rft_cli.grading.pool import worker_count
 from rft_cli.grading.protocol import Grader
@@ -47,13 +48,15 @@ def grade_rows(
     pipeline = _pipeline(files, field, config, openai_run)
     people = _People(pipeline, config.grader.shown or "", quiet=quiet, rows_out=rows_out)
     written = 0
-    with (
-        people,
-        _WholeLines() as output,
-        open_grader(
-            grader_config, log_path=None, seed=config.seed, on_output=None if quiet else people.print
-        ) as grader,
-    ):
+    on_output = None if quiet else people.print
+    missing = unreadable(files)
+    try:
+        grader = open_grader(grader_config, log_path=None, seed=config.seed, on_output=on_output)
+    except UsageError as error:
+        raise together(error, missing) from None
+    with people, _WholeLines() as output, grader:
+        if missing:
+            raise UsageErrors(missing)
         try:
             for part in pipeline.parts(grader):
                 written += part.rows

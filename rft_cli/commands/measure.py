@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from rft_cli.commands.flow import check_gain
-from rft_cli.commands.preflight import JOB_NEEDS, Preflight, preflight
-from rft_cli.commands.request import Output, Settings
+from rft_cli.commands.preflight import Preflight, preflight
+from rft_cli.commands.request import MEASURE_NEEDS, Output, Settings
 from rft_cli.commands.shared import print_json, results, stdout_to_stderr
 from rft_cli.config.load import LoadedConfig
 from rft_cli.console import EventPrinter, choose_mode, print_checks, print_comparison, print_estimates
@@ -38,14 +38,16 @@ def check_job(settings: Settings, loaded: LoadedConfig, output: Output) -> None:
             "there is nothing to check", "give a CONFIG.yaml, or files with -t, -v and --reward-model"
         )
     with stdout_to_stderr():
-        found = preflight(loaded.config, JOB_NEEDS if settings.file else (), loaded.origins)
+        found = preflight(loaded.config, settings.needs(), loaded.origins)
+        printer = EventPrinter("plain")
+        for line in loaded.notes if not output.quiet else ():
+            printer(Note(line))
     with results():
         if not output.json:
             print_checks(found.checks)
-    warn = EventPrinter("plain")
     for line in found.warnings:
         if line not in found.files.warnings:  # the checklist has those
-            warn(Note(line, "warning"))
+            printer(Note(line, "warning"))
     with results():
         if output.json:
             print_json(_checklist(found))
@@ -68,7 +70,9 @@ def measure(loaded: LoadedConfig, run: Run | None, gates: Gates, output: Output)
     With `run`, the settings' model is its base, and its best checkpoint is measured against it.
     """
     with stdout_to_stderr(), EventPrinter(choose_mode(output.quiet)) as printer:
-        found = preflight(loaded.config, ("validation", "grader", "model"), loaded.origins)
+        found = preflight(loaded.config, MEASURE_NEEDS, loaded.origins)
+        for line in loaded.notes:
+            printer(Note(line))
         found.raise_problems()
         for line in found.notes():
             printer(Note(line))

@@ -8,10 +8,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rft_cli.commands.models import check_model, resolve_run
+from rft_cli.commands.request import JOB_NEEDS
+from rft_cli.commands.shared import stdout_to_stderr
 from rft_cli.config import RunConfig
-from rft_cli.console import Check
+from rft_cli.config.load import ConfigProblems
+from rft_cli.console import Check, EventPrinter
 from rft_cli.data import reference_of
 from rft_cli.errors import UsageError, UsageErrors
+from rft_cli.events import Note
 from rft_cli.job import Files, Job, not_set, read_files
 
 if TYPE_CHECKING:
@@ -21,7 +25,7 @@ _IN_A_FILE = re.compile(r":\d+:\d+$")
 _HAS_LINE = re.compile(r"^\S+:\d+(:\d+)?: ")
 ROWS_GRADED = 3
 """Rows of each file on which the grader is tried."""
-JOB_NEEDS = ("train", "validation", "grader", "model")
+_FILES = ("data.train", "data.validation", "data.test")
 
 
 @dataclass
@@ -29,12 +33,14 @@ class Preflight:
     """What was found. `checks` is the list for people, `problems` what must be mended, in the order of
     checking, `warnings` what should be looked at.
 
-    `config` is the one given, with the name of a run as `model.path` made a path. `origins`: where settings come from.
+    `config` is the one given, with the name of a run as `model.path` made a path. `origins`: where settings come from;
+    `doubtful`: settings that are known to be wrong.
     """
 
     config: RunConfig
     files: Files
     origins: Mapping[str, str] = field(default_factory=dict)
+    doubtful: frozenset[str] = frozenset()
     checks: list[Check] = field(default_factory=list)
     problems: list[UsageError] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -67,6 +73,10 @@ class Preflight:
         if self.problems:
             raise UsageErrors(self.problems)
 
+    def in_doubt(self, *keys: str) -> bool:
+        """Whether one of these settings, or one in these sections, is known to be wrong: what rests on it is too."""
+        return any(key == wrong or wrong.startswith(f"{key}.") for key in keys for wrong in self.doubtful)
+
     def job(self) -> Job:
         """The job; raises UsageErrors where something is wrong."""
         self.raise_problems()
@@ -79,11 +89,15 @@ class Preflight:
 
 
 def preflight(
-    config: RunConfig, needs: Sequence[str] = JOB_NEEDS, origins: Mapping[str, str] | None = None
+    config: RunConfig,
+    needs: Sequence[str] = JOB_NEEDS,
+    origins: Mapping[str, str] | None = None,
+    doubtful: frozenset[str] = frozenset(),
 ) -> Preflight:
     """Check data, overlap, grader and model. What is set is checked; what `needs` names must be set.
 
     `origins` are those of the loaded configuration: problems with what a YAML file names are told with its line.
+    `doubtful` are keys of settings that are known to be wrong: what rests on them is not looked at.
 
     Raises nothing itself: `Preflight.raise_problems` does.
     """
@@ -93,15 +107,33 @@ def preflight(
         config = config.model_copy(update={"model": config.model.model_copy(update={"path": path})})
     except UsageError as error:
         problem = error
-    files = read_files(config)
-    found = Preflight(config, files, origins or {}, warnings=list(files.warnings))
-    for name in ("train", "validation", "test"):
-        _check_file(found, name, needs)
-    _check_overlap(found)
-    _check_grader(found, needs)
-    if "model" in needs:
+    readable = (
+        not any(key.startswith("data.") and key not in _FILES for key in doubtful) and "data" not in doubtful
+    )
+    files = read_files(config) if readable else Files()
+    found = Preflight(config, files, origins or {}, doubtful, warnings=list(files.warnings))
+    if readable:
+        for name in ("train", "validation", "test"):
+            if f"data.{name}" not in doubtful:
+                _check_file(found, name, needs)
+        _check_overlap(found)
+    if not found.in_doubt("grader.path", "grader.spec"):
+        _check_grader(found, needs)
+    if "model" in needs and not found.in_doubt("model", "output_dir"):
         _check_model(found, problem)
     return found
+
+
+def also_wrong(problems: ConfigProblems, needs: Sequence[str]) -> list[UsageError]:
+    """What is wrong with a job beside its settings; prints the notes on those that are right."""
+    partial = problems.partial
+    note = EventPrinter("plain")
+    for line in problems.notes:
+        note(Note(line))
+    if partial is None:
+        return []
+    with stdout_to_stderr():
+        return preflight(partial.config, needs, partial.origins, problems.doubtful).problems
 
 
 def _check_file(found: Preflight, name: str, needs: Sequence[str]) -> None:
@@ -137,12 +169,18 @@ def _check_grader(found: Preflight, needs: Sequence[str]) -> None:
         else:
             found.absent("grader")
         return
-    from rft_cli.grading.preflight import check_grader
+    from rft_cli.grading.preflight import check_grader, static_problems
     from rft_cli.training.graders import open_grader
 
     rows = [example for data in found.files.data.values() for example in data.examples]
     examples = [example for data in found.files.data.values() for example in data.examples[:ROWS_GRADED]]
     references = [reference_of(example, found.config.data.columns) for example in examples]
+    if found.in_doubt("grader"):
+        # With other settings it would run in another way, and judges may be asked at another place.
+        problems = static_problems(found.config.grader, rows)
+        if problems:
+            found.blame("grader", UsageErrors(problems), "grader.path")
+        return
     try:
         report = check_grader(
             found.config.grader, examples, references, n=len(examples), rows=rows, opener=open_grader

@@ -26,6 +26,7 @@ def train(
     learning_rate: shared.LearningRate = None,
     n_epochs: shared.Epochs = None,
     algorithm: shared.Algorithm = None,
+    from_openai: shared.FromOpenAI = None,
     config: shared.ConfigFile = None,
     sets: shared.Sets = None,
     seed: shared.Seed = None,
@@ -43,8 +44,11 @@ def train(
     rft train configs/quickstart.yaml --n-epochs 4
     """
     config_file = shared.one_config(config_file, config)
-    if config_file is None and resume is None:
-        raise UsageError("there is no CONFIG.yaml", "give one, or continue a run with --resume RUN")
+    if config_file is None and resume is None and from_openai is None:
+        raise UsageError(
+            "there is no CONFIG.yaml",
+            "give one, or a job with --from-openai, or continue a run with --resume RUN",
+        )
     create(
         training_file=training_file,
         validation_file=validation_file,
@@ -55,6 +59,7 @@ def train(
         learning_rate=learning_rate,
         n_epochs=n_epochs,
         algorithm=algorithm,
+        from_openai=from_openai,
         config=config_file,
         sets=sets,
         seed=seed,

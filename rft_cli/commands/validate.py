@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from rft_cli.commands import shared
-from rft_cli.commands.request import Output, Settings
+from rft_cli.commands.request import MEASURE_NEEDS, Output, Settings
 from rft_cli.commands.train import ConfigArgument
 from rft_cli.errors import UsageError
 
@@ -36,6 +36,7 @@ def validate(
     grader_env: shared.GraderEnv = None,
     model: ModelOption = None,
     run: RunOption = None,
+    from_openai: shared.FromOpenAI = None,
     min_reward: shared.MinReward = None,
     min_gain: shared.MinGain = None,
     config: shared.ConfigFile = None,
@@ -49,6 +50,8 @@ def validate(
 
     rft validate config.yaml                             checks settings, rows and the scorer, loads no model
 
+    rft validate --from-openai job.json                  the same for a fine-tuning job of OpenAI's
+
     rft validate -v val.jsonl --reward-model scorer.py --model MODEL --min-reward 0.8
 
     rft validate --run latest --min-gain 0.1
@@ -57,6 +60,10 @@ def validate(
     if model is not None and run is not None:
         raise UsageError(
             "--model and --run exclude each other", "--run measures the run's base and best model"
+        )
+    if from_openai is not None and run is not None:
+        raise UsageError(
+            "--from-openai and --run exclude each other", "a run is measured with its own grader"
         )
     if min_gain is not None and run is None:
         raise UsageError(
@@ -76,8 +83,8 @@ def validate(
     if run is not None:
         _measure_run(run, Settings(config_file, overrides, sets or []), min_reward, min_gain, output)
         return
-    settings = Settings(config_file, overrides, sets or [])
-    loaded = settings.load()
+    settings = Settings(config_file, overrides, sets or [], from_openai)
+    loaded = settings.load_for_job(settings.needs() if model is None else MEASURE_NEEDS)
     from rft_cli.commands.measure import Gates, check_job, measure
 
     if model is None:
@@ -96,5 +103,5 @@ def _measure_run(
     run = Run.open(ref, settings.overrides["output_dir"] or "runs")
     file = settings.file or str(run.path / "config.yaml")
     overrides = {**settings.overrides, "model.path": run.info["model"]}
-    loaded = Settings(file, overrides, settings.sets).load()
+    loaded = Settings(file, overrides, settings.sets).load_for_job(MEASURE_NEEDS)
     measure(loaded, run, Gates(min_reward, min_gain), output)

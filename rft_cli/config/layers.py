@@ -50,6 +50,14 @@ class Setting:
 Layer = dict[str, Setting]
 
 
+class SettingProblem(UsageError):
+    """A problem with one setting, or with a name that is none: `key` is its dotted name."""
+
+    def __init__(self, key: str, message: str, fix: str | None = None) -> None:
+        super().__init__(message, fix)
+        self.key = key
+
+
 def yaml_layer(content: bytes, name: str, problems: list[UsageError]) -> Layer:
     """The settings of a YAML file, its relative paths resolved against its folder."""
     root = read_yaml(content, name, problems)
@@ -70,7 +78,7 @@ def _flatten(section: Node, prefix: str, name: str, layer: Layer, problems: list
                 _flatten(inner, f"{key}.", name, layer, problems)
             elif node.value is not None:
                 problems.append(
-                    UsageError(f"{place}: {key} is a section", f"write its settings under '{word}:'")
+                    SettingProblem(key, f"{place}: {key} is a section", f"write its settings under '{word}:'")
                 )
         elif key in all_keys():
             _add_yaml(all_keys()[key], node, place, name, layer, problems)
@@ -98,7 +106,7 @@ def _add_yaml(key: Key, node: Node, place: str, name: str, layer: Layer, problem
     ambiguous = _ambiguous(node)
     if ambiguous is not None and isinstance(value, str | list) and (key.takes(str) or key.takes(list)):
         reason = f"{place}: {key.name}: {ambiguous.word} without quotes means true or false in much YAML"
-        problems.append(UsageError(reason, f'quote it: "{ambiguous.word}"'))
+        problems.append(SettingProblem(key.name, reason, f'quote it: "{ambiguous.word}"'))
         return
     if isinstance(value, str):
         value = resolve(key.name, value, os.path.dirname(name))
@@ -124,7 +132,8 @@ def environment_layer(env: Mapping[str, str], problems: list[UsageError]) -> Lay
             fix = (
                 f"did you mean {near}?" if near else "unset it: variables named RFT_SECTION__KEY are settings"
             )
-            problems.append(UsageError(f"{name}: no such setting", fix))
+            key = name.removeprefix(ENV_PREFIX).replace("__", ".").lower()
+            problems.append(SettingProblem(key, f"{name}: no such setting", fix))
         elif text:
             layer[names[name]] = _of_text(names[name], text, name)
     return layer
@@ -142,7 +151,7 @@ def set_layer(sets: Sequence[str], problems: list[UsageError]) -> Layer:
         elif key in all_sections():
             first = next(name for name in all_keys() if name.startswith(f"{key}."))
             problems.append(
-                UsageError(f"--set {key}: is a section", f"set one of its keys, for example {first}")
+                SettingProblem(key, f"--set {key}: is a section", f"set one of its keys, for example {first}")
             )
         elif key not in all_keys():
             problems.append(unknown_key("--set", key))
@@ -174,13 +183,14 @@ def _of_text(key: str, text: str, origin: str) -> Setting:
     return Setting(value, origin, names_key=True)
 
 
-def unknown_key(place: str, key: str) -> UsageError:
+def unknown_key(place: str, key: str) -> SettingProblem:
     """The problem of a key that is no setting, with the setting it may mean: near in spelling, or in full."""
     section, _, name = key.rpartition(".")
     if section == "data.columns":
         known = f"known names: {', '.join(COLUMN_NAMES)}"
         near = closest(name, COLUMN_NAMES)
-        return UsageError(f"{place}: {key}: unknown column", f"did you mean '{near}'?" if near else known)
+        fix = f"did you mean '{near}'?" if near else known
+        return SettingProblem(key, f"{place}: {key}: unknown column", fix)
     names = [*all_keys(), *all_sections()]
     siblings = [other for other in names if other.rpartition(".")[0] == section]
     near = (
@@ -190,7 +200,7 @@ def unknown_key(place: str, key: str) -> UsageError:
         or _by_last_part(name, names)
     )
     fix = f"did you mean '{near}'?" if near else _known(section, siblings)
-    return UsageError(f"{place}: {key}: unknown setting", fix)
+    return SettingProblem(key, f"{place}: {key}: unknown setting", fix)
 
 
 def _prefixed(section: str, name: str | None) -> str | None:

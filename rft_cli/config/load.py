@@ -18,8 +18,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from rft_cli.config.checks import check_combinations
-from rft_cli.config.keys import Key, all_keys
-from rft_cli.config.layers import Layer, Setting, environment_layer, flag_layer, set_layer, yaml_layer
+from rft_cli.config.keys import Key, all_keys, all_sections
+from rft_cli.config.layers import (
+    Layer,
+    Setting,
+    SettingProblem,
+    environment_layer,
+    flag_layer,
+    set_layer,
+    yaml_layer,
+)
 from rft_cli.config.openai_job import OpenAIJob, read_job
 from rft_cli.config.schema import RunConfig
 from rft_cli.config.suggest import did_you_mean, near_file
@@ -38,6 +46,26 @@ class LoadedConfig:
     notes: list[str]
 
 
+class ConfigProblems(UsageErrors):
+    """What is wrong with the settings.
+
+    `partial` is the configuration without it, None where too little could be read for one. `doubtful` are the keys of
+    settings whose value in it may not be what was meant. `notes` are for people.
+    """
+
+    def __init__(
+        self,
+        problems: Sequence[UsageError],
+        partial: LoadedConfig | None,
+        doubtful: frozenset[str],
+        notes: list[str],
+    ) -> None:
+        super().__init__(problems)
+        self.notes = notes
+        self.partial = partial
+        self.doubtful = doubtful
+
+
 def load_config(
     path: str | None,
     *,
@@ -52,7 +80,7 @@ def load_config(
     `sets`: the `key=value` texts of --set. `env`: the environment (None: this process's), of which variables
     `RFT_SECTION__KEY` count, for example `RFT_OPTIM__LEARNING_RATE`.
     `openai_job`: a fine-tuning job of OpenAI's, whose settings stand below all of these; what it holds is in the notes.
-    Paths in the YAML file are relative to its folder. Raises UsageErrors with every problem of every layer.
+    Paths in the YAML file are relative to its folder. Raises ConfigProblems with every problem of every layer.
     """
     problems: list[UsageError] = []
     layers = [
@@ -62,21 +90,33 @@ def load_config(
         flag_layer(overrides or {}, problems),
     ]
     settings: Layer = {key: setting for layer in layers for key, setting in layer.items()}
+    unread = not all(isinstance(problem, SettingProblem) and _is_placed(problem.key) for problem in problems)
     job = OpenAIJob({}, []) if openai_job is None else read_job(openai_job, settings.keys(), problems)
     settings |= job.layer
     good = _without_bad(settings, problems)
     config = RunConfig.model_validate(_nested(good), strict=True)
     combined = check_combinations(config, good.keys())
+    doubtful = (settings.keys() - good.keys()) | {p.key for p in problems if isinstance(p, SettingProblem)}
     for conflict in combined.conflicts:
+        doubtful |= set(conflict.keys)
         # A conflict that rests on a value already refused would only repeat that problem in other words.
         if not any(key in settings and key not in good for key in conflict.keys):
             blamed = next((key for key in conflict.keys if key in good), conflict.keys[0])
             place = good[blamed].place(blamed) if blamed in good else blamed
             problems.append(UsageError(f"{place}: {conflict.message}", conflict.fix))
-    if problems:
-        raise UsageErrors(sorted(problems, key=lambda problem: _position(problem, path or openai_job)))
     origins = {key: good[key].origin if key in good else "default" for key in all_keys()}
-    return LoadedConfig(config, origins, [*job.notes, *combined.notes])
+    loaded = LoadedConfig(config, origins, [*job.notes, *combined.notes])
+    if problems:
+        if openai_job is not None and not job.layer:
+            doubtful |= {"data.train", "data.validation", "grader.path"}  # the job could not be read
+        problems.sort(key=lambda problem: _position(problem, path or openai_job))
+        raise ConfigProblems(problems, None if unread else loaded, frozenset(doubtful), loaded.notes)
+    return loaded
+
+
+def _is_placed(key: str) -> bool:
+    """Whether a name that is no setting says at least which section it is about."""
+    return key in all_keys() or key in all_sections() or key.rpartition(".")[0] in all_sections()
 
 
 def _file_layer(path: str, problems: list[UsageError]) -> Layer:

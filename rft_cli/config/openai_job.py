@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rft_cli.config.json_marks import read_tree
-from rft_cli.config.layers import Layer, Setting
+from rft_cli.config.layers import Layer, Setting, SettingProblem
 from rft_cli.config.suggest import did_you_mean, near_file
 from rft_cli.config.yaml_lines import Node
 from rft_cli.errors import UsageError
@@ -33,6 +33,7 @@ _NO_MEANING = {
     "model": "its weights are OpenAI's: --model chooses what is trained",
     "suffix": "part of a hosted model's name; --name names the run",
     "metadata": "kept by OpenAI only",
+    "safety_identifier": "tells OpenAI's users apart; nothing is sent to OpenAI",
     "integrations": "rft writes metrics.jsonl in the run",
     "hyperparameters": f"those of {_METHOD} count",
     f"{_METHOD}.response_format": "completions are not forced into the schema; sample.output_json is there where "
@@ -51,7 +52,7 @@ _STATE = (
 )
 """What the API adds to a job that it gives back."""
 _KNOWN = {
-    "": [*_FILES, "model", "suffix", "seed", "metadata", "integrations", "method", "hyperparameters"],
+    "": [*_FILES, "model", "seed", "method", *(key for key in _NO_MEANING if "." not in key)],
     "method": ["type", "reinforcement", "supervised", "dpo"],
     _METHOD: ["grader", "response_format", "hyperparameters"],
     _SETTINGS: [
@@ -194,16 +195,16 @@ class _Reader:
             return
         name = node.value
         if not isinstance(name, str) or not name:
-            self.problems.append(UsageError(f"{self._place(node)}: {key}: must be a file's id or name"))
+            message = f"{self._place(node)}: {key}: must be a file's id or name"
+            self.problems.append(SettingProblem(setting, message))
             return
         folder = os.path.dirname(self.path)
         beside = [os.path.join(folder, name), os.path.join(folder, f"{name}.jsonl")]
         found = next((file for file in beside if os.path.isfile(file)), None)
         if found is None:
             fix = f"give it with {flag} FILE, or save it as {beside[-1] if not name.endswith('.jsonl') else beside[0]}"
-            self.problems.append(
-                UsageError(f"{self._place(node)}: {key}: no file '{name}' beside the job", fix)
-            )
+            message = f"{self._place(node)}: {key}: no file '{name}' beside the job"
+            self.problems.append(SettingProblem(setting, message, fix))
         else:
             self._take(setting, found, node)
 

@@ -11,8 +11,10 @@ from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.audit import AuditReport, brief_audit, warnings_of
 from rft_cli.grading.open import Opener, open_grader
 from rft_cli.grading.protocol import Grader
-from rft_cli.grading.source import is_spec
+from rft_cli.grading.source import is_spec, read_source
 from rft_cli.grading.spec.keys import missing_keys
+from rft_cli.grading.spec.load import read_grader
+from rft_cli.grading.spec.static import check_spec
 from rft_cli.types import Example, Grade, GradeRequest
 
 JUNK = 'Sure! }{ "answer": ** 1e999, [[ \\boxed{ ``` \u00e9\u4e16\u2028 None, yes and no'
@@ -88,6 +90,17 @@ def check_grader(
         if audited is None:
             return report
         return replace(report, warnings=(*report.warnings, *warnings_of(audited)), audit=audited)
+
+
+def static_problems(config: GraderConfig, rows: Sequence[Example]) -> list[UsageError]:
+    """What is wrong with the grader as far as it shows without running it or asking a judge."""
+    try:
+        source = read_source(config)
+    except UsageError as error:
+        return list(error.problems) if isinstance(error, UsageErrors) else [error]
+    if not is_spec(config):
+        return []
+    return [*check_spec(read_grader(config, source), source).problems, *missing_keys(config, rows)]
 
 
 def _open(config: GraderConfig, rows: Sequence[Example], opener: Opener) -> Grader:

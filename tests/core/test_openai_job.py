@@ -11,7 +11,7 @@ from openai.types.fine_tuning import FineTuningJob
 from openai.types.fine_tuning.job_create_params import JobCreateParams
 from pydantic import TypeAdapter
 
-from rft_cli.config.load import LoadedConfig, load_config
+from rft_cli.config.load import ConfigProblems, LoadedConfig, load_config
 from rft_cli.errors import UsageErrors
 
 GRADER = {"type": "string_check", "name": "s", "operation": "eq", "input": "a", "reference": "b"}
@@ -134,6 +134,26 @@ def test_what_is_taken_and_what_is_said(load: Any) -> None:
             )
         ),
     ]
+
+
+def test_what_openai_takes_of_late(load: Any) -> None:
+    notes = load({**REQUEST, "safety_identifier": "user-1"}).notes
+    (note,) = [line for line in notes if "safety_identifier" in line]
+    assert note == (
+        'jobs/job.json: safety_identifier "user-1" has no meaning here: '
+        "tells OpenAI's users apart; nothing is sent to OpenAI"
+    )
+
+
+def test_notes_come_with_problems(load: Any) -> None:
+    with pytest.raises(ConfigProblems) as caught:
+        load({**REQUEST, "seed": "x"})
+    assert caught.value.partial is not None
+    assert caught.value.doubtful == {"seed"}
+    assert (
+        'jobs/job.json: suffix "triage" has no meaning here: part of a hosted model\'s name; --name names the run'
+        in (caught.value.notes)
+    )
 
 
 def test_a_job_that_the_api_gave_back(load: Any) -> None:

@@ -1,0 +1,39 @@
+"""What `rft grade` can see to be wrong before it grades a row: all of it at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rft_cli.config.load import ConfigProblems
+from rft_cli.data.rows import open_rows
+from rft_cli.errors import UsageError, UsageErrors
+
+
+def unreadable(files: Sequence[str]) -> list[UsageError]:
+    """The problem of each file of rows that can't be opened. Pipes are not tried: opening one would wait."""
+    problems = []
+    for file in files:
+        path = Path(file)
+        if file != "-" and (path.is_file() or path.is_dir() or not path.exists()):
+            try:
+                open_rows(file).close()
+            except UsageError as problem:
+                problems.append(problem)
+    return problems
+
+
+def also_wrong(problems: ConfigProblems, files: Sequence[str]) -> list[UsageError]:
+    """What is wrong beside the settings: with the grader, as far as it shows without running it, and the files."""
+    from rft_cli.grading.preflight import static_problems
+
+    found = unreadable(files)
+    if problems.partial is None or problems.doubtful & {"grader.path", "grader.spec"}:
+        return found
+    grader = problems.partial.config.grader
+    return found if grader.shown is None else [*static_problems(grader, ()), *found]
+
+
+def together(error: UsageError, more: Sequence[UsageError]) -> UsageErrors:
+    """All of them as one error."""
+    return UsageErrors([*(error.problems if isinstance(error, UsageErrors) else (error,)), *more])

@@ -1,0 +1,151 @@
+"""Problems of settings, data, grader, model and files come together: one run of the command tells them all."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Told = Callable[..., list[str]]
+CHECK = {
+    "type": "string_check",
+    "name": "c",
+    "operation": "eq",
+    "input": "{{ sample.output_text }}",
+    "reference": "{{ item.answr }}",
+}
+SPEC = {
+    "type": "multi",
+    "name": "m",
+    "graders": {"c": CHECK, "p": {"type": "python", "name": "p", "source": "def grade(sample): return 1"}},
+    "calculate_output": "c + q",
+}
+KEY = "error: train.jsonl:1: {{ item.answr }}: the row has no key 'answr' (keys: prompt, answer)"
+FORMULA = "error: spec.json:1:277: calculate_output: column 5: there is no grader 'q'"
+ARITY = "error: spec.json: graders.p.source:1: grade(sample) can't be called as OpenAI does"
+TIMEOUT = "error: --set grader.timeout_s: must be a number > 0 (got -1)"
+
+
+@pytest.fixture
+def told(tmp_path: Path, request: pytest.FixtureRequest) -> Told:
+    """Run `rft` in a folder with files, and give the lines of its errors; its code is 2."""
+    row = json.dumps({"prompt": "a", "answer": "b"}) + "\n"
+    (tmp_path / "train.jsonl").write_text(row)
+    (tmp_path / "bad.jsonl").write_text("{]\n")
+    (tmp_path / "spec.json").write_text(json.dumps(SPEC))
+    (tmp_path / "good.json").write_text(json.dumps({**CHECK, "reference": "{{ item.answer }}"}))
+    (tmp_path / "scorer.py").write_text("def score(a):\n  return (\n")
+
+    def run(*arguments: str, notes: bool = False) -> list[str]:
+        made = subprocess.run(
+            [sys.executable, "-m", "rft_cli", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(request.config.rootpath), "HF_HUB_OFFLINE": "1"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert made.returncode == 2, made.stderr
+        lines = made.stderr.splitlines()
+        return lines if notes else [line for line in lines if line.startswith("error")]
+
+    return run
+
+
+def test_a_wrong_setting_hides_nothing(told: Told) -> None:
+    job = ["-t", "train.jsonl", "-v", "bad.jsonl", "--reward-model", "spec.json", "--model", "gpt-4o"]
+    bad_rows = "error: bad.jsonl:1:2: not valid JSON: "
+    model = "error: gpt-4o is a hosted model: its weights can't be trained here"
+    for command in (["create"], ["validate"]):
+        lines = told(*command, *job, "--set", "grader.timeout_s=-1", "--set", "optim.n_epocs=2")
+        assert TIMEOUT in lines
+        assert "error: --set: optim.n_epocs: unknown setting" in lines
+        assert {FORMULA, ARITY, KEY, model} <= set(lines)
+        assert any(line.startswith(bad_rows) for line in lines)
+
+
+def test_a_scorer_is_run_where_its_settings_are_right(told: Told, tmp_path: Path) -> None:
+    (tmp_path / "scorer.py").write_text("def score(completion):\n  return 1 / 0\n")
+    lines = told("validate", "-t", "train.jsonl", "--reward-model", "scorer.py", "--set", "seed=x")
+    assert lines[0] == "error: --set seed: must be a whole number (got 'x')"
+    assert lines[1].startswith("error: scorer.py:2: ZeroDivisionError")
+    lines = told("validate", "-t", "train.jsonl", "--reward-model", "scorer.py", "--set", "grader.timeout=1")
+    assert lines == ["error: --set: grader.timeout: unknown setting"]
+
+
+def test_what_rests_on_a_wrong_setting_is_not_looked_at(told: Told) -> None:
+    files = ["-t", "bad.jsonl", "--reward-model", "good.json"]
+    assert told("validate", *files, "--set", "data.format=jsn") == [
+        "error: --set data.format: must be 'auto', 'rft', 'openai', 'trl', 'gsm8k' or 'verl' (got 'jsn')"
+    ]
+    assert told("validate", *files, "--set", "grader") == ["error: --set grader: has no '='"]
+    assert told("validate", "-t", "gone.jsonl", "--set", "grader.path=3", "--reward-model", "gone.py") == [
+        "error: gone.jsonl: no such file",
+        "error: gone.py: no such file",
+    ]
+
+
+def test_grading_looks_at_every_file_before_the_first_row(told: Told) -> None:
+    gone = ["error: gone.jsonl: no such file", "error: lost.jsonl: no such file"]
+    files = ["gone.jsonl", "train.jsonl", "lost.jsonl"]
+    assert told("grade", "--reward-model", "good.json", *files) == gone
+    assert told("grade", "--reward-model", "spec.json", *files) == [FORMULA, ARITY, *gone]
+    assert told("grade", "--reward-model", "spec.json", "--set", "grader.timeout_s=-1", *files) == [
+        TIMEOUT,
+        FORMULA,
+        ARITY,
+        *gone,
+    ]
+    assert told("grade", "--reward-model", "scorer.py", "--timeout", "0", "gone.jsonl") == [
+        "error: --timeout: must be a number > 0 (got 0)",
+        "error: scorer.py:2:10: '(' was never closed",
+        gone[0],
+    ]
+
+
+def job(**more: Any) -> str:
+    method = {"type": "reinforcement", "reinforcement": {"grader": CHECK, "hyperparameters": {"n_epochs": 1}}}
+    return json.dumps({"model": "o4-mini", "training_file": "train", "method": method, **more})
+
+
+def test_a_job_of_openai_in_every_command(told: Told, tmp_path: Path) -> None:
+    (tmp_path / "job.json").write_text(job(metdata={}, suffix="s", validation_file="gone"))
+    for command in ("create", "train", "validate"):
+        lines = told(command, "--from-openai", "job.json", notes=True)
+        assert lines[0] == "job.json sets data.train = train.jsonl, the grader, optim.n_epochs = 1"
+        assert lines[2].startswith('job.json: suffix "s" has no meaning here')
+        errors = [line for line in lines if line.startswith("error")]
+        assert errors[0].endswith(": metdata: unknown in a fine-tuning job")
+        assert errors[1].endswith(": validation_file: no file 'gone' beside the job")
+        assert errors[2:] == [KEY]
+    assert told("validate", "--from-openai", "job.json", "--run", "latest") == [
+        "error: --from-openai and --run exclude each other"
+    ]
+    assert told("grade", "--from-openai", "job.json", "--reward-model", "good.json", "train.jsonl") == [
+        "error: --reward-model and --from-openai name two graders"
+    ]
+    assert told("train") == ["error: there is no CONFIG.yaml"]
+    (tmp_path / "job.json").write_text("{")
+    assert [line.split(": ")[1] for line in told("validate", "--from-openai", "job.json")] == ["job.json:1:2"]
+
+
+def test_grading_takes_the_grader_of_a_job(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    (tmp_path / "job.json").write_text(job())
+    made = subprocess.run(
+        [sys.executable, "-m", "rft_cli", "grade", "--from-openai", "job.json"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(request.config.rootpath)},
+        input='{"completion": "x", "answr": "x"}\n',
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["grade"]["reward"] == 1.0
