@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict
 
+MOST_COMPONENTS = 100
+"""Names of components that are averaged and shown: a scorer may find new ones for ever. Each row keeps its own."""
 GradeStatus = Literal["graded", "skipped", "failed"]
 
 
@@ -56,12 +58,20 @@ class GradeError:
     trace: str = ""
 
 
+class TokenUse(NamedTuple):
+    """Tokens that a judge read and wrote."""
+
+    read: int
+    written: int
+
+
 @dataclass(frozen=True, slots=True)
 class Grade:
     """What a grader said of one completion.
 
     graded: `reward` is a finite number (0 included). skipped: the scorer returned None. failed: `error` says why.
-    A skipped or failed grade has no reward: it is masked out, never counted as 0.
+    A skipped or failed grade has no reward: it is masked out, never counted as 0. `usage` has each judge model that was
+    asked for it: no tokens where the verdict came from the cache, None where the endpoint does not tell.
     """
 
     status: GradeStatus
@@ -69,6 +79,7 @@ class Grade:
     components: Mapping[str, float] = field(default_factory=dict)
     error: GradeError | None = None
     seconds: float = 0.0
+    usage: Mapping[str, TokenUse | None] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The `grade` object that `rft grade` adds to a line."""

@@ -19,8 +19,10 @@ from rft_cli.grading.pool import worker_count
 from rft_cli.grading.protocol import Grader
 from rft_cli.grading.rows import LinePipeline, Pipeline, RowPipeline, completion_of, gold_of, prompt_reader
 from rft_cli.grading.source import is_reward_model, is_spec
+from rft_cli.types import MOST_COMPONENTS
 
 _TRACE_LINES = 8
+_SHOWN_COMPONENTS = 20
 
 
 def grade_rows(
@@ -205,8 +207,15 @@ def _say_summary(grader: Grader, max_failure_rate: float) -> None:
         low, high = summary["reward"]["min"], summary["reward"]["max"]
         _say(f"  mean reward {stats.mean_reward:.4f} (min {low:g}, max {high:g})")
         if summary["components"]:
-            parts = (f"{_clean(name)} {mean:.4f}" for name, mean in summary["components"].items())
-            _say(f"  components: {', '.join(parts)}")
+            means = list(summary["components"].items())
+            parts = [f"{_clean(name)} {mean:.4f}" for name, mean in means[:_SHOWN_COMPONENTS]]
+            more = len(means) - len(parts)
+            _say(f"  components: {', '.join(parts)}{f', and {more} more' if more else ''}")
+        if stats.components_left_out:
+            _say(
+                f"  {stats.components_left_out:,} values of components are in no mean: names beyond the first "
+                f"{MOST_COMPONENTS} (or over 200 letters) are not averaged; each row has its own"
+            )
     if len(stats.failures) > 1:
         _say("  failures: " + ", ".join(f"{count:,} {kind}" for kind, count in stats.failures.most_common()))
     for reason in stats.reasons():

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rft_cli.errors import RunFailed
-from rft_cli.types import Grade, GradeError
+from rft_cli.types import MOST_COMPONENTS, Grade, GradeError
 
 if TYPE_CHECKING:
     from rft_cli.grading.work import Graded
@@ -23,6 +23,8 @@ MIN_GRADES = 64
 """Grades before the failure rate can stop a job."""
 _LATENCIES = 4096
 _PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+_LONGEST_NAME = 200
+"""Letters of a component's name: longer ones are not averaged."""
 _REASONS = 200
 _SAMPLES = 3
 
@@ -54,7 +56,10 @@ class JudgeCounts(Protocol):
 
 
 class GraderStats:
-    """Counts, means and latencies of the grades it was given; memory does not grow with their number."""
+    """Counts, means and latencies of the grades it was given; memory does not grow with their number.
+
+    `components_left_out` counts values of components that are not averaged: only the first 100 names are.
+    """
 
     def __init__(self) -> None:
         self.graded = 0
@@ -66,6 +71,7 @@ class GraderStats:
         self._reward_high: float | None = None
         self._component_sums: dict[str, float] = {}
         self._component_counts: Counter[str] = Counter()
+        self.components_left_out = 0
         self._slowest = 0.0
         self._sampler = _Reservoir(_LATENCIES)
         self._reasons = _Reasons()
@@ -153,6 +159,7 @@ class GraderStats:
             },
             "reward": {"mean": self.mean_reward, "min": self._reward_low, "max": self._reward_high},
             "components": components,
+            "components_left_out": self.components_left_out,
             **({} if self.judges is None else {"judges": self.judges.to_json()}),
             "latency_s": {
                 **{name: self.latency(share) for name, share in _PERCENTILES.items()},
@@ -181,6 +188,12 @@ class GraderStats:
             self._reward_high = high if self._reward_high is None else max(self._reward_high, high)
 
     def _add_component(self, name: str, values: Sequence[float]) -> None:
+        # A scorer may find new names for ever: means of the first ones are kept, so that memory does not grow.
+        if name not in self._component_counts and (
+            len(self._component_counts) >= MOST_COMPONENTS or len(name) > _LONGEST_NAME
+        ):
+            self.components_left_out += len(values)
+            return
         self._component_sums[name] = functools.reduce(
             operator.add, values, self._component_sums.get(name, 0.0)
         )

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from rft_cli.errors import RunFailed
-from rft_cli.types import Comparison, Estimate, Sample
+from rft_cli.types import MOST_COMPONENTS, Comparison, Estimate, Sample
 
 REWARD = "reward"
 RESAMPLES = 10_000
@@ -89,11 +89,11 @@ def compare_components(before: Sequence[Sample], after: Sequence[Sample]) -> dic
 
 
 def component_names(samples: Iterable[Sample]) -> list[str]:
-    """Names of the components, in the order in which the grader first gave them."""
+    """Names of the components, in the order in which the grader first gave them; the first 100."""
     names: dict[str, None] = {}
     for sample in samples:
         names.update(dict.fromkeys(sample.grade.components))
-    return list(names)
+    return list(names)[:MOST_COMPONENTS]
 
 
 def count_statuses(samples: Iterable[Sample]) -> dict[str, int]:

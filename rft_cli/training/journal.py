@@ -21,7 +21,7 @@ from rft_cli.grading.protocol import Grader
 from rft_cli.runs import Run
 from rft_cli.runs.files import finite
 from rft_cli.training.rewards import GradedBatch
-from rft_cli.types import Sample
+from rft_cli.types import MOST_COMPONENTS, Sample
 
 RENAMED = {
     "reward": "reward",
@@ -91,8 +91,10 @@ class Journal(TrainerCallback):
         self._monitor.observe([s.grade for s in samples])  # the same on every process: they stop together
         self._counts.update(s.grade.status for s in samples)
         graded = [s.grade for s in samples if s.grade.status == "graded"]
-        names = sorted({name for g in graded for name in g.components})
-        for name in names:
+        found = {name for g in graded for name in g.components}
+        known = {name.removeprefix("reward/") for name in self._per_rollout if name.startswith("reward/")}
+        known.update(sorted(found - known)[: max(0, MOST_COMPONENTS - len(known))])
+        for name in sorted(found & known):
             values = [g.components[name] for g in graded if name in g.components]
             self._per_rollout[f"reward/{name}"] = sum(values) / len(values)
         stats = GraderStats()

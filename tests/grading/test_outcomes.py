@@ -27,6 +27,7 @@ def test_counts_means_and_reasons() -> None:
         "rates": {"graded": 0.0, "skipped": 0.0, "failed": 0.0},
         "reward": {"mean": None, "min": None, "max": None},
         "components": {},
+        "components_left_out": 0,
         "latency_s": {"p50": None, "p90": None, "p99": None, "max": None},
         "reasons": [],
     }
@@ -43,6 +44,7 @@ def test_counts_means_and_reasons() -> None:
         "rates": {"graded": 0.5, "skipped": 0.125, "failed": 0.375},
         "reward": {"mean": 0.5, "min": -0.5, "max": 1.5},
         "components": {"team": 0.5, "valid": 0.5},
+        "components_left_out": 0,
         "latency_s": {"p50": 0.1, "p90": 0.4, "p99": 0.4, "max": 0.4},
         "reasons": [
             {"kind": "raised", "message": "scorer.py:1: ValueError: no", "count": 2, "trace": "here"},
@@ -61,6 +63,16 @@ def test_counts_means_and_reasons() -> None:
         "grade_seconds_p90": 0.4,
         "grade_seconds_p99": 0.4,
     }
+
+
+def test_new_names_of_components_come_to_an_end() -> None:
+    stats = GraderStats()
+    stats.add([graded(1.0, **{"n" * 201: 1.0})])
+    stats.add(graded(1.0, **{f"n{number:03}": 0.5, "n000": 1.0}) for number in range(1, 300))
+    document = stats.to_json()
+    assert list(document["components"]) == [f"n{number:03}" for number in range(100)]
+    assert document["components"]["n000"] == 1.0
+    assert document["components_left_out"] == 1 + 200
 
 
 def test_latency_of_many_grades_is_a_fair_sample() -> None:

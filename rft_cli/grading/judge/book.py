@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
 
@@ -21,17 +21,25 @@ from rft_cli.grading.judge.faults import Fault
 from rft_cli.grading.judge.ledger import Ledger, Usage
 from rft_cli.grading.judge.loop import LoopThread
 from rft_cli.grading.judge.probe import check_model
+from rft_cli.grading.judge.reply import Tokens
 from rft_cli.grading.judge.verdict import Verdict
 from rft_cli.types import GradeError
+
+_NO_TOKENS = Tokens(0, 0)
+"""Of a verdict that nobody was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What came of one question. `text`: what the judge just wrote, if it can be read as a verdict."""
+    """What came of one question. `text`: what the judge just wrote, if it can be read as a verdict.
+
+    `tokens` are those spent on it, None where the endpoint does not tell.
+    """
 
     outcome: Verdict | GradeError
     seconds: float = 0.0
     text: str | None = None
+    tokens: Tokens | None = None
 
 
 Read = Callable[[str], Verdict | GradeError]
@@ -189,12 +197,12 @@ class JudgeBook:
         verdict = None if entry is None else read(entry.text)
         if isinstance(verdict, Verdict):
             self._ledger.cache_hits += 1
-            return Judged(verdict)
+            return Judged(verdict, tokens=_NO_TOKENS)
         while (asked := line.asking.get(key)) is not None:
             await asyncio.wait([asked])
             if not asked.cancelled():
                 self._ledger.cache_hits += 1
-                return asked.result()
+                return replace(asked.result(), tokens=_NO_TOKENS)
         line.asking[key] = asyncio.get_running_loop().create_future()
         try:
             judged = await self._ask_endpoint(line, question, read)
@@ -216,9 +224,10 @@ class JudgeBook:
                 return Judged(reply.grade_error(), seconds)
             self._ledger.settle(question.model, reply.tokens)
             if isinstance(reply.outcome, GradeError):
-                return Judged(reply.outcome, seconds)
+                return Judged(reply.outcome, seconds, None, reply.tokens)
             verdict = read(reply.outcome)
-            return Judged(verdict, seconds, reply.outcome if isinstance(verdict, Verdict) else None)
+            text = reply.outcome if isinstance(verdict, Verdict) else None
+            return Judged(verdict, seconds, text, reply.tokens)
 
     def _open(self) -> _Line:
         if self._line is None or self._line.pid != os.getpid():

@@ -19,7 +19,7 @@ from rft_cli.grading.judge.task import JudgeTask, Render, sampling_parameters
 from rft_cli.grading.judge.verdict import read_verdict, response_format, with_instruction
 from rft_cli.grading.outcomes import GraderStats
 from rft_cli.grading.protocol import Closing
-from rft_cli.types import Grade, GradeError, GradeRequest
+from rft_cli.types import Grade, GradeError, GradeRequest, TokenUse
 
 _WAITING = 4
 """In a stream, requests that wait or are being asked, for each one that may be in flight."""
@@ -128,8 +128,11 @@ class JudgeGrader(Closing):
             raise self._book.budget_spent()
 
     def _grade_of(self, judged: Judged) -> Grade:
+        tokens = judged.tokens
+        used = {self.model: None if tokens is None else TokenUse(tokens.input, tokens.output)}
         if isinstance(judged.outcome, GradeError):
-            return Grade("failed", error=judged.outcome, seconds=judged.seconds)
+            asked = judged.outcome.kind.startswith("judge_")
+            return Grade("failed", error=judged.outcome, seconds=judged.seconds, usage=used if asked else {})
         if judged.outcome.clamped:
             self._book.count_clamped()
-        return Grade("graded", judged.outcome.reward, seconds=judged.seconds)
+        return Grade("graded", judged.outcome.reward, seconds=judged.seconds, usage=used)

@@ -16,6 +16,8 @@ _MOST_OBJECTS = 100
 """Braces at which a JSON object is looked for; a verdict has one."""
 _SHOWN = 2000
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d{1,3})?")
+_SEVERAL = object()
+"""Stands for the result of an object that names several."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -61,8 +63,8 @@ def read_verdict(task: JudgeTask, text: str) -> Verdict | GradeError:
     results = [item["result"] for item in found if "result" in item]
     if not results:
         return _unreadable("no JSON object with a 'result' in the verdict", text)
-    if any(type(other) is not type(results[0]) or other != results[0] for other in results[1:]):
-        return _unreadable("several JSON objects with different results in the verdict", text)
+    if _SEVERAL in results or _differ(results):
+        return _unreadable("several different results in the verdict", text)
     verdict = _score(task, results[0]) if task.kind == "score" else _label(task, results[0])
     return verdict if isinstance(verdict, Verdict) else _unreadable(verdict, text)
 
@@ -100,7 +102,7 @@ def _label(task: JudgeTask, result: Any) -> Verdict | str:
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:
     """The JSON objects in a text, outermost ones only."""
-    decoder = json.JSONDecoder()
+    decoder = json.JSONDecoder(object_pairs_hook=_object_of)
     place = text.find("{")
     for _ in range(_MOST_OBJECTS):
         if place < 0:
@@ -112,6 +114,18 @@ def _objects(text: str) -> Iterator[dict[str, Any]]:
         else:
             yield value
         place = text.find("{", end)
+
+
+def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object; one that names different results has no result at all, not the last of them."""
+    made = dict(pairs)
+    if len(made) < len(pairs) and _differ([value for key, value in pairs if key == "result"]):
+        made["result"] = _SEVERAL
+    return made
+
+
+def _differ(results: Sequence[Any]) -> bool:
+    return any(type(other) is not type(results[0]) or other != results[0] for other in results[1:])
 
 
 def _instruction(task: JudgeTask) -> str:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
+from rft_cli.grading.pool import ScorerGrader
 from rft_cli.grading.protocol import Grader
 from rft_cli.grading.spec.grader import SpecGrader
-from rft_cli.types import Grade, GradeError
-
-TokenUsage = Mapping[str, Mapping[str, int]]
-"""For each judge model its token counts: `prompt_tokens`, `completion_tokens`, `total_tokens`."""
+from rft_cli.types import Grade, GradeError, TokenUse
 
 _FLAGS = {
     "formula": "formula_parse_error",
@@ -33,13 +31,12 @@ _FLAGS = {
 def run_lines(grader: Grader) -> Callable[[Grade], bytes]:
     """What makes a line of JSON of each grade of `grader`, in the shape of `to_openai_run`.
 
-    The tokens of judges are not known grade by grade: they are in the grader's stats, and none are given here.
+    A scorer is of OpenAI's type "python"; a reward model, of which OpenAI has none, is "reward_model".
     """
-    name, type = (
-        (grader.spec.name, grader.spec.type)
-        if isinstance(grader, SpecGrader)
-        else (grader.signature, "python")
-    )
+    if isinstance(grader, SpecGrader):
+        name, type = grader.spec.name, str(grader.spec.type)
+    else:
+        name, type = grader.signature, "python" if isinstance(grader, ScorerGrader) else "reward_model"
 
     def line(grade: Grade) -> bytes:
         text = json.dumps(to_openai_run(grade, name=name, type=type), ensure_ascii=False)
@@ -48,16 +45,14 @@ def run_lines(grader: Grader) -> Callable[[Grade], bytes]:
     return line
 
 
-def to_openai_run(
-    grade: Grade, *, name: str, type: str, seconds: float | None = None, usage: TokenUsage | None = None
-) -> dict[str, Any]:
-    """The response of a run of the grader `name` of OpenAI's type `type` (a Python scorer is "python").
+def to_openai_run(grade: Grade, *, name: str, type: str) -> dict[str, Any]:
+    """The response of a run of the grader `name` of the type `type`.
 
-    `seconds` is the run's time (None: the grade's own). The shape wants a number as reward and a failure has none: as
-    in OpenAI's answer it is 0.0 there, and a flag in `errors` says that it is no reward. A skipped grade has
-    `other_error`.
+    The shape wants a number as reward and a failure has none: as in OpenAI's answer it is 0.0 there, and a flag in
+    `errors` says that it is no reward. A skipped grade has `other_error`. Tokens are those that were spent: none where
+    a verdict came from the cache.
     """
-    models = {model: dict(counts) for model, counts in (usage or {}).items()}
+    models = {model: _usage(used) for model, used in grade.usage.items() if used is not None}
     return {
         "reward": 0.0 if grade.reward is None else grade.reward,
         "sub_rewards": dict(grade.components),
@@ -65,14 +60,20 @@ def to_openai_run(
         "metadata": {
             "name": name,
             "type": type,
-            "execution_time": grade.seconds if seconds is None else seconds,
+            "execution_time": grade.seconds,
             "scores": {key: value for key, value in grade.components.items() if "." not in key},
-            "token_usage": sum(counts.get("total_tokens", 0) for counts in models.values())
-            if models
-            else None,
-            "sampled_model_name": next(iter(models)) if len(models) == 1 else None,
+            "token_usage": sum(counts["total_tokens"] for counts in models.values()) if models else None,
+            "sampled_model_name": next(iter(grade.usage)) if len(grade.usage) == 1 else None,
             "errors": _errors(grade),
         },
+    }
+
+
+def _usage(used: TokenUse) -> dict[str, int]:
+    return {
+        "prompt_tokens": used.read,
+        "completion_tokens": used.written,
+        "total_tokens": used.read + used.written,
     }
 
 

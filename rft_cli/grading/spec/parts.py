@@ -14,7 +14,7 @@ from rft_cli.grading.spec.formula import Formula, FormulaError
 from rft_cli.grading.spec.models import StringCheck
 from rft_cli.grading.spec.similarity import Similarity
 from rft_cli.grading.spec.templates import Missing, Scope, Template, parse_template
-from rft_cli.types import Grade, GradeError, GradeRequest
+from rft_cli.types import Grade, GradeError, GradeRequest, TokenUse
 
 Score = Callable[[Scope], float]
 
@@ -100,16 +100,30 @@ class MultiGrader:
                 components[name] = grade.reward
             components |= {f"{name}.{inner}": value for inner, value in grade.components.items()}
         seconds = sum(grade.seconds for grade in grades)
+        usage = _total_usage(grades)
         for name, grade in named.items():
             if grade.error is not None:
                 told = GradeError(grade.error.kind, f"{name}: {grade.error.message}", grade.error.trace)
-                return Grade("failed", None, components, told, seconds)
+                return Grade("failed", None, components, told, seconds, usage)
         if any(grade.reward is None for grade in grades):
-            return Grade("skipped", None, components, None, seconds)
+            return Grade("skipped", None, components, None, seconds, usage)
         try:
-            return Grade("graded", self._formula.value(components), components, None, seconds)
+            return Grade("graded", self._formula.value(components), components, None, seconds, usage)
         except FormulaError as error:
-            return Grade("failed", None, components, GradeError("formula", str(error)), seconds)
+            return Grade("failed", None, components, GradeError("formula", str(error)), seconds, usage)
+
+
+def _total_usage(grades: Iterable[Grade]) -> dict[str, TokenUse | None]:
+    """What each judge model read and wrote for these grades; None where that is not known of all of them."""
+    total: dict[str, TokenUse | None] = {}
+    for grade in grades:
+        for model, used in grade.usage.items():
+            before = total.get(model, TokenUse(0, 0))
+            if used is not None and before is not None:
+                total[model] = TokenUse(before.read + used.read, before.written + used.written)
+            else:
+                total[model] = None
+    return total
 
 
 def _contains_in_any_case(text: str, reference: str) -> bool:

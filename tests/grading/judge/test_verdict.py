@@ -145,3 +145,14 @@ def test_the_instruction_is_a_message_of_its_own_after_another_role() -> None:
     sent = with_instruction(label_task(labels=("a", 'say "b"')), [{"role": "assistant", "content": "Mine."}])
     assert [message["role"] for message in sent] == ["assistant", "user"]
     assert sent[1]["content"].endswith('"result" is one of "a", "say \\"b\\"".')
+
+
+@pytest.mark.parametrize("text", ['{"result": 1, "result": 0}', '{"result": 0, "steps": [], "result": true}'])
+def test_an_object_with_two_results_has_none(text: str) -> None:
+    error = read_verdict(score_task(), text)
+    assert isinstance(error, GradeError)
+    assert (error.kind, error.message) == ("judge_parse", "several different results in the verdict")
+
+
+def test_an_object_that_says_its_result_twice() -> None:
+    assert read_verdict(score_task(), '{"result": 0.5, "result": 0.5}') == Verdict(0.5)

@@ -10,12 +10,14 @@ from pathlib import Path
 from tests.grading.spec.parity_table import (
     COSINE,
     FORMULAS,
+    JUDGED,
     METEOR,
     METRICS,
     OPERATIONS,
     PYTHON,
     ROW,
     TEMPLATES,
+    Judged,
     Metric,
     expected_rewards,
 )
@@ -62,6 +64,11 @@ def page() -> str:
             ((name, _code(a), _code(b), _number(reward), "by hand") for name, a, b, reward in OPERATIONS),
         ),
         _section(
+            "score_model and label_model, with a judge whose replies are fixed",
+            ("grader", "message", "completion", "the judge is asked", "and replies", "reward", "source"),
+            map(_judged, JUDGED),
+        ),
+        _section(
             "python",
             ("source of the grader", "completion", "row", "reward", "source"),
             (
@@ -90,6 +97,13 @@ def _metric(case: Metric) -> tuple[str, ...]:
     return (case.metric, _code(case.text), _code(case.reference), _number(case.expected), case.source)
 
 
+def _judged(case: Judged) -> tuple[str, ...]:
+    settings = {key: value for key, value in case.settings.items() if key != "type"}
+    grader = f"{case.settings['type']} {_code(json.dumps(settings))}" if settings else case.settings["type"]
+    texts = (case.template, case.completion, case.asked, case.reply)
+    return (grader, *map(_code, texts), _number(case.expected), "by hand")
+
+
 def _number(value: float) -> str:
     return f"{value:.12g}"
 
@@ -97,6 +111,8 @@ def _number(value: float) -> str:
 def _code(text: str) -> str:
     """The text as code inside a table, its line ends and spaces visible."""
     shown = text.replace("\n", "↵").replace("\t", "⇥").replace("|", "\\|")
+    if "`" in shown:
+        return f"```` {shown} ````"
     return f"`{shown.replace(' ', '␣') if shown != shown.strip() else shown}`" if shown else "(empty)"
 
 

@@ -217,6 +217,64 @@ OPERATIONS = [
     ("like", "anything", "", 1.0),
 ]
 
+
+class Judged(NamedTuple):
+    """A judge: its type with settings, completion, what it must be asked, what it replies, expected reward."""
+
+    settings: dict[str, Any]
+    template: str
+    completion: str
+    asked: str
+    reply: str
+    expected: float
+
+
+SCORE: dict[str, Any] = {"type": "score_model"}
+LABEL: dict[str, Any] = {
+    "type": "label_model",
+    "labels": ["good", "fair", "bad"],
+    "passing_labels": ["good", "fair"],
+}
+TEXT = "{{ sample.output_text }}"
+
+JUDGED = [
+    Judged(*row)
+    for row in (
+        (SCORE, TEXT, "a", "a", '{"result": 0.625}', 0.625),
+        (
+            SCORE,
+            TEXT,
+            "a",
+            "a",
+            '{"steps": [{"description": "d", "conclusion": "0.9"}], "result": 0.375}',
+            0.375,
+        ),
+        (SCORE, TEXT, "a", "a", 'Here it is:\n```json\n{"result": 0.5}\n```', 0.5),
+        (SCORE, TEXT, "a", "a", '{"result": "0.125"}', 0.125),
+        # clamped to [0, 1], which is the range where none is given
+        (SCORE, TEXT, "a", "a", '{"result": 1.5}', 1.0),
+        (SCORE, TEXT, "a", "a", '{"result": -3}', 0.0),
+        ({**SCORE, "range": [0, 10]}, TEXT, "a", "a", '{"result": 7.5}', 7.5),
+        ({**SCORE, "range": [1, 5]}, TEXT, "a", "a", '{"result": 0}', 1.0),
+        ({**SCORE, "range": [-1, 0.5]}, TEXT, "a", "a", '{"result": 0.75}', 0.5),
+        (SCORE, "{{ item.answer }} / {{ item.list[1].b }}", "", "42 / deep", '{"result": 0.25}', 0.25),
+        (
+            SCORE,
+            "Steps: {{ sample.output_json.steps[1].n }}",
+            JSON_TEXT,
+            "Steps: 2",
+            '{"result": 0.75}',
+            0.75,
+        ),
+        # braces in the completion are text
+        (SCORE, TEXT, "{{ item.answer }}", "{{ item.answer }}", '{"result": 0.4}', 0.4),
+        (LABEL, TEXT, "a", "a", '{"result": "good"}', 1.0),
+        (LABEL, TEXT, "a", "a", '{"result": "fair"}', 1.0),
+        (LABEL, TEXT, "a", "a", '{"result": "bad"}', 0.0),
+        (LABEL, "{{ item.nested.x[1] }}", "", "é", '{"steps": [], "result": " Bad "}', 0.0),
+    )
+]
+
 PYTHON = [
     # source, completion, row, reward
     ("def grade(sample, item):\n    return len(sample['output_text']) / item['n']", "abc", {"n": 4}, 0.75),
@@ -228,5 +286,6 @@ PYTHON = [
 def expected_rewards() -> list[float]:
     """The reward of every case; a template's case is a string_check of the text that it must become."""
     rewards = [case.expected for case in (*METRICS, *METEOR, *COSINE)] + [reward for _, reward in FORMULAS]
+    rewards += [case.expected for case in JUDGED]
     rewards += [1.0] * len(TEMPLATES) + [reward for *_, reward in OPERATIONS]
     return rewards + [reward for *_, reward in PYTHON]

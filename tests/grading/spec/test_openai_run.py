@@ -11,11 +11,13 @@ from openai.types.fine_tuning.alpha import GraderRunResponse
 from rft_cli.config.schema import GraderConfig
 from rft_cli.grading import open_grader
 from rft_cli.grading.spec.openai_run import run_lines, to_openai_run
-from rft_cli.types import Grade, GradeError, GradeRequest
+from rft_cli.grading.spec.parts import RowGrader
+from rft_cli.types import Grade, GradeError, GradeRequest, TokenUse
+from tests.grading.judge.servers import Act, JudgeServer, completion, settings_of, verdict
 
 
-def run(grade: Grade, **more: Any) -> dict[str, Any]:
-    made = to_openai_run(grade, name="g", type="multi", **more)
+def run(grade: Grade) -> dict[str, Any]:
+    made = to_openai_run(grade, name="g", type="multi")
     assert (
         GraderRunResponse.model_validate(made, strict=True).to_dict(mode="json") == made
     )  # no key lost or added
@@ -23,11 +25,13 @@ def run(grade: Grade, **more: Any) -> dict[str, Any]:
 
 
 def test_a_graded_completion() -> None:
-    usage = {"judge": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}}
-    made = run(Grade("graded", 0.5, {"a": 1.0, "b.c": 0.25}, seconds=0.125), usage=usage)
+    used = {"judge": TokenUse(7, 3)}
+    made = run(Grade("graded", 0.5, {"a": 1.0, "b.c": 0.25}, seconds=0.125, usage=used))
     assert made["reward"] == 0.5
     assert made["sub_rewards"] == {"a": 1.0, "b.c": 0.25}
-    assert made["model_grader_token_usage_per_model"] == usage
+    assert made["model_grader_token_usage_per_model"] == {
+        "judge": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+    }
     errors = made["metadata"].pop("errors")
     assert made["metadata"] == {
         "name": "g",
@@ -38,7 +42,17 @@ def test_a_graded_completion() -> None:
         "sampled_model_name": "judge",
     }
     assert not any(errors.values())
-    assert run(Grade("graded", 1.0), seconds=2.0)["metadata"]["execution_time"] == 2.0
+
+
+def test_judges_that_are_several_or_do_not_tell_their_tokens() -> None:
+    made = run(Grade("graded", 1.0, usage={"a": TokenUse(1, 2), "b": TokenUse(3, 4)}))
+    assert list(made["model_grader_token_usage_per_model"]) == ["a", "b"]
+    assert (made["metadata"]["token_usage"], made["metadata"]["sampled_model_name"]) == (10, None)
+    made = run(Grade("graded", 1.0, usage={"a": None}))
+    assert made["model_grader_token_usage_per_model"] == {}
+    assert (made["metadata"]["token_usage"], made["metadata"]["sampled_model_name"]) == (None, "a")
+    made = run(Grade("graded", 1.0))
+    assert (made["metadata"]["token_usage"], made["metadata"]["sampled_model_name"]) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -98,3 +112,59 @@ def test_lines_of_a_spec_and_of_a_scorer(tmp_path: Path) -> None:
         made = GraderRunResponse.model_validate_json(run_lines(grader)(grade))
     assert (made.metadata.name, made.metadata.type) == ("score(completion)", "python")
     assert made.metadata.errors.python_grader_runtime_error
+
+
+JUDGE = {
+    "type": "score_model",
+    "name": "j",
+    "model": "judge-model",
+    "input": [{"role": "user", "content": "{{ sample.output_text }}"}],
+}
+
+
+def test_tokens_of_judges_row_by_row(tmp_path: Path) -> None:
+    """Two judges of one model add up; a question that was asked before costs nothing; a refusal costs what it did."""
+    server = JudgeServer()
+
+    def answer(body: dict[str, Any]) -> Act:
+        text = body["messages"][-1]["content"]
+        if text.startswith("no"):
+            return Act(body=completion(None, refusal="I won't", usage=(9, 1)))
+        return Act(body=verdict(0.25, usage=(30, 4)))
+
+    server.default = answer
+    spec = {
+        "type": "multi",
+        "name": "m",
+        "graders": {"a": JUDGE, "b": {**JUDGE, "range": [0, 2]}},
+        "calculate_output": "a + b",
+    }
+    env = {"api_key_env": "none", "concurrency": 1}
+    config = GraderConfig(spec=spec, workers=1, judge=settings_of(server, tmp_path, **env))
+    try:
+        with open_grader(config, log_path=None) as grader:
+            made = [
+                GraderRunResponse.model_validate_json(run_lines(grader)(grade))
+                for text in ("yes", "yes", "no")
+                for grade in grader.grade([GradeRequest(text, {})])
+            ]
+    finally:
+        server.close()
+    assert [row.reward for row in made] == [0.5, 0.5, 0.0]
+    assert [row.api_model_grader_token_usage_per_model for row in made] == [
+        {"judge-model": {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}}
+        for read, written in ((60, 8), (0, 0), (18, 2))
+    ]
+    assert [row.metadata.token_usage for row in made] == [68, 0, 20]
+    assert {row.metadata.sampled_model_name for row in made} == {"judge-model"}
+    assert made[2].metadata.errors.api_model_grader_refusal_error
+
+
+def test_a_grader_of_another_kind_is_no_python() -> None:
+    class Model(RowGrader):
+        signature = "reward model m"
+
+    row: Any = Model(lambda scope: 0.5)
+    (grade,) = row.grade([GradeRequest("", {})])
+    made = GraderRunResponse.model_validate_json(run_lines(row)(grade))
+    assert (made.reward, made.metadata.name, made.metadata.type) == (0.5, "reward model m", "reward_model")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,16 @@ from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu import sentence_bleu
 from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
+from rft_cli.config.schema import GraderConfig
 from rft_cli.grading import open_grader
 from rft_cli.types import GradeRequest
+from tests.grading.judge.servers import Act, JudgeServer, completion, settings_of
 from tests.grading.spec.embeddings_server import Embeddings
 from tests.grading.spec.parity_page import page
 from tests.grading.spec.parity_table import (
     COSINE,
     FORMULAS,
+    JUDGED,
     METEOR,
     METRICS,
     OPERATIONS,
@@ -27,13 +31,14 @@ from tests.grading.spec.parity_table import (
     ROW,
     SHORT,
     TEMPLATES,
+    Judged,
     Metric,
     expected_rewards,
 )
 
 PAGE = Path(__file__).parents[3] / "docs" / "graders-parity.md"
-COUNT = 137
-BETWEEN = 77
+COUNT = 153
+BETWEEN = 86
 
 
 def similarity(metric: str, text: str, reference: str) -> dict[str, Any]:
@@ -152,3 +157,25 @@ def test_operation(operation: str, text: str, reference: str, reward: float, gra
 def test_python(source: str, completion: str, row: dict[str, Any], reward: float, graded: Any) -> None:
     spec = {"type": "python", "name": "p", "source": source, "image_tag": "2025-05-08"}
     assert graded(spec, [completion], **row)[0].reward == reward
+
+
+@pytest.fixture(scope="module")
+def judge() -> Iterator[JudgeServer]:
+    server = JudgeServer()
+    yield server
+    server.close()
+
+
+@pytest.mark.parametrize("case", JUDGED, ids=lambda case: f"{case.settings['type']} {case.reply[:24]}")
+def test_judged(case: Judged, judge: JudgeServer, tmp_path: Path) -> None:
+    judge.seen.clear()
+    judge.default = lambda body: Act(body=completion(case.reply))
+    asked = [{"role": "user", "content": [{"type": "input_text", "text": case.template}]}]
+    spec = {**case.settings, "name": "j", "model": "judge-model", "input": asked}
+    settings = settings_of(judge, tmp_path, api_key_env="none", cache="none")
+    with open_grader(GraderConfig(spec=spec, judge=settings), log_path=None) as grader:
+        (grade,) = grader.grade([GradeRequest(case.completion, ROW)])
+    assert grade.error is None
+    assert grade.reward == case.expected
+    (body,) = judge.seen
+    assert body["messages"][0]["content"].split("\n\n")[0] == case.asked
