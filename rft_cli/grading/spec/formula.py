@@ -9,14 +9,11 @@ atom    := number | name | function "(" sum ("," sum)* ")" | "(" sum ")"
 
 from __future__ import annotations
 
-import itertools
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from rft_cli.config.suggest import closest
+from rft_cli.grading.spec.formula_words import Token, read_tokens, unknown_names
 from rft_cli.grading.spec.problems import SpecProblem
 
 Values = Mapping[str, float]
@@ -34,11 +31,6 @@ _FUNCTIONS: dict[str, Callable[..., float]] = {
 }
 """`log` is the natural logarithm."""
 _VARIADIC = ("min", "max")
-FUNCTIONS = tuple(_FUNCTIONS)
-_TOKEN = re.compile(
-    r"\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)|(?P<name>[^\W\d]\w*)|(?P<sign>[-+*/^(),]))"
-)
-_NAME = re.compile(r"[^\W\d]\w*")
 _MAX_DEPTH = 50
 
 
@@ -72,11 +64,6 @@ class Formula:
         raise FormulaError(f"{self.text}: {problem}{f' with {given}' if given else ''}")
 
 
-def is_name(text: str) -> bool:
-    """Whether a sub-grader of this name can be used in a formula."""
-    return _NAME.fullmatch(text) is not None and text not in _FUNCTIONS
-
-
 def parse_formula(text: str, known: Iterable[str] | None) -> Formula:
     """Parse `text`, in which the names in `known` stand for rewards (None: nobody knows which names do).
 
@@ -85,20 +72,13 @@ def parse_formula(text: str, known: Iterable[str] | None) -> Formula:
     return _Parser(text, None if known is None else tuple(known)).formula()
 
 
-class _Token(NamedTuple):
-    kind: str
-    text: str
-    column: int
-
-
 class _Parser:
     """Recursive descent; each method returns a function that computes its part."""
 
     def __init__(self, text: str, known: tuple[str, ...] | None) -> None:
         self.text = text
         self.known = known
-        self.problems: list[tuple[int, SpecProblem]] = []
-        self.tokens = list(self._tokens())
+        self.tokens, self.problems = read_tokens(text)
         self.next = 0
         self.depth = 0
         self.stopped_at = 0
@@ -106,7 +86,7 @@ class _Parser:
 
     def formula(self) -> Formula:
         readable = not self.problems  # where strange characters stand, what is around them makes no sense
-        self._check_names()
+        self.problems += unknown_names(self.tokens, self.known)
         if readable:
             try:
                 compute = self.sum()
@@ -119,36 +99,6 @@ class _Parser:
             first, *more = (problem for _, problem in sorted(self.problems, key=lambda pair: pair[0]))
             raise SpecProblem(first.message, first.fix, more)
         return Formula(self.text, tuple(self.names), compute)
-
-    def _check_names(self) -> None:
-        """Every name that stands for nothing, once."""
-        told: set[str] = set()
-        for token, after in itertools.pairwise(self.tokens):
-            if token.kind != "name" or token.text in told:
-                continue
-            problem = self._no_function(token) if after.text == "(" else self._no_grader(token)
-            if problem is not None:
-                told.add(token.text)
-                self.problems.append((token.column, problem))
-
-    def _no_function(self, token: _Token) -> SpecProblem | None:
-        if token.text in _FUNCTIONS:
-            return None
-        near = closest(token.text, FUNCTIONS)
-        fix = f"did you mean '{near}'?" if near else f"the functions are: {', '.join(FUNCTIONS)}"
-        return SpecProblem(f"column {token.column}: there is no function '{token.text}'", fix)
-
-    def _no_grader(self, token: _Token) -> SpecProblem | None:
-        if self.known is None or token.text in self.known:
-            return None
-        # A name that no formula can hold is told where it stands, and not again for its parts.
-        if any(token.text in _NAME.findall(name) for name in self.known if not is_name(name)):
-            return None
-        if token.text in _FUNCTIONS:
-            return SpecProblem(f"column {token.column}: {token.text} is a function", f"write {token.text}(…)")
-        near = closest(token.text, (*self.known, *FUNCTIONS))
-        fix = f"did you mean '{near}'?" if near else f"the graders are: {', '.join(self.known)}"
-        return SpecProblem(f"column {token.column}: there is no grader '{token.text}'", fix)
 
     def sum(self) -> _Node:
         self.depth += 1
@@ -203,13 +153,13 @@ class _Parser:
             return node
         raise self.problem(token, "stands where a number, a grader or '(' is expected")
 
-    def variable(self, token: _Token) -> _Node:
+    def variable(self, token: Token) -> _Node:
         name = token.text
         if name not in self.names:
             self.names.append(name)
         return lambda values: values[name]
 
-    def call(self, token: _Token) -> _Node:
+    def call(self, token: Token) -> _Node:
         function = _FUNCTIONS.get(token.text, max)  # an unknown one was told already
         opening = self.peek()
         self.next += 1
@@ -227,7 +177,7 @@ class _Parser:
             return lambda values: function([argument(values) for argument in arguments])
         return lambda values: function(arguments[0](values))
 
-    def expect(self, text: str, opening: _Token) -> None:
+    def expect(self, text: str, opening: Token) -> None:
         if self.take(text) is None:
             token = self.peek()
             if token.kind == "end":
@@ -235,42 +185,20 @@ class _Parser:
                 raise SpecProblem(f"column {opening.column}: '(' is never closed", "add ')'")
             raise self.problem(token, "is not expected here")
 
-    def take(self, *texts: str) -> _Token | None:
+    def take(self, *texts: str) -> Token | None:
         token = self.peek()
         if token.kind != "sign" or token.text not in texts:
             return None
         self.next += 1
         return token
 
-    def peek(self) -> _Token:
+    def peek(self) -> Token:
         return self.tokens[self.next]
 
-    def problem(self, token: _Token, what: str) -> SpecProblem:
+    def problem(self, token: Token, what: str) -> SpecProblem:
         self.stopped_at = token.column
         shown = "the end" if token.kind == "end" else f"'{token.text}'"
         return SpecProblem(f"column {token.column}: {shown} {what}", f"correct the formula {self.text!r}")
-
-    def _tokens(self) -> Iterable[_Token]:
-        """The tokens; each character that belongs to none is a problem, told once."""
-        strange: set[str] = set()
-        position, end = 0, len(self.text.rstrip())
-        while position < end:
-            match = _TOKEN.match(self.text, position)
-            if match is not None:
-                kind = str(match.lastgroup)
-                yield _Token(kind, match[kind], match.start(kind) + 1)
-                position = match.end()
-                continue
-            while self.text[position].isspace():
-                position += 1
-            character = self.text[position]
-            position += 1
-            if character not in strange:
-                strange.add(character)
-                message = f"column {position}: {character!r} is not part of a formula"
-                fix = f"use + - * / ^ ( ) , numbers, graders and {', '.join(FUNCTIONS)}"
-                self.problems.append((position, SpecProblem(message, fix)))
-        yield _Token("end", "", end + 1)
 
 
 def _sum(terms: list[tuple[str, _Node]]) -> _Node:

@@ -156,6 +156,16 @@ def test_openai_run_prints_what_the_api_would_answer(rft: Any, write: Any) -> No
     assert [name for name, said in second["metadata"]["errors"].items() if said] == ["invalid_variable_error"]
 
 
+def test_a_scorer_that_finds_new_components_for_ever(rft: Any, write: Any, tmp_path: Path) -> None:
+    text = "def score(completion, example):\n    return {'reward': 1, f\"c{example['n']:03}\": 0.5}\n"
+    (tmp_path / "scorer.py").write_text(text)
+    rows = write("rows.jsonl", [{"completion": "a", "n": number} for number in range(150)])
+    result = rft("grade", "--reward-model", "scorer.py", rows)
+    assert json.loads(result.stdout.splitlines()[-1])["grade"]["components"] == {"c149": 0.5}
+    assert "  components: c000 0.5000, c001 0.5000, " in result.stderr
+    assert "c019 0.5000, and 80 more\n  50 values of components are in no mean" in result.stderr
+
+
 def test_openai_run_of_a_scorer(rft: Any, tmp_path: Path, write: Any) -> None:
     (tmp_path / "scorer.py").write_text("def score(completion):\n    return 1 / len(completion)\n")
     rows = write("rows.jsonl", [{"completion": "four"}, {"completion": ""}])

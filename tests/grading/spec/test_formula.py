@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rft_cli.grading.spec.formula import FormulaError, is_name, parse_formula
+from rft_cli.grading.spec.formula import FormulaError, parse_formula
+from rft_cli.grading.spec.formula_words import is_name
 from rft_cli.grading.spec.problems import SpecProblem
 
 

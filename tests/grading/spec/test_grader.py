@@ -297,6 +297,12 @@ def test_missing_libraries_are_one_message(monkeypatch: pytest.MonkeyPatch) -> N
         "grader.spec: text_similarity needs rapidfuzz, which is not installed"
     )
     assert problems(similar("cosine"))[0][1] == "pip install 'rft[judge]'"
+    broken = multi("a +", a={**similar("rouge_l"), "input": 5})
+    assert [message for message, _ in problems(broken)] == [
+        "grader.spec: graders.a.input: must be text (got 5)",
+        "grader.spec: calculate_output: column 4: the end stands where a number, a grader or '(' is expected",
+        "grader.spec: text_similarity needs rouge_score, which is not installed",
+    ]
 
 
 def test_a_spec_file_grades_as_the_inline_one(tmp_path: Path) -> None:

@@ -40,6 +40,18 @@ def test_each_template_is_told_once_with_its_first_row() -> None:
     ]
 
 
+def test_also_of_graders_that_have_problems() -> None:
+    broken = {
+        **JUDGE,
+        "input": [{"role": "usr", "content": {"type": "input_text", "text": "{{ item.answer }}"}}, 5],
+    }
+    spec = {"type": "string_check", "name": "c", "input": "{{ item.", "reference": "{{ item.answer }}"}
+    for grader, field in ((broken, "input[0].content"), (spec, "reference")):
+        ((message, fix),) = told(grader)
+        assert message.startswith("t.jsonl:2: {{ item.answer }}: the row has no key 'answer'")
+        assert fix == f"grader.spec: {field} names it: correct the template, or the row"
+
+
 def test_graders_without_templates_or_missing_keys() -> None:
     assert told({"type": "python", "name": "p", "source": "x"}) == []
     assert told({**JUDGE, "input": JUDGE["input"][:1]}) == []
