@@ -1,0 +1,37 @@
+"""What the journal measures of a rollout batch's grades."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from rft_cli.config.schema import GraderConfig
+from rft_cli.grading import open_grader
+from rft_cli.runs import Run
+from rft_cli.training.journal import Journal
+from rft_cli.training.rewards import GradedBatch
+from rft_cli.types import Grade, Sample
+
+CHECK = {"type": "string_check", "name": "c", "operation": "eq", "input": "a", "reference": "a"}
+
+
+def sample(**components: float) -> Sample:
+    return Sample(0, "1", "p", "c", 1, False, Grade("graded", 1.0, components))
+
+
+def test_means_of_components_are_of_the_first_100_names(tmp_path: Path) -> None:
+    """Names that come later, in any batch, are measured nowhere; those that were there go on."""
+    run = Run.create(tmp_path, "r", config_yaml="", info={"model": "m"})
+    with open_grader(GraderConfig(spec=CHECK), log_path=None) as grader:
+        journal = Journal(run, lambda event: None, Accelerator(cpu=True), grader, 0.1)
+        journal.on_graded(GradedBatch([sample(**{f"n{number:02}": 1.0}) for number in range(60)]))
+        journal.on_graded(GradedBatch([sample(n00=0.25, **{f"p{number:02}": 0.5}) for number in range(60)]))
+        again = Journal(run, lambda event: None, Accelerator(cpu=True), grader, 0.1)
+        again.restore(journal.to_json())
+        again.on_graded(GradedBatch([sample(p00=0.75, q00=1.0)]))
+    measured = json.loads(again.to_json())["per_rollout"]
+    rewards = {name.removeprefix("reward/"): value for name, value in measured.items() if "reward/" in name}
+    assert set(rewards) == {f"n{n:02}" for n in range(60)} | {f"p{n:02}" for n in range(40)}
+    assert (rewards["n00"], rewards["n01"], rewards["p00"], rewards["p39"]) == (0.25, 1.0, 0.75, 0.5)
