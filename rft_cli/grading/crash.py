@@ -6,13 +6,14 @@ import os
 import re
 import signal
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pebble import ProcessExpired
 
 from rft_cli.grading.capture import MOST, output_path, shorten
-from rft_cli.grading.isolation import fault_path, task_path
+from rft_cli.grading.isolation import fault_path
+from rft_cli.grading.keeper import WorkerLost, task_path
 from rft_cli.grading.load import ScorerSource
 
 CRASH_CODE = 70
@@ -43,22 +44,33 @@ def read_crash(error: BaseException, scratch: Path, source: ScorerSource, doing:
         return Crash(True, source.shown, f"{doing} blocked its process")
     if isinstance(error, BrokenProcessPool):  # of which all tasks are told, whoever broke it
         return Crash(False, source.shown, f"{doing} broke the pool", blamed=True)
+    if isinstance(error, WorkerLost):
+        return _crash(error.pid, error.code, error.late, scratch, source, doing)
     if not isinstance(error, ProcessExpired):
         return Crash(False, source.shown, f"{doing} broke its process: {type(error).__name__}: {error}"[:500])
-    trace = _take(None if error.pid is None else fault_path(scratch, error.pid))[:4000]
-    output = _take(None if error.pid is None else output_path(scratch, error.pid))
+    if error.pid is None:
+        return Crash(False, source.shown, _ended(doing, error.exitcode), blamed=True)
+    crash = _crash(error.pid, error.exitcode, False, scratch, source, doing)
+    return replace(crash, task=_task(task_path(scratch, error.pid)), blamed=True)
+
+
+def _crash(
+    pid: int, code: int | None, late: bool, scratch: Path, source: ScorerSource, doing: str
+) -> Crash:
+    trace = _take(fault_path(scratch, pid))[:4000]
+    output = _take(output_path(scratch, pid))
     frame = next((m for m in _FRAME.finditer(trace) if m["file"] == source.path), None)
     place = source.shown if frame is None else f"{source.shown}:{frame['line']}"
-    late = trace.startswith("Timeout (")
-    task = None if error.pid is None else _task(task_path(scratch, error.pid))
-    text = f"{doing} ended the process ({_ending(error.exitcode)})"
-    return Crash(late, place, text, trace, output, task, blamed=True)
+    late = late or trace.startswith("Timeout (")
+    return Crash(late, place, _ended(doing, code), trace, output)
 
 
-def _take(path: Path | None) -> str:
+def _ended(doing: str, code: int | None) -> str:
+    return f"{doing} ended the process ({_ending(code)})"
+
+
+def _take(path: Path) -> str:
     """The beginning of a file that a worker left, which is removed; empty where there is none."""
-    if path is None:
-        return ""
     try:
         with path.open("rb") as file:
             text = shorten(file.read(MOST + 1))

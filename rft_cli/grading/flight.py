@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import queue
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
@@ -22,19 +22,21 @@ _numbers = itertools.count(1)  # of tasks, in this process
 
 W = TypeVar("W")
 """One work: what a completion is sent as."""
-R = TypeVar("R")
+R = TypeVar("R", bound=Sized)
 """What a task answers for the first works it was given; `len` counts them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Freight(Generic[W, R]):
-    """How works travel. `task` runs in a worker; it gets its number and what `pack` makes of works.
+    """How works travel. `task` runs in a worker; it gets its number and the bytes that `pack` makes of works.
 
-    `pack` also gets the place of the first work. `failed` is the answer for one work whose worker was lost for good.
+    `pack` also gets the place of the first work. `unpack` reads what the task gave back. `failed` is the answer for one
+    work whose worker was lost for good.
     """
 
-    task: Callable[[int, Any], R]
-    pack: Callable[[int, Sequence[W]], Any]
+    task: Callable[[int, bytes], bytes]
+    pack: Callable[[int, Sequence[W]], bytes]
+    unpack: Callable[[bytes], R]
     failed: Callable[[int, W, Verdict], R]
 
 
@@ -122,7 +124,7 @@ class Flight(Generic[W, R]):
             self._lose(task, error)
             return
         self.processes.worked()
-        count = self._settle(task, future.result())
+        count = self._settle(task, self.freight.unpack(future.result()))
         if task.start + count < task.end:
             self._spread(task, task.start + count)
 
@@ -132,7 +134,7 @@ class Flight(Generic[W, R]):
         for first in range(start, task.end, size):
             self._submit(_Task(task.chunk, first, min(first + size, task.end), task.again))
 
-    def _settle(self, task: _Task[W, R], answer: Any) -> int:
+    def _settle(self, task: _Task[W, R], answer: R) -> int:
         count = len(answer)
         task.chunk.answers[task.start] = answer
         task.chunk.open -= count

@@ -1,7 +1,8 @@
 """What a worker process gives up before it runs a scorer: terminal, standard streams, folder, secrets, core dumps.
 
 This keeps a broken scorer from harming the job. It does not hold a hostile one: the process has the user's own
-rights, network and files, and on Linux it can read its parent's environment under /proc.
+rights, network and files, and on Linux it can reach other processes of the user under /proc, their environment and
+open files included.
 """
 
 from __future__ import annotations
@@ -10,22 +11,22 @@ import builtins
 import contextlib
 import ctypes
 import faulthandler
-import fcntl
-import mmap
 import os
 import re
 import resource
 import signal
-import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TextIO
 
 from rft_cli.grading.capture import Streams, output_path
 from rft_cli.grading.leftovers import note_fork
-from rft_cli.grading.network import CONNECTING, REFUSED, leave_network
+from rft_cli.grading.network import leave_network
+from rft_cli.grading.wall import Wall
 
 _SECRET = re.compile(
     r"TOKEN(?!IZER)|SECRET|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL"
@@ -33,11 +34,10 @@ _SECRET = re.compile(
     re.IGNORECASE,
 )
 _PR_SET_PDEATHSIG = 1
-TASK_BYTES = 8
-_PIPE_BYTES = 1 << 20
 
 _MOVES = frozenset({"os.chdir", "os.rmdir", "os.rename"})
-_UNIX = 1  # AF_UNIX, which is not worth importing socket for
+_SETATTR = "object.__setattr__"
+_CHANGES = {_SETATTR: "the code of a function", "sys.addaudithook": "sys.addaudithook"}
 _get_limit, _set_limit = sys.getrecursionlimit, sys.setrecursionlimit
 _get_trace, _set_trace, _get_profile, _set_profile = (
     sys.gettrace,
@@ -54,7 +54,7 @@ class Isolation:
     """`scratch` holds one empty folder a worker, `parent` is the process id that must be alive to go on.
 
     `key_env`: variables that hold a judge's key, whatever their name. `keep_output`: what a scorer prints is not logged
-    but taken after each grade. `offline`: no network.
+    but taken after each grade. `walled`: no network, no files of this machine, only the packages of OpenAI's image.
     """
 
     scratch: str
@@ -63,18 +63,20 @@ class Isolation:
     allowed_env: tuple[str, ...]
     key_env: tuple[str, ...] = ()
     keep_output: bool = False
-    offline: bool = False
+    walled: bool = False
 
 
 class _Guard:
-    """Sees what a scorer does as it happens (PEP 578): leaving its folder, forking; and refuses the network."""
+    """Sees what a scorer does as it happens (PEP 578): leaving its folder, forking, replacing the code of a function,
+    adding hooks like this one; and refuses what lies behind `wall`."""
 
-    def __init__(self, offline: bool, scratch: str) -> None:
+    def __init__(self, wall: Wall | None, scratch: str) -> None:
         self.moved = False
         self.forked = False
+        self.changes: set[str] = set()
         self._scratch = scratch
         os.register_at_fork(after_in_child=self._note_fork)
-        self._refused = CONNECTING if offline else frozenset()
+        self._check = None if wall is None else wall.check
         sys.addaudithook(self._see)
 
     def _note_fork(self) -> None:
@@ -84,16 +86,17 @@ class _Guard:
     def _see(self, event: str, arguments: tuple[object, ...]) -> None:
         if event in _MOVES:
             self.moved = True
-        elif event in self._refused and not _is_local(arguments):
-            raise PermissionError(REFUSED)
+        elif event in _CHANGES and (event != _SETATTR or arguments[1] == "__code__"):
+            self.changes.add(_CHANGES[event])
+        elif self._check is not None:
+            self._check(event, arguments)
 
 
 @dataclass(slots=True)
 class Cell:
     """The isolated process: its own folder, the file for fault tracebacks, names of withheld variables.
 
-    `task` is the file that holds the number of the task at hand, in memory: closing descriptors does not reach it, and
-    writing to it costs next to nothing. `pipes` are the pool's descriptors.
+    `pipes` are the descriptors by which it hears and answers.
     """
 
     pid: int
@@ -102,15 +105,10 @@ class Cell:
     withheld: tuple[str, ...]
     streams: Streams
     guard: _Guard
-    task: mmap.mmap
     pipes: tuple[tuple[int, os.stat_result], ...]
 
-    def begin(self, task: int) -> None:
-        """A task begins. If this process dies, its number says whose fault that was."""
-        self.task[:] = task.to_bytes(TASK_BYTES, "little")
-
     def leave_if_cut_off(self) -> None:
-        """End this process where the scorer closed or replaced the pool's descriptors: it could only wait for ever."""
+        """End this process where the scorer closed or replaced its pipes: it could only wait for ever."""
         for number, before in self.pipes:
             try:
                 same = _samestat(_fstat(number), before)
@@ -151,20 +149,26 @@ class Interpreter:
         self._values = list(self._names.values())
         self._limit, self._trace, self._profile = _get_limit(), _get_trace(), _get_profile()
 
-    def restore(self) -> None:
-        """Undo every change. Costs about 1 µs where there is none."""
+    def settle(self) -> None:
+        """Undo changes of the settings: after each grade, so that rft's own code runs as it should."""
         if _get_trace() is not self._trace:
             _set_trace(self._trace)
         if _get_profile() is not self._profile:
             _set_profile(self._profile)
         if _get_limit() != self._limit:
             _set_limit(self._limit)
+
+    def restore(self) -> bool:
+        """Undo every change of built-ins too; whether there was one."""
+        self.settle()
         current = vars(builtins)
-        if [*current.values()] != self._values:
-            current.update(self._names)
-            for name in current.keys() - self._names.keys():
-                del current[name]
-            self._values = [*current.values()]
+        if [*current.values()] == self._values:
+            return False
+        current.update(self._names)
+        for name in current.keys() - self._names.keys():
+            del current[name]
+        self._values = [*current.values()]
+        return True
 
 
 def secret_names(names: Iterable[str], allowed: Iterable[str], known: Iterable[str] = ()) -> list[str]:
@@ -178,36 +182,21 @@ def fault_path(scratch: str | Path, pid: int) -> Path:
     return Path(scratch) / f"{pid}.fault"
 
 
-def task_path(scratch: str | Path, pid: int) -> Path:
-    """Where the worker `pid` keeps the number of the task at hand, 8 bytes little-endian; 0 is none."""
-    return Path(scratch) / f"{pid}.task"
-
-
-def _task_file(path: Path) -> mmap.mmap:
-    path.write_bytes(bytes(TASK_BYTES))
-    with path.open("r+b") as file:
-        return mmap.mmap(file.fileno(), TASK_BYTES)
-
-
-def enter(isolation: Isolation) -> Cell:
-    """Isolate the calling process, for good."""
+def enter(isolation: Isolation, pipes: tuple[int, ...]) -> Cell:
+    """Isolate the calling process, for good. Of its descriptors it keeps the standard ones and `pipes`."""
     pid = os.getpid()
-    pipes = tuple(_open_descriptors())
-    for number, status in pipes:
-        if stat.S_ISFIFO(status.st_mode):
-            _widen(number)
-    with contextlib.suppress(OSError):  # already the leader of a session
-        os.setsid()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # At once, even inside a C loop; Pebble's own handler would wait for the interpreter.
+    _close_others(pipes)
+    lead_session()
+    # At once, even inside a C loop; a handler in Python would wait for the interpreter.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if isolation.offline:
+    if isolation.walled:
         leave_network()  # before the next line: a change of namespace may undo it
-    _die_with_parent(isolation.parent)
+    die_with_parent(isolation.parent)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _close_input()
     kept = str(output_path(isolation.scratch, pid))
-    streams = Streams(kept if isolation.keep_output else isolation.log_path, keep=isolation.keep_output)
+    output = kept if isolation.keep_output else isolation.log_path
+    streams = Streams(output, keep=isolation.keep_output)
     withheld = secret_names(list(os.environ), isolation.allowed_env, isolation.key_env)
     for name in withheld:
         del os.environ[name]
@@ -217,29 +206,26 @@ def enter(isolation: Isolation) -> Cell:
     os.environ["TMPDIR"] = folder
     faults = fault_path(isolation.scratch, pid).open("w")
     faulthandler.enable(faults)
-    return Cell(
-        pid,
-        folder,
-        faults,
-        tuple(withheld),
-        streams,
-        _Guard(isolation.offline, isolation.scratch),
-        _task_file(task_path(isolation.scratch, pid)),
-        pipes,
-    )
+    wall = Wall(folder, (output, f"{isolation.scratch}{os.sep}")) if isolation.walled else None
+    status = tuple((number, os.fstat(number)) for number in pipes)
+    return Cell(pid, folder, faults, tuple(withheld), streams, _Guard(wall, isolation.scratch), status)
 
 
-def _widen(pipe: int) -> None:
-    """Room for a whole chunk of completions: a pipe of the usual 64 kB makes both sides wait for each other."""
-    with contextlib.suppress(OSError, AttributeError):  # a limit of the system's, or no Linux
-        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+def lead_session() -> None:
+    """Signals to the terminal's processes do not reach this one and what it starts."""
+    with contextlib.suppress(OSError):  # already the leader of a session
+        os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _open_descriptors() -> Iterator[tuple[int, os.stat_result]]:
-    """The descriptors above the standard ones, and what they are open on."""
-    for number in range(3, 256):
-        with contextlib.suppress(OSError):
-            yield number, os.fstat(number)
+def _close_others(kept: tuple[int, ...]) -> None:
+    """Close every descriptor above the standard ones that is not kept: of the pool, of multiprocessing's helpers."""
+    # multiprocessing starts a helper of its own when the scorer needs one.
+    for name in ("_fd", "_pid"):
+        setattr(getattr(resource_tracker, "_resource_tracker", None), name, None)
+    bounds = sorted({2, *kept, os.sysconf("SC_OPEN_MAX")})
+    for low, high in pairwise(bounds):
+        os.closerange(low + 1, high)
 
 
 def limit_memory(megabytes: int) -> None:
@@ -250,18 +236,12 @@ def limit_memory(megabytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (size, size))
 
 
-def _die_with_parent(parent: int) -> None:
+def die_with_parent(parent: int) -> None:
     """SIGKILL for this process when its parent dies, however that happens (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it died before the call above
             _quit(1)
-
-
-def _is_local(arguments: tuple[object, ...]) -> bool:
-    """Whether a socket event is about a socket of the file system, which reaches no other machine."""
-    family = getattr(arguments[0], "family", None) if arguments else None
-    return family == _UNIX
 
 
 def _close_input() -> None:

@@ -52,8 +52,9 @@ class ScorerProblem(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LoadedScorer:
-    """A function ready to be called. `signature` is for people, for example "score(completion, example)"."""
+    """A function ready to be called, and its module. `signature` is for people: "score(completion, example)"."""
 
+    module: ModuleType
     function: Callable[..., Any]
     binding: Binding
     signature: str
@@ -89,7 +90,7 @@ def load_scorer(source: ScorerSource, *, openai: bool = False) -> LoadedScorer:
         binding = bind(function, name)
     except SignatureProblem as problem:
         raise ScorerProblem(f"{place}: {name} {problem}", f"use {SIGNATURES}") from None
-    return LoadedScorer(function, binding, f"{name}{_parameters(function)}")
+    return LoadedScorer(module, function, binding, f"{name}{_parameters(function)}")
 
 
 def _check_openai(module: ModuleType, source: ScorerSource) -> None:

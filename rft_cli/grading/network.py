@@ -1,8 +1,4 @@
-"""In a worker: no network, by an empty network namespace where the kernel gives one, else by refusing connections.
-
-The namespace holds for everything the process does and starts. Without it Python's own sockets are refused; code in C
-and child processes are not held.
-"""
+"""In a worker: an empty network, where the kernel gives one. It holds for everything the process does and starts."""
 
 from __future__ import annotations
 
@@ -12,11 +8,6 @@ import sys
 from pathlib import Path
 
 _NEW_USER, _NEW_NETWORK = 0x1000_0000, 0x4000_0000
-CONNECTING = frozenset(
-    {"socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo"}
-)
-"""Audit events (PEP 578) of Python's sockets that reach, or are about to reach, another machine."""
-REFUSED = "no network: grader.sandbox is openai"
 
 
 def leave_network() -> bool:

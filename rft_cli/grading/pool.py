@@ -7,6 +7,7 @@ fails. Results do not depend on chunks or workers: each grade starts with random
 from __future__ import annotations
 
 import os
+import pickle
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +22,7 @@ from rft_cli.errors import UsageError
 from rft_cli.grading.crash import Crash, read_crash
 from rft_cli.grading.flight import KILL_SECONDS, Chunk, Flight, Freight
 from rft_cli.grading.isolation import Isolation
+from rft_cli.grading.keeper import WorkerLost, grade_chunk, grade_lines, load
 from rft_cli.grading.load import ScorerSource
 from rft_cli.grading.open import OnOutput
 from rft_cli.grading.outcomes import GraderStats
@@ -30,7 +32,7 @@ from rft_cli.grading.sandbox import check_size, limits_of
 from rft_cli.grading.source import read_source
 from rft_cli.grading.supply import Lines, Requests, Supply
 from rft_cli.grading.work import Block, Graded, Verdict, Work, as_graded, read_lines
-from rft_cli.grading.worker import GRACE_S, IMPORT_LIMIT_S, Job, LoadReport, grade_chunk, grade_lines, load
+from rft_cli.grading.worker import GRACE_S, IMPORT_LIMIT_S, Job, LoadReport
 from rft_cli.types import Grade, GradeError, GradeRequest
 
 MAX_CHUNK = 64
@@ -112,7 +114,7 @@ class ScorerGrader(Closing):
         keys = (config.judge.api_key_env, config.embeddings.api_key_env)
 
         def isolate(scratch: str, log: str) -> Isolation:
-            return Isolation(scratch, log, parent, env, keys, keep_output=keep, offline=openai)
+            return Isolation(scratch, log, parent, env, keys, keep_output=keep, walled=openai)
 
         def job(isolation: Isolation) -> Job:
             return Job(source, isolation, timeout_s, min(timeout_s, 1.0), limits.memory_mb, seed, openai)
@@ -129,8 +131,8 @@ class ScorerGrader(Closing):
         started = time.monotonic()
         future = self._processes.schedule(load, (), IMPORT_LIMIT_S + KILL_SECONDS)
         try:
-            report: LoadReport = future.result(timeout=IMPORT_LIMIT_S + 2 * KILL_SECONDS)
-        except (ProcessExpired, TimeoutError) as error:
+            report = LoadReport(*pickle.loads(future.result(timeout=IMPORT_LIMIT_S + 2 * KILL_SECONDS)))
+        except (ProcessExpired, TimeoutError, WorkerLost) as error:
             crash = self._crash(error, "importing it")
             what = f"importing it takes longer than {IMPORT_LIMIT_S:g} s" if crash.late else crash.text
             raise UsageError(
@@ -161,15 +163,19 @@ class ScorerGrader(Closing):
         The lines come back with their grade as last key. They end before a line that is no row with a completion.
         """
 
-        def pack(place: int, raw: Sequence[bytes]) -> Block:
-            return Block(place, field, raw)
+        def pack(place: int, raw: Sequence[bytes]) -> bytes:
+            return pickle.dumps((place, field, raw), pickle.HIGHEST_PROTOCOL)
+
+        def unpack(answer: bytes) -> Graded:
+            graded: Graded = pickle.loads(answer)
+            return graded
 
         def failed(place: int, raw: bytes, verdict: Verdict) -> Graded:
             block = Block(place, field, [raw])
             rows, bad = read_lines(block)
             return as_graded(block, rows, [verdict][: len(rows)], bad)
 
-        for chunk in self._chunks(Freight(grade_lines, pack, failed), lines, MAX_LINES):
+        for chunk in self._chunks(Freight(grade_lines, pack, unpack, failed), lines, MAX_LINES):
             for offset, part in chunk.parts():
                 self.stats.add_graded(part)
                 self._learn(part.seconds)
@@ -187,13 +193,17 @@ class ScorerGrader(Closing):
         self._processes.close()
 
     def _grades(self, requests: Iterable[GradeRequest], most: int) -> Iterator[list[Grade]]:
-        def pack(place: int, works: Sequence[Work]) -> list[tuple[Any, ...]]:
-            return [tuple(work) for work in works]
+        def pack(place: int, works: Sequence[Work]) -> bytes:
+            return pickle.dumps([tuple(work) for work in works], pickle.HIGHEST_PROTOCOL)
+
+        def unpack(answer: bytes) -> list[tuple[Any, ...]]:
+            verdicts: list[tuple[Any, ...]] = pickle.loads(answer)
+            return verdicts
 
         def failed(place: int, work: Work, verdict: Verdict) -> list[tuple[Any, ...]]:
             return [tuple(verdict)]
 
-        for chunk in self._chunks(Freight(grade_chunk, pack, failed), Requests(requests), most):
+        for chunk in self._chunks(Freight(grade_chunk, pack, unpack, failed), Requests(requests), most):
             verdicts = [Verdict(*plain) for _, part in chunk.parts() for plain in part]
             grades = [_as_grade(verdict) for verdict in verdicts]
             self.stats.add(grades)

@@ -22,8 +22,9 @@ from pebble import ProcessFuture, ProcessPool
 from rft_cli.errors import RunFailed
 from rft_cli.grading.crash import CRASH_CODE
 from rft_cli.grading.isolation import Isolation
+from rft_cli.grading.keeper import start_keeper
 from rft_cli.grading.leftovers import kill_leftovers
-from rft_cli.grading.worker import Job, start_worker
+from rft_cli.grading.worker import Job
 
 _MAX_REPLACEMENTS = 5
 _main_lock = threading.Lock()
@@ -57,7 +58,7 @@ class _SpawnContext(multiprocessing.context.SpawnContext):
 
 
 class Processes:
-    """`workers` processes that ran `start_worker(job)`; `schedule` gives a task to the next free one."""
+    """`workers` processes that ran `start_keeper(job)`; `schedule` gives a task to the next free one."""
 
     def __init__(
         self,
@@ -119,7 +120,7 @@ class Processes:
     def _start(self) -> ProcessPool:
         return ProcessPool(
             max_workers=self.workers,
-            initializer=start_worker,
+            initializer=start_keeper,
             initargs=(self.job,),
             context=_SpawnContext(),
         )

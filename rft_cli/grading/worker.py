@@ -7,6 +7,8 @@ faulthandler's watchdog, which needs no interpreter: it writes a traceback and e
 from __future__ import annotations
 
 import faulthandler
+import mmap
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +20,8 @@ from rft_cli.grading.binding import Item
 from rft_cli.grading.load import LoadedScorer, ScorerProblem, ScorerSource, load_scorer, tell
 from rft_cli.grading.seeds import Seeds
 from rft_cli.grading.values import BadValue, Reading, read_batch, read_return
-from rft_cli.grading.work import Block, Graded, Line, Verdict, Work, as_graded, read_lines
+from rft_cli.grading.watch import Watch
+from rft_cli.grading.work import Line, Verdict, Work
 
 IMPORT_LIMIT_S = 120.0
 """Seconds that importing the scorer may take."""
@@ -64,12 +67,23 @@ def late_message(place: str, timeout_s: float) -> str:
     return f"{place}: no result after {timeout_s:g} s (grader.timeout_s)"
 
 
-class _Worker:
-    """The state of this process: there is one scorer in it."""
+class Worker:
+    """The state of this process: there is one scorer in it.
 
-    def __init__(self, job: Job) -> None:
+    `pipes` are the descriptors it keeps. `progress` counts calls in one byte, for whoever waits. `changed` says what the last chunk
+    changed for later grades; of that, `ignored` does not count.
+    """
+
+    def __init__(
+        self, job: Job, pipes: tuple[int, ...], progress: mmap.mmap, ignored: frozenset[str] = frozenset()
+    ) -> None:
         self.job = job
-        self.cell = isolation.enter(job.isolation)
+        self.cell = isolation.enter(job.isolation, pipes)
+        self.progress, self.calls = progress, 0
+        self.ignored = ignored
+        self.changed: list[str] = []
+        self.patched = False
+        self.guarded: Watch | None = None
         self.seeds = Seeds(job.seed)
         self.alarm = Alarm(job.timeout_s)
         self.interpreter = isolation.Interpreter()
@@ -88,6 +102,12 @@ class _Worker:
             try:
                 self.scorer = load_scorer(self.job.source, openai=self.job.openai)
                 self.interpreter = isolation.Interpreter()
+                self.guarded = Watch(
+                    self.scorer.module,
+                    os.path.dirname(self.job.source.path),
+                    self.cell.guard.changes,
+                    self.ignored,
+                )
             except ScorerProblem as problem:
                 self.problem = problem
             self.cell.leave_if_forked()
@@ -100,8 +120,12 @@ class _Worker:
         assert self.scorer is not None
         return LoadReport(self.scorer.signature, "", "", "", (), seconds, output)
 
-    def chunk(self, works: Sequence[Work] | Sequence[Line]) -> list[Verdict]:
-        """Grade the first works of the chunk, at least one: as many as fit into the time slice."""
+    def chunk(self, works: Sequence[Work] | Sequence[Line], *, careful: bool = False) -> list[Verdict]:
+        """Grade the first works of the chunk, at least one: as many as fit into the time slice.
+
+        `careful`: each in a call of its own, and no more after one that changed something for later ones.
+        """
+        self.changed, self.patched = [], False
         report = self.load()
         if self.scorer is None:
             return [Verdict(None, {}, "raised", report.message, report.trace, 0.0) for _ in works]
@@ -109,7 +133,7 @@ class _Worker:
         verdicts: list[Verdict] = []
         self.watch(self.job.timeout_s + GRACE_S)
         self.cell.go_home(surely=True)
-        if self.scorer.binding.batch and len(works) > 1:
+        if self.scorer.binding.batch and len(works) > 1 and not careful:
             verdicts = self.batch(works)
         for work in works[len(verdicts) :]:
             now = _now()
@@ -118,9 +142,12 @@ class _Worker:
             if now - self.watched_at > _REARM_S:
                 self.watch(self.job.timeout_s + GRACE_S)
             verdicts.append(self.single(work))
-        self.cell.leave_if_forked(surely=True)
-        self.cell.leave_if_cut_off()
+            if careful and (changed := self.spoiled()):
+                self.changed = changed
+                break
         self.alarm.rest()
+        self.cell.leave_if_forked(surely=True)
+        self.changed = self.changed or self.spoiled()
         _unwatch()
         self.cell.streams.flush()
         return verdicts
@@ -153,12 +180,14 @@ class _Worker:
         except TimeIsUp as error:
             return self.late(start, error)
         except BadValue as bad:
+            self.mend()
             if self.alarm.rang:
                 return self.late(start)
             return Verdict(
                 None, {}, "bad_value", self.explained(f"{self.job.source.shown}: {bad}"), "", _now() - start
             )
         except _base_exception as error:
+            self.mend()
             if self.alarm.rang:  # the alarm, turned into another exception on its way up
                 return self.late(start, error)
             place, text, trace = tell(error, self.job.source)
@@ -209,13 +238,25 @@ class _Worker:
         self.cell.go_home()
         self.cell.streams.repair()
         self.seeds.begin(work.place)
+        self.calls = (self.calls + 1) & 0xFF
+        self.progress[0] = self.calls
         return work.item()
 
     def restore(self) -> None:
         """After the scorer's call, however it ended."""
         self.alarm.end()
         self.cell.leave_if_forked()
-        self.interpreter.restore()
+        self.interpreter.settle()
+
+    def spoiled(self) -> list[str]:
+        """What the grades so far changed for later ones. Built-ins are as they were after this."""
+        self.mend()
+        built_ins = ["built-ins"] if self.patched else []
+        return built_ins if self.guarded is None else built_ins + self.guarded.changes()
+
+    def mend(self) -> None:
+        """Put built-ins back, and remember that they were changed."""
+        self.patched = self.interpreter.restore() or self.patched
 
     def resolve(self, value: Any) -> Any:
         """The result of an async scorer; any other value as it is."""
@@ -233,6 +274,7 @@ class _Worker:
 
     def late(self, start: float, error: BaseException | None = None) -> Verdict:
         self.alarm.end()  # once more: the alarm may have come in the middle of the first
+        self.mend()
         self.runner = None  # an event loop that was interrupted is of no more use
         place, trace = self.job.source.shown, ""
         if error is not None:
@@ -249,36 +291,3 @@ class _Worker:
 
 async def _awaited(value: Any) -> Any:
     return await value
-
-
-_worker: _Worker | None = None
-
-
-def start_worker(job: Job) -> None:
-    """The pool's initializer: isolate the process. The scorer is loaded by the first task, which has a deadline."""
-    global _worker
-    _worker = _Worker(job)
-
-
-def load() -> LoadReport:
-    """Task: load the scorer and say how it is called, or why it can't be."""
-    assert _worker is not None
-    return _worker.load()
-
-
-def grade_chunk(task: int, works: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Task of this number: verdicts of the first works, in order, at least one.
-
-    `Work` and `Verdict` travel as plain tuples: pickling those takes a fraction of the time.
-    """
-    assert _worker is not None
-    _worker.cell.begin(task)
-    return [tuple(verdict) for verdict in _worker.chunk([Work(*work) for work in works])]
-
-
-def grade_lines(task: int, block: Block) -> Graded:
-    """Task of this number: the first lines of the block as graded lines, in order, at least one."""
-    assert _worker is not None
-    lines, bad = read_lines(block)
-    _worker.cell.begin(task)
-    return as_graded(block, lines, _worker.chunk(lines), bad)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from concurrent.futures import Future
 from typing import Any
 
@@ -22,7 +23,8 @@ class Pool:
 
     def schedule(self, task: Any, arguments: tuple[Any, ...], timeout_s: float) -> Future[Any]:
         future: Future[Any] = Future()
-        self.waiting.append((*arguments, future))
+        number, packed = arguments
+        self.waiting.append((number, pickle.loads(packed), future))
         return future
 
     def worked(self) -> None:
@@ -31,7 +33,7 @@ class Pool:
     def finish(self, place: int = 0) -> list[str]:
         """Answer a waiting task: its texts in capitals."""
         _, texts, future = self.waiting.pop(place)
-        future.set_result([text.upper() for text in texts])
+        future.set_result(pickle.dumps([text.upper() for text in texts]))
         return texts
 
     def lose(self, place: int = 0) -> None:
@@ -43,7 +45,7 @@ def fly(pool: Pool, culprit: Any) -> Flight[str, list[str]]:
     """A flight whose lost workers were at the task that `culprit()` names."""
 
     def pack(place: int, works: Any) -> Any:
-        return list(works)
+        return pickle.dumps(list(works))
 
     def failed(place: int, work: str, verdict: Verdict) -> list[str]:
         return [f"{work} {verdict.kind}"]
@@ -51,7 +53,7 @@ def fly(pool: Pool, culprit: Any) -> Flight[str, list[str]]:
     def crash(error: BaseException, doing: str) -> Crash:
         return Crash(False, "scorer.py", doing, task=culprit(), blamed=True)
 
-    freight: Freight[str, list[str]] = Freight(lambda task, works: [], pack, failed)
+    freight: Freight[str, list[str]] = Freight(lambda task, packed: b"", pack, pickle.loads, failed)
     return Flight(pool, freight, 1.0, crash, 1.0)  # type: ignore[arg-type]
 
 

@@ -321,17 +321,18 @@ WORKER = """
 import json, os, pickle, sys
 from rft_cli.grading.isolation import Isolation
 from rft_cli.grading.load import ScorerSource
-from rft_cli.grading.worker import Job, Verdict, Work, grade_chunk, load, start_worker
+from rft_cli.grading.work import Verdict, Work
+from rft_cli.grading.worker import Job, Worker
 folder, texts, memory = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
 path = f"{folder}/scorer.py"
 source = ScorerSource(path, "scorer.py", None, open(path, "rb").read())
 isolation = Isolation(folder, f"{folder}/log", os.getppid(), ())
-start_worker(Job(source, isolation, 0.3, 0.6, memory, 0))
-report = load()
+worker = Worker(Job(source, isolation, 0.3, 0.6, memory, 0), (), bytearray(1))
+report = worker.load()
 verdicts = []
 while len(verdicts) < len(texts):
     works = [Work(i, t, pickle.dumps({}), None) for i, t in enumerate(texts)]
-    verdicts += [Verdict(*plain) for plain in grade_chunk(0, works[len(verdicts):])]
+    verdicts += worker.chunk(works[len(verdicts):])
 with open(f"{folder}/result.json", "w") as file:
     leader = os.getsid(0) == os.getpid()
     json.dump({"report": report, "verdicts": verdicts, "cwd": os.getcwd(), "session": leader}, file)

@@ -1,0 +1,204 @@
+"""In a worker: whether a grade changed code or settings that later grades stand on.
+
+Code is what it was when the scorer had been loaded: functions, classes and modules, under every name in the scorer's
+own modules, in those it names, in the standard library and in rft; in the last two also public constants. So are the
+process's settings: environment, limits, signals, umask, locale, import paths. What is new is no change, and data of
+the scorer's own is its own: caches and loaded models are meant to stay.
+"""
+
+from __future__ import annotations
+
+import _locale
+import _signal
+import builtins
+import os
+import resource
+import sys
+from collections.abc import Callable, Iterator, Mapping, ValuesView
+from itertools import chain
+from types import FunctionType, ModuleType
+from typing import Any, NamedTuple
+
+_RFT = ("rft_cli", "pebble")
+_CONSTANTS = (str, int, float, bytes, tuple, frozenset)
+_METHODS = (FunctionType, classmethod, staticmethod, property)
+_PYTHON_CLASS, _FIXED_CLASS = 1 << 9, 1 << 8  # Py_TPFLAGS_HEAPTYPE, Py_TPFLAGS_IMMUTABLETYPE
+_SKIPPED = frozenset({"builtins", "__main__", "__mp_main__"})
+"""Built-ins are put back after each grade."""
+_LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
+_SIGNALS = sorted(int(number) for number in _signal.valid_signals() if number != _signal.SIGALRM)
+_MISSING = object()
+
+_flat, _list = chain.from_iterable, list
+_callable, _error, _isinstance, _map, _type, _vars = callable, Exception, isinstance, map, type, vars
+_get_limit, _get_handler, _umask = resource.getrlimit, _signal.getsignal, os.umask
+_mask, _block = _signal.pthread_sigmask, _signal.SIG_BLOCK
+_set_locale, _all_locales = _locale.setlocale, _locale.LC_ALL
+
+
+def _get_umask() -> int:
+    current = _umask(0o77)
+    _umask(current)
+    return current
+
+
+_SETTINGS: dict[str, Callable[[], Any]] = {
+    "limits of the process (setrlimit)": lambda: [*_map(_get_limit, _LIMITS)],
+    "signal handlers": lambda: [*_map(_get_handler, _SIGNALS)],
+    "blocked signals": lambda: _mask(_block, ()),
+    "the umask": _get_umask,
+    "the locale": lambda: _set_locale(_all_locales),
+}
+
+
+class _Space(NamedTuple):
+    """The names of a module or class, and those of them that must stay what they are."""
+
+    label: str
+    names: Mapping[str, Any]
+    kept: dict[str, Any]
+
+    def changed(self) -> list[str]:
+        get = self.names.get
+        return [f"{self.label}.{key}" for key, value in self.kept.items() if get(key, _MISSING) is not value]
+
+
+class Watch:
+    """Made when the scorer is loaded. `scorer` is its module, `folder` where it and its helpers lie.
+
+    `ignored` are changes that are this scorer's way of working. `events` collects what an audit hook saw.
+    """
+
+    def __init__(
+        self, scorer: ModuleType | None, folder: str, events: set[str], ignored: frozenset[str]
+    ) -> None:
+        self._events, self._ignored = events, ignored
+        self._own: dict[str, Any] = {} if scorer is None else vars(scorer)
+        self._shadows = self._own.keys() & _BUILT_IN
+        self._folder = folder + os.sep
+        self._mine: list[_Space] = []
+        self._others: list[_Space] = []
+        self._views: list[ValuesView[Any]] = []
+        self._values: list[Any] = []
+        self._seen: set[int] = set()
+        self._table, self._environ = sys.modules, os.environ
+        self._modules = dict(self._table)
+        self._names, self._loaded = [*self._modules], [*self._modules.values()]
+        for name, module in self._modules.items():
+            self._take(name, module)
+        self._values = _list(_flat(self._views))
+        events.clear()
+        self._variables: dict[Any, Any] = dict(getattr(os.environ, "_data"))  # noqa: B009  (it is private)
+        self._settings = {name: probe() for name, probe in _SETTINGS.items()}
+        self._probes = [*_SETTINGS.items()]
+        self._paths = [
+            (f"sys.{n}", getattr(sys, n), [*getattr(sys, n)]) for n in ("path", "meta_path", "path_hooks")
+        ]
+
+    def changes(self) -> list[str]:
+        """What changed since this was made, in words; empty where a later grade finds all as it was."""
+        try:
+            found = [*self._events, *self._settings_changed(), *self._code_changed(), *self._modules_changed()]
+        except _error as error:
+            found = [f"what rft needs to see ({_type(error).__name__})"]
+        return [name for name in found if name not in self._ignored]
+
+    def _settings_changed(self) -> Iterator[str]:
+        for name, probe in self._probes:
+            if probe() != self._settings[name]:
+                yield name
+        current = getattr(self._environ, "_data", {})
+        if not self._variables.items() <= current.items():
+            for variable, value in self._variables.items():
+                if current.get(variable) != value:
+                    yield f"os.environ[{os.fsdecode(variable)!r}]"
+        for name, entries, before in self._paths:
+            if entries != before:
+                if [entry for entry in before if entry not in entries]:
+                    yield name
+                before[:] = entries
+
+    def _modules_changed(self) -> Iterator[str]:
+        table = sys.modules
+        if table is not self._table:
+            yield "sys.modules"
+            return
+        get = table.get
+        if [*_map(get, self._names)] != self._loaded:
+            for name, module in zip(self._names, self._loaded, strict=True):
+                if get(name) is not module:
+                    yield f"sys.modules[{name!r}]"
+        if len(table) > len(self._names):
+            for name in [name for name in table if name not in self._modules]:
+                yield from self._arrived(name, table[name])
+
+    def _arrived(self, name: str, module: Any) -> Iterator[str]:
+        """A module that was loaded since: from now on it stays as it is, unless the scorer patched it right away."""
+        if module is None:
+            yield f"sys.modules[{name!r}]"
+            return
+        self._modules[name] = module
+        self._names.append(name)
+        self._loaded.append(module)
+        taken = self._take(name, module)
+        self._values = _list(_flat(self._views))
+        for space in taken:
+            for key, value in space.kept.items():
+                if _type(value) is FunctionType and value.__globals__ is self._own:
+                    yield f"{space.label}.{key}"
+
+    def _code_changed(self) -> Iterator[str]:
+        for space in self._mine:
+            yield from space.changed()
+        shadows = self._own.keys() & _BUILT_IN
+        if shadows != self._shadows:
+            yield from (f"the scorer's {key}" for key in shadows - self._shadows)
+        current = _list(_flat(self._views))
+        try:
+            same = current == self._values
+        except _error:  # an array, say, that is not the one it was
+            same = False
+        if not same:
+            self._values = current
+            for space in self._others:
+                yield from space.changed()
+
+    def _take(self, name: str, module: Any) -> list[_Space]:
+        """Watch this module and its classes, if it is one to watch; what of it is not the scorer's own."""
+        if name in _SKIPPED or not _isinstance(module, ModuleType):
+            return []
+        space = _vars(module)
+        top = name.partition(".")[0]
+        trusted = top in sys.stdlib_module_names or top in _RFT
+        own = space is self._own or str(space.get("__file__")).startswith(self._folder)
+        if not (trusted or own) and not any(value is module for value in self._own.values()):
+            return []
+        constants = _CONSTANTS if trusted and name != "sys" else ()
+        kept = {
+            key: value
+            for key, value in space.items()
+            if _callable(value)
+            or _isinstance(value, ModuleType)
+            or (_type(value) in constants and not key.startswith("_"))
+        }
+        taken = [_Space("the scorer" if space is self._own else name, space, kept)]
+        for key, value in kept.items():
+            if _isinstance(value, type) and getattr(value, "__module__", None) == name:
+                taken.extend(self._class(f"{name}.{key}", value))
+        if own:
+            self._mine.extend(taken)
+            return []
+        self._others.extend(taken)
+        self._views.extend([each.names.values() for each in taken])
+        return taken
+
+    def _class(self, label: str, kind: type) -> Iterator[_Space]:
+        flags = kind.__flags__
+        if flags & _PYTHON_CLASS and not flags & _FIXED_CLASS and id(kind) not in self._seen:
+            self._seen.add(id(kind))
+            names = type.__dict__["__dict__"].__get__(kind)
+            kept = {key: value for key, value in names.items() if _type(value) in _METHODS}
+            yield _Space(label, names, kept)
+
+
+_BUILT_IN = frozenset(_vars(builtins)) - {"__doc__", "__name__", "__package__", "__loader__", "__spec__"}
