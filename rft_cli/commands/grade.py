@@ -36,12 +36,6 @@ AuditRows = Annotated[
     int | None,
     typer.Option("--audit-rows", metavar="N", min=1, help="Rows that --audit takes. Default: 20."),
 ]
-Sandbox = Annotated[
-    str | None,
-    typer.Option(
-        "--sandbox", metavar="NAME", help="openai: OpenAI's limits (size, time, memory, no network)."
-    ),
-]
 Shape = Annotated[
     Literal["rows", "openai-run"],
     typer.Option("--format", help="Output: the rows, or what OpenAI's /graders/run answers for each."),
@@ -65,7 +59,7 @@ def grade(
     workers: Workers = None,
     timeout: Timeout = None,
     grader_env: shared.GraderEnv = None,
-    sandbox: Sandbox = None,
+    sandbox: shared.Sandbox = None,
     config: shared.ConfigFile = None,
     sets: shared.Sets = None,
     json: shared.Json = False,

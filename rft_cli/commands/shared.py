@@ -83,6 +83,14 @@ GraderEnv = Annotated[
         help="Let the scorer see this environment variable, though it looks like a secret. Repeatable.",
     ),
 ]
+Sandbox = Annotated[
+    str | None,
+    typer.Option(
+        "--sandbox",
+        metavar="NAME",
+        help="openai: a Python grader gets what OpenAI's get: limits, packages, no files, no network.",
+    ),
+]
 LearningRate = Annotated[
     str | None,
     typer.Option("--learning-rate", metavar="NUMBER", help="Peak learning rate of the policy, or auto."),

@@ -34,6 +34,7 @@ def validate(
     validation_file: shared.ValidationFile = None,
     reward_model: shared.RewardModel = None,
     grader_env: shared.GraderEnv = None,
+    sandbox: shared.Sandbox = None,
     model: ModelOption = None,
     run: RunOption = None,
     from_openai: shared.FromOpenAI = None,
@@ -77,6 +78,7 @@ def validate(
         "model.path": model,
         "grader.path": reward_model,
         "grader.env": shared.variables(grader_env),
+        "grader.sandbox": sandbox,
         "output_dir": output_dir,
     }
     output = Output(json, quiet)

@@ -27,6 +27,7 @@ _FLAGS = {
     "grader.path": "--reward-model",
     "grader.timeout_s": "--timeout",
     "grader.env": "--grader-env",
+    "grader.sandbox": "--sandbox",
 }
 
 

@@ -61,6 +61,10 @@ class Binding:
         return function(*arguments, **named)
 
 
+BY_POSITION = Binding(False, ("sample", "example"), ())
+"""How OpenAI calls grade(sample, item)."""
+
+
 def value_of(role: Role, item: Item) -> Any:
     """The argument that a parameter of this role gets."""
     if role == "completion":

@@ -72,6 +72,11 @@ class Streams:
             with contextlib.suppress(Exception):  # the scorer closed it
                 stream.flush()
 
+    def say(self, text: str) -> None:
+        """Write where the scorer's prints go, if that can be written."""
+        with contextlib.suppress(Exception):
+            self._err.write(text)
+
     def take(self) -> str:
         """What was written since the last call, where it is kept. The file is empty after that."""
         if self._file is None:

@@ -54,9 +54,7 @@ def read_crash(error: BaseException, scratch: Path, source: ScorerSource, doing:
     return replace(crash, task=_task(task_path(scratch, error.pid)), blamed=True)
 
 
-def _crash(
-    pid: int, code: int | None, late: bool, scratch: Path, source: ScorerSource, doing: str
-) -> Crash:
+def _crash(pid: int, code: int | None, late: bool, scratch: Path, source: ScorerSource, doing: str) -> Crash:
     trace = _take(fault_path(scratch, pid))[:4000]
     output = _take(output_path(scratch, pid))
     frame = next((m for m in _FRAME.finditer(trace) if m["file"] == source.path), None)

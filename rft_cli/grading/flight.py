@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import queue
+import time
 from collections.abc import Callable, Sequence, Sized
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,8 @@ KILL_SECONDS = 5.0
 """Within this time the pool ends a worker whose task is over its deadline."""
 
 _MOST_EXCUSES = 5
+_LOOK_S = 0.5
+"""Seconds without news after which the pool's processes are looked at."""
 _numbers = itertools.count(1)  # of tasks, in this process
 
 W = TypeVar("W")
@@ -97,11 +100,9 @@ class Flight(Generic[W, R]):
 
     def collect(self, *, block: bool, timeout: float | None = None) -> None:
         """Take in what is done; with `block`, wait until something is, or for `timeout` seconds."""
-        patience = self.deadline_s + 2 * KILL_SECONDS
         while True:
-            try:
-                future = self.done.get(block, patience if timeout is None else timeout)
-            except queue.Empty:
+            future = self._next(block, timeout)
+            if future is None:
                 if block and timeout is None:
                     self._restart()
                 return
@@ -109,6 +110,18 @@ class Flight(Generic[W, R]):
             if task is not None:  # None: it was given up with its pool
                 self._absorb(task, future)
             block = False
+
+    def _next(self, block: bool, timeout: float | None) -> Future[Any] | None:
+        """A task that is done; None where none is in time."""
+        end = time.monotonic() + (self.deadline_s + 2 * KILL_SECONDS if timeout is None else timeout)
+        while True:
+            try:
+                left = min(max(end - time.monotonic(), 0.0), _LOOK_S)
+                return self.done.get(block, left)
+            except queue.Empty:
+                if not block or time.monotonic() >= end:
+                    return None
+                self.processes.end_stopped()
 
     def _restart(self) -> None:
         """Nothing came back in far longer than any task may take: the pool itself is stuck. Take another."""

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from rft_cli.grading.capture import output_path
 from rft_cli.grading.isolation import die_with_parent, fault_path, lead_session
 from rft_cli.grading.runner import HEAD, REQUEST, Mode, serve, widen
-from rft_cli.grading.worker import GRACE_S, IMPORT_LIMIT_S, Job, LoadReport
+from rft_cli.grading.worker import GRACE_S, IMPORT_LIMIT_S, Job
 
 TASK_BYTES = 8
 _TICK_S = 0.1
@@ -42,9 +42,9 @@ class WorkerLost(Exception):
 
 
 class _Answer(NamedTuple):
-    """`count` works graded, as bytes; `changed`: what they changed for later ones, joined by line ends."""
+    """`works` that were graded, as bytes; `changed`: what they changed for later ones, joined by line ends."""
 
-    count: int
+    works: int
     changed: str
     body: bytes
 
@@ -169,14 +169,14 @@ class Keeper:
         """
         self._task[:] = task.to_bytes(TASK_BYTES, "little")
         answer = self._ask(mode, packed)
-        if answer.changed and answer.count > 1:
+        if answer.changed and answer.works > 1:
             # One of them made the change, and those after it may be wrong: again, up to the one that does.
             self._replace()
             answer = self._ask(mode | Mode.CAREFUL, packed)
         if answer.changed:
             self._learn(answer)
             self._replace()
-        elif answer.count > 1:
+        elif answer.works > 1:
             self._habits.clear()
         return answer.body
 
@@ -210,7 +210,7 @@ class Keeper:
                 path.unlink(missing_ok=True)
 
     def _learn(self, answer: _Answer) -> None:
-        if answer.count > 1:
+        if answer.works > 1:
             self._habits.clear()
         self._habits.append(frozenset(answer.changed.splitlines()))
         if len(self._habits) >= _HABIT:

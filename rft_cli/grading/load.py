@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import linecache
 import os
 import sys
 import traceback
@@ -12,10 +13,12 @@ from dataclasses import dataclass
 from types import ModuleType, TracebackType
 from typing import Any, NamedTuple
 
-from rft_cli.grading.binding import SIGNATURES, Binding, SignatureProblem, bind
+from rft_cli.grading.binding import BY_POSITION, SIGNATURES, Binding, SignatureProblem, bind
+from rft_cli.grading.image import in_image, install_name, stand_alone
 
 FUNCTION_NAMES = ("score", "grade", "score_batch", "reward")
 """Functions that are looked for, in this order, where the user names none."""
+ASYNC = "grade is async, and grader.sandbox: openai takes a plain function"
 _MODULE = "rft_scorer"
 _TRACE_CHARS = 4000
 _MESSAGE_CHARS = 500
@@ -25,13 +28,15 @@ _MESSAGE_CHARS = 500
 class ScorerSource:
     """A scorer as it stood when the grader was opened; restarted workers run these bytes, not a later edit.
 
-    `path` is absolute, `shown` is the file as the user named it, `function` None means: look for one.
+    `path` is absolute, `shown` is the file as the user named it, `function` None means: look for one. `inline`: the
+    text stands in a grader spec; its `grade` gets sample and item by position, whatever it calls them.
     """
 
     path: str
     shown: str
     function: str | None
     content: bytes
+    inline: bool = False
 
     @property
     def sha256(self) -> str:
@@ -80,14 +85,17 @@ def load_scorer(source: ScorerSource, *, openai: bool = False) -> LoadedScorer:
     module = _run(source, alone=openai)
     if openai:
         _check_openai(module, source)
-    name = source.function or _choose(module, source)
+    name = source.function or ("grade" if openai else _choose(module, source))
     function = getattr(module, name, None)
     if not callable(function):
         what = "is not a function" if hasattr(module, name) else "no such function"
         raise ScorerProblem(f"{source.shown}: {what}: '{name}'", _say(_public(module)), found=_public(module))
     place = f"{source.shown}:{_line_of(function)}"
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        message = f"{place}: {name} has a yield, which makes it a generator: it gives no reward"
+        raise ScorerProblem(message, "return the reward")
     try:
-        binding = bind(function, name)
+        binding = BY_POSITION if source.inline else bind(function, name)
     except SignatureProblem as problem:
         raise ScorerProblem(f"{place}: {name} {problem}", f"use {SIGNATURES}") from None
     return LoadedScorer(module, function, binding, f"{name}{_parameters(function)}")
@@ -98,8 +106,10 @@ def _check_openai(module: ModuleType, source: ScorerSource) -> None:
     if source.function not in (None, "grade") or not callable(function):
         message = f"{source.shown}: grader.sandbox: openai takes a function named grade"
         raise ScorerProblem(message, f"write grade(sample, item) ({_say(_public(module))})")
-    if list(inspect.signature(function).parameters) != ["sample", "item"]:
-        place = f"{source.shown}:{_line_of(function)}"
+    place = f"{source.shown}:{_line_of(function)}"
+    if inspect.iscoroutinefunction(function):
+        raise ScorerProblem(f"{place}: {ASYNC}", "write def grade(sample, item)")
+    if not source.inline and list(inspect.signature(function).parameters) != ["sample", "item"]:
         message = f"{place}: grade{_parameters(function)}: grader.sandbox: openai takes grade(sample, item)"
         raise ScorerProblem(message, "take these two, as OpenAI calls it")
 
@@ -110,7 +120,12 @@ def _run(source: ScorerSource, *, alone: bool) -> ModuleType:
     module = ModuleType(name)
     module.__file__ = source.path
     sys.modules[name] = module
-    if not alone:
+    # Tracebacks quote these lines, also of a text that is no file.
+    lines = source.content.decode("utf-8", "replace").splitlines(keepends=True)
+    linecache.cache[source.path] = (len(source.content), None, lines, source.path)
+    if alone:
+        stand_alone(source.path)
+    else:
         sys.path.insert(0, os.path.dirname(source.path))
     try:
         exec(compile(source.content, source.path, "exec"), module.__dict__)
@@ -121,8 +136,10 @@ def _run(source: ScorerSource, *, alone: bool) -> ModuleType:
 
 
 def _import_fix(error: BaseException, alone: bool) -> str:
-    if isinstance(error, ModuleNotFoundError) and alone:
-        return f"grader.sandbox: openai imports no files from beside the scorer: put '{error.name}' into it"
+    if isinstance(error, ModuleNotFoundError) and alone and error.name is not None:
+        if in_image(error.name):
+            return f"OpenAI's image has it: pip install {install_name(error.name)} in rft's environment"
+        return "use what OpenAI's image has, and put your own modules into the file"
     if isinstance(error, ModuleNotFoundError):
         return f"install '{error.name}' in rft's environment, or put it beside the scorer"
     if isinstance(error, SystemExit):

@@ -28,7 +28,7 @@ from rft_cli.grading.open import OnOutput
 from rft_cli.grading.outcomes import GraderStats
 from rft_cli.grading.processes import Processes
 from rft_cli.grading.protocol import Closing
-from rft_cli.grading.sandbox import check_size, limits_of
+from rft_cli.grading.sandbox import check_source, limits_of
 from rft_cli.grading.source import read_source
 from rft_cli.grading.supply import Lines, Requests, Supply
 from rft_cli.grading.work import Block, Graded, Verdict, Work, as_graded, read_lines
@@ -107,7 +107,7 @@ class ScorerGrader(Closing):
         self._on_output = on_output
         openai = config.sandbox == "openai"
         if openai:
-            check_size(source)
+            check_source(source)
         limits = limits_of(config)
         self._timeout_s = timeout_s = limits.timeout_s
         parent, env, keep = os.getpid(), tuple(config.env), on_output is not None

@@ -109,6 +109,13 @@ class Processes:
                 _kill_group(int(folder.name))
                 shutil.rmtree(folder, ignore_errors=True)
 
+    def end_stopped(self) -> None:
+        """Kill processes of the pool that were stopped (SIGSTOP), which would answer never; others take their tasks."""
+        for file in self.scratch.glob("*.task"):
+            with contextlib.suppress(OSError):  # it has ended, or this is no Linux
+                if Path("/proc", file.stem, "stat").read_bytes().rpartition(b") ")[2][:1] == b"T":
+                    os.kill(int(file.stem), signal.SIGKILL)
+
     def close(self) -> None:
         """End all workers and what they left; safe to call twice."""
         self._end_pool()

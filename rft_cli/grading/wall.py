@@ -7,7 +7,8 @@ but for the network where the kernel gave the worker an empty one.
 from __future__ import annotations
 
 import os
-import sys
+
+from rft_cli.grading.image import python_folders
 
 CONNECTING = frozenset(
     {"socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo"}
@@ -19,8 +20,9 @@ NO_FILES = "a file of this machine, and OpenAI's graders have none: grader.sandb
 _UNIX = 1  # AF_UNIX, which is not worth importing socket for
 _ANY_MACHINE = ("/bin", "/dev", "/etc", "/lib", "/lib64", "/proc", "/sbin", "/sys", "/usr")
 """Folders of the system: OpenAI's machine has them too, with contents of its own."""
-_TEMPORARY = "/tmp"  # noqa: S108  (a scorer may write files there, and read those)
-_abspath, _fsdecode, _isinstance, _realpath = os.path.abspath, os.fsdecode, isinstance, os.path.realpath
+_TEMPORARY = "/tmp"
+"""A scorer may write files there, and read those."""
+_fsdecode, _realpath = os.fsdecode, os.path.realpath
 _create, _error, _refused = os.O_CREAT, (OSError, TypeError, ValueError), PermissionError
 
 
@@ -31,7 +33,7 @@ class Wall:
     """
 
     def __init__(self, folder: str, own: tuple[str, ...]) -> None:
-        roots = {folder, sys.prefix, sys.base_prefix, sys.exec_prefix, *_ANY_MACHINE}
+        roots = {folder, *python_folders(), *_ANY_MACHINE}
         both = {*roots, *map(os.path.realpath, roots)} - {"/"}
         self._open = (*(f"{root.rstrip(os.sep)}{os.sep}" for root in both), *own)
         self._made: set[str] = set()
@@ -45,7 +47,7 @@ class Wall:
 
     def _check_file(self, arguments: tuple[object, ...]) -> None:
         path, flags = arguments[0], arguments[2]
-        if not _isinstance(path, (str, bytes)):
+        if not isinstance(path, (str, bytes)):
             return  # a descriptor: it was opened before
         try:
             text = _fsdecode(path)
@@ -54,7 +56,7 @@ class Wall:
             return  # no path: opening it fails by itself
         if f"{place}/".startswith(self._open) or place in self._made or "/nltk_data/" in place:
             return
-        if place.startswith(_TEMPORARY) and _isinstance(flags, int) and flags & _create:
+        if place.startswith(_TEMPORARY) and isinstance(flags, int) and flags & _create:
             self._made.add(place)
             return
         raise _refused(f"{text}: {NO_FILES}")

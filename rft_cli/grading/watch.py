@@ -9,8 +9,8 @@ the scorer's own is its own: caches and loaded models are meant to stay.
 from __future__ import annotations
 
 import _locale
-import _signal
 import builtins
+import importlib
 import os
 import resource
 import sys
@@ -19,6 +19,7 @@ from itertools import chain
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
+_signal = importlib.import_module("_signal")  # without the enums that `signal` makes of each answer
 _RFT = ("rft_cli", "pebble")
 _CONSTANTS = (str, int, float, bytes, tuple, frozenset)
 _METHODS = (FunctionType, classmethod, staticmethod, property)
@@ -30,7 +31,7 @@ _SIGNALS = sorted(int(number) for number in _signal.valid_signals() if number !=
 _MISSING = object()
 
 _flat, _list = chain.from_iterable, list
-_callable, _error, _isinstance, _map, _type, _vars = callable, Exception, isinstance, map, type, vars
+_callable, _error, _map, _type, _vars = callable, Exception, map, type, vars
 _get_limit, _get_handler, _umask = resource.getrlimit, _signal.getsignal, os.umask
 _mask, _block = _signal.pthread_sigmask, _signal.SIG_BLOCK
 _set_locale, _all_locales = _locale.setlocale, _locale.LC_ALL
@@ -98,7 +99,12 @@ class Watch:
     def changes(self) -> list[str]:
         """What changed since this was made, in words; empty where a later grade finds all as it was."""
         try:
-            found = [*self._events, *self._settings_changed(), *self._code_changed(), *self._modules_changed()]
+            found = [
+                *self._events,
+                *self._settings_changed(),
+                *self._code_changed(),
+                *self._modules_changed(),
+            ]
         except _error as error:
             found = [f"what rft needs to see ({_type(error).__name__})"]
         return [name for name in found if name not in self._ignored]
@@ -165,7 +171,7 @@ class Watch:
 
     def _take(self, name: str, module: Any) -> list[_Space]:
         """Watch this module and its classes, if it is one to watch; what of it is not the scorer's own."""
-        if name in _SKIPPED or not _isinstance(module, ModuleType):
+        if name in _SKIPPED or not isinstance(module, ModuleType):
             return []
         space = _vars(module)
         top = name.partition(".")[0]
@@ -178,12 +184,12 @@ class Watch:
             key: value
             for key, value in space.items()
             if _callable(value)
-            or _isinstance(value, ModuleType)
+            or isinstance(value, ModuleType)
             or (_type(value) in constants and not key.startswith("_"))
         }
         taken = [_Space("the scorer" if space is self._own else name, space, kept)]
         for key, value in kept.items():
-            if _isinstance(value, type) and getattr(value, "__module__", None) == name:
+            if isinstance(value, type) and getattr(value, "__module__", None) == name:
                 taken.extend(self._class(f"{name}.{key}", value))
         if own:
             self._mine.extend(taken)

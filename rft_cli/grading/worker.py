@@ -70,8 +70,8 @@ def late_message(place: str, timeout_s: float) -> str:
 class Worker:
     """The state of this process: there is one scorer in it.
 
-    `pipes` are the descriptors it keeps. `progress` counts calls in one byte, for whoever waits. `changed` says what the last chunk
-    changed for later grades; of that, `ignored` does not count.
+    `pipes` are the descriptors it keeps. `progress` counts calls in one byte, for whoever waits. `changed` says what
+    the last chunk changed for later grades; of that, `ignored` does not count.
     """
 
     def __init__(
@@ -148,6 +148,8 @@ class Worker:
         self.alarm.rest()
         self.cell.leave_if_forked(surely=True)
         self.changed = self.changed or self.spoiled()
+        if self.changed and (careful or len(verdicts) == 1):
+            verdicts[-1] = self.noted(verdicts[-1])
         _unwatch()
         self.cell.streams.flush()
         return verdicts
@@ -169,7 +171,7 @@ class Worker:
                     value = read_batch(self.resolve(binding.call_batch(function, [item])), 1)[0]
                 else:
                     value = binding.call(function, item)
-                    if _hasattr(_type(value), "__await__"):
+                    if _hasattr(_type(value), "__await__") and not self.job.openai:
                         value = self.resolve(value)
                 reading = self.read(value)
             finally:
@@ -253,6 +255,14 @@ class Worker:
         self.mend()
         built_ins = ["built-ins"] if self.patched else []
         return built_ins if self.guarded is None else built_ins + self.guarded.changes()
+
+    def noted(self, verdict: Verdict) -> Verdict:
+        """Tell whoever reads the scorer's prints which grade made a change."""
+        text = f"rft: this grade changed {', '.join(self.changed)}: its process is replaced\n"
+        if self.job.isolation.keep_output:
+            return verdict._replace(output=verdict.output + text)
+        self.cell.streams.say(text)
+        return verdict
 
     def mend(self) -> None:
         """Put built-ins back, and remember that they were changed."""

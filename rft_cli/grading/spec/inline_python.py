@@ -14,8 +14,6 @@ from rft_cli.grading.open import OnOutput
 from rft_cli.grading.pool import ScorerGrader
 from rft_cli.grading.source import syntax_problems
 
-# The user's parameters may have any names: OpenAI binds them by position, sample first.
-_CALL = "\n\n_rft_grade = grade\n\n\ndef grade(sample, item):\n    return _rft_grade(sample, item)\n"
 _FIX = "define grade(sample, item), with exactly these two arguments"
 
 
@@ -26,12 +24,13 @@ def scorer_source(source: str, folder: str, shown: str) -> ScorerSource:
     """
     with syntax_problems(shown):
         tree = ast.parse(source)
-    found = [node for node in _top_level(tree.body) if node.name == "grade"]
+    found = [value for name, value in _top_level(tree.body) if name == "grade"]
     if not found:
         raise UsageError(f"{shown}: defines no function 'grade'", _FIX)
-    _check_arguments(found[-1], shown)
+    if isinstance(found[-1], ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        _check_arguments(found[-1], shown)
     path = os.path.join(folder, Path(shown).name)
-    return ScorerSource(path, shown, "grade", (source + _CALL).encode("utf-8", "surrogatepass"))
+    return ScorerSource(path, shown, "grade", source.encode("utf-8", "surrogatepass"), inline=True)
 
 
 def open_python(
@@ -47,16 +46,22 @@ def open_python(
     return grader
 
 
-def _top_level(body: Iterable[ast.AST]) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    """Functions of the module itself, also those under if, try and with."""
+def _top_level(body: Iterable[ast.AST]) -> Iterator[tuple[str, ast.AST | None]]:
+    """Names that the module itself binds, also under if, try and with, to a function, a lambda or another value."""
     for node in body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield node
+            yield node.name, node
+        elif isinstance(node, ast.Assign):
+            yield from ((target.id, node.value) for target in node.targets if isinstance(target, ast.Name))
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            yield node.target.id, node.value
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            yield from ((alias.asname or alias.name, None) for alias in node.names)
         elif not isinstance(node, ast.ClassDef | ast.expr):
             yield from _top_level(ast.iter_child_nodes(node))
 
 
-def _check_arguments(function: ast.FunctionDef | ast.AsyncFunctionDef, shown: str) -> None:
+def _check_arguments(function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, shown: str) -> None:
     given = function.args
     positional = [*given.posonlyargs, *given.args]
     if len(positional) != 2 or given.vararg or given.kwonlyargs or given.kwarg:
