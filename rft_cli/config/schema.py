@@ -125,7 +125,7 @@ class GraderConfig(Section):
     memory_mb: Count | None = None
     """Memory limit of one worker in MB; empty sets none."""
     sandbox: Literal["none", "openai"] = "none"
-    """openai: what OpenAI's graders are held to: 256 kB, 120 s, 2 GB, no network, `grade(sample, item)` alone."""
+    """openai: what OpenAI's Python graders get: 256 kB, 120 s, 2 GB, its packages, no network, no files."""
     judge: JudgeConfig = Field(default_factory=JudgeConfig)
     reward_model: RewardModelConfig = Field(default_factory=RewardModelConfig)
 

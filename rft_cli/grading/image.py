@@ -22,6 +22,7 @@ _REQUIRED = (
 )
 _NAMES = {"sklearn": "scikit-learn", "yaml": "pyyaml", "skbio": "scikit-bio", "rouge_score": "rouge-score"}
 _INSIDE = frozenset({*_PACKAGES.split(), *_REQUIRED.split(), *sys.stdlib_module_names})
+_KEPT = ("rft_", "__")
 _frame, _missing = sys._getframe, ModuleNotFoundError
 
 
@@ -68,6 +69,8 @@ def stand_alone(path: str) -> None:
     """From now on the scorer at `path` imports only what the image has, and no modules from elsewhere."""
     sys.path[:] = [entry for entry in sys.path if _of_python(entry)]
     sys.meta_path.insert(0, OnlyTheImage(path))
+    for name in [name for name in sys.modules if not (in_image(name) or name.startswith(_KEPT))]:
+        del sys.modules[name]  # who needs it holds it already
 
 
 def python_folders() -> set[str]:

@@ -72,7 +72,9 @@ MODES = (
         0.25,
     ),
     Mode("at_exit", "hangs when its process is to end", "atexit.register(hang); return 0.25", 0.25),
-    Mode("prints", "prints, and writes to descriptors 1 and 2", "prints(); return 0.25", 0.25),
+    Mode(
+        "prints", "prints, and writes to its own and its parent's descriptors", "prints(); return 0.25", 0.25
+    ),
     Mode("flood", "prints 20 MB", "[print('x' * 1_000_000) for _ in range(20)]; return 0.25", 0.25),
     Mode(
         "close_streams",
@@ -99,17 +101,80 @@ MODES = (
     Mode(
         "patch_modules", "replaces functions of `os`, `time`, `signal`", "patch_modules(); return 0.25", 0.25
     ),
-    Mode("clear_modules", "empties `sys.modules`", "sys.modules.clear(); return 0.25", "died"),
+    Mode("clear_modules", "empties `sys.modules`", "sys.modules.clear(); return 0.25", 0.25),
     Mode("recursion_limit", "lowers the recursion limit", "sys.setrecursionlimit(60); return 0.25", 0.25),
     Mode(
         "trace", "sets a trace function that raises", "sys.settrace(lambda *a: 1 / 0); return 0.25", "raised"
     ),
     Mode("change_row", "empties its row", "example.clear(); return 0.25", 0.25),
+    Mode("patch_json", "replaces `json.loads`", "json.loads = None; return 0.25", 0.25),
+    Mode("patch_random", "replaces `random.random`", "random.random = lambda: 9; return 0.25", 0.25),
+    Mode(
+        "patch_method",
+        "replaces a method of a class of Python's",
+        "json.JSONDecoder.decode = None; return 0.25",
+        0.25,
+    ),
+    Mode("patch_constant", "changes `math.pi`", "math.pi = 3; return 0.25", 0.25),
+    Mode(
+        "patch_code", "replaces the code of a function", "helper.__code__ = hang.__code__; return 0.25", 0.25
+    ),
+    Mode(
+        "patch_helper", "replaces a function of the scorer's", "globals()['helper'] = hang; return 0.25", 0.25
+    ),
+    Mode(
+        "shadow",
+        "hides a built-in behind a global",
+        "globals()['len'] = lambda value: 999; return 0.25",
+        0.25,
+    ),
+    Mode("patch_rft", "replaces functions of rft", "patch_rft(); return 0.25", "raised"),
+    Mode(
+        "patch_new",
+        "imports a module and replaces its functions",
+        "import colorsys; colorsys.rgb_to_hsv = hang; return 0.25",
+        0.25,
+    ),
+    Mode(
+        "block_import",
+        "makes a module impossible to import",
+        "sys.modules['colorsys'] = None; return 0.25",
+        0.25,
+    ),
+    Mode("hook", "adds an audit hook that raises", "sys.addaudithook(refuse_open); return 0.25", 0.25),
+    Mode(
+        "few_files", "lowers the limit of open files", "limit(resource.RLIMIT_NOFILE, 3); return 0.25", 0.25
+    ),
+    Mode(
+        "small_files", "lowers the limit of file sizes", "limit(resource.RLIMIT_FSIZE, 0); return 0.25", 0.25
+    ),
+    Mode("little_memory", "lowers the memory limit", "limit(resource.RLIMIT_AS, 1 << 20); return 0.25", 0.25),
+    Mode(
+        "block_signals", "blocks signals", "signal.pthread_sigmask(signal.SIG_BLOCK, {14}); return 0.25", 0.25
+    ),
+    Mode("umask", "sets a umask", "os.umask(0o777); return 0.25", 0.25),
+    Mode("no_path", "changes `os.environ['PATH']`", "os.environ['PATH'] = '/none'; return 0.25", 0.25),
+    Mode(
+        "unwatched",
+        "hangs in C after turning rft's watchdog off",
+        "faulthandler.cancel_dump_traceback_later(); ctypes.PyDLL(None).sleep(1000)",
+        "timeout",
+    ),
+    Mode("stop_parent", "stops its parent process with SIGSTOP", "os.kill(os.getppid(), 19); hang()", "died"),
+    Mode("stop", "stops its process with SIGSTOP", "os.kill(os.getpid(), signal.SIGSTOP)", "died"),
+    Mode("garbage", "writes to every descriptor it has", "garbage(); return 0.25", "died"),
+    Mode("kill_parent", "kills its parent process", "os.kill(os.getppid(), signal.SIGKILL); hang()", "died"),
+    Mode(
+        "interrupt_parent",
+        "sends SIGINT to its parent",
+        "os.kill(os.getppid(), signal.SIGINT); return 0.25",
+        0.25,
+    ),
     Mode("environment", "empties its environment", "os.environ.clear(); return 0.25", 0.25),
 )
 
 _HEAD = """
-import atexit, ctypes, os, re, signal, subprocess, sys, threading, time
+import atexit, ctypes, faulthandler, json, math, os, random, re, resource, signal, subprocess, sys, threading, time
 from itertools import count as forever
 from numbers import Number
 
@@ -186,6 +251,32 @@ def patch_modules():
     os.getpid = os.chdir = os._exit = time.perf_counter = signal.setitimer = signal.signal = None
 
 
+def patch_rft():
+    from rft_cli.grading import values, worker
+    worker.Worker.attempt = worker.read_return = values.read_return = None
+
+
+def refuse_open(event, arguments):
+    if event == "open":
+        raise OSError
+
+
+def limit(what, most):
+    resource.setrlimit(what, (most, most))
+
+
+def garbage():
+    for number in range(3, 256):
+        try:
+            os.write(number, b"garbage" * 20)
+        except OSError:
+            pass
+
+
+def helper(text):
+    return len(text)
+
+
 """
 
 _TAIL = """
@@ -195,7 +286,16 @@ def score(completion, example):
         return EVIL[completion](example)
     assert os.listdir(".") == []  # its own empty folder, before each grade
     print("grading", completion)
-    return {"reward": example["number"] / 1000, "length": len(completion)}
+    import colorsys
+    assert colorsys.rgb_to_hsv(0, 0, 0) == (0, 0, 0)
+    assert json.loads("[1]") == [1] and 0 <= random.random() < 1 and math.pi > 3.1
+    assert os.environ["PATH"] != "/none"
+    with open("kept", "wb") as file:
+        file.write(b"x")
+    with open("kept", "rb") as file:
+        assert file.read() == b"x"
+    os.remove("kept")
+    return {"reward": example["number"] / 1000, "length": helper(completion)}
 """
 
 

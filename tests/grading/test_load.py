@@ -12,6 +12,7 @@ import pytest
 from pebble import ProcessExpired
 
 from rft_cli.grading.crash import Crash, read_crash
+from rft_cli.grading.keeper import WorkerLost
 from rft_cli.grading.load import LoadedScorer, ScorerProblem, ScorerSource, load_scorer, tell
 
 SOURCE = ScorerSource("/folder/scorer.py", "scorer.py", None, b"")
@@ -54,6 +55,21 @@ SOURCE = ScorerSource("/folder/scorer.py", "scorer.py", None, b"")
         (
             "\ndef score(a, b, c): pass\n",
             "{path}:2: score requires 'a', 'b', 'c', which rft has no value for",
+            "use ",
+        ),
+        (
+            "async def score(text):\n    yield 1\n",
+            "{path}:1: score has a yield, which makes it a generator: it gives no reward",
+            "return the reward",
+        ),
+        (
+            "def grade(sample, item):\n    yield 1\n",
+            "{path}:1: grade has a yield, which makes it a generator: it gives no reward",
+            "return the reward",
+        ),
+        (
+            "grade = lambda sample, a, b: 1\n",
+            "{path}:1: grade requires 'a', 'b', which rft has no value for",
             "use ",
         ),
         (
@@ -112,6 +128,14 @@ def test_which_function(write_scorer: Any, monkeypatch: pytest.MonkeyPatch) -> N
     assert caught.value.fix == "there is no public function in it"
 
 
+def test_a_lambda(write_scorer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = load(monkeypatch, write_scorer("grade = lambda sample, item: 0.5\n"), None)
+    assert loaded.signature == "grade(sample, item)"
+    assert loaded.binding.positional == ("sample", "example")
+    only = load(monkeypatch, write_scorer("mine = lambda text: 0.5\n", "mine.py"), None)
+    assert only.signature == "mine(text)"
+
+
 def test_an_exception_that_cannot_be_told() -> None:
     class Odd(Exception):
         @property
@@ -127,6 +151,9 @@ def test_crashes(tmp_path: Path) -> None:
         (tmp_path / "7.fault").write_text(fault)
         return read_crash(ProcessExpired("", code=code, pid=pid), tmp_path, SOURCE, "grading it")
 
+    lost = read_crash(WorkerLost(7, -9, False), tmp_path, SOURCE, "grading it")
+    assert lost == Crash(False, "scorer.py", "grading it ended the process (SIGKILL, perhaps out of memory)")
+    assert read_crash(WorkerLost(7, -9, True), tmp_path, SOURCE, "grading it").late
     fault = 'Fatal Python error: Aborted\n  File "/lib/x.py", line 1 in f\n'
     fault += '  File "/folder/scorer.py", line 5 in score\n'
     assert crash(-signal.SIGABRT, fault) == Crash(

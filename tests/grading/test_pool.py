@@ -317,6 +317,109 @@ def test_worker_count_follows_the_cores(monkeypatch: pytest.MonkeyPatch) -> None
     assert counts == [1, 1, 4, 8]
 
 
+def test_a_scorer_may_keep_state(write_scorer: Any) -> None:
+    path = write_scorer(
+        """
+        import os
+        calls, model, seen = 0, None, {}
+        class Model:
+            score = staticmethod(len)
+        def score(completion):
+            global calls, model
+            import colorsys, wave
+            calls += 1
+            os.environ["SCORER_IS_READY"] = "yes"
+            model = model or Model()
+            seen[completion] = model.score(completion)
+            return {"reward": calls, "pid": os.getpid(), "seen": len(seen)}
+        """
+    )
+    with open_grader(GraderConfig(path=path, workers=1), log_path=None) as grader:
+        grades = grader.grade([GradeRequest(f"{i}", {}) for i in range(300)])
+    assert [grade.reward for grade in grades] == list(range(1, 301))
+    assert len({grade.components["pid"] for grade in grades}) == 1
+    assert grades[-1].components["seen"] == 300
+
+
+def test_a_grade_that_spoils_its_process_is_named_in_the_log(write_scorer: Any, tmp_path: Path) -> None:
+    path = write_scorer(
+        """
+        import json, os
+        def score(completion):
+            if completion == "patch": json.dumps = None
+            return len(json.dumps(os.getpid() > 0)) if completion != "patch" else 1
+        """
+    )
+    requests = [GradeRequest("patch" if i == 30 else "a", {}) for i in range(60)]
+    with open_grader(GraderConfig(path=path, workers=1), log_path=tmp_path / "log") as grader:
+        assert [grade.reward for grade in grader.grade(requests)] == [
+            1.0 if i == 30 else 4.0 for i in range(60)
+        ]
+    note = "rft: this grade changed json.dumps: its process is replaced\n"
+    assert (tmp_path / "log").read_text() == note
+    printed: list[tuple[int, str]] = []
+    with open_grader(
+        GraderConfig(path=path, workers=1),
+        log_path=None,
+        on_output=lambda place, text: printed.append((place, text)),
+    ) as grader:
+        grader.grade(requests)
+    assert printed == [(30, note)]
+
+
+def test_what_every_grade_changes_is_let_be(write_scorer: Any, tmp_path: Path) -> None:
+    path = write_scorer(
+        """
+        import os
+        def score(completion):
+            os.environ["PATH"] = "/mine"
+            return {"reward": len(completion), "pid": os.getpid()}
+        """
+    )
+    with open_grader(GraderConfig(path=path, workers=1), log_path=tmp_path / "log") as grader:
+        first = grader.grade([GradeRequest("abc", {})] * 60)
+        later = grader.grade([GradeRequest("abc", {})] * 60)
+    assert {grade.reward for grade in (*first, *later)} == {3.0}
+    assert len({grade.components["pid"] for grade in first}) == 21  # the last one stays
+    assert len({grade.components["pid"] for grade in later}) == 1
+    log = (tmp_path / "log").read_text()
+    assert log.count("this grade changed os.environ['PATH']") == 20
+    assert log.endswith("rft: every grade changes os.environ['PATH']: from now on that is let be\n")
+
+
+def test_a_batch_call_that_spoils_its_process(write_scorer: Any) -> None:
+    path = write_scorer(
+        """
+        import json
+        def score_batch(completions):
+            if "patch" in completions: json.loads = lambda text: 9
+            return [float(json.loads("5")) for text in completions]
+        """
+    )
+    requests = [GradeRequest("patch" if i == 3 else "a", {}) for i in range(20)]
+    with open_grader(GraderConfig(path=path, workers=1), log_path=None) as grader:
+        grades = grader.grade(requests)
+    assert [grade.reward for grade in grades] == [9.0 if i == 3 else 5.0 for i in range(20)]
+
+
+def test_a_scorer_may_use_multiprocessing(write_scorer: Any) -> None:
+    path = write_scorer(
+        """
+        from multiprocessing import shared_memory
+        def score(completion):
+            block = shared_memory.SharedMemory(create=True, size=8)
+            try:
+                block.buf[0] = 7
+                return block.buf[0]
+            finally:
+                block.close()
+                block.unlink()
+        """
+    )
+    with open_grader(GraderConfig(path=path, workers=1), log_path=None) as grader:
+        assert [grade.reward for grade in grader.grade([GradeRequest("a", {})] * 3)] == [7.0] * 3
+
+
 WORKER = """
 import json, os, pickle, sys
 from rft_cli.grading.isolation import Isolation

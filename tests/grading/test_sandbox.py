@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rft_cli.config.schema import GraderConfig
-from rft_cli.errors import UsageError
+from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.pool import open_grader
 from rft_cli.grading.sandbox import limits_of
 from rft_cli.types import Grade, GradeRequest
@@ -59,8 +61,124 @@ def test_signature_and_neighbours(write_scorer: Any, tmp_path: Path) -> None:
     assert refusal(path) == f"{path}: grader.sandbox: openai takes a function named grade"
     path = write_scorer("def grade(item, sample): return 1\n")
     assert refusal(path) == f"{path}:1: grade(item, sample): grader.sandbox: openai takes grade(sample, item)"
-    path = write_scorer("import beside_it\ndef grade(sample, item): return 1\n")
-    assert refusal(path) == f"{path}:1: ModuleNotFoundError: No module named 'beside_it'"
+    path = write_scorer("def score(completion): return 1\ndef grade(sample, item): return 2\n")
+    assert grades(path, "a")[0].reward == 2.0
+    async_ = "grade is async, and grader.sandbox: openai takes a plain function"
+    path = write_scorer("\nasync def grade(sample, item): return 1\n")
+    assert refusal(path) == f"{path}:2: {async_}"
+    path = write_scorer("if True:\n    async def grade(sample, item): return 1\n")
+    assert refusal(path) == f"{path}:2: {async_}"
+    path = write_scorer(
+        "async def later(): return 1\ndef grade(sample, item): return later()\n", "awaitable.py"
+    )
+    late = grades(path, "a")[0]
+    assert late.error is not None
+    assert late.error.kind == "bad_value"
+
+
+def test_modules(write_scorer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "beside_it.py").write_text("")
+    path = write_scorer(
+        "import beside_it, json\nfrom . import x\ndef grade(sample, item):\n    from openai import OpenAI\n"
+    )
+    with pytest.raises(UsageErrors) as caught:
+        open_grader(GraderConfig(path=path, sandbox="openai"), log_path=None)
+    outside = "is not in OpenAI's grader image (grader.sandbox: openai)"
+    assert [(problem.message, problem.fix) for problem in caught.value.problems] == [
+        (f"{path}:1: 'beside_it' {outside}", "put what you need of beside_it into the file"),
+        (f"{path}:2: '' {outside}", "use what OpenAI's image has"),
+        (f"{path}:4: 'openai' {outside}", "use what OpenAI's image has"),
+    ]
+    path = write_scorer(
+        "try:\n    import beside_it\nexcept ImportError:\n    def grade(sample, item): return 3\n"
+    )
+    assert grades(path, "a")[0].reward == 3.0
+    path = write_scorer("if 1:\n    import beside_it\ndef grade(sample, item): return 3\n")
+    assert refusal(path) == f"{path}:2: ModuleNotFoundError: 'beside_it' {outside}"
+    path = write_scorer(
+        """
+        import importlib
+        import nltk, numpy, yaml
+        from rouge_score import rouge_scorer
+        def grade(sample, item):
+            return len(importlib.import_module(sample["output_text"]).__name__)
+        """
+    )
+    found = grades(path, "json", "beside_it", "pebble.pool.thread", "rapidfuzz.fuzz")
+    assert [grade.reward for grade in found] == [4.0, None, None, 14.0]
+    assert found[1].error is not None
+    assert found[1].error.message.endswith(f"ModuleNotFoundError: 'beside_it' {outside}")
+
+
+def test_a_package_of_the_image_that_is_not_here(write_scorer: Any) -> None:
+    if find_spec("rdkit") is not None:
+        pytest.skip("rdkit is installed here")
+    path = write_scorer("import rdkit\ndef grade(sample, item): return 1\n")
+    with pytest.raises(UsageError) as caught:
+        open_grader(GraderConfig(path=path, sandbox="openai"), log_path=None)
+    assert caught.value.fix == "OpenAI's image has it: pip install rdkit in rft's environment"
+
+
+def test_files(write_scorer: Any, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("1")
+    (tmp_path / "link").symlink_to("/")
+    path = write_scorer(
+        """
+        import os, tempfile
+        def grade(sample, item):
+            how, _, path = sample["output_text"].partition(" ")
+            if how == "own":
+                with open("mine.txt", "w") as file:
+                    file.write("x" * 5)
+                with tempfile.NamedTemporaryFile("w+") as file:
+                    file.write("yz")
+                return os.path.getsize("mine.txt")
+            if how == "made":
+                with open(path, "w") as file:
+                    file.write("abc")
+                with open(path) as file:
+                    return len(file.read())
+            if how == "os":
+                os.close(os.open(path, os.O_RDONLY))
+                return 1
+            with open(path) as file:
+                return len(file.read()) > 0
+        """
+    )
+    made = tmp_path / "made.txt"
+    tries = ["own", f"made {made}", "read /etc/passwd", f"read {os.__file__}"]
+    refused = [f"read {table}", f"os {table}", f"read {tmp_path}/link{table}", f"read {path}"]
+    found = grades(path, *tries, *refused)
+    assert [grade.reward for grade in found[:4]] == [5.0, 3.0, 1.0, 1.0]
+    for grade, text in zip(found[4:], refused, strict=True):
+        assert grade.error is not None
+        shown = text.partition(" ")[2]
+        said = "a file of this machine, and OpenAI's graders have none: grader.sandbox is openai"
+        assert grade.error.message.endswith(f"PermissionError: {shown}: {said}")
+    assert "with open(path) as file:" in (found[4].error.trace if found[4].error else "")
+
+
+def test_every_command_with_a_grader_takes_the_flag(write_scorer: Any, tmp_path: Path) -> None:
+    path = write_scorer("import openai\ndef grade(sample, item): return 1\n")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "a", "completion": "b"}\n')
+    data = ["-t", str(rows), "-v", str(rows)]
+    for command in (
+        ["grade", str(rows)],
+        ["validate", *data],
+        ["create", *data, "--output-dir", str(tmp_path)],
+    ):
+        ended = subprocess.run(
+            [sys.executable, "-m", "rft_cli", *command, "--reward-model", path, "--sandbox", "openai"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert ended.returncode == 2
+        assert f"{path}:1: 'openai' is not in OpenAI's grader image (grader.sandbox: openai)" in ended.stderr
 
 
 def test_values(write_scorer: Any) -> None:

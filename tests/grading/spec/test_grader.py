@@ -211,9 +211,27 @@ def test_inline_python_may_be_async_and_recursive(graded: Any) -> None:
     assert graded(python(source))[0].reward == 0.5
 
 
+def test_inline_python_may_be_a_lambda(graded: Any) -> None:
+    assert graded(python("grade = lambda s, i: i['n'] / 2"), n=3)[0].reward == 1.5
+    assert graded(python("grade: object = lambda s, i: 2"))[0].reward == 2.0
+    assert graded(python("from builtins import max as grade\ndef grade(s, i): return 3"))[0].reward == 3.0
+
+
+def test_a_traceback_of_inline_python_shows_its_own_lines(graded: Any) -> None:
+    grade = graded(python("def grade(s, i):\n    wrong = 'none'\n    return float(wrong)"))[0]
+    assert grade.error is not None
+    assert grade.error.message == (
+        "grader.spec: source:3: ValueError: could not convert string to float: 'none'"
+    )
+    assert "line 3, in grade\n    return float(wrong)" in grade.error.trace
+    assert "_rft_grade" not in grade.error.trace
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [
+        ("grade = lambda sample: 1", "source:1: grade(sample) can't be called as OpenAI does"),
+        ("def grade(s, i):\n  yield 1", "source:1: grade has a yield, which makes it a generator"),
         ("", "source: defines no function 'grade'"),
         ("def grade(sample, item):\n  return (", "source:2:10: '(' was never closed"),
         ("x = 1\0", "source:1: source code string cannot contain null bytes"),
