@@ -238,6 +238,8 @@ def prints():
     print("to stdout")
     os.write(1, b"to descriptor 1\\n")
     os.write(2, b"to descriptor 2\\n")
+    with open(f"/proc/{os.getppid()}/fd/1", "a") as file:
+        file.write("to the parent's descriptor 1\\n")
 
 
 def patch_builtins():

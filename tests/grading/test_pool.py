@@ -268,7 +268,7 @@ def test_a_stuck_pool_is_replaced(write_scorer: Any, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("rft_cli.grading.flight.KILL_SECONDS", 0.1)
     path = write_scorer("def score(completion): return 1\n")
     with open_(path) as grader:
-        grader._deadline_s = 0.3
+        grader._deadline_s = 2.0
         grader.grade(NUMBERS[:1])
         pool = grader._processes._pool
         assert pool is not None
