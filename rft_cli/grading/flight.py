@@ -12,8 +12,8 @@ from typing import Any, Generic, TypeVar
 
 from rft_cli.grading.crash import Crash
 from rft_cli.grading.processes import Processes
+from rft_cli.grading.terms import late_message
 from rft_cli.grading.work import Verdict
-from rft_cli.grading.worker import late_message
 
 KILL_SECONDS = 5.0
 """Within this time the pool ends a worker whose task is over its deadline."""

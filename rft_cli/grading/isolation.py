@@ -221,8 +221,9 @@ def lead_session() -> None:
 def _close_others(kept: tuple[int, ...]) -> None:
     """Close every descriptor above the standard ones that is not kept: of the pool, of multiprocessing's helpers."""
     # multiprocessing starts a helper of its own when the scorer needs one.
-    for name in ("_fd", "_pid"):
-        setattr(getattr(resource_tracker, "_resource_tracker", None), name, None)
+    tracker = getattr(resource_tracker, "_resource_tracker", None)
+    if tracker is not None:
+        tracker._fd = tracker._pid = None
     bounds = sorted({2, *kept, os.sysconf("SC_OPEN_MAX")})
     for low, high in pairwise(bounds):
         os.closerange(low + 1, high)

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from rft_cli.grading.capture import output_path
 from rft_cli.grading.isolation import die_with_parent, fault_path, lead_session
 from rft_cli.grading.runner import HEAD, REQUEST, Mode, serve, widen
-from rft_cli.grading.worker import GRACE_S, IMPORT_LIMIT_S, Job
+from rft_cli.grading.terms import GRACE_S, IMPORT_LIMIT_S, Job
 
 TASK_BYTES = 8
 _TICK_S = 0.1
@@ -121,11 +121,11 @@ class _Runner:
         except ChildProcessError:  # it has ended, and can't be stopped any more
             return False
 
-    def end(self, *, late: bool = False) -> WorkerLost:
-        """Kill what is left of it; how it ended."""
-        stopped = not late and self._stopped()
+    def end(self, *, late: bool = False, at_once: bool = False) -> WorkerLost:
+        """Kill what is left of it, and of what it started; how it ended."""
+        stopped = self._stopped()
         # A process that closed its pipes is about to end by itself: its own code says more.
-        deadline = time.monotonic() + (0 if late or stopped else 0.5)
+        deadline = time.monotonic() + (0 if late or stopped or at_once else 0.5)
         while not self._gone() and time.monotonic() < deadline:
             time.sleep(0.002)
         with contextlib.suppress(OSError):
@@ -214,8 +214,7 @@ class Keeper:
     def _replace(self) -> None:
         if self._runner is not None:
             pid, scratch = self._runner.pid, self._job.isolation.scratch
-            self._runner.send(Mode.END, b"")
-            self._runner.end()
+            self._runner.end(at_once=True)
             self._runner = None
             shutil.rmtree(Path(scratch, str(pid)), ignore_errors=True)
             for path in (fault_path(scratch, pid), output_path(scratch, pid)):

@@ -31,8 +31,8 @@ from rft_cli.grading.protocol import Closing
 from rft_cli.grading.sandbox import check_source, limits_of
 from rft_cli.grading.source import read_source
 from rft_cli.grading.supply import Lines, Requests, Supply
+from rft_cli.grading.terms import GRACE_S, IMPORT_LIMIT_S, Job, LoadReport
 from rft_cli.grading.work import Block, Graded, Verdict, Work, as_graded, read_lines
-from rft_cli.grading.worker import GRACE_S, IMPORT_LIMIT_S, Job, LoadReport
 from rft_cli.types import Grade, GradeError, GradeRequest
 
 MAX_CHUNK = 64

@@ -24,7 +24,7 @@ from rft_cli.grading.crash import CRASH_CODE
 from rft_cli.grading.isolation import Isolation
 from rft_cli.grading.keeper import start_keeper
 from rft_cli.grading.leftovers import kill_leftovers
-from rft_cli.grading.worker import Job
+from rft_cli.grading.terms import Job
 
 _MAX_REPLACEMENTS = 5
 _main_lock = threading.Lock()

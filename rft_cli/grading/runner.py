@@ -1,4 +1,4 @@
-"""The scorer's process: hears works by one pipe, answers by another, and ends when it is told to or left alone."""
+"""The scorer's process: hears works by one pipe, answers by another, and ends when it is left alone."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import struct
 from dataclasses import replace
 from typing import NoReturn
 
+from rft_cli.grading.terms import Job
 from rft_cli.grading.work import Block, Work, as_graded, read_lines
-from rft_cli.grading.worker import Job, Worker
+from rft_cli.grading.worker import Worker
 
 REQUEST = struct.Struct("<BQ")
 """Before a request: its mode, and its length in bytes."""
@@ -30,7 +31,6 @@ _protocol = pickle.HIGHEST_PROTOCOL
 class Mode(enum.IntFlag):
     """What a request asks for. `CAREFUL`: end with the first grade that changes something for later ones."""
 
-    END = 0
     WORKS = 1
     LINES = 2
     CAREFUL = 4
@@ -58,12 +58,9 @@ def serve(
         _send(answer, token, 0, "", _dumps(_tuple(worker.load()), _protocol))
         while True:
             mode, size = REQUEST.unpack(_exactly(hear, REQUEST.size))
-            if mode == 0:
-                break
             count, body = _graded(worker, mode, _exactly(hear, size))
             worker.cell.leave_if_cut_off()
             _send(answer, token, count, "\n".join(worker.changed), body)
-        _quit(0)
     _quit(1)
 
 

@@ -76,7 +76,7 @@ class Watch:
         self._events, self._ignored = events, ignored
         self._own: dict[str, Any] = {} if scorer is None else vars(scorer)
         self._shadows = self._own.keys() & _BUILT_IN
-        self._folder = folder + os.sep
+        self._folder = folder + os.sep if folder else None
         self._mine: list[_Space] = []
         self._others: list[_Space] = []
         self._views: list[ValuesView[Any]] = []
@@ -113,6 +113,8 @@ class Watch:
         for name, probe in self._probes:
             if probe() != self._settings[name]:
                 yield name
+        if os.environ is not self._environ:
+            yield "os.environ"
         current = getattr(self._environ, "_data", {})
         if not self._variables.items() <= current.items():
             for variable, value in self._variables.items():
@@ -176,7 +178,7 @@ class Watch:
         space = _vars(module)
         top = name.partition(".")[0]
         trusted = top in sys.stdlib_module_names or top in _RFT
-        own = space is self._own or str(space.get("__file__")).startswith(self._folder)
+        own = space is self._own or (not trusted and self._beside(space.get("__file__")))
         if not (trusted or own) and not any(value is module for value in self._own.values()):
             return []
         constants = _CONSTANTS if trusted and name != "sys" else ()
@@ -197,6 +199,12 @@ class Watch:
         self._others.extend(taken)
         self._views.extend([each.names.values() for each in taken])
         return taken
+
+    def _beside(self, file: object) -> bool:
+        """Whether this is a module of the user's, beside the scorer. Packages may lie there too, in a `.venv`."""
+        if self._folder is None or not isinstance(file, str) or not file.startswith(self._folder):
+            return False
+        return "site-packages" not in file
 
     def _class(self, label: str, kind: type) -> Iterator[_Space]:
         flags = kind.__flags__

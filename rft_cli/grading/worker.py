@@ -11,60 +11,23 @@ import mmap
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from rft_cli.grading import isolation
 from rft_cli.grading.alarm import Alarm, TimeIsUp
 from rft_cli.grading.binding import Item
-from rft_cli.grading.load import LoadedScorer, ScorerProblem, ScorerSource, load_scorer, tell
+from rft_cli.grading.load import LoadedScorer, ScorerProblem, load_scorer, tell
 from rft_cli.grading.seeds import Seeds
+from rft_cli.grading.terms import GRACE_S, IMPORT_LIMIT_S, Job, LoadReport, late_message
 from rft_cli.grading.values import BadValue, Reading, read_batch, read_return
 from rft_cli.grading.watch import Watch
 from rft_cli.grading.work import Line, Verdict, Work
 
-IMPORT_LIMIT_S = 120.0
-"""Seconds that importing the scorer may take."""
-GRACE_S = 1.0
-"""Seconds after its timeout at which a grade that swallowed the alarm is killed."""
 _REARM_S = 0.25
 
 _now, _base_exception = time.perf_counter, BaseException
 _watch, _unwatch = faulthandler.dump_traceback_later, faulthandler.cancel_dump_traceback_later
 _hasattr, _type = hasattr, type
-
-
-class LoadReport(NamedTuple):
-    """What loading the scorer came to: a `signature`, or a `message` with its `fix`; `output` is what it printed."""
-
-    signature: str
-    message: str
-    fix: str
-    trace: str
-    found: tuple[str, ...]
-    seconds: float
-    output: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What every worker of one grader knows. `slice_s`: a chunk gives the rest of its items back after that.
-
-    `openai`: the scorer must be what OpenAI takes, a function grade(sample, item) that returns a number.
-    """
-
-    source: ScorerSource
-    isolation: isolation.Isolation
-    timeout_s: float
-    slice_s: float
-    memory_mb: int | None
-    seed: int
-    openai: bool = False
-
-
-def late_message(place: str, timeout_s: float) -> str:
-    """What a grade that ran out of time says."""
-    return f"{place}: no result after {timeout_s:g} s (grader.timeout_s)"
 
 
 class Worker:

@@ -160,6 +160,7 @@ MODES = (
         "faulthandler.cancel_dump_traceback_later(); ctypes.PyDLL(None).sleep(1000)",
         "timeout",
     ),
+    Mode("new_environment", "replaces `os.environ`", "os.environ = {}; return 0.25", 0.25),
     Mode("stop_parent", "stops its parent process with SIGSTOP", "os.kill(os.getppid(), 19); hang()", "died"),
     Mode("stop", "stops its process with SIGSTOP", "os.kill(os.getpid(), signal.SIGSTOP)", "died"),
     Mode("garbage", "writes to every descriptor it has", "garbage(); return 0.25", "died"),

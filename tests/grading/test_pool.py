@@ -425,7 +425,8 @@ import json, os, pickle, sys
 from rft_cli.grading.isolation import Isolation
 from rft_cli.grading.load import ScorerSource
 from rft_cli.grading.work import Verdict, Work
-from rft_cli.grading.worker import Job, Worker
+from rft_cli.grading.terms import Job
+from rft_cli.grading.worker import Worker
 folder, texts, memory = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
 path = f"{folder}/scorer.py"
 source = ScorerSource(path, "scorer.py", None, open(path, "rb").read())
