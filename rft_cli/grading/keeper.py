@@ -96,7 +96,7 @@ class _Runner:
         while have < size:
             ready = [number for number, _ in self._poll.poll(_TICK_S * 1000)]
             if self._answers in ready:
-                part = os.read(self._answers, 1 << 20)
+                part = os.read(self._answers, 1 << 16)
                 if not part:
                     raise self.end()
                 parts.append(part)
