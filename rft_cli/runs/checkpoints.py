@@ -12,14 +12,17 @@ import os
 import re
 import shutil
 from collections.abc import Collection
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from rft_cli.runs.files import fsync_path, sha256_of, write_atomic
 
 MANIFEST = "manifest.json"
-_STEP = re.compile(r"step-(\d+)")
+MANIFEST_VERSION = 1
+_STEP = re.compile(r"step-(\d{1,18})")
 _PARTIAL = ".partial-"
 _OLD = ".old-"
+_DAMAGED = "damaged-"
 
 
 class CheckpointStore:
@@ -43,19 +46,16 @@ class CheckpointStore:
     def commit(self, step: int, partial: Path) -> Path:
         """Make the files in `partial` the checkpoint of `step`, replacing an older one of that step."""
         entries = {}
-        for file in sorted(p for p in partial.rglob("*") if p.is_file()):
+        for name, file in _files(partial).items():
             fsync_path(file)
-            entries[file.relative_to(partial).as_posix()] = {
-                "size": file.stat().st_size,
-                "sha256": sha256_of(file),
-            }
-        manifest = {"schema_version": 1, "step": step, "files": entries}
+            entries[name] = {"size": file.stat().st_size, "sha256": sha256_of(file)}
+        manifest = {"schema_version": MANIFEST_VERSION, "step": step, "files": entries}
         write_atomic(partial / MANIFEST, json.dumps(manifest, indent=1) + "\n")
         for folder in (p for p in partial.rglob("*") if p.is_dir()):
             fsync_path(folder)
         target = self.path(step)
         if target.exists():
-            self._set_aside(target)
+            self._put_away(target)
         os.rename(partial, target)
         fsync_path(self.folder)
         self.remove_torn()
@@ -63,34 +63,18 @@ class CheckpointStore:
 
     def steps(self) -> list[int]:
         """Steps of the committed checkpoints, ascending."""
+        return [step for step in self.present() if (self.path(step) / MANIFEST).is_file()]
+
+    def present(self) -> list[int]:
+        """Steps of all directories that are called a checkpoint, ascending: those that lost their manifest too."""
         if not self.folder.is_dir():
             return []
-        found = []
-        for path in self.folder.iterdir():
-            match = _STEP.fullmatch(path.name)
-            if match and (path / MANIFEST).is_file():
-                found.append(int(match[1]))
-        return sorted(found)
+        names = (_STEP.fullmatch(path.name) for path in self.folder.iterdir() if path.is_dir())
+        return sorted(int(name[1]) for name in names if name)
 
     def verify(self, step: int) -> str | None:
         """None if every file is as it was committed, else the first problem, naming the file."""
-        folder = self.path(step)
-        try:
-            files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-            expected = {name: (entry["size"], entry["sha256"]) for name, entry in files.items()}
-        except FileNotFoundError:
-            return f"{folder / MANIFEST} is missing"
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return f"{folder / MANIFEST} is damaged"
-        for name, (size, digest) in expected.items():
-            file = folder / name
-            if not file.is_file():
-                return f"{file} is missing"
-            if file.stat().st_size != size:
-                return f"{file} has {file.stat().st_size} bytes, {size} were written"
-            if sha256_of(file) != digest:
-                return f"{file} has changed since it was written (SHA-256 differs)"
-        return None
+        return _problem(self.path(step), step)
 
     def rotate(self, keep_last: int, protect: Collection[int]) -> list[int]:
         """Delete all but the newest `keep_last` and the protected checkpoints; the deleted steps."""
@@ -98,20 +82,97 @@ class CheckpointStore:
         kept = set(steps[max(0, len(steps) - keep_last) :]) | set(protect)
         gone = [step for step in steps if step not in kept]
         for step in gone:
-            self._set_aside(self.path(step))
+            self._put_away(self.path(step))
         self.remove_torn()
         return gone
 
     def remove_torn(self) -> None:
         """Delete what was never committed and what was being deleted."""
-        if not self.folder.is_dir():
-            return
-        for path in list(self.folder.iterdir()):
-            if path.name.startswith((_PARTIAL, _OLD)):
-                shutil.rmtree(path, ignore_errors=True)
+        for path in self._hidden(_PARTIAL) + self._hidden(_OLD):
+            shutil.rmtree(path, ignore_errors=True)
 
-    def _set_aside(self, path: Path) -> None:
+    def replaced(self) -> int | None:
+        """The step of a newest checkpoint that a process died replacing, and that is whole under its other name."""
+        newest = max(self.present(), default=-1)
+        for path in self._hidden(_OLD):
+            step = _STEP.fullmatch(path.name.removeprefix(_OLD))
+            if step and int(step[1]) > newest and _problem(path, int(step[1])) is None:
+                return int(step[1])
+        return None
+
+    def put_back(self, step: int) -> None:
+        """Give the checkpoint that `replaced` found its name again."""
+        os.rename(self.folder / f"{_OLD}step-{step}", self.path(step))
+        fsync_path(self.folder)
+
+    def set_aside(self, step: int) -> Path:
+        """Rename a damaged checkpoint so that nothing takes it for one; where it lies now."""
+        number = 1
+        while os.path.lexists(aside := self.folder / f"{_DAMAGED}step-{step}-{number}"):
+            number += 1
+        os.rename(self.path(step), aside)
+        fsync_path(self.folder)
+        return aside
+
+    def has_damaged(self) -> bool:
+        """Whether a checkpoint was set aside here."""
+        return bool(self._hidden(_DAMAGED))
+
+    def _hidden(self, prefix: str) -> list[Path]:
+        if not self.folder.is_dir():
+            return []
+        return sorted(path for path in self.folder.iterdir() if path.name.startswith(prefix))
+
+    def _put_away(self, path: Path) -> None:
         # One rename first: a deletion that is cut short must not leave what looks like a checkpoint.
         aside = self.folder / f"{_OLD}{path.name}"
         shutil.rmtree(aside, ignore_errors=True)
         os.rename(path, aside)
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """Every file in it but the manifest, by its name in the manifest."""
+    found = {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*")) if not p.is_dir()}
+    found.pop(MANIFEST, None)
+    return found
+
+
+def _problem(folder: Path, step: int) -> str | None:
+    manifest = folder / MANIFEST
+    try:
+        record = json.loads(manifest.read_text(encoding="utf-8"))
+        version, said = record["schema_version"], record["step"]
+        expected = {name: (entry["size"], entry["sha256"]) for name, entry in record["files"].items()}
+    except FileNotFoundError:
+        return f"{manifest} is missing"
+    except OSError as error:
+        return f"{manifest} can't be read: {error.strerror}"
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return f"{manifest} is damaged"
+    if version != MANIFEST_VERSION or said != step or not all(map(_is_inside, expected)):
+        return f"{manifest} is damaged"
+    for name, (size, digest) in expected.items():
+        found = _changed(folder / name, size, digest)
+        if found is not None:
+            return found
+    # A name that is gone from the manifest would leave its file unchecked.
+    extra = sorted(_files(folder).keys() - expected.keys())
+    return f"{folder / extra[0]} is not in {MANIFEST}" if extra else None
+
+
+def _changed(file: Path, size: Any, digest: Any) -> str | None:
+    try:
+        if not file.is_file():
+            return f"{file} is missing"
+        if file.stat().st_size != size:
+            return f"{file} has {file.stat().st_size} bytes, {size} were written"
+        if sha256_of(file) != digest:
+            return f"{file} has changed since it was written (SHA-256 differs)"
+    except OSError as error:
+        return f"{file} can't be read: {error.strerror}"
+    return None
+
+
+def _is_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and "\0" not in name

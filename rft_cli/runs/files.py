@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -24,6 +25,9 @@ def fsync_path(path: Path) -> None:
         os.close(fd)
 
 
+_DRAFT = re.compile(r"\..+\.\d+-[0-9a-f]{8}")
+
+
 def write_atomic(path: Path, content: str) -> None:
     """Replace `path` by `content` in one step; a reader sees the old file or the new one."""
     draft = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
@@ -38,6 +42,13 @@ def write_atomic(path: Path, content: str) -> None:
             draft.unlink()
         raise
     fsync_path(path.parent)
+
+
+def remove_drafts(folder: Path) -> None:
+    """Delete what `write_atomic` left in `folder` where its process was killed. Only while nobody writes there."""
+    for path in folder.glob(".*"):
+        if _DRAFT.fullmatch(path.name) and path.is_file():
+            path.unlink()
 
 
 def json_line(row: Mapping[str, Any]) -> str:
@@ -65,14 +76,21 @@ def finite(value: Any) -> Any:
 
 
 def append_line(path: Path, row: Mapping[str, Any]) -> None:
-    """Add one JSON line in one write; a torn line left by a crash is closed first and spoils no other."""
+    """Add one JSON line, whole or not at all; a torn line left by a crash is closed first and spoils no other."""
     data = json_line(row).encode("utf-8")
-    with path.open("ab+") as file:
-        if file.tell() > 0:
+    with path.open("ab+", buffering=0) as file:
+        before = file.tell()
+        if before > 0:
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
                 data = b"\n" + data
-        file.write(data)
+        try:
+            while data:  # a disk that fills up takes a part, and refuses the rest
+                data = data[file.write(data) :]
+        except OSError:
+            with contextlib.suppress(OSError):
+                file.truncate(before)
+            raise
 
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rft_cli import __version__
 from rft_cli.errors import UsageError
+
+SCHEMA_VERSION = 1
+"""Of run.json. A later version may add fields to one it shares with us: unknown ones are kept and ignored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +63,15 @@ def resolve(ref: str, output_dir: Path) -> Path:
         fix = f"newest runs in {output_dir}: {', '.join(names[:5])} (or `latest`)"
     else:
         fix = f"there are no runs in {output_dir}; give the run's path, or --output-dir"
-    problem = "is a directory, but not a run (no run.json)" if Path(ref).is_dir() else "is no run"
-    raise UsageError(f"{ref} {problem}", fix)
+    raise UsageError(f"{ref} {_not_a_run(ref, output_dir)}", fix)
+
+
+def _not_a_run(ref: str, output_dir: Path) -> str:
+    folder = next((path for path in (Path(ref), output_dir / ref) if path.is_dir()), None)
+    if folder is None:
+        return "is no run"
+    missing = [name for name in ("run.json", "config.yaml") if not (folder / name).is_file()]
+    return f"is a directory, but not a run (no {' and no '.join(missing)})"
 
 
 def read_info(path: Path) -> dict[str, Any]:
@@ -68,8 +79,25 @@ def read_info(path: Path) -> dict[str, Any]:
     file = path / "run.json"
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{file} can't be read: {error}", "the run is damaged; use another one") from None
     if not isinstance(record, dict):
         raise UsageError(f"{file} can't be read: no JSON object", "the run is damaged; use another one")
     return record
+
+
+def check_record(path: Path, record: dict[str, Any]) -> None:
+    """UsageError where this record of a run is one of a later version of rft, or lacks what every run has."""
+    file, version = path / "run.json", record.get("schema_version")
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        by = (record.get("versions") or {}).get("rft") if isinstance(record.get("versions"), dict) else None
+        raise UsageError(
+            f"{file} has schema version {version}{f', written by rft {by}' if by else ''}; "
+            f"rft {__version__} reads up to version {SCHEMA_VERSION}",
+            "take the rft that wrote it, or a newer one",
+        )
+    if not isinstance(version, int) or not isinstance(record.get("status"), str):
+        raise UsageError(
+            f"{file} can't be read: schema_version or status is missing",
+            "the run is damaged; use another one",
+        )

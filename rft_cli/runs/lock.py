@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import socket
@@ -10,6 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rft_cli.errors import UsageError
+from rft_cli.runs.disk import writing
+
+_PATIENCE = 0.3
+"""Seconds to wait for the lock."""
 
 
 @contextlib.contextmanager
@@ -17,22 +22,45 @@ def hold(folder: Path) -> Iterator[None]:
     """Hold the run's lock; UsageError naming the holder where another process (or this one) has it."""
     from filelock import FileLock, Timeout
 
-    lock = FileLock(folder / ".lock", blocking=False)
+    # Not at once: `check_free` of another process may hold it for a moment.
+    lock = FileLock(folder / ".lock", timeout=_PATIENCE, poll_interval=0.02)
     holder = folder / ".lock-holder"
     try:
-        lock.acquire()
+        with writing(folder / ".lock", folder):
+            lock.acquire()
     except Timeout:
-        raise UsageError(
-            f"{folder} is being written by {_holder(holder)}",
-            "wait until it ends, or stop it; a second writer would mix two runs",
-        ) from None
+        raise _taken(folder) from None
     try:
-        holder.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}), encoding="utf-8")
+        with contextlib.suppress(OSError):  # a full disk: the note is a courtesy, the lock holds without it
+            holder.write_text(
+                json.dumps({"pid": os.getpid(), "host": socket.gethostname()}), encoding="utf-8"
+            )
         yield
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             holder.unlink()
         lock.release()
+
+
+def check_free(folder: Path) -> None:
+    """Raise the UsageError that `hold` would where another process writes this run; changes nothing on disk."""
+    try:
+        fd = os.open(folder / ".lock", os.O_RDONLY)
+    except OSError:  # never held
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise _taken(folder) from None
+    finally:
+        os.close(fd)
+
+
+def _taken(folder: Path) -> UsageError:
+    return UsageError(
+        f"{folder} is being written by {_holder(folder / '.lock-holder')}",
+        "wait until it ends, or stop it; a second writer would mix two runs",
+    )
 
 
 def _holder(file: Path) -> str:

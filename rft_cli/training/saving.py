@@ -36,10 +36,12 @@ class CheckpointWriter:
         if not begun[0]:
             return
         partial = Path(begun[0])
-        self._trainer.save_into(partial)
+        with self._run.writing(self._run.checkpoint_path(step)):
+            self._trainer.save_into(partial)
+            if main:
+                _tidy(partial)
+                write_atomic(partial / JOURNAL, self._journal())
         if main:
-            _tidy(partial)
-            write_atomic(partial / JOURNAL, self._journal())
             self._run.commit_checkpoint(step, partial)
             self._run.rotate(self._keep_last)
         accelerator.wait_for_everyone()
