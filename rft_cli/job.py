@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from rft_cli import __version__
 from rft_cli.config import RunConfig
 from rft_cli.config.dump import dump_config, with_absolute_paths
+from rft_cli.config.flat import flat
 from rft_cli.data import Dataset, apply_overlap, read_examples, solution_of
 from rft_cli.errors import UsageError, UsageErrors
-from rft_cli.grading.source import read_source
+from rft_cli.grading.modules import local_modules
+from rft_cli.grading.source import is_reward_model, is_spec, read_source, split_target
 from rft_cli.runs import Run
+from rft_cli.runs.identity import base_identity
 from rft_cli.types import Example
 
 _NAMES = {"train": ("training", "-t"), "validation": ("validation", "-v"), "test": ("test", "--test")}
@@ -105,24 +110,52 @@ def hashes(job: Job) -> dict[str, str]:
     return found
 
 
+def record(job: Job) -> dict[str, Any]:
+    """What run.json says of the job, and what a resumed run is compared with."""
+    config = with_absolute_paths(job.config)
+    return {
+        "algorithm": config.algorithm,
+        "model": config.model.path,
+        "base": base_identity(config.model.path, config.model.revision),
+        "seed": config.seed,
+        "num_processes": processes(config),
+        "hashes": hashes(job),
+        "grader_modules": scorer_modules(config),
+        "settings": {key: value for key, value in flat(config).items() if key not in PLACE},
+    }
+
+
+PLACE = ("name", "output_dir")
+"""Settings that say where a run lies, and not what it is."""
+CONTENT = {
+    "data.train": "train", "data.validation": "validation", "data.test": "test", "grader.path": "grader",
+}  # fmt: skip
+"""Settings that name a file, and what `hashes` calls its bytes."""
+
+
+def processes(config: RunConfig) -> int:
+    """How many processes train: those of a launcher that started this one, else those asked for."""
+    launched = int(os.environ.get("WORLD_SIZE") or 1)
+    return launched if launched > 1 else config.num_processes
+
+
+def scorer_modules(config: RunConfig) -> dict[str, str]:
+    """Hashes of the files that the scorer imports from its own folder."""
+    if config.grader.path is None or is_spec(config.grader) or is_reward_model(config.grader):
+        return {}
+    return local_modules(Path(split_target(config.grader.path)[0]).expanduser())
+
+
 def create_run(job: Job) -> Run:
     """Make the job's run directory: resolved configuration, a copy of the scorer, versions, hashes and seed."""
     config = with_absolute_paths(job.config)
     scorer = read_source(config.grader)
-    info = {
-        "algorithm": config.algorithm,
-        "model": config.model.path,
-        "seed": config.seed,
-        "num_processes": config.num_processes,
-        "versions": versions(),
-        "hashes": hashes(job),
-    }
     return Run.create(
         config.output_dir,
         config.name,
         # Without the name: the file starts other runs too.
         config_yaml=dump_config(config.model_copy(update={"name": None})),
-        info=info,
+        info={**record(job), "versions": versions()},
         files={f"scorer/{Path(scorer.path).name}": scorer.content},
     )
 

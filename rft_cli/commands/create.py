@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rft_cli.commands import shared
+from rft_cli.errors import UsageError
 
 
 def create(
@@ -26,6 +27,7 @@ def create(
     output_dir: shared.OutputDir = None,
     num_processes: shared.NumProcesses = None,
     resume: shared.Resume = None,
+    force: shared.Force = False,
     min_gain: shared.MinGain = None,
     json: shared.Json = False,
     quiet: shared.Quiet = False,
@@ -55,9 +57,13 @@ def create(
         "output_dir": output_dir,
         "num_processes": num_processes,
     }
+    if force and resume is None:
+        raise UsageError(
+            "--force needs --resume", "it makes a run go on though its settings or files have changed"
+        )
     settings = Settings(config, overrides, sets or [], from_openai)
     # Loaded before anything else is imported: a mistake in a setting is told at once.
     loaded = settings.load_for_job(JOB_NEEDS) if resume is None else None
     from rft_cli.commands.flow import run_job
 
-    run_job(settings, loaded, resume=resume, min_gain=min_gain, output=Output(json, quiet))
+    run_job(settings, loaded, resume=resume, force=force, min_gain=min_gain, output=Output(json, quiet))

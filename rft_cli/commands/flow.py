@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from rft_cli.commands.preflight import Preflight, preflight
+from rft_cli.commands.ready import make_ready
 from rft_cli.commands.request import Output, Settings
+from rft_cli.commands.resume import changes, continued, refuse
 from rft_cli.commands.shared import print_json, rank, results, stdout_to_stderr, world_size
 from rft_cli.commands.signals import signals_ask
-from rft_cli.config.dump import dump_config
-from rft_cli.config.load import LoadedConfig, load_config
+from rft_cli.config.load import LoadedConfig
 from rft_cli.console import EventPrinter, choose_mode, print_summary
-from rft_cli.errors import GateNotMet, Interrupted, UsageError, UsageErrors
+from rft_cli.errors import GateNotMet, Interrupted, UsageError
 from rft_cli.events import Event, Note, OnEvent
-from rft_cli.job import Job, create_run, hashes
+from rft_cli.job import Job, create_run
+from rft_cli.report.result import next_command
 from rft_cli.report.summary import build_summary
 from rft_cli.runs import Run
 from rft_cli.stopping import Stop
-
-_EPOCHS = "optim.n_epochs"
 
 
 def run_job(
@@ -28,15 +28,21 @@ def run_job(
     loaded: LoadedConfig | None,
     *,
     resume: str | None,
+    force: bool,
     min_gain: float | None,
     output: Output,
 ) -> None:
-    """Run the `loaded` job, or continue the run `resume`; print the result, and raise GateNotMet below `min_gain`."""
+    """Run the `loaded` job, or continue the run `resume` (`force`: though it has become another job).
+
+    Prints the result, and raises GateNotMet below `min_gain`.
+    """
     mode = "quiet" if rank() > 0 else choose_mode(output.quiet)
     with stdout_to_stderr(), EventPrinter(mode) as printer:
         on_event: OnEvent = printer if rank() == 0 else _nobody
         result = (
-            _continue(settings, resume, on_event) if resume else _begin(loaded or settings.load(), on_event)
+            _continue(settings, resume, force, on_event)
+            if resume
+            else _begin(loaded or settings.load(), on_event)
         )
     if result is None:  # one of several processes, and not the one that reports
         return
@@ -72,20 +78,25 @@ def _begin(loaded: LoadedConfig, on_event: OnEvent) -> dict[str, Any] | None:
     return _train(job, create_run(job), on_event, resume=False)
 
 
-def _continue(settings: Settings, ref: str, on_event: OnEvent) -> dict[str, Any] | None:
-    run = Run.open(ref, settings.overrides.get("output_dir") or "runs")
-    _refuse_new_settings(settings, run)
-    epochs = settings.overrides.get(_EPOCHS)
-    info = run.info
-    if info["status"] == "finished" and epochs is None:
+def _continue(settings: Settings, ref: str, force: bool, on_event: OnEvent) -> dict[str, Any] | None:
+    plan = continued(ref, settings)
+    run, changed = plan.run, dict[str, list[Any]]()
+    if rank() == 0:  # the others follow: they would look while this one sets files right
+        run.check_free()
+        changed = changes(plan)
+        if not force:
+            refuse(plan, changed)
+    if plan.over:
         on_event(Note(f"{run.path} is finished; --n-epochs N trains it longer"))
-        return dict(info["result"])
-    # The run's own settings count, not what the environment says today.
-    loaded = load_config(str(run.path / "config.yaml"), overrides={_EPOCHS: epochs}, env={})
-    job = _checked(loaded, on_event)
-    _refuse_changed_files(job, run)
-    if epochs is not None and rank() == 0:
-        run.write_config(dump_config(job.config))
+        if rank() > 0:
+            return None
+        result = dict(plan.info["result"])  # the run may have been moved since
+        return {**result, "run": str(run.path), "next": next_command(run, result["best_step"])}
+    for line in plan.notes:
+        on_event(Note(line))
+    job = _checked(plan.loaded, on_event)
+    if rank() == 0:
+        make_ready(plan, job, changed, on_event)
     if world_size() > 1:
         return _under_launcher(job, on_event, run)
     return _train(job, run, on_event, resume=True)
@@ -131,7 +142,8 @@ def _train(job: Job, run: Run, on_event: OnEvent, *, resume: bool) -> dict[str, 
             run.finish(result)
             return result
     except UsageError:
-        run.discard_if_empty()
+        if not resume:
+            run.discard_if_empty()
         raise
     except Interrupted as error:
         saved = run.checkpoints()
@@ -152,33 +164,3 @@ def _train_here_or_launch(job: Job, run: Run, on_event: OnEvent, resume: bool, s
     from rft_cli.training.main import train
 
     return train(job, run, on_event, resume=resume, stop=stop)
-
-
-def _refuse_new_settings(settings: Settings, run: Run) -> None:
-    other = settings.given(_EPOCHS, "output_dir")
-    if other:
-        raise UsageError(
-            f"--resume takes its settings from {run.path / 'config.yaml'}: {', '.join(other)} can't be changed",
-            "only --n-epochs may be given with --resume; start a new run for anything else",
-        )
-
-
-def _refuse_changed_files(job: Job, run: Run) -> None:
-    began = run.info.get("hashes") or {}
-    paths = {
-        "train": job.config.data.train,
-        "validation": job.config.data.validation,
-        "test": job.config.data.test,
-        "grader": job.config.grader.shown,
-    }
-    changed = [name for name, value in hashes(job).items() if began.get(name) != value]
-    if changed:
-        raise UsageErrors(
-            [
-                UsageError(
-                    f"{paths[name]} has changed since {run.name} began: the run can't go on as the same job",
-                    "restore the file, or start a new run with `rft create`",
-                )
-                for name in changed
-            ]
-        )

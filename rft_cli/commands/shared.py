@@ -129,6 +129,13 @@ Resume = Annotated[
         autocompletion=complete_run,
     ),
 ]
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force",
+        help="With --resume: go on though settings, files or the model have changed; run.json says so.",
+    ),
+]
 
 
 def _finite(value: float | None) -> float | None:

@@ -73,6 +73,7 @@ def load_config(
     sets: Sequence[str] = (),
     env: Mapping[str, str] | None = None,
     openai_job: str | None = None,
+    below: Layer | None = None,
 ) -> LoadedConfig:
     """Build the configuration of a job.
 
@@ -80,6 +81,7 @@ def load_config(
     `sets`: the `key=value` texts of --set. `env`: the environment (None: this process's), of which variables
     `RFT_SECTION__KEY` count, for example `RFT_OPTIM__LEARNING_RATE`.
     `openai_job`: a fine-tuning job of OpenAI's, whose settings stand below all of these; what it holds is in the notes.
+    `below`: settings that stand below everything, those of a run that is continued.
     Paths in the YAML file are relative to its folder. Raises ConfigProblems with every problem of every layer.
     """
     problems: list[UsageError] = []
@@ -92,7 +94,7 @@ def load_config(
     settings: Layer = {key: setting for layer in layers for key, setting in layer.items()}
     unread = not all(isinstance(problem, SettingProblem) and _is_placed(problem.key) for problem in problems)
     job = OpenAIJob({}, []) if openai_job is None else read_job(openai_job, settings.keys(), problems)
-    settings |= job.layer
+    settings = {**(below or {}), **settings, **job.layer}
     good = _without_bad(settings, problems)
     config = RunConfig.model_validate(_nested(good), strict=True)
     combined = check_combinations(config, good.keys())

@@ -239,14 +239,14 @@ def test_resume_goes_on_with_the_runs_own_settings(rft, files, training, monkeyp
     training.before_end = lambda: None
     monkeypatch.setenv("RFT_SEED", "99")
     before = Run.open("a").info["seconds"]
-    found = rft("train", "--resume", "latest", "--n_epochs", "9")
+    found = rft("train", "--resume", "latest", "--n_epochs", "50")
     assert found.code == 0, found.err
     assert training.calls == ["check", "train", "resume"]
-    assert (training.job.config.seed, training.job.config.optim.n_epochs) == (5, 9)
+    assert (training.job.config.seed, training.job.config.optim.n_epochs) == (5, 50)
     run = Run.open("a")
     assert run.info["status"] == "finished"
     assert run.info["seconds"] > before
-    assert "n_epochs: 9" in (run.path / "config.yaml").read_text()
+    assert "n_epochs: 50" in (run.path / "config.yaml").read_text()
 
 
 def test_resume_of_a_finished_run_shows_its_result_again(rft, files, training):
@@ -258,20 +258,36 @@ def test_resume_of_a_finished_run_shows_its_result_again(rft, files, training):
     assert training.calls == ["check", "train"]
 
 
-@pytest.mark.parametrize(
-    ("args", "said"),
-    [
-        (["--seed", "3"], "seed can't be changed"),
-        (["--set", "ppo.kl_coef=1"], "--set ppo.kl_coef can't be changed"),
-        (["--config", "job.yaml", "-t", "x.jsonl"], "data.train, job.yaml can't be changed"),
-    ],
-)
-def test_resume_refuses_other_settings(rft, files, training, args, said):
+def test_resume_takes_the_original_command_again(rft, files, training):
+    flags = [*GOOD, "--name", "a", "--seed", "7", "--set", "ppo.kl_coef=0.01", "--set", "ppo.value_clip=null"]
+    assert rft("create", *flags).code == 0
+    found = rft("create", *flags, "--resume", "a")
+    assert found.code == 0, found.err
+    assert "runs/a is finished" in found.err
+
+
+def test_resume_refuses_other_settings_all_at_once(rft, files, training):
     assert rft("create", *GOOD, "--name", "a").code == 0
-    found = rft("create", "--resume", "a", *args)
+    found = rft(
+        "create", "--resume", "a", "--seed", "3", "--set", "ppo.kl_coef=1", "--set", "ppo.value_clip=null"
+    )
     assert found.code == 2
-    assert said in found.err
-    assert "only --n-epochs" in found.err
+    assert found.err.splitlines()[:4] == [
+        "error: runs/a can't go on as the same job, this has changed since it began:",
+        "  ppo.kl_coef: 0.005 -> 1.0",
+        "  ppo.value_clip: 0.2 -> None",
+        "  seed: 0 -> 3",
+    ]
+    assert "--force" in found.err
+
+
+def test_resume_names_what_is_wrong_with_settings_given_now(rft, files, training):
+    assert rft("create", *GOOD, "--name", "a").code == 0
+    found = rft("create", "--resume", "a", "--config", "job.yaml", "--set", "ppo.klcoef=1")
+    assert found.code == 2
+    assert "job.yaml: no such file" in found.err
+    assert "--set: ppo.klcoef: unknown setting" in found.err
+    assert "--force needs --resume" in rft("create", *GOOD, "--force").err
 
 
 def test_resume_refuses_changed_files_and_lists_them(rft, files, training):
@@ -279,12 +295,12 @@ def test_resume_refuses_changed_files_and_lists_them(rft, files, training):
     with (files / "val.jsonl").open("a") as file:
         file.write('{"task": "Add.", "input": "9 + 9", "output": "18"}\n')
     (files / "scorer.py").write_text((files / "scorer.py").read_text() + "\n# changed\n")
-    found = rft("train", "--resume", "a", "--n-epochs", "9")
+    found = rft("train", "--resume", "a", "--n-epochs", "50")
     assert found.code == 2
-    errors = [line for line in found.err.splitlines() if line.startswith("error")]
-    assert [line.split(" has changed")[0] for line in errors] == [
-        f"error: {files}/val.jsonl",
-        f"error: {files}/scorer.py",
+    lines = [line for line in found.err.splitlines() if " has changed (" in line]
+    assert [line.split(" has changed")[0] for line in lines] == [
+        f"  data.validation: {files}/val.jsonl",
+        f"  grader.path: {files}/scorer.py",
     ]
 
 
@@ -318,7 +334,7 @@ def test_several_processes_are_launched_or_joined(rft, files, training, monkeypa
     found = rft("train", "runs/a/config.yaml", "--name", "c")
     assert (found.code, found.out, found.err) == (0, "", "")
     assert joined == [None]
-    found = rft("train", "--resume", "a", "--n-epochs", "3")
+    found = rft("train", "--resume", "a", "--n-epochs", "50")
     assert found.code == 0
     assert joined[1].name == "a"
 

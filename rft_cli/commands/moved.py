@@ -1,0 +1,61 @@
+"""A run that was copied to another place: its files and its model are looked for, and known by their hashes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rft_cli.config import RunConfig
+from rft_cli.config.flat import flat, with_settings
+from rft_cli.grading.source import split_target
+from rft_cli.job import CONTENT
+from rft_cli.runs import Run
+from rft_cli.runs.files import sha256_of
+from rft_cli.runs.identity import base_identity
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """The configuration with the paths that hold now; `notes` name those that were found elsewhere."""
+
+    config: RunConfig
+    notes: tuple[str, ...]
+
+
+def found_again(config: RunConfig, began: Mapping[str, Any], run: Run, info: Mapping[str, Any]) -> Moved:
+    """Look for what is not where it was: beside the run as it was then, in this folder, and the run's own scorer."""
+    now, settings, notes = flat(config), dict[str, Any](), []
+    hashes = info.get("hashes") or {}
+    for key in (*CONTENT, "model.path"):
+        value = now.get(key)
+        if not isinstance(value, str) or value != began.get(key) or not os.path.isabs(value):
+            continue
+        file, function = (value, None) if key == "model.path" else split_target(value)
+        if Path(file).exists():
+            continue
+        for other in _elsewhere(key, Path(file), run, info):
+            if _identity(key, other) == (
+                info.get("base") if key == "model.path" else hashes.get(CONTENT[key])
+            ):
+                settings[key] = str(other) if function is None else f"{other}:{function}"
+                notes.append(f"{key}: {file} is not there, the same is found at {other}")
+                break
+    return Moved(with_settings(config, settings) if settings else config, tuple(notes))
+
+
+def _elsewhere(key: str, path: Path, run: Run, info: Mapping[str, Any]) -> Iterator[Path]:
+    then = info.get("path")
+    if isinstance(then, str):
+        yield Path(os.path.normpath(run.path.absolute() / os.path.relpath(path, then)))
+    yield Path.cwd() / path.name
+    if key == "grader.path":
+        yield run.path.absolute() / "scorer" / path.name
+
+
+def _identity(key: str, path: Path) -> str | None:
+    if key == "model.path":
+        return base_identity(str(path), None) if path.is_dir() else None
+    return sha256_of(path) if path.is_file() else None

@@ -1,0 +1,89 @@
+"""A run made ready to go on, under its lock: damaged checkpoints set aside, what changed recorded.
+
+Training then goes on from the newest checkpoint that is left, and cuts what is later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from rft_cli.commands.resume import Continued
+from rft_cli.config.dump import dump_config
+from rft_cli.config.flat import flat
+from rft_cli.errors import UsageError
+from rft_cli.events import Note, OnEvent
+from rft_cli.job import Job, record
+
+
+def make_ready(plan: Continued, job: Job, changed: Mapping[str, list[Any]], on_event: OnEvent) -> None:
+    """Leave valid checkpoints alone, or none where the run never had one.
+
+    `changed` (of --force) and what the job is from now on are recorded. Raises UsageError, with nothing changed on
+    disk, where the run had checkpoints and none is valid, or another process was faster.
+    """
+    run, store = plan.run, plan.run.store
+    replaced = store.replaced()
+    problems = {step: problem for step in store.present() if (problem := store.verify(step)) is not None}
+    valid = sorted({*store.present(), *([] if replaced is None else [replaced])} - problems.keys())
+    _refuse_without(plan, valid, problems)
+    with run.lock():
+        if run.info != plan.info:
+            raise UsageError(f"{run.path} was written by another process just now", "try again")
+        run.remove_drafts()
+        if replaced is not None:
+            store.put_back(replaced)
+        with run.writing(store.folder):
+            for step, problem in problems.items():
+                aside = store.set_aside(step)
+                on_event(Note(f"checkpoint {step} is damaged: {problem}; set aside as {aside}", "warning"))
+        _record(plan, job, changed, valid)
+    _tell(plan, valid, on_event)
+
+
+def _refuse_without(plan: Continued, valid: list[int], problems: Mapping[int, str]) -> None:
+    """A run that had checkpoints does not start over by itself: what they held would be lost without a word."""
+    info, run = plan.info, plan.run
+    if valid:
+        return
+    if problems:
+        said = "\n".join(f"  step {step}: {problem}" for step, problem in problems.items())
+        raise UsageError(
+            f"every checkpoint of {run.path} is damaged:\n{said}",
+            "restore one from a copy, or start a new run with `rft create`",
+        )
+    if run.store.has_damaged() or info.get("best_step") or info.get("result"):
+        raise UsageError(
+            f"{run.path} has no checkpoint any more",
+            "restore one from a copy, or start a new run with `rft create`",
+        )
+
+
+def _tell(plan: Continued, valid: list[int], on_event: OnEvent) -> None:
+    best = plan.info.get("best_step")
+    if best and best not in valid:
+        on_event(
+            Note(f"the best checkpoint, {best}, is lost: the best of the others takes its place", "warning")
+        )
+    if valid:
+        on_event(Note(f"going on from checkpoint {valid[-1]}"))
+    else:
+        on_event(Note(f"{plan.run.path} was stopped before its first checkpoint: it starts over"))
+
+
+def _record(plan: Continued, job: Job, changed: Mapping[str, list[Any]], valid: list[int]) -> None:
+    run = plan.run
+    if flat(job.config) != flat(plan.own):
+        run.write_config(dump_config(job.config))
+    fields: dict[str, Any] = {**record(job), "path": str(run.path.absolute())}
+    if changed:
+        entry = {
+            "when": datetime.now(UTC).isoformat(),
+            "step": valid[-1] if valid else 0,
+            "changed": dict(changed),
+        }
+        fields["forced"] = [*(plan.info.get("forced") or []), entry]
+    if plan.info["status"] == "finished":
+        fields["status"] = "interrupted"  # it is finished no more: other processes see one state or the other
+    run.update(**fields)

@@ -1,0 +1,219 @@
+"""How a run goes on: its own settings under those given now, and what differs from what it began with.
+
+Nothing here changes a file: `ready.py` does, once everything is known to be right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rft_cli.commands.models import resolve_run
+from rft_cli.commands.moved import found_again
+from rft_cli.commands.request import Settings
+from rft_cli.config import RunConfig
+from rft_cli.config.dump import with_absolute_paths
+from rft_cli.config.flat import flat, with_settings
+from rft_cli.config.keys import all_keys
+from rft_cli.config.layers import Setting
+from rft_cli.config.load import LoadedConfig, load_config
+from rft_cli.errors import UsageError, UsageErrors
+from rft_cli.grading.source import read_source
+from rft_cli.job import CONTENT, PLACE, processes, read_files, scorer_modules
+from rft_cli.runs import Run
+from rft_cli.runs.files import sha256_of
+from rft_cli.runs.identity import base_identity
+
+EPOCHS = "optim.n_epochs"
+
+
+@dataclass(frozen=True, slots=True)
+class Continued:
+    """A run that is to go on: run.json as it was read, the settings from now on, and whether they train it longer.
+
+    `own` is what config.yaml says. `notes` are for people.
+    """
+
+    run: Run
+    info: dict[str, Any]
+    own: RunConfig
+    loaded: LoadedConfig
+    longer: bool
+    notes: tuple[str, ...]
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing left to train."""
+        return bool(self.info["status"] == "finished" and not self.longer)
+
+
+def continued(ref: str, settings: Settings) -> Continued:
+    """The run that `ref` means, under the settings given now: they may repeat what the run has.
+
+    Raises UsageError where there is no such run, its files can't be read, or it would be made shorter.
+    """
+    run = Run.open(ref, settings.overrides.get("output_dir") or "runs")
+    info = run.info
+    # The run's own settings count, not what the environment says today.
+    own = load_config(str(run.path / "config.yaml"), env={})
+    below = {key: Setting(value, own.origins.get(key, "")) for key, value in flat(own.config).items()}
+    given = {key: value for key, value in settings.overrides.items() if key not in PLACE}
+    loaded = load_config(
+        settings.file,
+        overrides=given,
+        sets=settings.sets,
+        env={},
+        openai_job=settings.openai_job,
+        below=below,
+    )
+    path = resolve_run(loaded.config.model.path, loaded.config.output_dir)
+    config = with_absolute_paths(with_settings(loaded.config, {"model.path": path}))
+    moved = found_again(config, began_with(info, own.config), run, info)
+    config = with_settings(moved.config, {key: getattr(own.config, key) for key in PLACE})
+    longer = _is_longer(began_with(info, own.config)[EPOCHS], config, run)
+    return Continued(run, info, own.config, replace(loaded, config=config, notes=[]), longer, moved.notes)
+
+
+def began_with(info: Mapping[str, Any], own: RunConfig) -> dict[str, Any]:
+    """The settings that the run began with: as run.json keeps them, and those that it does not know."""
+    kept = info.get("settings")
+    return {**flat(own), **kept} if isinstance(kept, dict) else flat(own)
+
+
+def changes(plan: Continued) -> dict[str, list[Any]]:
+    """Every setting, file and model that is not what the run began with: key -> [then, now]; content as a hash.
+
+    Raises UsageErrors naming what is not there any more.
+    """
+    config, info = plan.loaded.config, plan.info
+    began, now = began_with(info, plan.own), flat(config)
+    found = {
+        key: [began.get(key), now.get(key)]
+        for key in all_keys()
+        if key not in (*PLACE, EPOCHS) and began.get(key) != now.get(key)
+    }
+    _compare_files(found, plan, began, now)
+    _compare_base(found, plan)
+    then, here = info.get("num_processes"), processes(config)
+    found.pop("num_processes", None)
+    if then is not None and then != here:
+        found["num_processes"] = [then, here]
+    return found
+
+
+def refuse(plan: Continued, changed: Mapping[str, list[Any]]) -> None:
+    """Raise UsageError naming all that changed, where anything did."""
+    if not changed:
+        return
+    lines = [f"  {key}: {_said(plan, key, *pair)}" for key, pair in changed.items()]
+    raise UsageError(
+        f"{plan.run.path} can't go on as the same job, this has changed since it began:\n" + "\n".join(lines),
+        "undo the changes, start a new run with `rft create`, or go on all the same with --force "
+        "(run.json then says so)",
+    )
+
+
+def _said(plan: Continued, key: str, then: Any, now: Any) -> str:
+    value = flat(plan.loaded.config).get(key)
+    if key in CONTENT and value is not None and then is not None:
+        return f"{value} has changed (SHA-256 {then[:12]}..., now {now[:12]}...)"
+    if key.startswith("grader.path/"):
+        what = "is gone" if now is None else "is new" if then is None else "has changed"
+        return f"the scorer imports it, and it {what}"
+    return f"{_shown(then)} -> {_shown(now)}"
+
+
+def _shown(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _compare_files(
+    found: dict[str, list[Any]], plan: Continued, began: dict[str, Any], now: dict[str, Any]
+) -> None:
+    """The same bytes are the same file, wherever they lie; a finished run's are looked at only where they moved."""
+    hashes = plan.info.get("hashes") or {}
+    problems = []
+    for key, name in CONTENT.items():
+        if now.get(key) is None or began.get(key) is None or (plan.over and key not in found):
+            continue
+        try:
+            here = _hash(key, plan.loaded.config)
+        except UsageError as error:
+            problems.append(
+                UsageError(f"{key}: {error.message}", f"{_again(key)}; {error.fix or ''}".rstrip("; "))
+            )
+            continue
+        same_function = key != "grader.path" or _function(now[key]) == _function(began[key])
+        if hashes.get(name) == here and same_function:
+            found.pop(key, None)
+        elif hashes.get(name) != here:
+            found[key] = [hashes.get(name), here]
+    if problems:
+        raise UsageErrors(problems)
+    then = plan.info.get("grader_modules")
+    if isinstance(then, dict) and "grader.path" not in found and not plan.over:
+        modules = scorer_modules(plan.loaded.config)
+        for name in sorted(then.keys() | modules.keys()):
+            if then.get(name) != modules.get(name):
+                found[f"grader.path/{name}"] = [then.get(name), modules.get(name)]
+
+
+def _hash(key: str, config: RunConfig) -> str:
+    if key == "grader.path":
+        return read_source(config.grader).sha256
+    path = Path(getattr(config.data, key.partition(".")[2]))
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror}") from None
+
+
+def _again(key: str) -> str:
+    flags = {
+        "data.train": "-t",
+        "data.validation": "-v",
+        "data.test": "--test",
+        "grader.path": "--reward-model",
+    }
+    return f"say where it lies now: {flags[key]} FILE (known by its SHA-256)"
+
+
+def _function(target: str) -> str:
+    return target.rpartition(":")[2] if target.count(":") else ""
+
+
+def _compare_base(found: dict[str, list[Any]], plan: Continued) -> None:
+    model, then = plan.loaded.config.model, plan.info.get("base")
+    if then is None or (plan.over and "model.path" not in found and "model.revision" not in found):
+        return
+    now = base_identity(model.path, model.revision)
+    if now == then:
+        found.pop("model.path", None)
+        found.pop("model.revision", None)
+    elif now is not None:
+        found["model.path"] = [then, now]
+
+
+def _is_longer(then: int | str, config: RunConfig, run: Run) -> bool:
+    now = config.optim.n_epochs
+    if then == now:
+        return False
+    before, after = _epochs(then, config), _epochs(now, config)
+    if after < before:
+        raise UsageError(
+            f"{run.path} trains for {before} epochs: it can't be made shorter ({EPOCHS} {after})",
+            f"give more than {before}, leave it out, or start a new run",
+        )
+    return after > before
+
+
+def _epochs(setting: int | str, config: RunConfig) -> int:
+    if isinstance(setting, int):
+        return setting
+    from rft_cli.training.auto import n_epochs
+
+    rows = read_files(config).data.get("train")
+    return n_epochs(setting, len(rows.examples) if rows else 1, config.rollout.group_size).value
