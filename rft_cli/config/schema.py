@@ -222,6 +222,16 @@ class CheckpointConfig(Section):
     """Newest checkpoints kept beside the best."""
 
 
+class DistributedConfig(Section):
+    """Several processes: when one that doesn't answer ends the job."""
+
+    hang_timeout_s: Positive = 45.0
+    """Seconds without progress after which a job of `num_processes` counts as hung; slow phases get five times what
+    they once took, and ten minutes the first time."""
+    collective_timeout_s: Positive = 1800.0
+    """Seconds a process waits for the others in a collective, whoever started them, before it fails."""
+
+
 class RunConfig(Section):
     """One job."""
 
@@ -236,6 +246,7 @@ class RunConfig(Section):
     ppo: PPOConfig = Field(default_factory=PPOConfig)
     optim: OptimConfig = Field(default_factory=OptimConfig)
     checkpoint: CheckpointConfig = Field(default_factory=CheckpointConfig)
+    distributed: DistributedConfig = Field(default_factory=DistributedConfig)
     seed: int = 0
     """Seed of everything random in training."""
     output_dir: str = "runs"
@@ -243,4 +254,4 @@ class RunConfig(Section):
     name: str | None = None
     """Name of the run's directory. Empty: date, time and model."""
     num_processes: Count = 1
-    """Processes to train with. More than 1 starts them through accelerate."""
+    """Processes to train with, on this machine. More than 1 starts them side by side."""

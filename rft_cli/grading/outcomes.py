@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rft_cli.errors import RunFailed
+from rft_cli.pulse import PULSE
 from rft_cli.types import MOST_COMPONENTS, Grade, GradeError
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ class GraderStats:
 
     def add(self, grades: Iterable[Grade]) -> None:
         """Count these grades."""
+        PULSE.beat()
         seconds: list[float] = []
         rewards: list[float] = []
         for grade in grades:

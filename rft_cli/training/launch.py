@@ -1,74 +1,230 @@
-"""Several processes: started here through accelerate, or by a launcher that started this very process.
+"""Several processes: started here on this machine, or by a launcher that started this very process.
 
-The child processes tell their parent what happens over a local socket, one JSON object a line: events from process 0,
-and from any process the error that ended it. So the first failure is what people see, not "connection closed by peer".
+The parent decides how a job ends. The first failure counts, not the "connection closed by peer" that follows from it;
+a process that dies without a word, or hangs, is a failure too. Then all the others are ended, in seconds.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import socket
-import subprocess
-import sys
-import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
-from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from rft_cli import events
-from rft_cli.errors import RftError, RunFailed, UsageError, UsageErrors
-from rft_cli.events import Event, Finished, OnEvent
+from rft_cli.config import RunConfig
+from rft_cli.config.load import load_config
+from rft_cli.errors import Interrupted, RftError, RunFailed
+from rft_cli.events import Finished, OnEvent
+from rft_cli.grading.source import is_spec
 from rft_cli.job import Job, create_run
 from rft_cli.runs import Run
+from rft_cli.training import group
+from rft_cli.training.channel import Listener, Said, error_from_json, is_lost_peer, listening
 from rft_cli.training.main import check, train
+from rft_cli.training.ranks import Ranks, started
+from rft_cli.training.watch import Hang, Watch
 
-ADDRESS = "RFT_EVENT_SOCKET"
+GRACE_S = 5.0
+"""Seconds that the other processes get to end by themselves after a failure, and all of them after their goodbyes."""
+TICK_S = 0.2
 
 
-def launch(run: Run, on_event: OnEvent, processes: int, resume: bool = False) -> dict[str, Any]:
+def launch(
+    run: Run,
+    on_event: OnEvent,
+    processes: int,
+    resume: bool = False,
+    stopping: Callable[[], int | None] = lambda: None,
+) -> dict[str, Any]:
     """Train `run` with `processes` processes on this machine; returns the result process 0 reports.
 
-    Raises the first error any of them reported, or RunFailed where one died without a word.
+    Raises the error of the process that failed first, or RunFailed where one died without a word or hangs.
+
+    Args:
+        stopping: the number of a signal that asks the job to stop, once there is one. All processes are told, finish
+            their step and end as they see fit. Interrupted or KeyboardInterrupt, raised in here by a signal's handler,
+            ask the same way, and are raised again when they have ended; a further one ends all at once.
     """
-    (run.path / "logs").mkdir(exist_ok=True)
+    config = load_config(str(run.path / "config.yaml"), overrides={}, sets=[], env={}).config
     log = run.path / "logs" / "launch.log"
-    with _listening() as (address, messages), log.open("ab") as output:
-        child = subprocess.Popen(
-            command(run, processes, resume),
-            env={**os.environ, ADDRESS: address, "PYTHONUNBUFFERED": "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            outcome = _follow(child, messages, on_event)
-        finally:
-            _end(child)
-    if outcome.error is not None:
-        raise outcome.error
-    if outcome.result is None:
-        raise RunFailed(
-            f"a training process died (exit code {child.returncode})", f"its last words are in {log}"
-        )
-    return outcome.result
+    log.parent.mkdir(exist_ok=True)
+    watch = Watch.over(processes, config.distributed.hang_timeout_s, grading_allowance(config))
+    with (
+        listening() as listener,
+        log.open("ab") as output,
+        started(command(run, resume), processes, listener.address, output) as ranks,
+    ):
+        return _Following(run, ranks, listener, on_event, watch, log).to_the_end(stopping)
 
 
-def command(run: Run, processes: int, resume: bool) -> list[str]:
-    """`accelerate launch` for this machine. `--multi_gpu` picks its multi-process launcher, on CPUs too:
-    `--cpu` would silently start a single process where there is no MPI (accelerate 1.15)."""
-    return [
-        sys.executable, "-m", "accelerate.commands.launch",
-        "--multi_gpu", "--num_processes", str(processes), "--num_machines", "1",
-        "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", str(_free_port()),
-        "-m", "rft_cli.training.worker", str(run.path), *(["--resume"] if resume else []),
-    ]  # fmt: skip
+def command(run: Run, resume: bool) -> list[str]:
+    """What Python runs in each process."""
+    return ["-m", "rft_cli.training.worker", str(run.path), *(["--resume"] if resume else [])]
+
+
+def grading_allowance(config: RunConfig) -> float:
+    """Seconds that may pass between two grades because the grader has deadlines of its own, the slowest case.
+
+    A worker that hangs costs a chunk's deadline, twice `grader.timeout_s`, and then that of the item that hung it; a
+    judge that doesn't answer costs every retry, with waits between them.
+    """
+    grader = config.grader
+    judge = (grader.judge.retries + 1) * 2 * grader.judge.timeout_s if is_spec(grader) else 0.0
+    return 4 * grader.timeout_s + judge
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """`follows`: it says no more than that another process is gone; `at`: monotonic time."""
+
+    follows: bool
+    at: float
+    error: RftError
+
+
+class _Following:
+    """From the first word of the first process to the end of the last."""
+
+    def __init__(
+        self, run: Run, ranks: Ranks, listener: Listener, on_event: OnEvent, watch: Watch, log: Path
+    ) -> None:
+        self._run, self._ranks, self._listener, self._on_event = run, ranks, listener, on_event
+        self._watch, self._log = watch, log
+        self._result: dict[str, Any] | None = None
+        self._failures: list[_Failure] = []
+        self._interruption: RftError | None = None
+        self._running = set(range(len(ranks)))
+        self._spoken: set[int] = set()
+        """Processes that said why they end, or that all is done."""
+        self._closed: dict[int, float] = {}
+        self._deadline: float | None = None
+        self._asked = False
+
+    def to_the_end(self, stopping: Callable[[], int | None]) -> dict[str, Any]:
+        """Follow until all have ended; the result, or the error that counts."""
+        raised: KeyboardInterrupt | Interrupted | None = None
+        looked = monotonic()
+        while self._running:
+            try:
+                number = stopping()
+                if number is not None:
+                    self._ask(number)
+                self._hear(self._listener.take(TICK_S))
+                looked, before = monotonic(), looked
+                self._look(looked, looked - before)
+            except (KeyboardInterrupt, Interrupted) as error:
+                if self._asked:
+                    raise
+                raised = error
+                self._ask(error.signal_number if isinstance(error, Interrupted) else signal.SIGINT)
+        self._hear(self._listener.take(0.0))
+        return self._outcome(raised)
+
+    def _ask(self, number: int) -> None:
+        if not self._asked:
+            self._asked = True
+            self._listener.stop(number)
+
+    def _outcome(self, raised: KeyboardInterrupt | Interrupted | None) -> dict[str, Any]:
+        if self._failures:
+            raise min(self._failures, key=lambda f: (f.follows, f.at)).error
+        if self._result is not None:
+            return self._result
+        if raised is not None or self._interruption is not None:
+            raise raised or self._interruption or KeyboardInterrupt
+        raise RunFailed("the training processes ended without a result", self._fix())
+
+    def _hear(self, said: list[Said]) -> None:
+        for line in said:
+            row = line.row
+            if row is None:
+                self._closed[line.rank] = line.at
+            elif "sign" in row:
+                self._watch.sign(line.rank, row["sign"])
+            elif "goodbye" in row:
+                self._part(line.rank, line.at + GRACE_S if self._all_but(line.rank) else None)
+            elif "error" in row:
+                self._part(line.rank, None)
+                self._hear_error(row)
+            else:
+                event = events.from_json(row)
+                if isinstance(event, Finished):
+                    self._result = dict(event.result)
+                self._on_event(event)
+
+    def _all_but(self, rank: int) -> bool:
+        return self._running <= self._spoken | {rank}
+
+    def _part(self, rank: int, deadline: float | None) -> None:
+        """This process has said its last word."""
+        self._spoken.add(rank)
+        self._watch.leave(rank)
+        self._deadline = self._deadline or deadline
+
+    def _hear_error(self, row: dict[str, Any]) -> None:
+        error = error_from_json(row)
+        if isinstance(error, Interrupted):
+            self._interruption = self._interruption or error
+            return
+        if error.fix is None and row["error"] == RunFailed.__name__:
+            error = RunFailed(error.message, self._fix())
+        self._fail(_Failure(row["lost_peer"], row["at"], error))
+
+    def _look(self, now: float, passed: float) -> None:
+        """Who has ended, and does the job get on?"""
+        for rank in sorted(self._running):
+            code = self._ranks.ended(rank)
+            # What it said last may still be on its way: its end of the socket is closed after that.
+            if code is None or (rank in self._listener.pids and rank not in self._closed):
+                continue
+            self._running.discard(rank)
+            self._watch.leave(rank)
+            if rank not in self._spoken:
+                self._fail(_Failure(False, self._closed.get(rank, now), self._death(rank, code)))
+        hang = self._watch.tick(passed)
+        if hang is not None and not self._failures:
+            message = self._hang(hang)
+            self._ranks.dump()
+            self._fail(_Failure(False, now, RunFailed(message, self._fix())))
+            self._deadline = now
+        if self._deadline is not None and now >= self._deadline:
+            self._ranks.kill()
+            self._running.clear()
+
+    def _fail(self, failure: _Failure) -> None:
+        self._failures.append(failure)
+        self._deadline = self._deadline or monotonic() + GRACE_S
+
+    def _death(self, rank: int, code: int) -> RunFailed:
+        who = self._name(rank)
+        if code >= 0:
+            return RunFailed(f"{who} ended before its work was done (exit code {code})", self._fix())
+        hint = "memory may have run out (dmesg tells); " if -code == signal.SIGKILL else ""
+        return RunFailed(f"{who} was killed by {signal.Signals(-code).name}", hint + self._fix())
+
+    def _hang(self, hang: Hang) -> str:
+        if hang.rank is None:
+            seconds = f"{hang.seconds:.0f} s"
+            return f"the job hangs: all processes wait for one another for {seconds}\n{self._places()}"
+        who, patient = self._name(hang.rank), self._watch.patients[hang.rank]
+        if hang.silent:
+            stopped = "it was stopped (SIGSTOP)" if self._ranks.is_stopped(hang.rank) else "it is stuck"
+            return f"{who} hangs: no sign of life for {hang.seconds:.0f} s while {patient.phase}; {stopped}"
+        return f"{who} hangs: no progress for {hang.seconds:.0f} s while {patient.phase}\n{self._places()}"
+
+    def _places(self) -> str:
+        return "\n".join(f"  process {n} is at {p.where}" for n, p in sorted(self._watch.patients.items()))
+
+    def _name(self, rank: int) -> str:
+        return f"process {rank} of {len(self._ranks)} (pid {self._ranks.pid(rank)})"
+
+    def _fix(self) -> str:
+        return f"its last words are in {self._log}; go on with: rft train --resume {self._run.path}"
 
 
 def under_launcher(job: Job, on_event: OnEvent, run: Run | None) -> dict[str, Any] | None:
@@ -76,9 +232,7 @@ def under_launcher(job: Job, on_event: OnEvent, run: Run | None) -> dict[str, An
 
     Process 0 makes the run (or continues `run`) and returns the result; the others return None.
     """
-    import torch
-
-    state = PartialState(cpu=not torch.cuda.is_available())
+    state = group.join(job.config.distributed.collective_timeout_s)
     resume = run is not None
     if not resume:
         check(job)
@@ -92,136 +246,21 @@ def under_launcher(job: Job, on_event: OnEvent, run: Run | None) -> dict[str, An
             train(job, shared, on_event, resume=resume)
             return None
         with shared.session():
-            result = train(job, shared, on_event, resume=resume)
+            result = _or_lost(lambda: train(job, shared, on_event, resume=resume))
             shared.finish(result)
             return result
     finally:
-        end_process_group()
+        group.leave()
 
 
-def end_process_group() -> None:
-    """Leave the others in order: without it an abort at exit was seen."""
-    import torch.distributed as dist
-
-    if dist.is_available() and dist.is_initialized():
-        dist.destroy_process_group()
-
-
-class Reporter:
-    """A child's end of the socket."""
-
-    def __init__(self, address: str) -> None:
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.connect(address)
-
-    def event(self, event: Event) -> None:
-        self._send(event.to_json())
-
-    def error(self, error: BaseException) -> None:
-        if not isinstance(error, RftError):
-            error = RunFailed(f"{type(error).__name__}: {error}")
-        several = error.problems if isinstance(error, UsageErrors) else ()
-        self._send(
-            {
-                "error": type(error).__name__,
-                "message": error.message,
-                "fix": error.fix,
-                "problems": [{"message": p.message, "fix": p.fix} for p in several],
-            }
-        )
-
-    def _send(self, row: dict[str, Any]) -> None:
-        with suppress(OSError):  # the parent is gone: the work goes on or ends by itself
-            self._socket.sendall(json.dumps(row).encode() + b"\n")
-
-
-class _Messages:
-    """Lines that the children sent, in order of arrival."""
-
-    def __init__(self) -> None:
-        self._rows: list[dict[str, Any]] = []
-        self._changed = threading.Condition()
-
-    def put(self, row: dict[str, Any]) -> None:
-        with self._changed:
-            self._rows.append(row)
-            self._changed.notify()
-
-    def take(self, seconds: float) -> list[dict[str, Any]]:
-        with self._changed:
-            if not self._rows:
-                self._changed.wait(seconds)
-            rows, self._rows = self._rows, []
-            return rows
-
-
-class _Outcome:
-    result: dict[str, Any] | None = None
-    error: RftError | None = None
-
-
-def _follow(child: subprocess.Popen[bytes], messages: _Messages, on_event: OnEvent) -> _Outcome:
-    outcome = _Outcome()
-    while True:
-        ended = child.poll() is not None
-        for row in messages.take(0.2):
-            if "error" in row:
-                outcome.error = outcome.error or _error(row)
-            else:
-                event = events.from_json(row)
-                if isinstance(event, Finished):
-                    outcome.result = dict(event.result)
-                on_event(event)
-        if ended:
-            return outcome
-
-
-def _error(row: dict[str, Any]) -> RftError:
-    if row["error"] == UsageErrors.__name__:
-        return UsageErrors([UsageError(p["message"], p["fix"]) for p in row["problems"]])
-    kind = UsageError if row["error"] == UsageError.__name__ else RunFailed
-    return kind(row["message"], row["fix"])
-
-
-@contextmanager
-def _listening() -> Iterator[tuple[str, _Messages]]:
-    messages = _Messages()
-    with tempfile.TemporaryDirectory(prefix="rft-") as folder:
-        address = str(Path(folder) / "events")
-        with socket.socket(socket.AF_UNIX) as server:
-            server.bind(address)
-            server.listen()
-            threading.Thread(target=_accept, args=(server, messages), daemon=True).start()
-            yield address, messages
-
-
-def _accept(server: socket.socket, messages: _Messages) -> None:
-    while True:
-        try:
-            connection, _ = server.accept()
-        except OSError:  # the server socket was closed: the job is over
-            return
-        threading.Thread(target=_read, args=(connection, messages), daemon=True).start()
-
-
-def _read(connection: socket.socket, messages: _Messages) -> None:
-    with connection, connection.makefile("rb") as lines:
-        for line in lines:
-            messages.put(json.loads(line))
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """Nothing outlives the parent: first a chance to leave, then the whole session is killed."""
-    if child.poll() is None:
-        child.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            child.wait(20)
-    with suppress(ProcessLookupError):
-        os.killpg(child.pid, 9)
-    child.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _or_lost(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `work` returns; a lost connection is said in words that name the cause's place."""
+    try:
+        return work()
+    except (RuntimeError, OSError) as error:
+        if not is_lost_peer(error):
+            raise
+        raise RunFailed(
+            f"another training process ended or hangs: {str(error).splitlines()[0][:200]}",
+            "what it said last is in the launcher's output",
+        ) from error

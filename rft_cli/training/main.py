@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from accelerate import PartialState
 from transformers import PreTrainedTokenizerBase
 
@@ -15,7 +14,7 @@ from rft_cli.events import Note, OnEvent
 from rft_cli.job import Job
 from rft_cli.runs import Run
 from rft_cli.stopping import Stop
-from rft_cli.training import auto, build, quiet
+from rft_cli.training import auto, build, group, quiet
 from rft_cli.training.graders import open_grader
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.loop import run_training
@@ -81,14 +80,15 @@ def train(
     end of a step, its checkpoint committed, once `stop` was asked for.
     """
     quiet.libraries()
-    state = PartialState(cpu=not torch.cuda.is_available())
+    state = group.join(job.config.distributed.collective_timeout_s)
     emit: OnEvent = on_event if state.is_main_process else _ignore
     lengths = check(job)
     model, resolved = _load(job, lengths, state, emit)
     log = run.path / "logs"
     log.mkdir(exist_ok=True)
-    with open_grader(
-        job.config.grader, log_path=log / f"grader-{state.process_index}.log", seed=job.config.seed
+    own_log = log / f"grader-{state.process_index}.log"
+    with group.agreed(
+        lambda: open_grader(job.config.grader, log_path=own_log, seed=job.config.seed)
     ) as grader:
         return run_training(
             job, run, emit, resume, model, resolved, lengths.tokenizer, grader, stop or Stop()

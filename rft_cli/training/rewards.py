@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import Any
 
 from rft_cli.grading.protocol import Grader
+from rft_cli.training.group import agreed
 from rft_cli.types import Example, Grade, GradeRequest, Sample
 
 
@@ -61,7 +62,7 @@ class GraderReward:
             for t, e, ids, cut in zip(texts, examples, completion_ids, truncated, strict=True)
         ]
         started = perf_counter()
-        grades: list[Grade] = self._grader.grade(requests)
+        grades: list[Grade] = agreed(lambda: self._grader.grade(requests))
         samples = [
             Sample(i, e.id, e.prompt_text(), t, len(ids), cut, g)
             for i, e, t, ids, cut, g in zip(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from transformers import Trainer
+from typing import Any
+
+from transformers import Trainer, TrainerCallback
 from trl import GRPOTrainer, RLOOTrainer
 
+from rft_cli.pulse import PULSE
+from rft_cli.training.backbone import backbone_of
 from rft_cli.training.ppo_trainer import PPOTrainer
 from rft_cli.training.resume import Resumable
 from rft_cli.training.saving import SavesInto
@@ -19,13 +23,31 @@ class Counted(Trainer):
         return int(batches // self.args.gradient_accumulation_steps * self.args.num_train_epochs)
 
 
-class PPOJob(Counted, Resumable, SavesInto, PPOTrainer):
+class _Steps(TrainerCallback):
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        PULSE.step()
+
+
+class Beating(Trainer):
+    """Every pass through the policy or the reference is a sign of life: a token, a scored chunk, a micro-batch."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        trainer: Any = self
+        for name in ("model", "reference", "ref_model"):
+            model = getattr(trainer, name, None)
+            if model is not None:
+                backbone_of(model).register_forward_hook(PULSE.beat)
+        self.add_callback(_Steps())
+
+
+class PPOJob(Beating, Counted, Resumable, SavesInto, PPOTrainer):
     """algorithm: ppo"""
 
 
-class GRPOJob(Counted, Resumable, SavesInto, GRPOTrainer):
+class GRPOJob(Beating, Counted, Resumable, SavesInto, GRPOTrainer):
     """algorithm: grpo"""
 
 
-class RLOOJob(Counted, Resumable, SavesInto, RLOOTrainer):
+class RLOOJob(Beating, Counted, Resumable, SavesInto, RLOOTrainer):
     """algorithm: rloo"""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from accelerate import Accelerator
@@ -17,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from trl.models.utils import unwrap_model_for_generation
 
 from rft_cli.grading.protocol import Grader
+from rft_cli.training.group import agreed
 from rft_cli.training.prompts import encode
 from rft_cli.training.sampling import SamplingSettings, sample
 from rft_cli.types import Example, GradeRequest, Sample
@@ -70,12 +72,12 @@ class Validator:
                 ids = sample(
                     generator, [prompts[r] for r in rows], self.settings, self.seed + number, world > 1
                 )
-                if number < len(plan.batches):
-                    graded = self._grade(rows, ids, examples)
-                    mine += [
-                        (r, number * self.batch_size + i, s)
-                        for i, (r, s) in enumerate(zip(rows, graded, strict=True))
-                    ]
+                own = number < len(plan.batches)
+                graded = agreed(partial(self._grade, rows, ids, examples) if own else list[Sample])
+                mine += [
+                    (r, number * self.batch_size + i, s)
+                    for i, (r, s) in enumerate(zip(rows if own else (), graded, strict=True))
+                ]
                 if on_progress is not None:
                     done = sum(len(b) for b in plan.batches[: (turn + 1) * world])
                     on_progress(done, len(prompts) * self.samples_per_prompt)

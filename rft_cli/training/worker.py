@@ -2,30 +2,64 @@
 
 from __future__ import annotations
 
+import dataclasses
+import faulthandler
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
+from time import sleep
 
-from rft_cli.config.load import load_config
-from rft_cli.job import load_job
-from rft_cli.runs import Run
-from rft_cli.training.launch import ADDRESS, Reporter, end_process_group
-from rft_cli.training.main import train
+from rft_cli.training.channel import ADDRESS, Reporter
+from rft_cli.training.ranks import DUMP_SIGNAL, die_with_parent
+from rft_cli.training.vitals import Examiner
+
+LOOK_S = 0.25
+LOOKS_A_SIGN = 4
 
 
 def main(arguments: list[str]) -> int:
     """Train the run that the parent made; its lock and status are the parent's business."""
-    run = Run(Path(arguments[0]))
-    reporter = Reporter(os.environ[ADDRESS])
+    die_with_parent()
+    faulthandler.enable()
+    faulthandler.register(DUMP_SIGNAL)
+    asked: list[int] = []
+    reporter = Reporter(os.environ[ADDRESS], int(os.environ["RANK"]), asked.append)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, lambda number, _: asked.append(number))
+    threading.Thread(target=_give_signs, args=(reporter,), daemon=True).start()
     try:
-        job = load_job(load_config(str(run.path / "config.yaml"), overrides={}, sets=[], env={}).config)
-        train(job, run, reporter.event, resume="--resume" in arguments)
+        _train(Path(arguments[0]), reporter, resume="--resume" in arguments)
     except BaseException as error:
         reporter.error(error)
         raise
-    finally:
-        end_process_group()
+    reporter.goodbye()
     return 0
+
+
+def _train(path: Path, reporter: Reporter, resume: bool) -> None:
+    # Imported here, where signs of life are given already: it takes seconds.
+    from rft_cli.config.load import load_config
+    from rft_cli.job import load_job
+    from rft_cli.runs import Run
+    from rft_cli.training.group import leave
+    from rft_cli.training.main import train
+
+    run = Run(path)
+    job = load_job(load_config(str(run.path / "config.yaml"), overrides={}, sets=[], env={}).config)
+    train(job, run, reporter.event, resume=resume)
+    leave()
+
+
+def _give_signs(reporter: Reporter) -> None:
+    """Look often, so that short phases are seen too; tell once a second."""
+    examiner = Examiner()
+    while True:
+        for _ in range(LOOKS_A_SIGN):
+            vitals = examiner.look()
+            sleep(LOOK_S)
+        reporter.sign(dataclasses.asdict(vitals))
 
 
 if __name__ == "__main__":
