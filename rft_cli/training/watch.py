@@ -6,7 +6,7 @@ doesn't wait for others is to blame. Slow is no hang: what a phase has once need
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,8 +77,8 @@ class Watch:
         """This process has ended, well or not: nobody waits for signs of it."""
         self.patients.pop(rank, None)
 
-    def tick(self, seconds: float) -> Hang | None:
-        """So much time has passed; says whether the job hangs."""
+    def tick(self, seconds: float, is_stopped: Callable[[int], bool] = lambda _: False) -> Hang | None:
+        """So much time has passed; says whether the job hangs. `is_stopped`: the system says so of this process."""
         if not self.patients:
             return None
         passed = min(seconds, MOST_TICK_S)
@@ -88,7 +88,9 @@ class Watch:
             patient.still += passed
         silent = max(self.patients, key=lambda rank: self.patients[rank].silent)
         quiet = self.patients[silent].silent
-        if quiet > self.patience(self.patients[silent]):
+        # What loads or compiles may keep its interpreter busy for long; what trains or was stopped has no excuse.
+        excused = self.patients[silent].steps == 0 and not is_stopped(silent)
+        if quiet > (FIRST_S if excused else self.limit_s):
             return Hang(silent, quiet, silent=True)
         if self.still <= max(self.patience(p) for p in self._working()):
             return None

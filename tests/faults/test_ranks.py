@@ -145,7 +145,8 @@ def test_a_killed_process_ends_the_job_and_the_job_resumes_to_its_end(start: Sta
     ended_well(job, said)
 
     again = begin(job.folder, "train", "--resume", "runs/two", "--quiet")
-    assert again.ends(within=150)[0] == 0
+    code, said, _ = again.ends(within=150)
+    assert code == 0, said
     assert job.info()["status"] == "finished"
     rows = [json.loads(line)["step"] for line in (job.run / "metrics.jsonl").read_text().splitlines()]
     assert rows == list(range(1, 17))  # 8 rows in batches of 4, 2 passes of 2 minibatches, 2 epochs
