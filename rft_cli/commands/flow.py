@@ -160,7 +160,7 @@ def _train_here_or_launch(job: Job, run: Run, on_event: OnEvent, resume: bool, s
     if processes > 1:
         from rft_cli.training.launch import launch
 
-        return launch(run, on_event, processes, resume=resume)
+        return launch(run, on_event, processes, resume=resume, stop=stop)
     from rft_cli.training.main import train
 
     return train(job, run, on_event, resume=resume, stop=stop)

@@ -23,6 +23,7 @@ from rft_cli.events import Finished, OnEvent
 from rft_cli.grading.source import is_spec
 from rft_cli.job import Job, create_run
 from rft_cli.runs import Run
+from rft_cli.stopping import Stop
 from rft_cli.training import group
 from rft_cli.training.channel import Listener, Said, error_from_json, is_lost_peer, listening
 from rft_cli.training.main import check, train
@@ -39,17 +40,15 @@ def launch(
     on_event: OnEvent,
     processes: int,
     resume: bool = False,
-    stopping: Callable[[], int | None] = lambda: None,
+    stop: Stop | None = None,
 ) -> dict[str, Any]:
     """Train `run` with `processes` processes on this machine; returns the result process 0 reports.
 
-    Raises the error of the process that failed first, or RunFailed where one died without a word or hangs.
-
-    Args:
-        stopping: the number of a signal that asks the job to stop, once there is one. All processes are told, finish
-            their step and end as they see fit. Interrupted or KeyboardInterrupt, raised in here by a signal's handler,
-            ask the same way, and are raised again when they have ended; a further one ends all at once.
+    Raises the error of the process that failed first, or RunFailed where one died without a word or hangs. Once `stop`
+    was asked for, all processes are told, finish their step and end with Interrupted; what a further signal raises in
+    here ends all at once.
     """
+    stop = stop or Stop()
     config = load_config(str(run.path / "config.yaml"), overrides={}, sets=[], env={}).config
     log = run.path / "logs" / "launch.log"
     log.parent.mkdir(exist_ok=True)
@@ -58,8 +57,9 @@ def launch(
         listening() as listener,
         log.open("ab") as output,
         started(command(run, resume), processes, listener.address, output) as ranks,
+        stop.finishing(),
     ):
-        return _Following(run, ranks, listener, on_event, watch, log).to_the_end(stopping)
+        return _Following(run, ranks, listener, on_event, watch, log).to_the_end(stop)
 
 
 def command(run: Run, resume: bool) -> list[str]:
@@ -103,40 +103,24 @@ class _Following:
         """Processes that said why they end, or that all is done."""
         self._closed: dict[int, float] = {}
         self._deadline: float | None = None
-        self._asked = False
 
-    def to_the_end(self, stopping: Callable[[], int | None]) -> dict[str, Any]:
+    def to_the_end(self, stop: Stop) -> dict[str, Any]:
         """Follow until all have ended; the result, or the error that counts."""
-        raised: KeyboardInterrupt | Interrupted | None = None
-        looked = monotonic()
+        looked, told = monotonic(), False
         while self._running:
-            try:
-                number = stopping()
-                if number is not None:
-                    self._ask(number)
-                self._hear(self._listener.take(TICK_S))
-                looked, before = monotonic(), looked
-                self._look(looked, looked - before)
-            except (KeyboardInterrupt, Interrupted) as error:
-                if self._asked:
-                    raise
-                raised = error
-                self._ask(error.signal_number if isinstance(error, Interrupted) else signal.SIGINT)
+            if stop.number is not None and not told:
+                self._listener.stop(stop.number)
+                told = True
+            self._hear(self._listener.take(TICK_S))
+            looked, before = monotonic(), looked
+            self._look(looked, looked - before)
         self._hear(self._listener.take(0.0))
-        return self._outcome(raised)
-
-    def _ask(self, number: int) -> None:
-        if not self._asked:
-            self._asked = True
-            self._listener.stop(number)
-
-    def _outcome(self, raised: KeyboardInterrupt | Interrupted | None) -> dict[str, Any]:
         if self._failures:
             raise min(self._failures, key=lambda f: (f.follows, f.at)).error
         if self._result is not None:
             return self._result
-        if raised is not None or self._interruption is not None:
-            raise raised or self._interruption or KeyboardInterrupt
+        if self._interruption is not None:
+            raise self._interruption
         raise RunFailed("the training processes ended without a result", self._fix())
 
     def _hear(self, said: list[Said]) -> None:

@@ -65,7 +65,7 @@ class Resumable(Trainer):
             self.load_critic_state(self._read(folder / self._critic_file))
 
     def _read(self, file: Path) -> Any:
-        return torch.load(file, weights_only=True, map_location=self.args.device)
+        return torch.load(file, weights_only=True, map_location=_location(self.args.device))
 
     def rollout_state(self) -> dict[str, Any]:
         """Where this process stands between two optimizer steps, as tensors and plain values.
@@ -108,3 +108,8 @@ class Resumable(Trainer):
                 parameter.copy_(saved)
         self.critic.scale.load_state_dict(state["scale"])
         self.critic_optimizer.inner.load_state_dict(state["optimizer"])
+
+
+def _location(device: torch.device) -> torch.device | str:
+    """Where torch.load puts tensors: several processes on CPUs have "cpu:0", which it doesn't know."""
+    return "cpu" if device.type == "cpu" else device

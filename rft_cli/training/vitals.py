@@ -16,7 +16,7 @@ ELSE = "working"
 
 PHASES: tuple[tuple[str, str, str], ...] = (
     ("rft_cli/runs/", "", "saving"),
-    ("", "save_into", "saving"),
+    ("rft_cli/training/saving.py", "", "saving"),
     ("rft_cli/grading/", "", "grading"),
     ("rft_cli/training/reward_model.py", "", "grading"),
     ("rft_cli/training/rewards.py", "__call__", "grading"),

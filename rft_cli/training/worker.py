@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 from time import sleep
 
+from rft_cli.stopping import Stop
 from rft_cli.training.channel import ADDRESS, Reporter
 from rft_cli.training.ranks import DUMP_SIGNAL, die_with_parent
 from rft_cli.training.vitals import Examiner
@@ -24,13 +25,18 @@ def main(arguments: list[str]) -> int:
     die_with_parent()
     faulthandler.enable()
     faulthandler.register(DUMP_SIGNAL)
-    asked: list[int] = []
-    reporter = Reporter(os.environ[ADDRESS], int(os.environ["RANK"]), asked.append)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
-        signal.signal(number, lambda number, _: asked.append(number))
+    stop = Stop()
+    reporter = Reporter(os.environ[ADDRESS], int(os.environ["RANK"]), stop.note)
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGHUP,
+        signal.SIGUSR1,
+    ):  # to all of the job, in Slurm
+        signal.signal(number, lambda number, _: stop.note(number))
     threading.Thread(target=_give_signs, args=(reporter,), daemon=True).start()
     try:
-        _train(Path(arguments[0]), reporter, resume="--resume" in arguments)
+        _train(Path(arguments[0]), reporter, stop, resume="--resume" in arguments)
     except BaseException as error:
         reporter.error(error)
         raise
@@ -38,7 +44,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _train(path: Path, reporter: Reporter, resume: bool) -> None:
+def _train(path: Path, reporter: Reporter, stop: Stop, resume: bool) -> None:
     # Imported here, where signs of life are given already: it takes seconds.
     from rft_cli.config.load import load_config
     from rft_cli.job import load_job
@@ -48,7 +54,7 @@ def _train(path: Path, reporter: Reporter, resume: bool) -> None:
 
     run = Run(path)
     job = load_job(load_config(str(run.path / "config.yaml"), overrides={}, sets=[], env={}).config)
-    train(job, run, reporter.event, resume=resume)
+    train(job, run, reporter.event, resume=resume, stop=stop)
     leave()
 
 

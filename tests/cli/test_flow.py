@@ -316,8 +316,9 @@ def test_a_run_that_is_being_written_is_refused(rft, files, training):
 
 def test_several_processes_are_launched_or_joined(rft, files, training, monkeypatch):
     module = types.ModuleType("rft_cli.training.launch")
-    module.launch = lambda run, on_event, processes, resume: (
-        training.calls.append(f"launch {processes}") or training.train(training.job, run, on_event, resume)
+    module.launch = lambda run, on_event, processes, resume, stop: (
+        training.calls.append(f"launch {processes}")
+        or training.train(training.job, run, on_event, resume, stop)
     )
     joined = []
     module.under_launcher = lambda job, on_event, run: joined.append(run)
