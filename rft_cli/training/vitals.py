@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,9 @@ WITHOUT_BEATS = frozenset({LOADING, "saving", ELSE})
 
 _COLLECTIVES = "torch/distributed/"
 _BACKWARD = "_engine_run_backward"  # DDP waits for the others in there, where no Python frame shows it
-_PACKAGE = str(Path(__file__).resolve().parents[2]) + "/"
+_PACKAGE = str(Path(__file__).resolve().parents[1]) + "/"
+_MOVED_S = 0.001
+"""CPU seconds between two looks that tell work from a sleep that is broken off now and then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,7 @@ class Examiner:
         self._thread = threading.main_thread().ident or 0
         self._moves = 0
         self._place: object = None
+        self._used = 0.0
         self._phase = ELSE
         self._seen: set[str] = set()
 
@@ -69,10 +73,11 @@ class Examiner:
         """What it does now."""
         frames = list(_stack(sys._current_frames().get(self._thread)))
         phase = next((found for f in frames if (found := _phase(f))), ELSE)
-        place = tuple((id(f), f.f_lasti) for f in frames)
-        if place != self._place and phase in WITHOUT_BEATS:
+        waits = bool(frames) and _waits(frames[0])
+        place, used = tuple((id(f), f.f_lasti) for f in frames), self._cpu_seconds()
+        if phase in WITHOUT_BEATS and not waits and (place != self._place or used - self._used > _MOVED_S):
             self._moves += 1
-        self._place = place
+        self._place, self._used = place, used
         if phase != self._phase:
             self._seen.add(self._phase)
         self._phase = phase
@@ -81,9 +86,15 @@ class Examiner:
             self._pulse.steps,
             phase,
             _where(frames),
-            bool(frames) and _waits(frames[0]),
+            waits,
             tuple(sorted(self._seen)),
         )
+
+    def _cpu_seconds(self) -> float:
+        """CPU time of the main thread; a loop is often seen at the same place, where it lets others have a turn."""
+        if not hasattr(time, "pthread_getcpuclockid"):  # macOS
+            return 0.0
+        return time.clock_gettime(time.pthread_getcpuclockid(self._thread))
 
 
 def _stack(frame: FrameType | None) -> Iterator[FrameType]:
@@ -107,5 +118,5 @@ def _where(frames: list[FrameType]) -> str:
     frame = own or (frames[0] if frames else None)
     if frame is None:
         return "no Python code"
-    file = frame.f_code.co_filename.removeprefix(_PACKAGE)
+    file = frame.f_code.co_filename.removeprefix(_PACKAGE.removesuffix("rft_cli/"))
     return f"{file}:{frame.f_lineno} in {frame.f_code.co_name}"

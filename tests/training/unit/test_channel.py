@@ -1,0 +1,168 @@
+"""What training processes and their parent tell each other, and what the parent makes of errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from rft_cli.errors import GateNotMet, Interrupted, RftError, RunFailed, UsageError, UsageErrors
+from rft_cli.events import Finished, Note
+from rft_cli.training.channel import (
+    Listener,
+    Reporter,
+    error_from_json,
+    error_to_json,
+    is_lost_peer,
+    listening,
+)
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    with listening() as found:
+        yield found
+
+
+def hear(listener: Listener, count: int) -> list[Any]:
+    rows: list[Any] = []
+    end = time.monotonic() + 10
+    while len(rows) < count and time.monotonic() < end:
+        rows += listener.take(0.1)
+    return rows
+
+
+def as_raised(error: BaseException) -> RftError:
+    return error_from_json(json.loads(json.dumps(error_to_json(error, rank=1))))
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "code", "message", "fix"),
+    [
+        (UsageError("no model", "give one"), UsageError, 2, "no model", "give one"),
+        (UsageErrors([UsageError("one"), UsageError("two")]), UsageErrors, 2, "one\ntwo", None),
+        (RunFailed("the grader fails", "look into it"), RunFailed, 3, "the grader fails", "look into it"),
+        (GateNotMet("too little"), RunFailed, 3, "too little", None),
+        (Interrupted(15, "stopped"), Interrupted, 143, "stopped", None),
+        (ZeroDivisionError("by zero"), RunFailed, 3, "process 1 raised ZeroDivisionError: by zero", None),
+        (KeyboardInterrupt(), RunFailed, 3, "process 1 raised KeyboardInterrupt: ", None),
+    ],
+)
+def test_errors_keep_their_exit_code(
+    error: BaseException, kind: type[RftError], code: int, message: str, fix: str | None
+) -> None:
+    raised = as_raised(error)
+    assert type(raised) is kind
+    assert (raised.exit_code, raised.message, raised.fix) == (code, message, fix)
+
+
+def test_an_error_names_its_place() -> None:
+    try:
+        json.loads("{")
+    except ValueError as error:
+        message = as_raised(error).message
+    assert message.startswith("process 1 raised JSONDecodeError: Expecting property name")
+    assert message.endswith(" in raw_decode)") or message.endswith(" in decode)")
+
+
+def test_every_problem_keeps_its_fix() -> None:
+    raised = as_raised(UsageErrors([UsageError("one", "do this"), UsageError("two")]))
+    assert isinstance(raised, UsageErrors)
+    assert [(p.message, p.fix) for p in raised.problems] == [("one", "do this"), ("two", None)]
+
+
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [
+        # As gloo of torch 2.13 says it.
+        (RuntimeError("[../pair.cc:543] Connection closed by peer [127.0.0.1]:48021"), True),
+        (RuntimeError("Timed out waiting 15000ms for recv operation to complete"), True),
+        (ConnectionResetError(104, "Connection reset by peer"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("connection closed by peer"), False),
+    ],
+)
+def test_errors_that_only_say_that_another_is_gone(error: Exception, lost: bool) -> None:
+    assert is_lost_peer(error) is lost
+    assert error_to_json(error, 0)["lost_peer"] is lost
+
+
+def test_what_a_process_says_arrives_in_order_with_its_rank(listener: Listener) -> None:
+    reporter = Reporter(listener.address, 3, lambda _: None)
+    reporter.event(Note("hello"))
+    reporter.sign({"beats": 1})
+    reporter.event(Finished({"status": "done"}))
+    reporter.goodbye()
+    reporter._socket.shutdown(socket.SHUT_RDWR)
+    said = hear(listener, 5)
+    assert [line.rank for line in said] == [3] * 5
+    assert [line.row for line in said] == [
+        {"event": "Note", "text": "hello", "level": "info"},
+        {"sign": {"beats": 1}},
+        {"event": "Finished", "result": {"status": "done"}},
+        {"goodbye": True},
+        None,
+    ]
+    assert listener.pids == {3: os.getpid()}
+
+
+def test_a_stop_reaches_those_that_are_there_and_those_that_come(listener: Listener) -> None:
+    asked: list[tuple[str, int]] = []
+    heard = threading.Semaphore(0)
+
+    def on_stop(who: str, number: int) -> None:
+        asked.append((who, number))
+        heard.release()
+
+    early = Reporter(listener.address, 0, lambda number: on_stop("early", number))
+    early.event(Note("here"))
+    hear(listener, 1)
+    listener.stop(15)
+    assert heard.acquire(timeout=10)
+    late = Reporter(listener.address, 1, lambda number: on_stop("late", number))
+    assert heard.acquire(timeout=10)
+    assert asked == [("early", 15), ("late", 15)]
+    for reporter in (early, late):
+        reporter.goodbye()
+        reporter._socket.shutdown(socket.SHUT_RDWR)
+
+
+CHILD = """
+import sys, time
+from rft_cli.events import Note
+from rft_cli.training.channel import Reporter
+reporter = Reporter(sys.argv[1], 0, lambda _: None)
+reporter.event(Note("here"))
+time.sleep(60)
+"""
+
+
+def test_a_process_whose_parent_is_gone_ends_at_once() -> None:
+    with listening() as listener:
+        child = subprocess.Popen([sys.executable, "-c", CHILD, listener.address])
+        assert hear(listener, 1)
+        listener._connections[0].shutdown(2)
+    assert child.wait(5) == 1
+
+
+def test_a_line_that_was_cut_off_is_left_out(listener: Listener) -> None:
+    reporter = Reporter(listener.address, 0, lambda _: None)
+    reporter._open = False  # so that this process survives
+    reporter._socket.sendall(b'{"event": "No')
+    reporter._socket.shutdown(socket.SHUT_RDWR)
+    assert [line.row for line in hear(listener, 1)] == [None]
+
+
+def test_a_connection_without_a_word_is_nobody(listener: Listener) -> None:
+    with socket.socket(socket.AF_UNIX) as other:
+        other.connect(listener.address)
+    assert listener.take(0.2) == []
+    assert listener.pids == {}
