@@ -130,7 +130,9 @@ def _check_lengths(job: Job) -> None:
 def _under_launcher(job: Job, on_event: OnEvent, run: Run | None) -> dict[str, Any] | None:
     from rft_cli.training.launch import under_launcher
 
-    return under_launcher(job, on_event, run)
+    stop = Stop()
+    with signals_ask(stop):
+        return under_launcher(job, on_event, run, stop)
 
 
 def _train(job: Job, run: Run, on_event: OnEvent, *, resume: bool) -> dict[str, Any]:

@@ -211,10 +211,11 @@ class _Following:
         return f"its last words are in {self._log}; go on with: rft train --resume {self._run.path}"
 
 
-def under_launcher(job: Job, on_event: OnEvent, run: Run | None) -> dict[str, Any] | None:
+def under_launcher(job: Job, on_event: OnEvent, run: Run | None, stop: Stop) -> dict[str, Any] | None:
     """This process is one of several that `accelerate launch` or torchrun started: train with the others.
 
-    Process 0 makes the run (or continues `run`) and returns the result; the others return None.
+    Process 0 makes the run (or continues `run`) and returns the result; the others return None. A launcher sends all
+    of them SIGTERM when it is stopped, and when one of them has failed: `stop` is asked for either way.
     """
     state = group.join(job.config.distributed.collective_timeout_s)
     resume = run is not None
@@ -227,10 +228,10 @@ def under_launcher(job: Job, on_event: OnEvent, run: Run | None) -> dict[str, An
     shared = Run(Path(str(path[0])))
     try:
         if not state.is_main_process:
-            train(job, shared, on_event, resume=resume)
+            train(job, shared, on_event, resume=resume, stop=stop)
             return None
         with shared.session():
-            result = _or_lost(lambda: train(job, shared, on_event, resume=resume))
+            result = _or_lost(lambda: train(job, shared, on_event, resume=resume, stop=stop))
             shared.finish(result)
             return result
     finally:

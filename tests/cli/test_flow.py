@@ -321,7 +321,7 @@ def test_several_processes_are_launched_or_joined(rft, files, training, monkeypa
         or training.train(training.job, run, on_event, resume, stop)
     )
     joined = []
-    module.under_launcher = lambda job, on_event, run: joined.append(run)
+    module.under_launcher = lambda job, on_event, run, stop: joined.append(run)
     monkeypatch.setitem(sys.modules, "rft_cli.training.launch", module)
 
     assert rft("create", *GOOD, "--name", "a").code == 0

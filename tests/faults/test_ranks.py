@@ -35,6 +35,7 @@ SETTINGS = (
     "rollout.group_size=2", "rollout.prompts_per_batch=4", "validation.temperature=0", "lora.enabled=true",
     "rollout.max_completion_tokens=16", "checkpoint.every_steps=2", "distributed.hang_timeout_s=6",
 )  # fmt: skip
+pytestmark = pytest.mark.slow
 FULL = os.environ.get("RFT_FAULTS") == "full"
 
 

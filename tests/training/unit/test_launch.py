@@ -1,0 +1,241 @@
+"""What a parent makes of its training processes: real ones, that do no more than talk and end as they are told."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rft_cli.config import RunConfig
+from rft_cli.errors import Interrupted, RunFailed, UsageError
+from rft_cli.events import Event, Finished, Note
+from rft_cli.runs import Run
+from rft_cli.stopping import Stop
+from rft_cli.training import launch
+from rft_cli.training.channel import listening
+from rft_cli.training.ranks import Ranks, environment, started
+from rft_cli.training.watch import Watch
+
+PRELUDE = """
+import faulthandler, os, signal, sys, time
+faulthandler.register(signal.SIGUSR2)
+from rft_cli.errors import Interrupted, RunFailed, UsageError
+from rft_cli.events import Finished, Note
+from rft_cli.training.channel import ADDRESS, Reporter
+rank, asked = int(os.environ["RANK"]), []
+parent = Reporter(os.environ[ADDRESS], rank, asked.append)
+def end(word=None):
+    parent.error(word) if word else parent.goodbye()
+    sys.exit(1 if word else 0)
+usual = {"beats": 0, "steps": 1, "phase": "updating", "where": "a.py:1 in f", "waits": False, "seen": []}
+def sign(**vitals):
+    parent.sign(usual | vitals)
+"""
+
+
+@pytest.fixture(autouse=True)
+def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "GRACE_S", 1.5)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "launch.log"
+
+
+def follow(
+    log: Path, first: str, second: str, *, limit: float = 60.0, stop: Stop | None = None
+) -> tuple[dict[str, Any], list[Event]]:
+    """Process 0 runs `first`, process 1 `second`; the result and the events."""
+    heard: list[Event] = []
+    script = f"{PRELUDE}\nexec({[first, second]!r}[rank])"
+    with listening() as listener, log.open("ab") as output:
+        with started(["-c", script], 2, listener.address, output) as ranks:
+            watch = Watch.over(2, limit)
+            following = launch._Following(Run(Path("runs/job")), ranks, listener, heard.append, watch, log)
+            result = following.to_the_end(stop or Stop())
+        assert [ranks.ended(rank) is None for rank in range(2)] == [False, False]
+    return result, heard
+
+
+def test_events_and_the_result_come_through(log: Path) -> None:
+    first = "parent.event(Note('hello')); parent.event(Finished({'status': 'done'})); end()"
+    assert follow(log, first, "end()") == (
+        {"status": "done"},
+        [Note("hello"), Finished({"status": "done"})],
+    )
+
+
+def test_the_cause_counts_and_not_what_follows_from_it(log: Path) -> None:
+    lost = "end(RuntimeError('Connection closed by peer'))"
+    with pytest.raises(RunFailed) as caught:
+        follow(log, lost, "time.sleep(0.5); end(ZeroDivisionError('by zero'))")
+    assert caught.value.message == "process 1 raised ZeroDivisionError: by zero"
+    assert caught.value.fix == f"its last words are in {log}; go on with: rft train --resume runs/job"
+    with pytest.raises(RunFailed, match="process 0 raised RuntimeError: Connection closed by peer"):
+        follow(log, lost, "end()")
+
+
+def test_the_first_of_two_causes_counts(log: Path) -> None:
+    with pytest.raises(UsageError, match="early"):
+        follow(log, "time.sleep(0.7); end(RunFailed('late'))", "end(UsageError('early'))")
+
+
+def test_a_death_without_a_word_is_the_cause(log: Path) -> None:
+    lost = "time.sleep(0.5); end(RuntimeError('Connection closed by peer'))"
+    with pytest.raises(RunFailed, match=r"process 1 of 2 \(pid \d+\) was killed by SIGKILL") as caught:
+        follow(log, lost, "os.kill(os.getpid(), 9)")
+    assert str(caught.value.fix).startswith("memory may have run out (dmesg tells); its last words are in")
+    with pytest.raises(RunFailed, match=r"process 1 of 2 \(pid \d+\) was killed by SIGSEGV"):
+        follow(log, lost, "os.kill(os.getpid(), 11)")
+    with pytest.raises(
+        RunFailed, match=r"process 0 of 2 \(pid \d+\) ended before its work was done \(exit code 7\)"
+    ):
+        follow(log, "os._exit(7)", lost)
+
+
+def test_the_others_are_ended_after_a_failure(log: Path) -> None:
+    began = time.monotonic()
+    with pytest.raises(RunFailed, match="no more judges"):
+        follow(log, "end(RunFailed('no more judges', 'pay'))", "time.sleep(60)")
+    assert time.monotonic() - began < 15
+
+
+def test_who_hangs_after_its_goodbye_keeps_nobody_from_the_result(log: Path) -> None:
+    first = "parent.event(Finished({'status': 'done'})); parent.goodbye(); time.sleep(60)"
+    assert follow(log, first, "end()")[0] == {"status": "done"}
+
+
+def test_an_end_without_a_result_is_a_failure(log: Path) -> None:
+    with pytest.raises(RunFailed, match="the training processes ended without a result"):
+        follow(log, "end()", "end()")
+
+
+def test_a_process_that_gets_on_no_more_is_named_and_its_stack_kept(log: Path) -> None:
+    first = "[(sign(waits=True, where='b.py:2 in gather'), time.sleep(0.3)) for _ in range(100)]"
+    second = "[(sign(), time.sleep(0.3)) for _ in range(100)]"
+    with pytest.raises(RunFailed) as caught:
+        follow(log, first, second, limit=2)
+    head, *places = caught.value.message.splitlines()
+    assert head.startswith("process 1 of 2 (pid ")
+    assert head.endswith(") hangs: no progress for 2 s while updating")
+    assert places == ["  process 0 is at b.py:2 in gather", "  process 1 is at a.py:1 in f"]
+    assert "Current thread" in log.read_text()
+
+
+def test_processes_that_all_wait(log: Path) -> None:
+    waiting = "[(sign(waits=True), time.sleep(0.3)) for _ in range(100)]"
+    with pytest.raises(
+        RunFailed, match="the job hangs: all processes wait for one another for 2 s\n  process 0 is at"
+    ):
+        follow(log, waiting, waiting, limit=2)
+
+
+def test_a_stopped_and_a_silent_process(log: Path) -> None:
+    first = "[(sign(beats=n), time.sleep(0.3)) for n in range(100)]"
+    with pytest.raises(RunFailed, match="no sign of life for 2 s while updating; it was stopped"):
+        follow(log, first, "sign(); os.kill(os.getpid(), signal.SIGSTOP)", limit=2)
+    with pytest.raises(RunFailed, match="no sign of life for 2 s while updating; it is stuck"):
+        follow(log, first, "sign(); time.sleep(60)", limit=2)
+
+
+def test_a_stop_reaches_all_and_comes_back_as_their_interruption(log: Path) -> None:
+    stop = Stop()
+    stop.note(15)
+    wait = "while not asked: time.sleep(0.05)\nend(Interrupted(asked[0], 'stopped'))"
+    with pytest.raises(Interrupted) as caught:
+        follow(log, wait, f"{wait}", stop=stop)
+    assert caught.value.exit_code == 143
+    # A job that is done by then is done; a failure on the way is a failure.
+    first = "while not asked: time.sleep(0.05)\nparent.event(Finished({'status': 'done'})); end()"
+    assert follow(log, first, "end()", stop=stop)[0] == {"status": "done"}
+    with pytest.raises(RunFailed, match="the disk is full"):
+        follow(log, "end(RunFailed('the disk is full'))", wait, stop=stop)
+
+
+def test_a_further_signal_ends_all_at_once(log: Path) -> None:
+    class Impatient(Stop):
+        number: Any = property(lambda self: (_ for _ in ()).throw(KeyboardInterrupt))  # type: ignore[assignment]
+
+        def __init__(self) -> None:
+            pass
+
+    with pytest.raises(KeyboardInterrupt):
+        follow(log, "time.sleep(60)", "time.sleep(60)", stop=Impatient())
+
+
+def test_no_process_is_left_behind(log: Path) -> None:
+    with (
+        log.open("ab") as output,
+        started(["-c", "import time; time.sleep(60)"], 2, "nowhere", output) as ranks,
+    ):
+        pids = [ranks.pid(rank) for rank in range(len(ranks))]
+        assert ranks.ended(0) is None
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_the_environment_of_a_process() -> None:
+    made = environment(1, 4, 4711)
+    assert {k: made[k] for k in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")} == {
+        "RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "4711",
+    }  # fmt: skip
+    assert made["RFT_PARENT_PID"] == str(os.getpid())
+    assert launch.command(Run(Path("runs/job")), resume=False) == [
+        "-m",
+        "rft_cli.training.worker",
+        "runs/job",
+    ]
+    assert launch.command(Run(Path("runs/job")), resume=True)[-1] == "--resume"
+
+
+def test_grading_is_allowed_what_its_own_deadlines_allow() -> None:
+    assert (
+        launch.grading_allowance(RunConfig.model_validate({"grader": {"path": "s.py", "timeout_s": 5}})) == 20
+    )
+    judged = RunConfig.model_validate(
+        {"grader": {"path": "s.json", "timeout_s": 5, "judge": {"retries": 1, "timeout_s": 10}}}
+    )
+    assert launch.grading_allowance(judged) == 20 + 2 * 2 * 10
+
+
+def test_nobody_is_stopped_where_there_is_nobody(log: Path) -> None:
+    with log.open("ab") as output, started(["-c", ""], 1, "nowhere", output) as ranks:
+        ranks._children[0].wait()
+        ranks.dump()
+    assert not ranks.is_stopped(0)
+    assert isinstance(ranks, Ranks)
+
+
+def test_errors_of_a_group_are_agreed_on(tmp_path: Path) -> None:
+    """Two processes: nothing fails; one fails; what it raises is raised in both."""
+    script = f"""
+import json, os, sys
+from rft_cli.training import group
+from rft_cli.errors import RunFailed, UsageError
+rank = int(os.environ["RANK"])
+assert group.agreed(lambda: "alone") == "alone"
+state = group.join(30)
+assert group.join(30).process_index == state.process_index
+said = [group.agreed(lambda: rank)]
+def fail():
+    if rank == 1: raise UsageError("the scorer is gone", "look")
+try: group.agreed(fail)
+except UsageError as error: said.append([error.message, error.fix])
+def both(): raise ValueError(f"of {{rank}}")
+for work in (both, lambda: (_ for _ in ()).throw(RunFailed("x"))):
+    try: group.agreed(work)
+    except Exception as error: said.append(str(error))
+group.leave(); group.leave()
+json.dump(said, open(f"{tmp_path}/{{rank}}", "w"))
+"""
+    with (tmp_path / "log").open("ab") as output, started(["-c", script], 2, "nowhere", output) as ranks:
+        codes = [child.wait(120) for child in ranks._children]
+    assert codes == [0, 0], (tmp_path / "log").read_text()
+    found = [json.loads((tmp_path / str(rank)).read_text()) for rank in (0, 1)]
+    assert found[0][:2] == [0, ["the scorer is gone", "look"]]
+    assert found[1][:2] == [1, ["the scorer is gone", "look"]]
+    assert (found[0][2], found[1][2]) == ("of 0", "of 1")
