@@ -159,7 +159,7 @@ def listening() -> Iterator[Listener]:
 
 def error_to_json(error: BaseException, rank: int) -> dict[str, Any]:
     """An error as a line; `error_from_json` makes it again. `at` is when it was told, on the machine's clock."""
-    lost_peer = not isinstance(error, RftError) and is_lost_peer(error)
+    follows = lost_peer(error) is not None
     if not isinstance(error, RftError):
         error = RunFailed(f"process {rank} raised {type(error).__name__}: {error}{_place(error)}")
     several = error.problems if isinstance(error, UsageErrors) else ()
@@ -169,7 +169,7 @@ def error_to_json(error: BaseException, rank: int) -> dict[str, Any]:
         "fix": error.fix,
         "problems": [{"message": p.message, "fix": p.fix} for p in several],
         "signal": error.signal_number if isinstance(error, Interrupted) else None,
-        "lost_peer": lost_peer,
+        "follows": follows,
         "at": monotonic(),
     }
 
@@ -184,9 +184,10 @@ def error_from_json(row: dict[str, Any]) -> RftError:
     return kind(row["message"], row["fix"])
 
 
-def is_lost_peer(error: BaseException) -> bool:
-    """Whether it says no more than that another process is gone or didn't answer in time."""
-    return isinstance(error, RuntimeError | OSError) and bool(_LOST_PEER.search(str(error)))
+def lost_peer(error: BaseException) -> str | None:
+    """Its own words where it says no more than that another process is gone or didn't answer in time, else None."""
+    found = _LOST_PEER.search(str(error)) if isinstance(error, RuntimeError | OSError) else None
+    return found and found.group()
 
 
 def _place(error: BaseException) -> str:

@@ -25,7 +25,7 @@ from rft_cli.job import Job, create_run
 from rft_cli.runs import Run
 from rft_cli.stopping import Stop
 from rft_cli.training import group
-from rft_cli.training.channel import Listener, Said, error_from_json, is_lost_peer, listening
+from rft_cli.training.channel import Listener, Said, error_from_json, listening, lost_peer
 from rft_cli.training.main import check, train
 from rft_cli.training.ranks import Ranks, started
 from rft_cli.training.watch import Hang, Watch
@@ -157,7 +157,7 @@ class _Following:
             return
         if error.fix is None and row["error"] == RunFailed.__name__:
             error = RunFailed(error.message, self._fix())
-        self._fail(_Failure(row["lost_peer"], row["at"], error))
+        self._fail(_Failure(row["follows"], row["at"], error))
 
     def _look(self, now: float, passed: float) -> None:
         """Who has ended, and does the job get on?"""
@@ -243,9 +243,10 @@ def _or_lost(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     try:
         return work()
     except (RuntimeError, OSError) as error:
-        if not is_lost_peer(error):
+        words = lost_peer(error)
+        if words is None:
             raise
         raise RunFailed(
-            f"another training process ended or hangs: {str(error).splitlines()[0][:200]}",
+            f"another training process ended or hangs ({words.lower()})",
             "what it said last is in the launcher's output",
         ) from error
