@@ -8,8 +8,10 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from pathlib import Path
 from time import sleep
+from typing import NoReturn
 
 from rft_cli.stopping import Stop
 from rft_cli.training.channel import ADDRESS, Reporter
@@ -20,7 +22,7 @@ LOOK_S = 0.25
 LOOKS_A_SIGN = 4
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str]) -> NoReturn:
     """Train the run that the parent made; its lock and status are the parent's business."""
     die_with_parent()
     faulthandler.enable()
@@ -39,9 +41,16 @@ def main(arguments: list[str]) -> int:
         _train(Path(arguments[0]), reporter, stop, resume="--resume" in arguments)
     except BaseException as error:
         reporter.error(error)
-        raise
-    reporter.goodbye()
-    return 0
+        print(f"process {os.environ['RANK']}:\n{traceback.format_exc()}", file=sys.stderr)
+        code = 1
+    else:
+        reporter.goodbye()
+        code = 0
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(
+        code
+    )  # all is said and closed; the interpreter's end with torch in it takes seconds, and may abort
 
 
 def _train(path: Path, reporter: Reporter, stop: Stop, resume: bool) -> None:
@@ -69,4 +78,4 @@ def _give_signs(reporter: Reporter) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])
