@@ -128,7 +128,7 @@ def _check_lengths(job: Job) -> None:
 
 
 def _under_launcher(job: Job, on_event: OnEvent, run: Run | None) -> dict[str, Any] | None:
-    from rft_cli.training.launch import under_launcher
+    from rft_cli.training.joined import under_launcher
 
     stop = Stop()
     with signals_ask(stop):

@@ -1,19 +1,16 @@
-"""Several processes: started here on this machine, or by a launcher that started this very process.
+"""Several processes on this machine: the parent that starts them and decides how the job ends.
 
-The parent decides how a job ends. The first failure counts, not the "connection closed by peer" that follows from it;
-a process that dies without a word, or hangs, is a failure too. Then all the others are ended, in seconds.
+The first failure counts, not the "connection closed by peer" that follows from it; a process that dies without a word,
+or hangs, is a failure too. Then all the others are ended, in seconds.
 """
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any
-
-from accelerate.utils import broadcast_object_list
 
 from rft_cli import events
 from rft_cli.config import RunConfig
@@ -21,12 +18,9 @@ from rft_cli.config.load import load_config
 from rft_cli.errors import Interrupted, RftError, RunFailed
 from rft_cli.events import Finished, OnEvent
 from rft_cli.grading.source import is_spec
-from rft_cli.job import Job, create_run
 from rft_cli.runs import Run
 from rft_cli.stopping import Stop
-from rft_cli.training import group
-from rft_cli.training.channel import Listener, Said, error_from_json, listening, lost_peer
-from rft_cli.training.main import check, train
+from rft_cli.training.channel import Listener, Said, error_from_json, listening
 from rft_cli.training.ranks import Ranks, started
 from rft_cli.training.watch import Hang, Watch
 
@@ -209,44 +203,3 @@ class _Following:
 
     def _fix(self) -> str:
         return f"its last words are in {self._log}; go on with: rft train --resume {self._run.path}"
-
-
-def under_launcher(job: Job, on_event: OnEvent, run: Run | None, stop: Stop) -> dict[str, Any] | None:
-    """This process is one of several that `accelerate launch` or torchrun started: train with the others.
-
-    Process 0 makes the run (or continues `run`) and returns the result; the others return None. A launcher sends all
-    of them SIGTERM when it is stopped, and when one of them has failed: `stop` is asked for either way.
-    """
-    state = group.join(job.config.distributed.collective_timeout_s)
-    resume = run is not None
-    if not resume:
-        check(job)
-    if state.is_main_process and run is None:
-        run = create_run(job)
-    path = [None if run is None else str(run.path)]
-    broadcast_object_list(path)
-    shared = Run(Path(str(path[0])))
-    try:
-        if not state.is_main_process:
-            train(job, shared, on_event, resume=resume, stop=stop)
-            return None
-        with shared.session():
-            result = _or_lost(lambda: train(job, shared, on_event, resume=resume, stop=stop))
-            shared.finish(result)
-            return result
-    finally:
-        group.leave()
-
-
-def _or_lost(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What `work` returns; a lost connection is said in words that name the cause's place."""
-    try:
-        return work()
-    except (RuntimeError, OSError) as error:
-        words = lost_peer(error)
-        if words is None:
-            raise
-        raise RunFailed(
-            f"another training process ended or hangs ({words.lower()})",
-            "what it said last is in the launcher's output",
-        ) from error

@@ -321,8 +321,10 @@ def test_several_processes_are_launched_or_joined(rft, files, training, monkeypa
         or training.train(training.job, run, on_event, resume, stop)
     )
     joined = []
-    module.under_launcher = lambda job, on_event, run, stop: joined.append(run)
+    foreign = types.ModuleType("rft_cli.training.joined")
+    foreign.under_launcher = lambda job, on_event, run, stop: joined.append(run)
     monkeypatch.setitem(sys.modules, "rft_cli.training.launch", module)
+    monkeypatch.setitem(sys.modules, "rft_cli.training.joined", foreign)
 
     assert rft("create", *GOOD, "--name", "a").code == 0
     found = rft("create", *GOOD, "--name", "b", "--num-processes", "2")

@@ -1,0 +1,59 @@
+"""This process is one of several that somebody else started: `accelerate launch`, torchrun, Slurm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from accelerate.utils import broadcast_object_list
+
+from rft_cli.errors import RunFailed
+from rft_cli.events import OnEvent
+from rft_cli.job import Job, create_run
+from rft_cli.runs import Run
+from rft_cli.stopping import Stop
+from rft_cli.training import group
+from rft_cli.training.channel import lost_peer
+from rft_cli.training.main import check, train
+
+
+def under_launcher(job: Job, on_event: OnEvent, run: Run | None, stop: Stop) -> dict[str, Any] | None:
+    """Train with the other processes that the launcher started.
+
+    Process 0 makes the run (or continues `run`) and returns the result; the others return None. A launcher sends all
+    of them SIGTERM when it is stopped, and when one of them has failed: `stop` is asked for either way.
+    """
+    state = group.join(job.config.distributed.collective_timeout_s)
+    resume = run is not None
+    if not resume:
+        check(job)
+    if state.is_main_process and run is None:
+        run = create_run(job)
+    path = [None if run is None else str(run.path)]
+    broadcast_object_list(path)
+    shared = Run(Path(str(path[0])))
+    try:
+        if not state.is_main_process:
+            train(job, shared, on_event, resume=resume, stop=stop)
+            return None
+        with shared.session():
+            result = _or_lost(lambda: train(job, shared, on_event, resume=resume, stop=stop))
+            shared.finish(result)
+            return result
+    finally:
+        group.leave()
+
+
+def _or_lost(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `work` returns; a lost connection is said in words that name the cause's place."""
+    try:
+        return work()
+    except (RuntimeError, OSError) as error:
+        words = lost_peer(error)
+        if words is None:
+            raise
+        raise RunFailed(
+            f"another training process ended or hangs ({words.lower()})",
+            "what it said last is in the launcher's output",
+        ) from error
