@@ -33,7 +33,7 @@ SLEEP, RAISE = signal.SIGRTMIN + 1, signal.SIGRTMIN + 2
 SCORER = "def score(completion):\n    return 1 / (1 + len(completion) / 20)\n"
 SETTINGS = (
     "rollout.group_size=2", "rollout.prompts_per_batch=4", "validation.temperature=0", "lora.enabled=true",
-    "rollout.max_completion_tokens=16", "checkpoint.every_steps=2", "distributed.hang_timeout_s=6",
+    "rollout.max_completion_tokens=16", "checkpoint.every_steps=2",
 )  # fmt: skip
 pytestmark = pytest.mark.slow
 FULL = os.environ.get("RFT_FAULTS") == "full"
@@ -106,8 +106,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
         (tmp_path / f"{kind}.jsonl").write_text("".join(lines[:8]))
     jobs: list[Job] = []
 
-    def go(*more: str, steps: int = 3) -> Job:
-        settings = [word for setting in (*SETTINGS, *more) for word in ("--set", setting)]
+    def go(*, limit_s: int = 6, steps: int = 3) -> Job:
+        limit = f"distributed.hang_timeout_s={limit_s}"
+        settings = [word for setting in (*SETTINGS, limit) for word in ("--set", setting)]
         job = begin(
             tmp_path, "create", "-t", "train.jsonl", "-v", "val.jsonl", "--reward-model", "scorer.py",
             "--name", "two", "--num-processes", "2", "--n-epochs", "2", "--quiet", *settings,
@@ -202,7 +203,7 @@ def test_nobody_outlives_a_killed_parent(start: Start) -> None:
 
 @pytest.mark.skipif(not FULL, reason="RFT_FAULTS=full: it waits for the default limit")
 def test_a_hang_ends_within_a_minute_by_default(start: Start) -> None:
-    job = start("distributed.hang_timeout_s=45")
+    job = start(limit_s=45)
     job.rank(1).send_signal(SLEEP)
     code, said, seconds = job.ends(within=90)
     assert code == 3
