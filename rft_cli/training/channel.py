@@ -24,7 +24,7 @@ from typing import Any
 from rft_cli.errors import Interrupted, RftError, RunFailed, UsageError, UsageErrors
 from rft_cli.events import Event
 
-ADDRESS = "RFT_EVENT_SOCKET"
+ADDRESS = "RFT_INTERNAL_SOCKET"
 _LOST_PEER = re.compile(
     r"connection (was )?(closed|reset|refused)|socket closed|broken pipe|timed out waiting|failed to recv",
     re.I,

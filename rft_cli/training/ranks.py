@@ -20,7 +20,7 @@ from typing import IO
 
 from rft_cli.training.channel import ADDRESS
 
-PARENT = "RFT_PARENT_PID"
+PARENT = "RFT_INTERNAL_PARENT"
 DUMP_SIGNAL = signal.SIGUSR2
 """Makes a process write the stacks of its threads to its log, even while it is stuck in C."""
 DUMP_S = 1.0

@@ -183,7 +183,7 @@ def test_the_environment_of_a_process() -> None:
     assert {k: made[k] for k in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")} == {
         "RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "4711",
     }  # fmt: skip
-    assert made["RFT_PARENT_PID"] == str(os.getpid())
+    assert made["RFT_INTERNAL_PARENT"] == str(os.getpid())
     assert launch.command(Run(Path("runs/job")), resume=False) == [
         "-m",
         "rft_cli.training.worker",
