@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 
 from rft_cli.commands import shared
+from rft_cli.commands.signals import signals_interrupt
 from rft_cli.config.schema import RunConfig
-from rft_cli.console import print_audit
+from rft_cli.console import StatusLine, print_audit
 from rft_cli.data import read_examples, reference_of
 from rft_cli.errors import GateNotMet, UsageError
 from rft_cli.grading.audit import AuditReport, AuditRow, audit, calls_for, choose_rows
@@ -73,10 +75,18 @@ def _read(path: str, config: RunConfig) -> list[Example]:
 def _audit(config: RunConfig, rows: Sequence[AuditRow], limit_s: float | None, quiet: bool) -> AuditReport:
     from rft_cli.training.graders import open_grader
 
-    progress = _Progress(quiet)
-    progress.say(f"auditing with {calls_for(rows)} grades at most")
+    line = StatusLine(quiet)
+    line.show(f"auditing with {calls_for(rows)} grades at most")
+
+    def on_progress(done: int, total: int) -> None:
+        if line.due or done == total:
+            line.show(f"auditing: {done:,} of {total:,} grades")
+
     try:
-        with open_grader(config.grader, log_path=None, seed=config.seed) as grader:
+        with (
+            signals_interrupt(signal.SIGINT),
+            open_grader(config.grader, log_path=None, seed=config.seed) as grader,
+        ):
             return audit(
                 grader,
                 rows,
@@ -85,27 +95,10 @@ def _audit(config: RunConfig, rows: Sequence[AuditRow], limit_s: float | None, q
                 sha256=grader.sha256,
                 limit_s=limit_s,
                 at_least=FEWEST,
-                on_progress=progress,
+                on_progress=on_progress,
             )
     finally:
-        progress.wipe()
-
-
-class _Progress:
-    """One line on a terminal that is written over."""
-
-    def __init__(self, quiet: bool) -> None:
-        self._live = not quiet and sys.stderr.isatty()
-
-    def __call__(self, done: int, total: int) -> None:
-        self.say(f"auditing: {done:,} of {total:,} grades")
-
-    def say(self, text: str) -> None:
-        if self._live:
-            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
-
-    def wipe(self) -> None:
-        self.say("")
+        line.wipe()
 
 
 def _rows_of(

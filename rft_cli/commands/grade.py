@@ -9,6 +9,7 @@ import typer
 
 from rft_cli.commands import shared
 from rft_cli.commands.request import Settings
+from rft_cli.commands.streams import need_stdout
 from rft_cli.errors import UsageError
 
 FilesArgument = Annotated[
@@ -91,6 +92,7 @@ def grade(
     settings = Settings(config, overrides, sets or []).load_for_rows(files or []).config
     if settings.grader.shown is None:
         raise UsageError("no grader is set", "give a scorer with --reward-model scorer.py")
+    need_stdout()
     shared.check_writable(summary_file)
     if audit:
         if gold or min_reward is not None or field != "completion":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rft_cli.commands.models import check_model, resolve_run
 from rft_cli.commands.request import JOB_NEEDS
 from rft_cli.commands.shared import stdout_to_stderr
+from rft_cli.commands.signals import signals_interrupt
 from rft_cli.config import RunConfig
 from rft_cli.config.load import ConfigProblems
 from rft_cli.console import Check, EventPrinter
@@ -182,9 +183,10 @@ def _check_grader(found: Preflight, needs: Sequence[str]) -> None:
             found.blame("grader", UsageErrors(problems), "grader.path")
         return
     try:
-        report = check_grader(
-            found.config.grader, examples, references, n=len(examples), rows=rows, opener=open_grader
-        )
+        with signals_interrupt():  # worker processes and their folders must not be left behind
+            report = check_grader(
+                found.config.grader, examples, references, n=len(examples), rows=rows, opener=open_grader
+            )
     except UsageError as error:
         found.blame("grader", error, "grader.path")
     else:

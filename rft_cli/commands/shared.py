@@ -196,8 +196,15 @@ def print_json(document: Mapping[str, Any]) -> None:
 
 def check_writable(file: str | None) -> None:
     """Raise UsageError where a result file that is written at the end could not be."""
-    if file is not None and (not Path(file).absolute().parent.is_dir() or Path(file).is_dir()):
-        raise UsageError(f"{file}: can't be written", "name a file in a folder that is there")
+    if file is None:
+        return
+    folder = Path(file).absolute().parent
+    if Path(file).is_dir() or file.endswith(os.sep):
+        raise UsageError(f"{file}: is a folder", f"name a file in it: {Path(file, 'summary.json')}")
+    if not folder.is_dir():
+        raise UsageError(f"{file}: there is no folder {folder}", "name a file in a folder that is there")
+    if not os.access(file if Path(file).exists() else folder, os.W_OK):
+        raise UsageError(f"{file}: can't be written: no permission", "name a file that you may write")
 
 
 def write_json(file: str, document: Mapping[str, Any]) -> None:
@@ -267,9 +274,12 @@ def forget_stdout() -> None:
 
 def rank() -> int:
     """This process's number where another launcher (accelerate, torchrun) started several of us; else 0."""
-    return int(os.environ.get("RANK") or 0)
+    said = os.environ.get("RANK", "")
+    return int(said) if said.isdecimal() else 0
 
 
 def world_size() -> int:
-    """How many of us that launcher started; 1 without one."""
-    return int(os.environ.get("WORLD_SIZE") or 1)
+    """How many of us that launcher started; 1 without one. Raises UsageError where it does not say that."""
+    from rft_cli.config.launcher import world_size_in
+
+    return world_size_in(os.environ)

@@ -4,42 +4,85 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+from rft_cli.errors import Interrupted
 from rft_cli.stopping import Stop, interruption
 
 _STOPPING = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+_TOGETHER_S = 3.0
+"""Signals that come so soon after the first are the same wish: terminals and service managers send several, and people
+press Ctrl-C twice. They must not interrupt what is cleaned up."""
+
+
+class Interrupts:
+    """A handler that raises Interrupted; within `held` it waits with that, but not after a second signal."""
+
+    def __init__(self) -> None:
+        self._first_at = float("-inf")
+        self._holding = False
+        self._pending: Interrupted | None = None
+
+    def __call__(self, number: int, _: FrameType | None) -> None:
+        now = time.monotonic()
+        if now - self._first_at < _TOGETHER_S:
+            return
+        self._first_at = now
+        stop = interruption(number)
+        if self._holding and self._pending is None:
+            self._pending = stop
+            return
+        raise stop
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Let a signal wait until the block has ended."""
+        self._holding = True
+        try:
+            yield
+        finally:
+            self._holding = False
+            pending, self._pending = self._pending, None
+        if pending is not None:
+            self._first_at = time.monotonic()
+            raise pending
 
 
 @contextlib.contextmanager
-def signals_interrupt() -> Iterator[None]:
-    """SIGTERM, SIGHUP and SIGUSR1 end the block as Interrupted; a signal that is ignored (nohup) stays ignored."""
+def signals_interrupt(*more: signal.Signals) -> Iterator[Interrupts]:
+    """SIGTERM, SIGHUP, SIGUSR1 and `more` end the block as Interrupted; one that is ignored (nohup) stays ignored.
 
-    def stop(number: int) -> None:
-        raise interruption(number)
-
-    with _handled(_STOPPING, stop):
-        yield
+    Inside another such block it shares that one's handler.
+    """
+    numbers = (*_STOPPING, *more)
+    present = (signal.getsignal(number) for number in numbers)
+    interrupts = next((one for one in present if isinstance(one, Interrupts)), Interrupts())
+    with _handled(numbers, interrupts):
+        yield interrupts
 
 
 @contextlib.contextmanager
 def signals_ask(stop: Stop) -> Iterator[None]:
     """The same signals and SIGINT are handed to `stop`, which lets the job finish its step."""
-    with _handled((*_STOPPING, signal.SIGINT), stop.ask):
+
+    def ask(number: int, _: FrameType | None) -> None:
+        stop.ask(number)
+
+    with _handled((*_STOPPING, signal.SIGINT), ask):
         yield
 
 
 @contextlib.contextmanager
-def _handled(numbers: tuple[signal.Signals, ...], handler: Callable[[int], None]) -> Iterator[None]:
-    def call(number: int, _: FrameType | None) -> None:
-        handler(number)
-
+def _handled(
+    numbers: tuple[signal.Signals, ...], handler: Callable[[int, FrameType | None], None]
+) -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in numbers}
     try:
         for number, present in before.items():
             if present is not signal.SIG_IGN:
-                signal.signal(number, call)
+                signal.signal(number, handler)
         yield
     finally:
         for number, present in before.items():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Annotated, Any
 
 import typer
 
 from rft_cli.commands import shared
 from rft_cli.commands.request import MEASURE_NEEDS, Output, Settings
+from rft_cli.commands.signals import signals_interrupt
+from rft_cli.commands.streams import need_stdout
 from rft_cli.commands.train import ConfigArgument
 from rft_cli.errors import UsageError
 
@@ -82,17 +85,19 @@ def validate(
         "output_dir": output_dir,
     }
     output = Output(json, quiet)
-    if run is not None:
-        _measure_run(run, Settings(config_file, overrides, sets or []), min_reward, min_gain, output)
-        return
-    settings = Settings(config_file, overrides, sets or [], from_openai)
-    loaded = settings.load_for_job(settings.needs() if model is None else MEASURE_NEEDS)
-    from rft_cli.commands.measure import Gates, check_job, measure
+    need_stdout()
+    with signals_interrupt(signal.SIGINT):
+        if run is not None:
+            _measure_run(run, Settings(config_file, overrides, sets or []), min_reward, min_gain, output)
+            return
+        settings = Settings(config_file, overrides, sets or [], from_openai)
+        loaded = settings.load_for_job(settings.needs() if model is None else MEASURE_NEEDS)
+        from rft_cli.commands.measure import Gates, check_job, measure
 
-    if model is None:
-        check_job(settings, loaded, output)
-    else:
-        measure(loaded, None, Gates(min_reward), output)
+        if model is None:
+            check_job(settings, loaded, output)
+        else:
+            measure(loaded, None, Gates(min_reward), output)
 
 
 def _measure_run(

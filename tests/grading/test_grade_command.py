@@ -55,6 +55,11 @@ def run(*arguments: str, rows: str = "") -> Result:
     )
 
 
+def heed_interrupts() -> None:
+    """In a child: shells start background jobs with SIGINT ignored, and what is ignored stays so."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def lines(*rows: dict[str, Any]) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
@@ -281,7 +286,19 @@ def test_summary_file(folder: Path) -> None:
     summary = json.loads((folder / "summary.json").read_text())
     assert (result.exit_code, result.stdout.count("\n")) == (0, 2)
     assert summary["rates"] == {"graded": 0.5, "skipped": 0.5, "failed": 0.0}
-    assert "folder that is there" in run("--summary-file", "no/such.json").stderr
+
+
+def test_a_summary_file_that_can_not_be_is_told_at_once(folder: Path) -> None:
+    (folder / "out").mkdir()
+    for file, said in [
+        ("no/such.json", f"no/such.json: there is no folder {folder}/no\n  fix: name a file in a folder that is there"),
+        ("out/", "out/: is a folder\n  fix: name a file in it: out/summary.json"),
+        ("out", "out: is a folder\n  fix: name a file in it: out/summary.json"),
+        ("scorer.py/", "scorer.py/: is a folder"),
+    ]:  # fmt: skip
+        result = run("--summary-file", file, rows=lines({"completion": "a"}))
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert f"error: {said}" in result.stderr
 
 
 def test_a_summary_goes_into_what_is_no_file_as_it_is(folder: Path) -> None:
@@ -340,10 +357,8 @@ def test_head_ends_it_quietly(folder: Path) -> None:
     assert code == "0"
 
 
-@pytest.mark.parametrize(
-    ("number", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "ended by a signal")]
-)
-def test_a_signal_leaves_whole_lines(folder: Path, number: int, word: str) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
+def test_a_signal_leaves_whole_lines(folder: Path, number: signal.Signals) -> None:
     (folder / "scorer.py").write_text("import time\ndef score(text):\n    time.sleep(0.01)\n    return 1\n")
     (folder / "in.jsonl").write_text(lines({"completion": "x" * 3000}) * 20_000)
     with (folder / "out.jsonl").open("wb") as out:
@@ -352,18 +367,20 @@ def test_a_signal_leaves_whole_lines(folder: Path, number: int, word: str) -> No
             stdout=out,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=heed_interrupts,
         )
     deadline = time.monotonic() + 30
     while (folder / "out.jsonl").stat().st_size < 50_000 and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(number)
+    for _ in range(3):  # service managers send several, people press Ctrl-C twice
+        process.send_signal(number)
     _, error = process.communicate(timeout=30)
     assert process.returncode == 128 + number
     written = (folder / "out.jsonl").read_text()
     assert written.endswith("}\n")
     rows = [json.loads(line) for line in written.splitlines()]
     assert 10 <= len(rows) < 20_000
-    assert error == f"error: {word} after {len(rows)} rows\n"
+    assert error == f"error: interrupted by {number.name} after {len(rows)} rows\n"
     assert not [entry for entry in (folder / "tmp").iterdir() if entry.is_dir()]
 
 
@@ -373,6 +390,7 @@ def test_a_signal_while_the_reader_does_not_read(folder: Path) -> None:
         [*RFT, "grade", "--reward-model", "scorer.py", "in.jsonl"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        preexec_fn=heed_interrupts,
     )
     assert process.stdout is not None
     _wait_until_full(process.stdout.fileno())
@@ -382,7 +400,7 @@ def test_a_signal_while_the_reader_does_not_read(folder: Path) -> None:
     out, error = process.communicate(timeout=30)
     assert process.returncode == 130
     assert out.endswith(b"}\n")
-    assert error == f"error: interrupted after {out.count(bytes([10]))} rows\n".encode()
+    assert error == f"error: interrupted by SIGINT after {out.count(bytes([10]))} rows\n".encode()
 
 
 def _wait_until_full(pipe: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from statistics import pstdev
 
+from rft_cli.grading import latency
 from rft_cli.grading.audit.probes import EMPTY, EXPLOITS, HALF, OTHER, REFERENCE, WRITTEN, Probe
 from rft_cli.grading.audit.report import Finding, Group, Level
 from rft_cli.grading.audit.tries import Tries, Try
@@ -160,7 +161,7 @@ def _no_row() -> Finding:
 def _latency(tries: Tries, timeout_s: float) -> Finding:
     seconds = sorted(t.grade.seconds for t in tries.all_tries())
     slowest, typical = seconds[-1], seconds[len(seconds) // 2]
-    text = f"{_time(typical)} median, {_time(slowest)} slowest"
+    text = f"{latency.told(typical)} median, {latency.told(slowest)} slowest"
     if slowest > timeout_s / 2:
         fix = f"a grade may take {timeout_s:g} s (grader.timeout_s), then it fails"
         return Finding("scorer", "latency", "warning", text, fix=fix)
@@ -205,7 +206,3 @@ def _of(part: int, whole: int, what: str = "rows") -> str:
     if part == whole:
         return f"all {whole} {what}" if whole > 1 else f"the {what.removesuffix('s')}"
     return f"{part} of {whole} {what}"
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1000:.2g} ms"

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from rft_cli.config.judges import price_table
+from rft_cli.config.launcher import world_size_in
 from rft_cli.config.schema import JudgeConfig
 from rft_cli.errors import RunFailed, UsageError
 from rft_cli.grading.judge.cache import Entry, JudgeCache, cache_folder
@@ -77,8 +78,7 @@ class JudgeBook:
         self._cache = JudgeCache(cache_folder(settings.cache, env))
         self._cache.open()
         self._prices = price_table(settings)
-        processes = int(env.get("WORLD_SIZE") or 1)
-        self._ledger = Ledger(self._prices, settings.max_cost, settings.max_tokens, processes)
+        self._ledger = Ledger(self._prices, settings.max_cost, settings.max_tokens, world_size_in(env))
         self._backoff_s = backoff_s
         self._line: _Line | None = None
         self._judges = 0

@@ -1,0 +1,128 @@
+"""What people see of `rft grade` on standard error: a scorer's prints, progress on a terminal, the summary."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rft_cli.grading import latency
+from rft_cli.grading.outcomes import GraderStats
+from rft_cli.grading.protocol import Grader
+from rft_cli.grading.rows import Pipeline
+
+if TYPE_CHECKING:
+    from rft_cli.console import StatusLine
+
+_TRACE_LINES = 8
+_MOST_FOLLOWED = 1 << 20
+
+
+class People:
+    """What is said while rows are graded."""
+
+    def __init__(self, pipeline: Pipeline, scorer: str, *, quiet: bool, rows_out: bool) -> None:
+        self._pipeline = pipeline
+        self._scorer = scorer
+        self._line: StatusLine | None = None
+        if sys.stderr.isatty() and not (rows_out and sys.stdout.isatty()):
+            from rft_cli.console import StatusLine  # with rich, which only a terminal needs
+
+            self._line = StatusLine(quiet)
+        self._started = time.monotonic()
+        self._quiet = quiet
+        self._followed = 0
+
+    def __enter__(self) -> People:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._wipe()
+
+    def print(self, place: int, output: str) -> None:
+        """What the scorer printed, each line after the place of its row."""
+        self._wipe()
+        where = self._scorer if place < 0 else self._pipeline.where(place)
+        _say("\n".join(f"{where}: {line}" for line in _clean(output).rstrip("\n").split("\n")))
+
+    def follow(self, log: Path | None) -> None:
+        """What came to the grader's log since the last call: python graders in a spec print there, without a row."""
+        if log is None or self._quiet or not log.exists():
+            return
+        with log.open("rb") as file:
+            file.seek(self._followed)
+            output = file.read(_MOST_FOLLOWED)
+            self._followed = file.seek(0, os.SEEK_END)
+        if output:
+            self.print(-1, output.decode("utf-8", "backslashreplace"))
+
+    def progress(self, stats: GraderStats) -> None:
+        """How many rows, and how fast, since the start."""
+        if self._line is not None and self._line.due:
+            rate = stats.total / (time.monotonic() - self._started)
+            failed = f", {stats.failed:,} failed" if stats.failed else ""
+            self._line.show(f"{rows_told(stats.total)}{failed}, {rate:,.0f} a second")
+
+    def _wipe(self) -> None:
+        if self._line is not None:
+            self._line.wipe()
+
+
+def say_summary(grader: Grader, max_failure_rate: float) -> None:
+    """Counts, rewards, failures, times and what judges cost."""
+    stats = grader.stats
+    counts = (("graded", stats.graded), ("skipped", stats.skipped), ("failed", stats.failed))
+    told = ", ".join(f"{count:,} {name}{_share(count, stats.total)}" for name, count in counts)
+    _say(f"{_clean(grader.signature)}: {rows_told(stats.total)}, {told}")
+    if stats.mean_reward is not None:
+        summary = stats.to_json()
+        low, high = summary["reward"]["min"], summary["reward"]["max"]
+        _say(f"  mean reward {stats.mean_reward:.4f} (min {low:g}, max {high:g})")
+        if summary["components"]:
+            parts = (f"{_clean(name)} {mean:.4f}" for name, mean in summary["components"].items())
+            _say(f"  components: {', '.join(parts)}")
+    _say_failures(stats, max_failure_rate)
+    median, slow, slower = (stats.latency(share) for share in (0.5, 0.9, 0.99))
+    if median is not None and slow is not None and slower is not None:
+        times = (latency.told(seconds) for seconds in (median, slow, slower))
+        _say("  a grade took {} (median), {} (90 %), {} (99 %)".format(*times))
+    if stats.judges is not None:
+        _say(f"  judges: {_clean(stats.judges.told())}")
+
+
+def rows_told(count: int) -> str:
+    """`1 row`, `2,000 rows`."""
+    return "1 row" if count == 1 else f"{count:,} rows"
+
+
+def _say_failures(stats: GraderStats, max_failure_rate: float) -> None:
+    if len(stats.failures) > 1:
+        _say("  failures: " + ", ".join(f"{count:,} {kind}" for kind, count in stats.failures.most_common()))
+    for reason in stats.reasons():
+        _say(_clean(f"  failed {reason.count:,} × {reason.kind}: {reason.message}"))
+    trace = next((reason.trace for reason in stats.reasons() if reason.trace), "")
+    if trace and stats.failure_rate <= max_failure_rate:  # above it, the error shows the traceback
+        _say("  one of them:")
+        _say("\n".join(f"    {line}" for line in _clean(trace).rstrip().split("\n")[-_TRACE_LINES:]))
+
+
+def _share(count: int, total: int) -> str:
+    return f" ({count / total:.2%})" if 0 < count < total else ""
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _clean(text: str) -> str:
+    """The text made harmless for a terminal: names, prints and data may hold anything."""
+    if text.replace("\n", "").isprintable():
+        return text
+    from rft_cli.console.text import clean  # with rich, which most gradings don't need
+
+    return clean(text)

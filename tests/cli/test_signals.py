@@ -1,0 +1,125 @@
+"""Signals end a command in good order: one line, 128 + the signal, and nothing left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rft_cli.commands.signals import signals_interrupt
+from rft_cli.errors import Interrupted
+
+ROOT = Path(__file__).parents[2]
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1]
+COMMANDS = {
+    "audit": ["grade", "--reward-model", "scorer.py", "--audit", "rows.jsonl"],
+    "validate": ["validate", "-t", "rows.jsonl", "--reward-model", "scorer.py"],
+    "create": ["create", "-t", "rows.jsonl", "-v", "rows.jsonl", "--reward-model", "scorer.py"],
+}
+
+
+def start(folder: Path, *command: str, ignored: bool = False) -> subprocess.Popen[str]:
+    """`rft` with a scorer that never ends; returns when it grades."""
+    (folder / "scorer.py").write_text(
+        "import pathlib, time\ndef score(text, row):\n"
+        f"    pathlib.Path({str(folder / 'begun')!r}).touch()\n    time.sleep(60)\n"
+    )
+    (folder / "rows.jsonl").write_text('{"prompt": "p", "output": "a"}\n{"prompt": "q", "output": "b"}\n')
+    (folder / "tmp").mkdir()
+
+    def heed() -> None:  # shells start background jobs with SIGINT ignored
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rft_cli", *command],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder / "tmp")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed,
+    )
+    deadline = time.monotonic() + 30
+    while not (folder / "begun").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert (folder / "begun").exists(), process.communicate()
+    return process
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "create"])
+def test_a_signal_while_a_grader_is_tried(tmp_path: Path, command: str, number: signal.Signals) -> None:
+    process = start(tmp_path, *COMMANDS[command])
+    process.send_signal(number)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (128 + number, f"error: interrupted by {number.name}\n")
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_a_signal_before_a_job_begins(tmp_path: Path) -> None:
+    process = start(tmp_path, *COMMANDS["create"])
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (143, "error: interrupted by SIGTERM\n")
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
+    process = start(tmp_path, *COMMANDS["audit"], "--set", "grader.timeout_s=0.3", ignored=True)
+    for number in SIGNALS:
+        process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "the audit found" in said
+
+
+def test_a_signal_waits_until_what_is_written_is_whole() -> None:
+    done = []
+
+    def write() -> None:
+        with signals_interrupt() as signals:
+            with signals.held():
+                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), signal.SIGHUP)  # at once: part of the same wish
+                done.append("held")
+            done.append("never")
+
+    with pytest.raises(Interrupted, match="interrupted by SIGTERM") as caught:
+        write()
+    assert (done, caught.value.exit_code) == (["held"], 143)
+
+
+def test_a_second_signal_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rft_cli.commands.signals._TOGETHER_S", 0.0)
+    done = []
+
+    def write() -> None:
+        with signals_interrupt() as signals, signals.held():
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGHUP)
+            done.append("never")
+
+    with pytest.raises(Interrupted, match="SIGHUP"):
+        write()
+    assert done == []
+
+
+def test_blocks_share_a_handler_and_give_the_old_ones_back() -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with (
+        signals_interrupt() as outer,
+        contextlib.suppress(Interrupted),
+        signals_interrupt(signal.SIGINT) as inner,
+    ):
+        assert inner is outer
+        os.kill(os.getpid(), signal.SIGINT)
+    assert [signal.getsignal(number) for number in SIGNALS] == before
