@@ -90,9 +90,9 @@ class JudgeConfig(Section):
     cache: str = "auto"
     """Folder of verdicts, which are not asked for twice; `none` keeps none. auto: `rft/judge` in your cache folder."""
     max_cost: Positive | None = None
-    """US dollars after which the job stops with exit code 3; needs `prices`. Empty sets no limit."""
+    """US dollars that the job stays within; it stops with exit code 3. Needs `prices`. Empty sets no limit."""
     max_tokens: Count | None = None
-    """Tokens, read and written together, after which the job stops with exit code 3. Empty sets no limit."""
+    """Tokens, read and written together, that the job stays within; it stops with exit code 3. Empty: no limit."""
     prices: list[str] = Field(default_factory=list)
     """US dollars for a million tokens read and written: `[MODEL=0.15/0.60]`. None are built in."""
 

@@ -39,12 +39,15 @@ SHOWN_PROBLEMS = 20
 _BOM = b"\xef\xbb\xbf"
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]|NaN|-?Infinity', re.DOTALL)
 _FOREIGN = {
-    b"\x1f\x8b": ("is gzip-compressed", "unpack it first: gunzip -k {}"),
-    b"PAR1": ("is a Parquet file, not JSON lines", "convert it to one JSON object a line"),
-    b"PK\x03\x04": ("is a zip archive, not JSON lines", "unpack it first"),
-    b"\xff\xfe": ("is UTF-16, not UTF-8", "convert it: iconv -f UTF-16 -t UTF-8 {}"),
-    b"\xfe\xff": ("is UTF-16, not UTF-8", "convert it: iconv -f UTF-16 -t UTF-8 {}"),
+    b"\x1f\x8b": ("is gzip-compressed", "unpack it first", "gunzip -k"),
+    b"PAR1": ("is a Parquet file, not JSON lines", "convert it to one JSON object a line", None),
+    b"PK\x03\x04": ("is a zip archive, not JSON lines", "unpack it first", None),
+    b"\xff\xfe": ("is UTF-16, not UTF-8", "convert it", "iconv -f UTF-16 -t UTF-8"),
+    b"\xfe\xff": ("is UTF-16, not UTF-8", "convert it", "iconv -f UTF-16 -t UTF-8"),
 }
+"""First bytes of what is no JSON lines: what it is, what to do, and the command that does it."""
+_LINES = "write one JSON object a line, for example with: "
+_STDIN = "stdin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +138,7 @@ class RowReader:
 def read_rows(path: str) -> RowReader:
     """The rows of a JSONL file, or of standard input for `-`. Raises UsageError if it can't be opened."""
     if path == "-":
-        return RowReader(sys.stdin.buffer, "stdin", closes=False)
+        return RowReader(sys.stdin.buffer, _STDIN, closes=False)
     return RowReader(open_rows(path), path)
 
 
@@ -171,20 +174,25 @@ def first_line(raw: bytes, name: str) -> bytes:
 
 
 def _refuse_foreign(raw: bytes, name: str) -> None:
-    for magic, (what, fix) in _FOREIGN.items():
+    for magic, (what, fix, command) in _FOREIGN.items():
         if raw.startswith(magic):
-            raise UsageError(f"{name}: {what}", fix.format(name))
+            raise UsageError(f"{name}: {what}", fix if command is None else f"{fix}: {_run(command, name)}")
+
+
+def _run(command: str, name: str) -> str:
+    """The command on this file; for standard input, where it stands in the pipe."""
+    return f"... | {command.removesuffix(' -k')} | rft ..." if name == _STDIN else f"{command} {name}"
 
 
 def _refuse_layout(raw: bytes, name: str) -> None:
     """One message for a JSON document over many lines, instead of one for each of its lines."""
     start = raw.strip()
     if start.startswith(b"["):
-        fix = f"write one JSON object a line, for example with: jq -c '.[]' {name}"
-        raise UsageError(f"{name}:1: the file is a JSON list, not JSON lines", fix)
+        raise UsageError(
+            f"{name}:1: the file is a JSON list, not JSON lines", _LINES + _run("jq -c '.[]'", name)
+        )
     if start == b"{":
-        fix = f"write one JSON object a line, for example with: jq -c . {name}"
-        raise UsageError(f"{name}:1: the object goes over several lines", fix)
+        raise UsageError(f"{name}:1: the object goes over several lines", _LINES + _run("jq -c .", name))
 
 
 def parse_line(raw: bytes, name: str, line: int) -> Row:

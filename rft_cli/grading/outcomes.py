@@ -26,6 +26,11 @@ _LATENCIES = 4096
 _PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 _LONGEST_NAME = 200
 """Letters of a component's name: longer ones are not averaged."""
+_FIX = "repair the scorer (rft grade shows each row's error); a scorer that can't grade a completion returns None"
+_FIX_JUDGE = (
+    "see what the judge's endpoint says above: grader.judge.concurrency, retries and timeout_s spare a server that is "
+    "overloaded, and a judge that writes no verdict needs a clearer prompt or another model; verdicts are kept"
+)
 _REASONS = 200
 _SAMPLES = 3
 
@@ -271,14 +276,14 @@ class FailureMonitor:
 
 def too_many_failures(rate: float, grades: int, max_rate: float, reasons: Iterable[Reason]) -> RunFailed:
     """The error that ends a job, with each reason, how often it came, and one traceback."""
-    lines = [f"{rate:.0%} of the last {grades} grades failed (grader.max_failure_rate is {max_rate:.0%}):"]
+    lines = [f"{rate:.0%} of the last {grades:,} grades failed (grader.max_failure_rate is {max_rate:.0%}):"]
     shown = list(reasons)
     lines += [f"  {reason.count} × {reason.kind}: {reason.message}" for reason in shown]
     trace = next((reason.trace for reason in shown if reason.trace), "")
     if trace:
         lines += ["one of them:", *(f"  {line}" for line in trace.rstrip().splitlines()[-12:])]
-    fix = "repair the scorer (rft grade shows each row's error); a scorer that can't grade a completion returns None"
-    return RunFailed("\n".join(lines), fix)
+    by_judge = bool(shown) and all(reason.kind.startswith("judge_") for reason in shown)
+    return RunFailed("\n".join(lines), _FIX_JUDGE if by_judge else _FIX)
 
 
 class _Reasons:

@@ -18,7 +18,14 @@ import torch
 from accelerate import PartialState
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
-from transformers.utils.logging import get_verbosity, set_verbosity, set_verbosity_error
+from transformers.utils.logging import (
+    disable_progress_bar,
+    enable_progress_bar,
+    get_verbosity,
+    is_progress_bar_enabled,
+    set_verbosity,
+    set_verbosity_error,
+)
 
 from rft_cli.config.schema import RewardModelConfig
 from rft_cli.errors import UsageError
@@ -130,8 +137,9 @@ def open_reward_model(path: str, config: RewardModelConfig) -> RewardModelGrader
     device = PartialState(cpu=not torch.cuda.is_available()).device
     dtype = weights_dtype(config.dtype, True, device)  # frozen weights, like a base under LoRA
     path = str(Path(path).expanduser())
-    shown = get_verbosity()
+    shown, bars = get_verbosity(), is_progress_bar_enabled()
     set_verbosity_error()  # the loading report of a model that has its own head
+    disable_progress_bar()  # weights load in seconds, and standard error is for rft's own words
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             path, trust_remote_code=config.trust_remote_code, padding_side="right"
@@ -144,6 +152,8 @@ def open_reward_model(path: str, config: RewardModelConfig) -> RewardModelGrader
         raise not_loadable(f"reward model {path!r}", error, fix) from error
     finally:
         set_verbosity(shown)
+        if bars:
+            enable_progress_bar()
     _check_trained(path, report)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token

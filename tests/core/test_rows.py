@@ -146,6 +146,22 @@ def test_another_kind_of_file_is_one_message(content: bytes, message: str, fix: 
     assert fix in str(caught.value.fix)
 
 
+@pytest.mark.parametrize(
+    ("content", "fix"),
+    [
+        (b'[{"a": 1}]', "jq -c '.[]'"),
+        (b"{\n", "jq -c ."),
+        (b"\x1f\x8b\x08", "gunzip"),
+        (b"\xff\xfe", "iconv -f UTF-16 -t UTF-8"),
+    ],
+)
+def test_what_comes_through_a_pipe_is_mended_in_the_pipe(content: bytes, fix: str) -> None:
+    """There is no file of the name stdin."""
+    with pytest.raises(UsageError) as caught:
+        list(read_rows_from_bytes(content, "stdin"))
+    assert str(caught.value.fix).endswith(f": ... | {fix} | rft ...")
+
+
 def test_sha256_is_that_of_the_file(tmp_path: Path) -> None:
     file = tmp_path / "x.jsonl"
     file.write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n\n')

@@ -103,9 +103,9 @@ class JudgeBook:
             )
         line = self._open()
         checking = check_model(line.client, self.endpoint, model, self.settings.timeout_s)
-        reply = line.loop.submit(checking).result()
-        if reply is not None:
-            self._ledger.settle(model, reply.tokens)
+        checked = line.loop.submit(checking).result()
+        if checked is not None:
+            self._ledger.settle(model, checked.reply.tokens, checked.most, checked.reply.length)
         self._checked.add(model)
 
     def ask(self, key: str, question: Question, read: Read) -> Future[Judged]:
@@ -168,7 +168,7 @@ class JudgeBook:
         ledger = self._ledger
         others = (
             (ledger.cache_hits, "from the cache"),
-            (ledger.retries, "retries"),
+            (ledger.retries, "retry" if ledger.retries == 1 else "retries"),
             (ledger.clamped, "clamped"),
         )
         return ", ".join([ledger.spent(), *(f"{count:,} {what}" for count, what in others if count)])
@@ -214,7 +214,8 @@ class JudgeBook:
         return judged
 
     async def _ask_endpoint(self, line: _Line, question: Question, read: Read) -> Judged:
-        async with line.places, self._ledger.admit() as admitted:
+        most = question.most()
+        async with line.places, self._ledger.admit(question.model, most) as admitted:
             if not admitted:
                 return Judged(GradeError("judge_budget", "the judge's budget is spent"))
             started = time.monotonic()
@@ -222,7 +223,7 @@ class JudgeBook:
             seconds = time.monotonic() - started
             if isinstance(reply, Fault):
                 return Judged(reply.grade_error(), seconds)
-            self._ledger.settle(question.model, reply.tokens)
+            self._ledger.settle(question.model, reply.tokens, most, reply.length)
             if isinstance(reply.outcome, GradeError):
                 return Judged(reply.outcome, seconds, None, reply.tokens)
             verdict = read(reply.outcome)

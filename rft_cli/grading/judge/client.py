@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rft_cli.errors import UsageError
+from rft_cli.grading.judge.bounds import Most, most_tokens
 from rft_cli.grading.judge.endpoint import Endpoint
 from rft_cli.grading.judge.faults import Fault, fault_of
 from rft_cli.grading.judge.reply import Reply, read_reply
@@ -35,6 +36,10 @@ class Question:
     messages: Sequence[Message]
     parameters: Mapping[str, Any]
     response_format: Mapping[str, Any] | None
+
+    def most(self) -> Most:
+        """The most tokens that it can take."""
+        return most_tokens(self.messages, self.parameters, self.response_format)
 
 
 @dataclass(slots=True)

@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from rft_cli.config.judges import Price
 from rft_cli.errors import RunFailed
+from rft_cli.grading.judge.bounds import Most
 from rft_cli.grading.judge.reply import Tokens
 
 _MILLION = 1e6
@@ -17,18 +18,19 @@ _MILLION = 1e6
 
 @dataclass(slots=True)
 class Usage:
-    """What one model was asked for. `cost` in US dollars, None without a price."""
+    """What one model was asked for. `cost` in US dollars, None without a price.
+
+    `unmetered` requests are those whose tokens the endpoint did not say. They are in no count, but in the budget, as
+    `assumed_tokens` and `assumed_cost`: the most that they can be.
+    """
 
     requests: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     cost: float | None = None
     unmetered: int = 0
-    """Requests whose tokens the endpoint did not say."""
-
-    @property
-    def tokens(self) -> int:
-        return self.input_tokens + self.output_tokens
+    assumed_tokens: int = 0
+    assumed_cost: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -38,6 +40,13 @@ class Usage:
             "cost": self.cost,
             "unmetered": self.unmetered,
         }
+
+
+class _Amount(NamedTuple):
+    """Tokens, read and written together, and US dollars."""
+
+    tokens: float
+    cost: float
 
 
 class Ledger:
@@ -57,43 +66,51 @@ class Ledger:
         self._processes = processes
         self._max_cost = None if max_cost is None else max_cost / processes
         self._max_tokens = None if max_tokens is None else max_tokens / processes
-        self._in_flight = 0
+        self._held: list[_Amount] = []
+        self._longest: dict[str, int] = {}
+        self._refused: _Amount | None = None
         self._settled = asyncio.Event()
 
     @asynccontextmanager
-    async def admit(self) -> AsyncIterator[bool]:
-        """Hold a place for one request; False where the budget has none left.
+    async def admit(self, model: str, most: Most) -> AsyncIterator[bool]:
+        """Hold the most that one request can take; False where the budget has not that much left.
 
-        A request goes out while what is spent, with what those in flight will cost at the mean so far, stays within
-        the limit; near the limit they go one by one. So it is passed by one request, or by a first wave whose cost
-        nobody knows.
+        What is spent and what is held never pass the budget together. Where the length of the reply has no limit, it
+        is taken to be that of the longest so far; before there is one, a request goes alone. After one refusal all are
+        refused: the job ends.
         """
-        while self._in_flight and not self._has_room():
+        while self._held and not (self._is_known(model, most) and self._fits(self._most(model, most))):
             await self._settled.wait()
-        if self.is_spent():
+        amount = self._most(model, most)
+        if self._refused is not None or not self._fits(amount):
+            self._refused = self._refused or amount
             yield False
             return
-        self._in_flight += 1
+        self._held.append(amount)
         try:
             yield True
         finally:
-            self._in_flight -= 1
+            self._held.remove(amount)
             self._settled.set()
             self._settled = asyncio.Event()
 
-    def settle(self, model: str, tokens: Tokens | None) -> None:
-        """Count one answered request."""
+    def settle(self, model: str, tokens: Tokens | None, most: Most, written: int) -> None:
+        """Count one answered request. `written`: bytes of the reply, for an endpoint that does not say its tokens."""
         usage = self.usage.setdefault(model, Usage())
         usage.requests += 1
         if tokens is None:
+            output = written if most.output is None else most.output
             usage.unmetered += 1
-            return
-        usage.input_tokens += tokens.input
-        usage.output_tokens += tokens.output
-        price = self._prices.get(model)
-        if price is not None:
-            cost = (tokens.input * price.input + tokens.output * price.output) / _MILLION
-            usage.cost = (usage.cost or 0.0) + cost
+            usage.assumed_tokens += most.input + output
+            usage.assumed_cost += self._cost(model, most.input, output) or 0.0
+        else:
+            output = tokens.output
+            usage.input_tokens += tokens.input
+            usage.output_tokens += tokens.output
+            cost = self._cost(model, tokens.input, tokens.output)
+            usage.cost = usage.cost if cost is None else (usage.cost or 0.0) + cost
+        if most.output is None:
+            self._longest[model] = max(self._longest.get(model, 0), output)
 
     def total(self) -> Usage:
         """All models together; its cost is None if one of them has no price."""
@@ -105,49 +122,69 @@ class Ledger:
             sum(usage.output_tokens for usage in models),
             sum(cost for cost in costs if cost is not None) if None not in costs else None,
             sum(usage.unmetered for usage in models),
+            sum(usage.assumed_tokens for usage in models),
+            sum(usage.assumed_cost for usage in models),
         )
-
-    def is_spent(self) -> bool:
-        """Whether the budget ends here: all of it is used, or the endpoint does not say how much is."""
-        return any(used >= limit for used, limit in self._limits()) or self._is_blind()
 
     def spent(self) -> str:
         """All that was asked and what it cost, for people."""
         total = self.total()
-        told = f"{total.requests:,} requests, {total.input_tokens:,} tokens read, {total.output_tokens:,} written"
-        return told if total.cost is None else f"{told}, {total.cost:.4f} US dollars"
+        plural = "request" if total.requests == 1 else "requests"
+        parts = [
+            f"{total.requests:,} {plural}",
+            f"{total.input_tokens:,} tokens read",
+            f"{total.output_tokens:,} written",
+        ]
+        if self._prices and total.cost is not None:
+            parts.append(f"{total.cost:.4f} US dollars")
+        if total.unmetered:
+            assumed = f", taken as {total.assumed_tokens:,} tokens" if self._limits() else ""
+            parts.append(f"{total.unmetered:,} without a count of tokens{assumed}")
+        return ", ".join(parts)
 
     def exhausted(self, keeps_verdicts: bool) -> RunFailed:
         """The error that ends the job, with what was spent. `keeps_verdicts`: whether there is a cache of them."""
         spent = self.spent() + (f" by one of {self._processes} processes" if self._processes > 1 else "")
-        if self._is_blind():
-            what = "the judge's endpoint does not say how many tokens it used, so no budget can be kept"
-            fix = "unset grader.judge.max_cost and grader.judge.max_tokens, or use an endpoint that reports usage"
-            return RunFailed(f"{what} ({spent})", fix)
-        fix = f"raise {' or '.join(self._limit_names())}, or go on with the same budget anew"
+        fix = f"raise {' or '.join(self._limits())}, or go on with the same budget anew"
         if keeps_verdicts:
             fix += ": verdicts are kept in the cache, so only the rest is paid for"
-        return RunFailed(f"the judge's budget is spent: {spent}", fix)
+        return RunFailed(f"the judge's budget is spent: {spent}{self._why()}", fix)
 
-    def _limits(self) -> list[tuple[float, float]]:
-        """(used, limit) of each limit that is set."""
+    def _why(self) -> str:
+        """What the request that was refused could take, and what is left, by the limit that it would pass."""
+        used = self._used()
+        if self._refused is None:
+            return ""
+        if self._max_tokens is not None and used.tokens + self._refused.tokens > self._max_tokens:
+            left = max(0.0, self._max_tokens - used.tokens)
+            return f"; the next can take {self._refused.tokens:,.0f} tokens, and {left:,.0f} are left"
+        left = max(0.0, (self._max_cost or 0.0) - used.cost)
+        return f"; the next can cost {self._refused.cost:.4f}, and {left:.4f} are left"
+
+    def _limits(self) -> list[str]:
+        limits = {"grader.judge.max_cost": self._max_cost, "grader.judge.max_tokens": self._max_tokens}
+        return [name for name, limit in limits.items() if limit is not None]
+
+    def _used(self) -> _Amount:
         total = self.total()
-        limits = []
-        if self._max_cost is not None:
-            limits.append((total.cost or 0.0, self._max_cost))
-        if self._max_tokens is not None:
-            limits.append((float(total.tokens), self._max_tokens))
-        return limits
+        tokens = total.input_tokens + total.output_tokens + total.assumed_tokens
+        return _Amount(tokens, (total.cost or 0.0) + total.assumed_cost)
 
-    def _limit_names(self) -> list[str]:
-        names = {"grader.judge.max_cost": self._max_cost, "grader.judge.max_tokens": self._max_tokens}
-        return [name for name, limit in names.items() if limit is not None]
+    def _is_known(self, model: str, most: Most) -> bool:
+        return most.output is not None or model in self._longest or not self._limits()
 
-    def _is_blind(self) -> bool:
-        return bool(self._limit_names()) and any(usage.unmetered for usage in self.usage.values())
+    def _most(self, model: str, most: Most) -> _Amount:
+        output = self._longest.get(model, 0) if most.output is None else most.output
+        return _Amount(most.input + output, self._cost(model, most.input, output) or 0.0)
 
-    def _has_room(self) -> bool:
-        """Whether one request more fits, each in flight taken at the mean so far."""
-        answered = max(1, sum(usage.requests for usage in self.usage.values()))
-        expected = self._in_flight + 1
-        return all(used + expected * used / answered <= limit for used, limit in self._limits())
+    def _cost(self, model: str, read: int, written: int) -> float | None:
+        """US dollars; None for a model without a price."""
+        price = self._prices.get(model)
+        return None if price is None else (read * price.input + written * price.output) / _MILLION
+
+    def _fits(self, amount: _Amount) -> bool:
+        used = self._used()
+        tokens = used.tokens + sum(held.tokens for held in self._held) + amount.tokens
+        cost = used.cost + sum(held.cost for held in self._held) + amount.cost
+        within_tokens = self._max_tokens is None or tokens <= self._max_tokens
+        return within_tokens and (self._max_cost is None or cost <= self._max_cost)

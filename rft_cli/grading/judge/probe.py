@@ -7,8 +7,11 @@ tokens decides, because it needs just what grading needs.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from rft_cli.config.suggest import did_you_mean
 from rft_cli.errors import UsageError
+from rft_cli.grading.judge.bounds import Most
 from rft_cli.grading.judge.client import JudgeClient, Question
 from rft_cli.grading.judge.endpoint import Endpoint
 from rft_cli.grading.judge.faults import Fault
@@ -19,8 +22,18 @@ _LENGTH_WORDS = ("max_tokens", "max_completion_tokens", "output limit")
 _SHOWN = 8
 
 
-async def check_model(client: JudgeClient, endpoint: Endpoint, model: str, timeout_s: float) -> Reply | None:
-    """The reply of the small request, None where the list was enough. UsageError if the model can't be asked."""
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The small request was answered; `most`: the tokens it could take."""
+
+    reply: Reply
+    most: Most
+
+
+async def check_model(
+    client: JudgeClient, endpoint: Endpoint, model: str, timeout_s: float
+) -> Checked | None:
+    """What the small request came to, None where the list was enough. UsageError if the model can't be asked."""
     listed = await client.models(min(timeout_s, _LIST_S))
     if isinstance(listed, Fault):
         if listed.kind != "judge_timeout":
@@ -31,7 +44,7 @@ async def check_model(client: JudgeClient, endpoint: Endpoint, model: str, timeo
     question = Question(model, [{"role": "user", "content": "Say ok."}], {"max_completion_tokens": 16}, None)
     outcome = await client.ask(question, retries=1)
     if isinstance(outcome, Reply):
-        return outcome
+        return Checked(outcome, question.most())
     problem = _problem(outcome, endpoint, model, listed)
     if problem is not None:
         raise problem

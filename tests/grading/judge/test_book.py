@@ -1,4 +1,4 @@
-"""Counts, costs and the budget; and that a job with judges ends when it is interrupted. Costs are worked by hand."""
+"""Counts and costs; and that a job with judges ends when it is interrupted. Costs are worked by hand."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rft_cli.errors import RunFailed
 from rft_cli.grading.judge import open_judge
-from rft_cli.types import Grade
 from tests.grading.judge.conftest import OpenJudge
 from tests.grading.judge.servers import (
     KEY,
@@ -29,8 +27,6 @@ from tests.grading.judge.servers import (
     settings_of,
     verdict,
 )
-
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def test_tokens_and_costs_are_counted_by_model(server: JudgeServer, judge: OpenJudge) -> None:
@@ -90,92 +86,6 @@ def test_a_verdict_that_can_not_be_read_costs_too(server: JudgeServer, judge: Op
     grader.grade(asks("a", "b"))
     assert grader._book.to_metrics()["judge_input_tokens"] == 12
     assert grader._book.to_metrics()["judge_output_tokens"] == 4
-
-
-def test_a_budget_of_tokens_stops_the_job(server: JudgeServer, judge: OpenJudge) -> None:
-    """Each request uses 120 tokens: four are 480, the fifth passes 500, a sixth is not sent."""
-    stream = judge(max_tokens=500, concurrency=1).stream(asks(*LETTERS))
-    graded: list[Grade] = []
-    with pytest.raises(RunFailed) as caught:
-        graded.extend(grade for burst in stream for grade in burst)
-    assert len(server.seen) == 5
-    assert [grade.reward for grade in graded] == [0.5] * 5  # what was graded is given out first
-    assert caught.value.message == "the judge's budget is spent: 5 requests, 500 tokens read, 100 written"
-    assert caught.value.fix == (
-        "raise grader.judge.max_tokens, or go on with the same budget anew: "
-        "verdicts are kept in the cache, so only the rest is paid for"
-    )
-    assert caught.value.exit_code == 3
-
-
-def test_a_budget_in_dollars_stops_the_job(server: JudgeServer, judge: OpenJudge) -> None:
-    """A request costs 100 × 10 / 1e6 + 20 × 50 / 1e6 = 0.002 dollars."""
-    grader = judge(max_cost=0.01, prices=[f"{MODEL}=10/50"], concurrency=1, cache="none")
-    with pytest.raises(
-        RunFailed, match=r"5 requests, 500 tokens read, 100 written, 0\.0100 US dollars"
-    ) as caught:
-        grader.grade(asks(*LETTERS))
-    assert caught.value.fix == "raise grader.judge.max_cost, or go on with the same budget anew"
-    assert len(server.seen) == 5
-
-
-@pytest.mark.parametrize("concurrency", [4, 8])
-def test_what_is_in_flight_counts(server: JudgeServer, judge: OpenJudge, concurrency: int) -> None:
-    """12 requests of 120 tokens fit into 1440. Many at a time do not pass it, the first wave being smaller."""
-    server.default = lambda _: Act(body=verdict(0.5), wait_s=0.15)
-    grader = judge(max_tokens=1440, concurrency=concurrency)
-    with pytest.raises(RunFailed):
-        grader.grade(asks(*LETTERS))
-    assert len(server.seen) == 12
-    assert (
-        1 < server.most_in_flight <= concurrency
-    )  # a busy machine may not start all before the first is answered
-
-
-def test_a_first_wave_passes_the_budget_by_no_more_than_itself(server: JudgeServer, judge: OpenJudge) -> None:
-    server.default = lambda _: Act(body=verdict(0.5), wait_s=0.3)
-    grader = judge(max_tokens=1, concurrency=3)
-    with pytest.raises(RunFailed):
-        grader.grade(asks(*LETTERS))
-    assert 1 <= len(server.seen) <= 3
-
-
-def test_a_run_after_a_spent_budget_pays_only_for_the_rest(server: JudgeServer, judge: OpenJudge) -> None:
-    with pytest.raises(RunFailed):
-        judge(max_tokens=500, concurrency=1).grade(asks(*"abcdefgh"))
-    grader = judge(max_tokens=500, concurrency=1)
-    assert [grade.reward for grade in grader.grade(asks(*"abcdefgh"))] == [0.5] * 8
-    assert grader._book.to_metrics()["judge_requests"] == 3
-    # A spent budget still serves what is kept.
-    with pytest.raises(RunFailed):
-        grader.grade(asks(*LETTERS))
-    assert grader.grade(asks("a"))[0].reward == 0.5
-
-
-def test_processes_of_a_job_share_the_budget(server: JudgeServer, judge: OpenJudge, tmp_path: Path) -> None:
-    config = settings_of(server, tmp_path, max_tokens=500, concurrency=1, cache="none")
-    for _ in range(2):
-        # As torchrun and accelerate tell their processes.
-        book = book_of(config, env={"OPENAI_API_KEY": KEY, "WORLD_SIZE": "2"})
-        with pytest.raises(
-            RunFailed, match=r"3 requests, 300 tokens read, 60 written by one of 2 processes$"
-        ):
-            judge(book=book).grade(asks(*LETTERS))
-    assert len(server.seen) == 6  # 3 × 120 is over 250 each
-
-
-def test_a_budget_that_can_not_be_kept_stops_the_job(server: JudgeServer, judge: OpenJudge) -> None:
-    server.default = lambda _: Act(body=verdict(0.5, usage=None))
-    with pytest.raises(RunFailed) as caught:
-        judge(max_tokens=10_000, concurrency=1).grade(asks("a", "b"))
-    assert caught.value.message == (
-        "the judge's endpoint does not say how many tokens it used, so no budget can be kept "
-        "(1 requests, 0 tokens read, 0 written)"
-    )
-    assert len(server.seen) == 1
-    free = judge(cache="none")
-    assert [grade.reward for grade in free.grade(asks("a", "b"))] == [0.5, 0.5]
-    assert free._book.to_json()["unmetered"] == 2
 
 
 def test_the_key_is_nowhere(

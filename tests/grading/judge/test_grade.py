@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -36,6 +37,27 @@ def test_grades_come_in_order(server: JudgeServer, judge: OpenJudge) -> None:
     assert [grade.reward for grade in grades] == [0.7, 0.3, 0.0, 0.2]
     assert [grade.status for grade in grades] == ["graded"] * 4
     assert all(grade.seconds > 0 for grade in grades)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"result": 0.5, "why": "\ud800"}',
+        [{"type": "text", "text": '{"result"'}, {"type": "text", "text": ": 0.5}"}],
+        [
+            {"type": "reasoning", "text": '{"result": 1}'},
+            {"text": '{"result": 0.5}'},
+            "odd",
+            {"type": "text"},
+        ],
+    ],
+)
+def test_odd_replies_with_a_good_verdict_count(server: JudgeServer, judge: OpenJudge, content: Any) -> None:
+    """Half a surrogate pair in its words, and text in parts, of which some are what the model thought."""
+    server.default = lambda _: Act(body=completion(content))
+    for _ in range(2):  # the second time from the cache
+        assert judge(retries=0).grade(asks("a"))[0].reward == 0.5
+    assert len(server.seen) == 1
 
 
 def test_what_the_endpoint_is_sent(server: JudgeServer, judge: OpenJudge) -> None:
@@ -149,7 +171,7 @@ def test_the_summary_says_what_the_judge_was_asked(server: JudgeServer, judge: O
     }
     assert grader.stats.judges is not None
     assert grader.stats.judges.told() == (
-        "2 requests, 200 tokens read, 40 written, 1 from the cache, 1 retries, 2 clamped"
+        "2 requests, 200 tokens read, 40 written, 1 from the cache, 1 retry, 2 clamped"
     )
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,15 @@ SMALL = [
     "optim.learning_rate=1e-3",
 ]  # fmt: skip
 
+
+class AnyTime:
+    """Equal to any line of latencies."""
+
+    def __eq__(self, other: Any) -> bool:
+        return str(other).startswith("  a grade took ")
+
+
+ANY_TIME = AnyTime()
 Rft = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -94,10 +104,23 @@ def test_a_budget_ends_grading_after_the_rows_it_paid_for(
     rft: Rft, server: JudgeServer, tmp_path: Path
 ) -> None:
     written(tmp_path, 9)
-    settings = ["grader.judge.concurrency=1", "grader.judge.max_tokens=500"]
-    done = rft("grade", "--reward-model", "judge.json", "done.jsonl", settings=settings)
+    # A request uses 120 tokens and can take 957 and the 20 of the longest reply: four are 480, and 957 + 20 are left.
+    settings = ["grader.judge.concurrency=1", "grader.judge.max_tokens=1457"]
+    done = rft(
+        "grade", "--reward-model", "judge.json", "done.jsonl", "--summary-file", "sum.json", settings=settings
+    )
     assert done.returncode == 3
-    assert "the judge's budget is spent: 5 requests, 500 tokens read, 100 written" in done.stderr
+    spent = "5 requests, 500 tokens read, 100 written"
+    assert done.stderr.splitlines() == [
+        "score_model grader 'quality': 5 rows, 5 graded, 0 skipped, 0 failed",
+        "  mean reward 0.5000 (min 0.5, max 0.5)",
+        ANY_TIME,
+        f"  judges: {spent}",
+        f"error: the judge's budget is spent: {spent}; the next can take 977 tokens, and 857 are left",
+        "  fix: raise grader.judge.max_tokens, or go on with the same budget anew: "
+        "verdicts are kept in the cache, so only the rest is paid for",
+    ]
+    assert json.loads((tmp_path / "sum.json").read_text())["rows"] == 5
     assert [json.loads(line)["grade"]["reward"] for line in done.stdout.splitlines()] == [0.5] * 5
     # The rest, with the same budget: the first five come from the cache.
     again = rft("grade", "--reward-model", "judge.json", "done.jsonl", settings=settings)
@@ -159,8 +182,9 @@ def test_the_rubric_of_the_docs_grades(rft: Rft, server: JudgeServer, tmp_path: 
 def test_a_budget_ends_a_job_with_its_checkpoint_and_the_job_goes_on(
     rft: Rft, server: JudgeServer, tmp_path: Path
 ) -> None:
-    """Each request uses 120 tokens, so 25 are asked: enough for the 24 of the preflight, which has a budget of its own,
-    and for the baseline (4 rows) with two steps (8 completions, then 4 rows), not for four."""
+    """Each request uses 120 tokens of 3940, and can take about 960, so 25 are asked: enough for the 24 of the
+    preflight, which has a budget of its own, and for the baseline (4 rows) with two steps (8 completions, then 4
+    rows), not for four."""
 
     def by_length(body: dict) -> Act:
         text = body["messages"][-1]["content"].split("\n\nAnswer with")[0]
@@ -169,7 +193,7 @@ def test_a_budget_ends_a_job_with_its_checkpoint_and_the_job_goes_on(
     server.default = by_length
     done = rft(
         "create", "-t", "train.jsonl", "-v", "val.jsonl", "--reward-model", "judge.json", "--name", "job",
-        settings=[*SMALL, "grader.judge.max_tokens=3000"],
+        settings=[*SMALL, "grader.judge.max_tokens=3940"],
     )  # fmt: skip
     assert done.returncode == 3, done.stderr
     assert "the judge's budget is spent: 25 requests, 2,500 tokens read, 500 written" in done.stderr
@@ -179,7 +203,7 @@ def test_a_budget_ends_a_job_with_its_checkpoint_and_the_job_goes_on(
     assert steps
     assert run.verify_checkpoint(steps[-1]) is None
     line = run.metrics()[-1]
-    assert line["judge_requests"] * 120 == line["judge_input_tokens"] + line["judge_output_tokens"] <= 3000
+    assert line["judge_requests"] * 120 == line["judge_input_tokens"] + line["judge_output_tokens"] <= 3940
 
     # Resumed, it has its budget anew, and goes on counting.
     resumed = rft("train", "--resume", str(run.path), "--json", settings=None)
