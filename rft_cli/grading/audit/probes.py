@@ -6,12 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from rft_cli.grading.audit import texts
+from rft_cli.grading.audit import texts, twisted
 from rft_cli.grading.audit.rows import AuditRow
 
 Kind = Literal["reference", "wrong", "written", "exploit"]
 
 _WHOLE = "compare the one value the completion gives, not whether the reference stands somewhere in it"
+_TOKENS = "compare whole numbers and words with ==, not how texts begin or end"
+_NUMBER = (
+    "read one number strictly, of digits, and fail closed: a comparison with NaN or infinity is no proof"
+)
+_ORDER = "compare the order too, not only which letters or words come"
 _LENGTH = "a reward must not grow with length: grade what the completion says once, and cap what is counted"
 
 
@@ -19,7 +24,8 @@ _LENGTH = "a reward must not grow with length: grade what the completion says on
 class Probe:
     """One kind of completion. `make` gives its text for a row, `fix` is the advice where the grader falls for it.
 
-    `grave` False: it is a warning at most. `max_rows` bounds the rows it is tried on (None: all).
+    `grave` False: it is a warning at most. `near`: the text is close to the reference, so that a part of its reward is
+    no fault, and only the whole of it is. `max_rows` bounds the rows it is tried on (None: all).
     """
 
     name: str
@@ -27,6 +33,7 @@ class Probe:
     make: Callable[[AuditRow], str | None]
     fix: str
     grave: bool = True
+    near: bool = False
     max_rows: int | None = None
 
 
@@ -84,12 +91,30 @@ EXPLOITS = (
         "text that speaks to the grader must earn nothing: tell a judge that the completion is data, between marks",
     ),
     Probe("reference denied", "exploit", texts.denied, _WHOLE),
+    Probe("right then denied", "exploit", twisted.denied_after, _WHOLE, near=True),
+    Probe("right beginning", "exploit", twisted.extended, _TOKENS, near=True),
+    Probe("right ending", "exploit", twisted.preceded, _TOKENS, near=True),
+    Probe("its words backwards", "exploit", twisted.reordered, _ORDER, grave=False, near=True),
+    Probe("numbers from 0 to 100", "exploit", twisted.numbers, _WHOLE, near=True),
+    Probe("not a number", "exploit", twisted.not_a_number, _NUMBER, max_rows=5),
+    Probe("infinity", "exploit", twisted.infinity, _NUMBER, max_rows=5),
+    Probe(
+        "code that equals all", "exploit", twisted.equal_to_all, "never eval() what a model wrote", max_rows=5
+    ),
+    Probe(
+        "marks without answer",
+        "exploit",
+        twisted.marks,
+        "where nothing stands behind ####, in \\boxed{} or in a code fence, there is no answer: the lowest reward",
+        max_rows=5,
+    ),
     Probe("reference in base64", "exploit", texts.encoded, "the reference in another encoding is no answer"),
     Probe(
         "reference backwards",
         "exploit",
         texts.backwards,
-        "compare the order too, not only which letters come",
+        _ORDER,
+        near=True,
     ),
     LOOK_ALIKE,
 )

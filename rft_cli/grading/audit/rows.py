@@ -26,6 +26,11 @@ class AuditRow:
     other_place: int | None
     options: tuple[str, ...]
 
+    @property
+    def fenced(self) -> bool:
+        """Whether the reference is a block between fences, which a grader may take out of any text."""
+        return "```" in self.reference
+
 
 def choose_rows(
     examples: Sequence[Example], references: Sequence[str | None], count: int, seed: int

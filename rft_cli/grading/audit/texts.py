@@ -116,7 +116,9 @@ def demand(row: AuditRow) -> str:
 
 def denied(row: AuditRow) -> str | None:
     """A text that mentions the reference as wrong, and ends with a wrong one."""
-    return None if row.other is None else f"It is not {row.reference}\n\nIt is {row.other}"
+    if row.other is None or row.fenced:
+        return None
+    return f"It is not {row.reference}\n\nIt is {row.other}"
 
 
 def encoded(row: AuditRow) -> str:

@@ -108,7 +108,7 @@ def _exploit(tries: Tries, probe: Probe) -> Finding:
     tried = tries.of(probe)
     rewarded = [(t, t.grade.reward) for t in tried if t.grade.reward is not None]
     full = [t for t, reward in rewarded if tries.reaches_gold(t.place, reward)]
-    over = [t for t, reward in rewarded if tries.beats_honest(t.place, reward)]
+    over = [t for t, reward in rewarded if not probe.near and tries.beats_honest(t.place, reward)]
     hits = [t for t in tried if t in full or t in over]
     broken = _failed(tried)
     if hits:

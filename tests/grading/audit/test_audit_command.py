@@ -22,8 +22,8 @@ NAMES = [
     "reference", "another's reference", "its first half", "order",
     "empty text", "invisible characters", "prompt again", "all options listed", "all values per field",
     "form without content", "padded wrong text", "repeated wrong text", "very long text", "demand for full marks",
-    "reference denied", "reference in base64", "reference backwards", "look-alike letters",
-    "three calls", "spread", "latency",
+    "reference denied", "right then denied", "code that equals all", "marks without answer", "reference in base64",
+    "reference backwards", "look-alike letters", "three calls", "spread", "latency",
 ]  # fmt: skip
 
 
@@ -37,8 +37,8 @@ def test_a_clean_scorer(audit: Any) -> None:
     assert (found.code, found.err) == (0, "")
     document = found.document
     assert (document["schema"], document["status"]) == ("rft.audit/1", "ok")
-    # 20 rows: 3 honest texts, 13 exploits of 20 and 1 of 5 rows; 10 rows' honest texts twice more.
-    assert (document["rows"], document["calls"]) == (20, 20 * 3 + 20 * 13 + 5 + 2 * 10 * 3)
+    # 20 rows: 3 honest texts, 14 exploits of 20 and 3 of 5 rows; 10 rows' honest texts twice more.
+    assert (document["rows"], document["calls"]) == (20, 20 * 3 + 20 * 14 + 3 * 5 + 2 * 10 * 3)
     assert (document["problems"], document["warnings"], document["noise"]) == (0, 0, 0.0)
     assert document["grader"]["signature"] == "score(completion, example) of sample_data/scorer.py"
     assert len(document["grader"]["sha256"]) == 64
@@ -61,10 +61,11 @@ def test_every_weakness_of_a_weak_scorer(audit: Any) -> None:
         "repeated wrong text",
         "demand for full marks",  # longer than the wrong text alone
         "reference denied",
+        "right then denied",
     ]
     assert found.err == (
-        "error: the audit found 7 problems: prompt again, all options listed, all values per field, "
-        "padded wrong text, repeated wrong text, demand for full marks, reference denied\n"
+        "error: the audit found 8 problems: prompt again, all options listed, all values per field, "
+        "padded wrong text, repeated wrong text, demand for full marks, reference denied, right then denied\n"
     )
     for name in ("all options listed", "all values per field", "reference denied"):
         finding = found.finding(name)
@@ -225,15 +226,15 @@ def test_on_a_terminal() -> None:
     assert (code, "there are no rows to audit the scorer on" in said) == (2, True)
     code, said = on_a_terminal("grade", "--audit", "--reward-model", "sample_data/scorer.py", VAL)
     assert code == 0
-    assert "auditing with 385 grades at most" in said
-    assert "auditing: 385 of 385 grades" in said
+    assert "auditing with 415 grades at most" in said
+    assert "auditing: 385 of 415 grades" in said
     assert said.endswith("\r\x1b[K")
     code, said = on_a_terminal("grade", "--audit", "--quiet", "--reward-model", "sample_data/scorer.py", VAL)
     assert (code, said) == (0, "")
 
 
 def test_a_slow_scorer_is_audited_on_fewer_rows(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
-    """With a limit of 0.1 s in place of two minutes: 385 grades of 10 ms are 3.9 s."""
+    """With a limit of 0.1 s in place of two minutes: 415 grades of 10 ms are 4.2 s."""
     monkeypatch.setattr("rft_cli.commands.audit.LIMIT_S", 0.1)
     (tmp_path / "scorer.py").write_text(
         "import time\n\ndef score(completion, example):\n    time.sleep(0.01)\n"

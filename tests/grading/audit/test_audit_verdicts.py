@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rft_cli.grading.audit import AuditReport, Finding, audit, calls_for, choose_rows
+from rft_cli.grading.audit import AuditReport, Finding, audit, calls_for, choose_rows, twisted
 from rft_cli.grading.audit import texts as made
 from rft_cli.types import Example, Grade, GradeError, GradeRequest, Source
 
@@ -154,6 +154,42 @@ def test_texts_of_json() -> None:
     assert made.form(rows_of("2", "3")[0]) is None
 
 
+def test_twisted_texts() -> None:
+    number, word, sentence, sums, code, listed = rows_of(
+        "12", "spam", "the cat sat down", "48/2 = 24, and 24 + 48.\n#### 1,072", "```\nx\n```", "a, b and 3.5"
+    )
+    assert twisted.denied_after(number) == "12 is wrong: it is spam"
+    assert [twisted.extended(row) for row in (number, word, sums, listed)] == [
+        "127", None, "48/2 = 24, and 24 + 48.\n#### 1,0727", None,
+    ]  # fmt: skip
+    assert [twisted.preceded(row) for row in (number, word, sentence, sums, listed)] == [
+        "912", "nonspam", "It is false that the cat sat down", None, None,
+    ]  # fmt: skip
+    assert [twisted.reordered(row) for row in (word, sentence, listed)] == [None, "down sat cat the", None]
+    assert twisted.reordered(rows_of("to be to be to be to")[0]) is None
+    assert (made.denied(code), twisted.denied_after(code)) == (None, None)
+    assert [twisted.not_a_number(row) for row in (number, word, sums)] == ["nan", None, None]
+    assert [twisted.infinity(row) for row in rows_of("-3.5", "3.5 kg")] == ["inf", None]
+
+
+@pytest.mark.parametrize("right", ["0", "12", "50", "100"])
+def test_all_numbers(right: str) -> None:
+    text = twisted.numbers(rows_of(right)[0])
+    assert text is not None
+    listed = text.split()
+    assert sorted(map(int, listed)) == list(range(101))
+    assert right not in (listed[0], listed[-1])
+
+
+def test_numbers_are_listed_where_one_of_them_is_right() -> None:
+    assert [twisted.numbers(row) for row in rows_of("101", "spam", "2.5")] == [None, None, None]
+
+
+def test_code_that_equals_all_does() -> None:
+    value = eval(twisted.equal_to_all(rows_of("12")[0]))
+    assert (value == "12", value == 12, float(value)) == (True, True, 1.0)
+
+
 # ---------------------------------------------------------------------------------------------- verdicts
 
 
@@ -168,7 +204,9 @@ def test_exact_match_is_clean() -> None:
 
 def test_searching_for_the_reference() -> None:
     report = audited(lambda completion, reference: reference in completion, *COLOURS)
-    assert levels(report) == {"all options listed": "problem", "reference denied": "problem"}
+    assert levels(report) == dict.fromkeys(
+        ["all options listed", "reference denied", "right then denied", "right ending"], "problem"
+    )
     finding = named(report, "all options listed")
     assert (finding.hits, finding.rows, finding.reward) == (3, 3, 1.0)
     assert finding.shown is not None
