@@ -22,15 +22,15 @@ def audit_line(out: str) -> str:
 
 def test_a_clean_scorer(rft: Any) -> None:
     found = check(rft, "sample_data/scorer.py")
-    # Four rows, 3 honest texts three times and 14 exploits each.
+    # Four rows, 3 honest texts three times and 17 exploits each.
     assert (found.code, found.err) == (0, "")
-    assert audit_line(found.out) == f"ok grader audit {4 * 9 + 4 * 14} grades on 4 rows: no problem"
+    assert audit_line(found.out) == f"ok grader audit {4 * 9 + 4 * 17} grades on 4 rows: no problem"
 
 
 def test_a_weak_scorer_is_a_warning(rft: Any) -> None:
     found = check(rft, "weak")
     assert found.code == 0
-    assert audit_line(found.out).startswith("warning grader audit 92 grades on 4 rows: ")
+    assert audit_line(found.out).startswith("warning grader audit 104 grades on 4 rows: ")
     assert found.err.startswith("warning: scorer: pays for completions that are no answers: ")
     assert "all options listed, all values per field" in found.err
     assert found.err.count("\n") == 1
