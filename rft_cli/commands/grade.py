@@ -14,7 +14,7 @@ from rft_cli.errors import UsageError
 
 FilesArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[FILE|-]...", help="Rows with completions: JSONL files; - is standard input."),
+    typer.Argument(metavar="FILE", help="Rows with completions, as JSON lines. None, or -: standard input."),
 ]
 Field = Annotated[str, typer.Option("--field", metavar="KEY", help="The key that holds the model's text.")]
 Workers = Annotated[str | None, typer.Option("--workers", metavar="N", help="Worker processes, or auto.")]
@@ -25,18 +25,26 @@ Summary = Annotated[
     bool, typer.Option("--summary", help="Print a summary as JSON in place of the rows (the same as --json).")
 ]
 SummaryFile = Annotated[
-    str | None, typer.Option("--summary-file", metavar="FILE", help="Write the summary as JSON to FILE too.")
+    str | None,
+    typer.Option(
+        "--summary-file", metavar="FILE", help="Write the summary, or the audit, as JSON to FILE too."
+    ),
 ]
 Gold = Annotated[
     bool, typer.Option("--gold", help="Grade each row's own reference: it should get full marks.")
 ]
-Audit = Annotated[
-    bool, typer.Option("--audit", help="Test the grader itself, on the rows of FILE, -t and -v.")
-]
+Audit = Annotated[bool, typer.Option("--audit", help="Test the grader itself, on rows that have references.")]
 AuditRows = Annotated[
     int | None,
     typer.Option("--audit-rows", metavar="N", min=1, help="Rows that --audit takes. Default: 20."),
 ]
+TrainingFile = Annotated[
+    str | None, typer.Option("-t", "--training-file", metavar="FILE", help="Rows for --audit, as FILE.")
+]
+ValidationFile = Annotated[
+    str | None, typer.Option("-v", "--validation-file", metavar="FILE", help="Rows for --audit, as FILE.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the summary, or the audit, as one JSON document.")]
 Shape = Annotated[
     Literal["rows", "openai-run"],
     typer.Option("--format", help="Output: the rows, or what OpenAI's /graders/run answers for each."),
@@ -52,8 +60,8 @@ def grade(
     shape: Shape = "rows",
     audit: Audit = False,
     audit_rows: AuditRows = None,
-    training_file: shared.TrainingFile = None,
-    validation_file: shared.ValidationFile = None,
+    training_file: TrainingFile = None,
+    validation_file: ValidationFile = None,
     summary: Summary = False,
     summary_file: SummaryFile = None,
     min_reward: shared.MinReward = None,
@@ -63,7 +71,7 @@ def grade(
     sandbox: shared.Sandbox = None,
     config: shared.ConfigFile = None,
     sets: shared.Sets = None,
-    json: shared.Json = False,
+    json: Json = False,
     quiet: shared.Quiet = False,
     debug: shared.Debug = False,
 ) -> None:
@@ -75,7 +83,10 @@ def grade(
 
     rft grade --reward-model scorer.py --audit val.jsonl
 
-    generate | rft grade --reward-model scorer.py --min-reward 0.8 > graded.jsonl
+    generate | rft grade --reward-model scorer.py --min-reward 0.8 > out.jsonl
+
+    Exit codes: 0 done, 1 below --min-reward or a problem in the audit, 2 wrong
+    usage or rows, 3 too many failed grades, 128 + the signal when interrupted.
     """
     if reward_model is not None and from_openai is not None:
         raise UsageError("--reward-model and --from-openai name two graders", "give one of them")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -13,12 +11,13 @@ from rft_cli.grading import latency
 from rft_cli.grading.outcomes import GraderStats
 from rft_cli.grading.protocol import Grader
 from rft_cli.grading.rows import Pipeline
+from rft_cli.types import MOST_COMPONENTS
 
 if TYPE_CHECKING:
     from rft_cli.console import StatusLine
 
 _TRACE_LINES = 8
-_MOST_FOLLOWED = 1 << 20
+_SHOWN_COMPONENTS = 20
 
 
 class People:
@@ -33,8 +32,6 @@ class People:
 
             self._line = StatusLine(quiet)
         self._started = time.monotonic()
-        self._quiet = quiet
-        self._followed = 0
 
     def __enter__(self) -> People:
         return self
@@ -49,17 +46,6 @@ class People:
         self._wipe()
         where = self._scorer if place < 0 else self._pipeline.where(place)
         _say("\n".join(f"{where}: {line}" for line in _clean(output).rstrip("\n").split("\n")))
-
-    def follow(self, log: Path | None) -> None:
-        """What came to the grader's log since the last call: python graders in a spec print there, without a row."""
-        if log is None or self._quiet or not log.exists():
-            return
-        with log.open("rb") as file:
-            file.seek(self._followed)
-            output = file.read(_MOST_FOLLOWED)
-            self._followed = file.seek(0, os.SEEK_END)
-        if output:
-            self.print(-1, output.decode("utf-8", "backslashreplace"))
 
     def progress(self, stats: GraderStats) -> None:
         """How many rows, and how fast, since the start."""
@@ -78,15 +64,24 @@ def say_summary(grader: Grader, max_failure_rate: float) -> None:
     stats = grader.stats
     counts = (("graded", stats.graded), ("skipped", stats.skipped), ("failed", stats.failed))
     told = ", ".join(f"{count:,} {name}{_share(count, stats.total)}" for name, count in counts)
-    _say(f"{_clean(grader.signature)}: {rows_told(stats.total)}, {told}")
+    _say(f"{_clean(grader.signature)}: {rows_told(stats.total)}")
+    _say(f"  {told}")
     if stats.mean_reward is not None:
         summary = stats.to_json()
         low, high = summary["reward"]["min"], summary["reward"]["max"]
         _say(f"  mean reward {stats.mean_reward:.4f} (min {low:g}, max {high:g})")
         if summary["components"]:
-            parts = (f"{_clean(name)} {mean:.4f}" for name, mean in summary["components"].items())
-            _say(f"  components: {', '.join(parts)}")
-    _say_failures(stats, max_failure_rate)
+            means = list(summary["components"].items())
+            parts = [f"{_clean(name)} {mean:.4f}" for name, mean in means[:_SHOWN_COMPONENTS]]
+            more = len(means) - len(parts)
+            _say(f"  components: {', '.join(parts)}{f', and {more} more' if more else ''}")
+        if stats.components_left_out:
+            _say(
+                f"  {stats.components_left_out:,} values of components are in no mean: names beyond the first "
+                f"{MOST_COMPONENTS} (or over 200 letters) are not averaged; each row has its own"
+            )
+    if stats.failure_rate <= max_failure_rate:  # above it, the error tells them
+        _say_failures(stats)
     median, slow, slower = (stats.latency(share) for share in (0.5, 0.9, 0.99))
     if median is not None and slow is not None and slower is not None:
         times = (latency.told(seconds) for seconds in (median, slow, slower))
@@ -100,19 +95,19 @@ def rows_told(count: int) -> str:
     return "1 row" if count == 1 else f"{count:,} rows"
 
 
-def _say_failures(stats: GraderStats, max_failure_rate: float) -> None:
+def _say_failures(stats: GraderStats) -> None:
     if len(stats.failures) > 1:
         _say("  failures: " + ", ".join(f"{count:,} {kind}" for kind, count in stats.failures.most_common()))
     for reason in stats.reasons():
         _say(_clean(f"  failed {reason.count:,} × {reason.kind}: {reason.message}"))
     trace = next((reason.trace for reason in stats.reasons() if reason.trace), "")
-    if trace and stats.failure_rate <= max_failure_rate:  # above it, the error shows the traceback
+    if trace:
         _say("  one of them:")
         _say("\n".join(f"    {line}" for line in _clean(trace).rstrip().split("\n")[-_TRACE_LINES:]))
 
 
 def _share(count: int, total: int) -> str:
-    return f" ({count / total:.2%})" if 0 < count < total else ""
+    return f" ({count / total:.1%})" if 0 < count < total else ""
 
 
 def _say(text: str) -> None:

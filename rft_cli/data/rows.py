@@ -226,7 +226,11 @@ def parse_line(raw: bytes, name: str, line: int) -> Row:
     if "\\ud" in text or "\\uD" in text:
         where = _lone_surrogate(value, "")
         if where is not None:
-            return bad(f"{where} holds half of a surrogate pair (\\ud800 to \\udfff), which is no character")
+            return bad(
+                f"{where} holds half of a surrogate pair (\\ud800 to \\udfff), which is no character",
+                None,
+                "a text was cut within a character: write \\ufffd for the half",
+            )
     return Row(line, value, None, text)
 
 

@@ -79,21 +79,22 @@ def test_rows_in_rows_out(folder: Path) -> None:
         '"grade": {"status": "skipped", "reward": null, "components": {}, "error": null}}\n'
     )
     summary = result.stderr.splitlines()
-    assert summary[:4] == [
-        "score(completion, example): 3 rows, 1 graded (33.33%), 1 skipped (33.33%), 1 failed (33.33%)",
+    assert summary[:5] == [
+        "score(completion, example): 3 rows",
+        "  1 graded (33.3%), 1 skipped (33.3%), 1 failed (33.3%)",
         "  mean reward 0.5000 (min 0.5, max 0.5)",
         "  components: length 2.0000",
         "  failed 1 × raised: scorer.py:4: ValueError: no good",
     ]
-    assert summary[4:9] == [
+    assert summary[5:10] == [
         "  one of them:",
         "    Traceback (most recent call last):",
         f'      File "{folder}/scorer.py", line 4, in score',
         '        raise ValueError("no good")',
         "    ValueError: no good",
     ]
-    assert re.fullmatch(r"  a grade took .* ms \(median\), .* ms \(90 %\), .* ms \(99 %\)", summary[9])
-    assert len(summary) == 10
+    assert re.fullmatch(r"  a grade took .* ms \(median\), .* ms \(90 %\), .* ms \(99 %\)", summary[10])
+    assert len(summary) == 11
     assert not list((folder / "tmp").iterdir())
 
 

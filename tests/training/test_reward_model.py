@@ -227,8 +227,8 @@ def test_rft_grade_asks_what_the_row_asked(chat_model: Path, tmp_path: Path) -> 
         done = rft("grade", "--reward-model", str(chat_model), str(file))
         assert done.returncode == 0, done.stderr
         # The summary alone: nothing of what loads.
-        assert done.stderr.splitlines()[0].startswith(f"reward model {chat_model}: 1 row, 1 graded")
-        assert len(done.stderr.splitlines()) == 3
+        assert done.stderr.splitlines()[0].startswith(f"reward model {chat_model}: 1 row")
+        assert len(done.stderr.splitlines()) == 4
         graded.append(json.loads(done.stdout)["grade"]["reward"])
     grader = open_reward_model(str(chat_model), RewardModelConfig())
     asked = "Be brief.\n\nIs it so?"

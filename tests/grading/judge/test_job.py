@@ -112,7 +112,8 @@ def test_a_budget_ends_grading_after_the_rows_it_paid_for(
     assert done.returncode == 3
     spent = "5 requests, 500 tokens read, 100 written"
     assert done.stderr.splitlines() == [
-        "score_model grader 'quality': 5 rows, 5 graded, 0 skipped, 0 failed",
+        "score_model grader 'quality': 5 rows",
+        "  5 graded, 0 skipped, 0 failed",
         "  mean reward 0.5000 (min 0.5, max 0.5)",
         ANY_TIME,
         f"  judges: {spent}",
@@ -127,6 +128,18 @@ def test_a_budget_ends_grading_after_the_rows_it_paid_for(
     assert again.returncode == 0, again.stderr
     assert len(again.stdout.splitlines()) == 9
     assert len(server.seen) == 9
+
+
+def test_a_judge_that_fails_too_often_gets_advice_for_judges(
+    rft: Rft, server: JudgeServer, tmp_path: Path
+) -> None:
+    written(tmp_path, 1)
+    server.default = lambda _: Act(500, {"error": {"message": "out of memory"}})
+    done = rft("grade", "--reward-model", "judge.json", "done.jsonl", settings=["grader.judge.retries=0"])
+    assert done.returncode == 3
+    assert "1 × judge_server: HTTP 500: out of memory" in done.stderr
+    assert "fix: see what the judge's endpoint says above" in done.stderr
+    assert "repair the scorer" not in done.stderr
 
 
 def test_a_judge_that_can_not_be_asked_ends_a_job_before_a_model_loads(
