@@ -21,8 +21,8 @@ from rft_cli.grading.source import is_spec
 from rft_cli.runs import Run
 from rft_cli.stopping import Stop
 from rft_cli.training.channel import Listener, Said, error_from_json, listening
+from rft_cli.training.hangs import Hang, Watch
 from rft_cli.training.ranks import Ranks, started
-from rft_cli.training.watch import Hang, Watch
 
 GRACE_S = 5.0
 """Seconds that the other processes get to end by themselves after a failure, and all of them after their goodbyes."""

@@ -17,8 +17,8 @@ from rft_cli.runs import Run
 from rft_cli.stopping import Stop
 from rft_cli.training import launch
 from rft_cli.training.channel import listening
+from rft_cli.training.hangs import Watch
 from rft_cli.training.ranks import Ranks, environment, started
-from rft_cli.training.watch import Watch
 
 PRELUDE = """
 import faulthandler, os, signal, sys, time

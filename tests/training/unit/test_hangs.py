@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rft_cli.training.watch import Hang, Watch
+from rft_cli.training.hangs import Hang, Watch
 
 LIMIT = 45.0
 
