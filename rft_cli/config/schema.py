@@ -213,6 +213,8 @@ class OptimConfig(Section):
     """Gradient norm above which gradients are scaled down."""
     micro_batch_size: Count | Auto = "auto"
     """Completions in one forward and backward pass of one process. auto: from device and model size."""
+    max_skipped_steps: Count = 3
+    """Steps in a row, skipped because loss or gradient was not a finite number, after which the job ends."""
 
 
 class CheckpointConfig(Section):
@@ -232,6 +234,31 @@ class DistributedConfig(Section):
     """Seconds a process waits for the others in a collective, whoever started them, before it fails."""
 
 
+class TripwireConfig(Section):
+    """Signs that training goes wrong, watched for in every rollout batch; an empty bound turns its wire off."""
+
+    action: Literal["warn", "stop", "none"] = "warn"
+    """warn: a warning, once until the figure is good again. stop: a checkpoint, then exit code 3. none: no watch."""
+    window: Count = 4
+    """Rollout batches over which a figure is averaged before it is compared with its bound."""
+    kl: Positive | None = 1.0
+    """Highest mean KL to the reference, in nats a completion token (ppo and rloo: k1; grpo: k3)."""
+    entropy: Positive | None = 0.001
+    """Lowest mean entropy of the policy, in nats a token."""
+    completion_growth: Positive | None = 3.0
+    """Highest mean completion length, as a multiple of that of the first `window` rollout batches."""
+    completion_limit: Fraction | None = 0.9
+    """Share of the length limit that completions may have on average."""
+    truncated: Fraction | None = 0.2
+    """Highest share of completions cut at the length limit."""
+    constant_reward: Count | None = 8
+    """Rollout batches in a row in which no prompt's completions differ in reward."""
+    explained_variance: float | None = -1.0
+    """Lowest explained variance of the critic, pooled over `explained_variance_window` rollout batches."""
+    explained_variance_window: Count = 16
+    """Rollout batches over which the critic is judged."""
+
+
 class RunConfig(Section):
     """One job."""
 
@@ -247,6 +274,7 @@ class RunConfig(Section):
     optim: OptimConfig = Field(default_factory=OptimConfig)
     checkpoint: CheckpointConfig = Field(default_factory=CheckpointConfig)
     distributed: DistributedConfig = Field(default_factory=DistributedConfig)
+    tripwires: TripwireConfig = Field(default_factory=TripwireConfig)
     seed: int = 0
     """Seed of everything random in training."""
     output_dir: str = "runs"

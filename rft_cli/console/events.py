@@ -20,6 +20,8 @@ from rft_cli.types import Estimate
 
 Mode = Literal["live", "plain", "quiet"]
 PLAIN_EVERY_S = 10.0
+_KL = {"ppo": "KL k1", "grpo": "KL k3/token", "rloo": "KL k1/token"}
+"""What an algorithm's `kl` is: its estimator, summed over a completion or a mean over tokens."""
 
 
 def choose_mode(quiet: bool, stream: TextIO | None = None) -> Mode:
@@ -116,7 +118,7 @@ class EventPrinter:
                 return "  ".join(
                     [
                         _place(event, self._started),
-                        *_figures(event.metrics),
+                        *_figures(event.metrics, self._started),
                         *_times(event.metrics),
                         _left(event),
                     ]
@@ -140,7 +142,7 @@ class EventPrinter:
                 rewards = sparkline(self._rewards, 30)
                 lines = [
                     _place(view, self._started),
-                    "  ".join(_figures(view.metrics)),
+                    "  ".join(_figures(view.metrics, self._started)),
                     "  ".join([*_times(view.metrics), *_extras(view.metrics)]),
                     f"training reward  {rewards}",
                 ]
@@ -189,8 +191,9 @@ def _place(event: Stepped, started: Started | None) -> str:
     return f"epoch {event.epoch:.1f}{epochs}  step {event.step}/{event.total_steps}"
 
 
-def _figures(metrics: Mapping[str, float | None]) -> list[str]:
-    names = (("reward", "reward"), ("KL", "kl"), ("entropy", "entropy"))
+def _figures(metrics: Mapping[str, float | None], started: Started | None) -> list[str]:
+    kl = "KL" if started is None else _KL.get(started.algorithm, "KL")
+    names = (("reward", "reward"), (kl, "kl"), ("entropy", "entropy"))
     return [f"{label} {number(metrics[key])}" for label, key in names if metrics.get(key) is not None]
 
 

@@ -41,6 +41,11 @@ def counting(x: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask.bool(), x, torch.zeros_like(x))
 
 
+def finite_rows(x: Tensor, mask: Tensor) -> Tensor:
+    """Whether all counting entries of a row are finite, `(B,)`; rows without any are."""
+    return torch.isfinite(counting(x, mask)).all(dim=1)
+
+
 def last_token(mask: Tensor) -> Tensor:
     """One-hot `(B, T)` mark of each row's last counting token; all zeros for an empty row."""
     following = torch.cat([mask[:, 1:], torch.zeros_like(mask[:, :1])], dim=1)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from rft_cli.training.advantages import Moments
+from rft_cli.training.divergence import Skips
 from rft_cli.training.losses import masked_sum, value_terms
 
 
@@ -51,8 +52,8 @@ class ReturnScale(nn.Module):
 
     @torch.no_grad()
     def update(self, moments: Moments, head: nn.Linear) -> None:
-        """Take in one rollout batch's global moments; a batch without graded tokens changes nothing."""
-        if moments.count <= 0:
+        """Take in one rollout batch's global moments; one without graded or finite returns changes nothing."""
+        if moments.count <= 0 or not bool(torch.isfinite(moments.mean) & torch.isfinite(moments.std)):
             return
         keep = torch.where(self.seen, self.momentum, 0.0).to(self.mean)
         old_mean, old_std = self.mean.clone(), self.std.clone()
@@ -174,6 +175,8 @@ class CriticOptimizer:
         all_reduce: Callable[[Tensor], Tensor],
     ) -> None:
         self.parameters = critic.trained_parameters()
+        self.bias = critic.head.bias
+        self.skips = Skips()
         self.inner = torch.optim.AdamW(
             self.parameters,
             lr=learning_rate,
@@ -183,22 +186,35 @@ class CriticOptimizer:
         self.max_grad_norm = max_grad_norm
         self._all_reduce = all_reduce
 
-    def step(self) -> None:
-        """Average gradients over processes, clip, step, forget them."""
+    def step(self, loss: Tensor | None = None) -> None:
+        """Average gradients over processes, clip, step, forget them.
+
+        A gradient or `loss` (of this process) that is not finite in any process skips the step in all.
+        """
         for p in self.parameters:
             if not _sharded(p):
-                p.grad = self._all_reduce(torch.zeros_like(p) if p.grad is None else p.grad)
-        self._clip()
-        self.inner.step()
+                gradient = torch.zeros_like(p) if p.grad is None else p.grad
+                if p is self.bias and loss is not None:
+                    gradient = gradient + 0.0 * loss  # 0, or NaN: the average takes it to the other processes
+                p.grad = self._all_reduce(gradient)
+        norm = self._norm()
+        if not self.skips.record([] if bool(torch.isfinite(norm)) else ["loss or gradient"]):
+            self._scale((self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0))
+            self.inner.step()
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop the gradients."""
         self.inner.zero_grad(set_to_none=True)
 
-    def _clip(self) -> None:
+    def _norm(self) -> Tensor:
         norms = [p.grad.norm() for p in self.parameters if p.grad is not None]
-        whole = [n.full_tensor() if isinstance(n, DTensor) else n for n in norms]
-        scale = (self.max_grad_norm / (torch.stack(whole).norm() + 1e-6)).clamp(max=1.0)
+        return torch.stack([n.full_tensor() if isinstance(n, DTensor) else n for n in norms]).norm()
+
+    def _scale(self, by: Tensor) -> None:
         for p in self.parameters:
             if p.grad is not None:
-                p.grad.mul_(scale)
+                p.grad.mul_(by)
 
 
 def _sharded(p: Tensor) -> bool:
@@ -230,6 +246,7 @@ def fit(
     for _ in range(settings.passes):
         last = torch.zeros((), device=mask.device)
         for rows in torch.randperm(n, device=mask.device).chunk(settings.minibatches):
+            part = torch.zeros((), device=mask.device)
             for index in rows.split(settings.micro_batch_size):
                 with critic.active():
                     with autocast():
@@ -237,6 +254,7 @@ def fit(
                     terms = value_terms(values, old[index], target[index], settings.value_clip)
                     loss = masked_sum(terms, mask[index]) / tokens.clamp(min=1.0)
                     (loss * settings.minibatches).backward()
-                last = last + loss.detach()
-            optimizer.step()
+                part = part + loss.detach()
+            last = last + part
+            optimizer.step(part)
     return last

@@ -21,6 +21,7 @@ from rft_cli.grading.protocol import Grader
 from rft_cli.runs import Run
 from rft_cli.runs.files import finite
 from rft_cli.training.rewards import GradedBatch
+from rft_cli.training.watch import Watch
 from rft_cli.types import MOST_COMPONENTS, Sample
 
 RENAMED = {
@@ -39,12 +40,13 @@ RENAMED = {
 
 OWN = (
     "kl", "kl_k3", "kl_per_token", "ratio", "clip_fraction", "explained_variance", "value_loss", "policy_loss",
-    "return_mean", "return_std", "rollout_seconds",
+    "return_mean", "return_std", "rollout_seconds", "rollouts_not_finite", "skipped_steps", "skipped_critic_steps",
 )  # fmt: skip
 
 PER_ROLLOUT = (
     "reward", "reward_std", "constant_groups", "completion_tokens", "truncated", "kl", "kl_k3", "kl_per_token",
-    "explained_variance", "return_mean", "return_std", "rollout_seconds", "grade_seconds",
+    "explained_variance", "value_loss", "return_mean", "return_std", "rollout_seconds", "rollouts_not_finite",
+    "grade_seconds",
 )  # fmt: skip
 """Measured once a rollout batch; the lines of its later steps repeat them."""
 
@@ -53,9 +55,15 @@ class Journal(TrainerCallback):
     """See the module's docstring. What it has counted is part of a checkpoint: `to_json`, `restore`."""
 
     def __init__(
-        self, run: Run, on_event: OnEvent, accelerator: Accelerator, grader: Grader, max_failure_rate: float
+        self,
+        run: Run,
+        on_event: OnEvent,
+        accelerator: Accelerator,
+        grader: Grader,
+        max_failure_rate: float,
+        watch: Watch,
     ) -> None:
-        self._run, self._on_event, self._grader = run, on_event, grader
+        self._run, self._on_event, self._grader, self._watch = run, on_event, grader, watch
         self._world, self._main = accelerator.num_processes, accelerator.is_main_process
         self._monitor = FailureMonitor(max_failure_rate)
         self._per_rollout: dict[str, float | None] = {}
@@ -71,6 +79,7 @@ class Journal(TrainerCallback):
             "per_rollout": self._per_rollout,
             "counts": self._counts,
             "failures": self._monitor.to_json(),
+            "tripwires": self._watch.state(),
         }
         return json.dumps(finite(state)) + "\n"
 
@@ -82,6 +91,7 @@ class Journal(TrainerCallback):
             k: v for k, v in self._per_rollout.items() if k.startswith("judge_") and v is not None
         }
         self._monitor.restore(state["failures"])
+        self._watch.load(state["tripwires"])
 
     # -- rollouts ----------------------------------------------------------------------------------------------------
 
@@ -117,6 +127,7 @@ class Journal(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._step = self._first_step = state.global_step
+        self._watch.begin(state.global_step)
         self._started = self._last_log = monotonic()
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -140,12 +151,18 @@ class Journal(TrainerCallback):
         else:
             metrics["update_seconds"] = now - self._last_log
         self._last_log = now
+        metrics = finite(metrics)
         epoch = float(state.epoch or 0.0)
         if self._main:
             self._run.append_metrics({"step": state.global_step, "epoch": round(epoch, 4), **metrics})
         done = state.global_step - self._first_step
         left = (now - self._started) / max(done, 1) * (state.max_steps - state.global_step)
         self._on_event(Stepped(state.global_step, state.max_steps, epoch, metrics, left))
+        if "completion_tokens" in named and self._watch.observe(state.global_step, metrics):
+            control.should_save = True  # and then `on_save` ends the job
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._watch.check()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._step = state.global_step

@@ -9,7 +9,6 @@ from accelerate import Accelerator
 from transformers import PreTrainedTokenizerBase, PrinterCallback
 
 from rft_cli.config import RunConfig
-from rft_cli.errors import RunFailed
 from rft_cli.events import Finished, OnEvent, Started
 from rft_cli.grading.protocol import Grader
 from rft_cli.job import Job
@@ -17,6 +16,7 @@ from rft_cli.report.result import build_result
 from rft_cli.runs import Run
 from rft_cli.stopping import Stop
 from rft_cli.training import build
+from rft_cli.training.divergence import told
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.journal import Journal
 from rft_cli.training.milestones import Milestones
@@ -25,7 +25,9 @@ from rft_cli.training.prompts import training_rows
 from rft_cli.training.rewards import GraderReward
 from rft_cli.training.sampling import SamplingSettings
 from rft_cli.training.saving import JOURNAL, CheckpointWriter
+from rft_cli.training.tripwires import Tripwires
 from rft_cli.training.validation import Validator
+from rft_cli.training.watch import Watch
 from rft_cli.training.weights import load_checkpoint_weights
 
 
@@ -50,7 +52,10 @@ def run_training(
     rows = training_rows(job.train.examples, tokenizer)
     trainer = build.build_trainer(config, resolved, tokenizer, model, str(run.path), reward, rows)
     accelerator = trainer.accelerator
-    journal = Journal(run, emit, accelerator, grader, config.grader.max_failure_rate)
+    wires = Tripwires(config.tripwires, config.algorithm, resolved.max_completion_tokens)
+    watch = Watch(wires, config.tripwires.action, run, emit, accelerator.process_index)
+    journal = Journal(run, emit, accelerator, grader, config.grader.max_failure_rate, watch)
+    trainer.max_skipped_steps = config.optim.max_skipped_steps
     reward.on_graded = journal.on_graded
     every = config.checkpoint.every_steps
     milestones = Milestones(
@@ -82,16 +87,8 @@ def run_training(
             str(accelerator.device),
         )
     )
-    try:
-        with stop.finishing():
-            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    except RuntimeError as error:
-        if "probability tensor" not in str(error):
-            raise
-        raise RunFailed(
-            "training diverged: the model's probabilities are no numbers any more",
-            f"lower optim.learning_rate (it was {resolved.learning_rate:g}), or raise ppo.kl_coef",
-        ) from error
+    with told(run, resolved.learning_rate, resolved.critic_learning_rate), stop.finishing():
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     milestones.check_stop()
     best = run.best_checkpoint()
     if job.test is not None and best is not None:

@@ -45,7 +45,10 @@ class _StepsWithPolicy(TrainerCallback):
         self._trainer = trainer
 
     def on_pre_optimizer_step(self, *_: Any, **__: Any) -> None:
-        self._trainer.critic_optimizer.step()
+        if self._trainer.skipping:
+            self._trainer.critic_optimizer.forget()
+        else:
+            self._trainer.critic_optimizer.step()
 
 
 class PPOTrainer(GRPOTrainer):
@@ -57,6 +60,7 @@ class PPOTrainer(GRPOTrainer):
     """
 
     model: Any  # transformers says that it may be None; here it never is
+    skipping = False  # the policy's step is skipped: what shares its backward pass must not step either
 
     def __init__(
         self,
@@ -209,7 +213,11 @@ class PPOTrainer(GRPOTrainer):
             device=ids.device,
         )
         mask = batch["completion_mask"] * (~rewards.isnan()).unsqueeze(1).to(batch["completion_mask"])
-        kl = adv.kl_k1(old_logps, reference_logps) * mask
+        sound = adv.finite_rows(adv.kl_k1(old_logps, reference_logps), mask)
+        not_finite = self._sum_over_processes((~sound).sum().float())
+        mask = mask * sound.unsqueeze(1).to(mask)  # one such completion would spoil every mean
+        old_logps, reference_logps = adv.counting(old_logps, mask), adv.counting(reference_logps, mask)
+        kl = adv.kl_k1(old_logps, reference_logps)
         token_reward = adv.token_rewards(rewards, kl, mask, settings.kl_coef)
 
         own = CriticBatch(ids, attention, length, features)
@@ -242,7 +250,7 @@ class PPOTrainer(GRPOTrainer):
             with torch.enable_grad(), self._gradients_synced():
                 self._fit_critic(own, old_values, done.returns, mask, tokens)
 
-        k3 = adv.kl_k3(old_logps, reference_logps) * mask
+        k3 = adv.kl_k3(old_logps, reference_logps)
         sums = self._sum_over_processes(torch.stack([kl.sum(), k3.sum(), mask.any(dim=1).sum().to(kl.dtype)]))
         self._note(
             explained_variance=explained,
@@ -251,6 +259,7 @@ class PPOTrainer(GRPOTrainer):
             kl_per_token=sums[0] / tokens.clamp(min=1.0),
             return_mean=moments.mean,
             return_std=moments.std,
+            rollouts_not_finite=not_finite,
         )
 
     def _reference_pass(self, ids: Tensor, attention: Tensor, length: int) -> tuple[Tensor, Tensor]:

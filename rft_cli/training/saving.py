@@ -12,6 +12,7 @@ from transformers import Trainer
 
 from rft_cli.runs import Run
 from rft_cli.runs.files import write_atomic
+from rft_cli.training.divergence import check_finite
 
 JOURNAL = "journal.json"
 """What the journal of the job has counted, in each checkpoint."""
@@ -27,6 +28,7 @@ class CheckpointWriter:
     def save(self) -> None:
         """Commit a checkpoint of this step, unless there is one, and delete those that are not kept."""
         accelerator, step = self._trainer.accelerator, self._trainer.state.global_step
+        check_finite(self._trainer)
         main = accelerator.is_main_process
         begun = [
             str(self._run.begin_checkpoint(step)) if main and step not in self._run.checkpoints() else ""

@@ -1,4 +1,4 @@
-"""The three trainers as the job runs them: TRL's (or PPO on top of it) with our checkpoints and resume."""
+"""The three trainers as the job runs them: TRL's (or PPO on top of it) with our checkpoints, resume and guard."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from trl import GRPOTrainer, RLOOTrainer
 
 from rft_cli.pulse import PULSE
 from rft_cli.training.backbone import backbone_of
+from rft_cli.training.divergence import Guarded
 from rft_cli.training.ppo_trainer import PPOTrainer
 from rft_cli.training.resume import Resumable
 from rft_cli.training.saving import SavesInto
@@ -41,13 +42,13 @@ class Beating(Trainer):
         self.add_callback(_Steps())
 
 
-class PPOJob(Beating, Counted, Resumable, SavesInto, PPOTrainer):
+class PPOJob(Guarded, Beating, Counted, Resumable, SavesInto, PPOTrainer):
     """algorithm: ppo"""
 
 
-class GRPOJob(Beating, Counted, Resumable, SavesInto, GRPOTrainer):
+class GRPOJob(Guarded, Beating, Counted, Resumable, SavesInto, GRPOTrainer):
     """algorithm: grpo"""
 
 
-class RLOOJob(Beating, Counted, Resumable, SavesInto, RLOOTrainer):
+class RLOOJob(Guarded, Beating, Counted, Resumable, SavesInto, RLOOTrainer):
     """algorithm: rloo"""

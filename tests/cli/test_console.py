@@ -53,8 +53,8 @@ def test_plain_prints_notes_validations_and_the_first_and_last_step():
         "warning: 2 rows overlap",
         "validation (base): reward 0.410 [0.380, 0.440] on 200 rows",
         "ppo on builtin/tiny: 1.2 M parameters, all weights, 40 steps in 4 epochs on cpu",
-        "epoch 0.1/4  step 1/40  reward 0.500  KL 0.012  entropy 0.700  rollout 1.2 s  update 0.5 s  2:05 left",
-        "epoch 4.0/4  step 40/40  reward 0.500  KL 0.012  entropy 0.700  rollout 1.2 s  update 0.5 s  2:05 left",
+        "epoch 0.1/4  step 1/40  reward 0.500  KL k1 0.012  entropy 0.700  rollout 1.2 s  update 0.5 s  2:05 left",
+        "epoch 4.0/4  step 40/40  reward 0.500  KL k1 0.012  entropy 0.700  rollout 1.2 s  update 0.5 s  2:05 left",
         "validation (epoch 4.0, step 40): reward 0.900 [0.880, 0.920] on 200 rows  best so far",
     ]
 
@@ -101,7 +101,7 @@ def test_live_shows_the_step_figures_and_a_bar_and_keeps_what_is_above(monkeypat
     assert "validation (base): reward 0.410 [0.380, 0.440] on 200 rows" in frame
     last = frame[frame.rindex("epoch 2.0/4") :]
     assert "step 20/40" in last
-    assert "reward 1.000  KL 0.012  entropy 0.700" in last
+    assert "reward 1.000  KL k1 0.012  entropy 0.700" in last
     assert "rollout 1.2 s  update 0.5 s  2,560 completions  grades failed 2.000" in last
     assert "▁▁▂▂▂▃▃▄▄▄▅▅▅▆▆▇▇▇██" in last
     assert "50 %  2:05 left" in last

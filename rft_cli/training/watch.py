@@ -1,0 +1,63 @@
+"""What a tripped wire does: a warning, an entry in run.json, and, where asked for, the end of the job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from accelerate.utils import broadcast_object_list
+
+from rft_cli.errors import RunFailed
+from rft_cli.events import Note, OnEvent
+from rft_cli.runs import Run
+from rft_cli.training.divergence import how_to_go_on
+from rft_cli.training.tripwires import Figures, Tripwires
+
+
+class Watch:
+    """Shows each rollout batch to the tripwires; every process calls it alike, process 0 writes and decides."""
+
+    def __init__(self, wires: Tripwires, action: str, run: Run, on_event: OnEvent, rank: int) -> None:
+        self._wires, self._action, self._run, self._on_event = wires, action, run, on_event
+        self._main = rank == 0
+        self._ending: str | None = None
+
+    def begin(self, step: int) -> None:
+        """A job begins or goes on behind `step`: later warnings will be made again."""
+        if self._main:
+            kept = [w for w in self._run.info.get("warnings") or [] if w["step"] <= step]
+            self._run.update(warnings=kept)
+
+    def observe(self, step: int, metrics: Figures) -> None:
+        """Take in a rollout batch's line of metrics."""
+        if self._action == "none":
+            return
+        tripped = self._wires.observe(metrics)
+        if tripped and self._main:
+            new = [{"step": step, "tripwire": t.name, "text": t.text} for t in tripped]
+            self._run.update(warnings=[*(self._run.info.get("warnings") or []), *new])
+            for t in tripped:
+                self._on_event(Note(f"step {step}: {t.text}", "warning"))
+        if self._action == "stop":
+            texts = [t.text for t in tripped]
+            broadcast_object_list(
+                texts_of_0 := [texts]
+            )  # figures may differ by a rounding; the decision may not
+            self._ending = "; ".join(texts_of_0[0]) or None
+
+    def stop_if_tripped(self, save: Callable[[], None]) -> None:
+        """With `action: stop`, end the job where a wire tripped, behind a checkpoint of this very step."""
+        if self._ending is not None:
+            save()
+            raise RunFailed(
+                f"a tripwire ended the job: {self._ending}",
+                f"{how_to_go_on(self._run)}; tripwires.action: warn goes on past it",
+            )
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint must hold, as plain JSON."""
+        return self._wires.state()
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken."""
+        self._wires.load(state)
