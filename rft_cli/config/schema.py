@@ -245,7 +245,7 @@ class TripwireConfig(Section):
     """Highest mean KL to the reference, in nats a completion token (ppo and rloo: k1; grpo: k3)."""
     entropy: Positive | None = 0.001
     """Lowest mean entropy of the policy, in nats a token."""
-    completion_growth: Positive | None = 3.0
+    completion_growth: Positive | None = 2.5
     """Highest mean completion length, as a multiple of that of the first `window` rollout batches."""
     completion_limit: Fraction | None = 0.9
     """Share of the length limit that completions may have on average."""

@@ -123,13 +123,16 @@ class Moments:
 
 
 def masked_moments(x: Tensor, mask: Tensor, reduce: Reduce = identity) -> Moments:
-    """Two reductions rather than E[x^2] - E[x]^2, which loses all digits when the mean is large."""
+    """Two reductions rather than E[x^2] - E[x]^2, which loses all digits when the mean is large.
+
+    Where nothing counts, mean and spread are NaN: there are none.
+    """
     wide = counting(x, mask).to(torch.float64)
     total = reduce(torch.stack([wide.sum(), mask.to(torch.float64).sum()]))
-    count = total[1].clamp(min=1.0)
+    count = total[1]
     mean = total[0] / count
     variance = reduce(counting((wide - mean).square(), mask).sum()) / count
-    return Moments(mean.to(x.dtype), variance.sqrt().to(x.dtype), total[1])
+    return Moments(mean.to(x.dtype), variance.sqrt().to(x.dtype), count)
 
 
 def whiten(x: Tensor, mask: Tensor, reduce: Reduce = identity, eps: float = 1e-8) -> Tensor:
@@ -143,7 +146,10 @@ def whiten(x: Tensor, mask: Tensor, reduce: Reduce = identity, eps: float = 1e-8
 
 
 def explained_variance(values: Tensor, returns: Tensor, mask: Tensor, reduce: Reduce = identity) -> Tensor:
-    """1 - Var(returns - values) / Var(returns) over all counting entries; 0 where the returns do not vary."""
+    """1 - Var(returns - values) / Var(returns) over all counting entries; 0 where the returns do not vary.
+
+    NaN where a value or return is, or where nothing counts.
+    """
     residual = masked_moments(returns - values, mask, reduce).std.square()
     total = masked_moments(returns, mask, reduce).std.square()
-    return torch.where(total > 1e-10, 1.0 - residual / total.clamp(min=1e-10), torch.zeros_like(total))
+    return torch.where(total <= 1e-10, torch.zeros_like(total), 1.0 - residual / total.clamp(min=1e-10))

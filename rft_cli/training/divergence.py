@@ -24,7 +24,11 @@ from rft_cli.runs import Run
 
 
 class Diverged(RunFailed):
-    """Numbers that are not finite end the job; `told` adds what to do."""
+    """Numbers that are not finite, the critic's or the policy's, end the job; `told` adds what to do."""
+
+    def __init__(self, message: str, of_critic: bool = False) -> None:
+        super().__init__(message)
+        self.of_critic = of_critic
 
 
 @dataclass(slots=True)
@@ -42,13 +46,16 @@ class Skips:
         self.in_a_row = self.in_a_row + 1 if wrong else 0
         return bool(wrong)
 
-    def failure(self, most: int, who: str, step: int) -> Diverged | None:
-        """What ends the job once `most` steps in a row were skipped; None before."""
+    def failure(self, most: int, step: int, of_critic: bool = False) -> Diverged | None:
+        """What ends the job, at `step`, once `most` steps in a row were skipped; None before."""
         if self.in_a_row < most:
             return None
-        times = "a step" if most == 1 else f"{self.in_a_row} steps in a row"
+        who = "the critic's" if of_critic else "the"
+        were = "were" if " and " in self.what else "was"
+        times = "a step" if self.in_a_row == 1 else f"{self.in_a_row} steps in a row"
         return Diverged(
-            f"training diverged: {who}{self.what} was not a finite number in {times}, the last at step {step}"
+            f"training diverged: {who} {self.what} {were} not finite in {times}, the last at step {step}",
+            of_critic,
         )
 
 
@@ -104,7 +111,7 @@ class Guarded(Trainer):
         self._sound = None
         wrong = torch.stack([~sound, ~torch.isfinite(norms)]).float()
         found = self.accelerator.reduce(wrong, reduction="sum").tolist()
-        return [name for name, count in zip(("the loss", "the gradient"), found, strict=True) if count > 0]
+        return [name for name, count in zip(("loss", "gradient"), found, strict=True) if count > 0]
 
     def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
         """A skipped step's loss is no number: None, never 0. Every line says how many were skipped so far."""
@@ -124,13 +131,12 @@ class Guarded(Trainer):
                 self.after_log()
 
     def _stop_if_diverged(self) -> None:
-        counted = [(self._skips, "")]
-        if self.critic is not None:
-            counted.append((self.critic_optimizer.skips, "the critic's "))
-        for skips, who in counted:
-            failure = skips.failure(self.max_skipped_steps, who, self.state.global_step)
-            if failure is not None:
-                raise failure
+        failure = self._skips.failure(self.max_skipped_steps, self.state.global_step)
+        if failure is None and self.critic is not None:
+            skips = self.critic_optimizer.skips
+            failure = skips.failure(self.max_skipped_steps, self.state.global_step, of_critic=True)
+        if failure is not None:
+            raise failure
 
 
 def _number(value: float | None) -> float | None:
@@ -160,22 +166,26 @@ def check_finite(trainer: Any) -> None:
 
 
 @contextmanager
-def told(run: Run, learning_rate: float) -> Iterator[None]:
+def told(run: Run, learning_rate: float, critic_learning_rate: float) -> Iterator[None]:
     """What ends training inside gets words on what to change and on how to go on from the last checkpoint."""
     try:
         yield
     except Diverged as error:
-        raise RunFailed(error.message, _advice(run, learning_rate)) from error
+        change = (
+            f"lower ppo.critic_learning_rate (it was {critic_learning_rate:g})"
+            if error.of_critic
+            else _slower(learning_rate)
+        )
+        raise RunFailed(error.message, f"{change} in a new run; {how_to_go_on(run)}") from error
     except RuntimeError as error:
         if "probability tensor" not in str(error):
             raise
         message = "training diverged: the model's probabilities are not finite numbers any more"
-        raise RunFailed(message, _advice(run, learning_rate)) from error
+        raise RunFailed(message, f"{_slower(learning_rate)} in a new run; {how_to_go_on(run)}") from error
 
 
-def _advice(run: Run, learning_rate: float) -> str:
-    change = f"lower optim.learning_rate (it was {learning_rate:g}) or raise ppo.kl_coef in a new run"
-    return f"{change}; {how_to_go_on(run)}"
+def _slower(learning_rate: float) -> str:
+    return f"lower optim.learning_rate (it was {learning_rate:g}) or raise ppo.kl_coef"
 
 
 def how_to_go_on(run: Run) -> str:

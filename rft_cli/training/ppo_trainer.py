@@ -254,9 +254,10 @@ class PPOTrainer(GRPOTrainer):
         sums = self._sum_over_processes(torch.stack([kl.sum(), k3.sum(), mask.any(dim=1).sum().to(kl.dtype)]))
         self._note(
             explained_variance=explained,
-            kl=sums[0] / sums[2].clamp(min=1.0),
-            kl_k3=sums[1] / sums[2].clamp(min=1.0),
-            kl_per_token=sums[0] / tokens.clamp(min=1.0),
+            kl=sums[0]
+            / sums[2],  # without a graded completion NaN, which TRL logs as None: there is no such mean
+            kl_k3=sums[1] / sums[2],
+            kl_per_token=sums[0] / tokens,
             return_mean=moments.mean,
             return_std=moments.std,
             rollouts_not_finite=not_finite,
@@ -364,7 +365,7 @@ class PPOTrainer(GRPOTrainer):
             return
         totals = self._sum_over_processes(self._step_sums)
         self._step_sums = None
-        means = (totals[:5] / totals[5].clamp(min=1.0)).tolist()
+        means = (totals[:5] / totals[5]).tolist()
         self._note(policy_loss=means[0], entropy=means[2], ratio=means[3], clip_fraction=means[4])
         if self.critic.joint:
             self._note(value_loss=means[1])

@@ -147,7 +147,17 @@ def test_a_batch_without_a_grade_becomes_zeros() -> None:
 
 def test_moments_of_no_entries() -> None:
     moments = adv.masked_moments(t([5.0]), torch.zeros(1, 1))
-    assert (moments.mean.item(), moments.std.item(), moments.count.item()) == (0.0, 0.0, 0.0)
+    assert moments.count.item() == 0.0
+    assert moments.mean.isnan()  # there is no mean of nothing: a 0 would be logged as a figure
+    assert moments.std.isnan()
+    assert adv.explained_variance(t([1.0]), t([2.0]), torch.zeros(1, 1)).isnan()
+    assert adv.whiten(t([5.0]), torch.zeros(1, 1)).item() == 0.0
+
+
+def test_rows_with_an_entry_that_is_not_finite_are_found_where_it_counts() -> None:
+    x = t([1.0, NAN], [NAN, 1.0], [1.0, float("inf")], [-float("inf"), 2.0], [NAN, NAN])
+    mask = t([1, 0], [1, 1], [1, 1], [1, 0], [0, 0])
+    assert adv.finite_rows(x, mask).tolist() == [True, False, False, False, True]
 
 
 def test_moments_far_from_zero_keep_their_digits() -> None:

@@ -1,0 +1,92 @@
+"""What a tripped wire does to a run: told once, written down with its step, and the end where that is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rft_cli.config.schema import TripwireConfig
+from rft_cli.errors import RunFailed
+from rft_cli.events import Event, Note
+from rft_cli.runs import Run
+from rft_cli.training.tripwires import Tripwires
+from rft_cli.training.watch import Watch
+
+SETTINGS = TripwireConfig(window=1, constant_reward=None)
+FAR = {"reward": 0.5, "kl_per_token": 2.0}
+NEAR = {"reward": 0.5, "kl_per_token": 0.5}
+TEXT = (
+    "KL (k1) to the reference is 2 nats a token: the policy is far from where it began, most often because its steps "
+    "are too large; lower optim.learning_rate or raise ppo.kl_coef (tripwires.kl is 1)"
+)
+
+
+class Setting:
+    """A watch on a run of its own, with what it said and saved."""
+
+    def __init__(self, folder: Path, action: str, rank: int = 0) -> None:
+        self.run = Run.create(folder, "r", config_yaml="", info={})
+        self.events: list[Event] = []
+        self.saved = 0
+        self.watch = Watch(Tripwires(SETTINGS, "ppo", 60), action, self.run, self.events.append, rank)
+
+    def save(self) -> None:
+        self.saved += 1
+
+
+def test_warn_tells_once_and_writes_it_down(tmp_path: Path) -> None:
+    it = Setting(tmp_path, "warn")
+    it.watch.begin(0)
+    for step, metrics in enumerate([NEAR, FAR, FAR, NEAR, FAR], 1):
+        it.watch.observe(step, metrics)
+        it.watch.stop_if_tripped(it.save)
+    assert it.events == [Note(f"step {n}: {TEXT}", "warning") for n in (2, 5)]
+    assert it.run.info["warnings"] == [{"step": n, "tripwire": "kl", "text": TEXT} for n in (2, 5)]
+    assert it.saved == 0
+
+
+def test_stop_saves_and_ends_the_job(tmp_path: Path) -> None:
+    it = Setting(tmp_path, "stop")
+    it.watch.begin(0)
+    it.watch.observe(1, NEAR)
+    it.watch.stop_if_tripped(it.save)
+    it.watch.observe(2, FAR)
+    with pytest.raises(RunFailed) as failure:
+        it.watch.stop_if_tripped(it.save)
+    assert it.saved == 1
+    assert failure.value.message == f"a tripwire ended the job: {TEXT}"
+    assert failure.value.fix == "there is no checkpoint of this one; tripwires.action: warn goes on past it"
+    assert [w["step"] for w in it.run.info["warnings"]] == [2]
+
+
+def test_none_watches_nothing(tmp_path: Path) -> None:
+    it = Setting(tmp_path, "none")
+    it.watch.begin(0)
+    it.watch.observe(1, FAR)
+    it.watch.stop_if_tripped(it.save)
+    assert (it.events, it.run.info["warnings"], it.saved) == ([], [], 0)
+
+
+def test_other_processes_write_nothing(tmp_path: Path) -> None:
+    it = Setting(tmp_path, "warn", rank=1)
+    it.watch.begin(0)
+    it.watch.observe(1, FAR)
+    assert it.events == []
+    assert "warnings" not in it.run.info
+
+
+def test_a_resumed_job_drops_warnings_that_will_be_made_again_and_goes_on(tmp_path: Path) -> None:
+    it = Setting(tmp_path, "warn")
+    it.watch.begin(0)
+    it.watch.observe(1, FAR)
+    state = it.watch.state()
+    for step, metrics in ((2, NEAR), (3, FAR)):
+        it.watch.observe(step, metrics)
+    again = Watch(Tripwires(SETTINGS, "ppo", 60), "warn", it.run, it.events.append, 0)
+    again.load(state)
+    again.begin(1)
+    assert [w["step"] for w in it.run.info["warnings"]] == [1]
+    for step, metrics in ((2, NEAR), (3, FAR)):
+        again.observe(step, metrics)
+    assert [w["step"] for w in it.run.info["warnings"]] == [1, 3]
