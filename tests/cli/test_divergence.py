@@ -23,7 +23,8 @@ SMALL = (
 )
 STRICT = """
 def score(completion, example):
-    return 1.0 if completion == example["output"] else None
+    validation = int(example["input"].split()[0]) >= 100
+    return 0.5 if validation or completion == example["output"] else None
 """
 LENGTH = """
 def score(completion):
