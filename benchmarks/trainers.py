@@ -28,6 +28,7 @@ from benchmarks.parts import Parts
 from benchmarks.rounds import Over, Rounds
 from benchmarks.side import Channel
 from rft_cli.config import RunConfig
+from rft_cli.events import Event
 from rft_cli.grading import open_grader
 from rft_cli.grading.protocol import Grader
 from rft_cli.job import Job, create_run, load_job
@@ -37,6 +38,8 @@ from rft_cli.training.journal import Journal
 from rft_cli.training.models import stop_tokens
 from rft_cli.training.prompts import training_rows
 from rft_cli.training.rewards import GraderReward
+from rft_cli.training.tripwires import Tripwires
+from rft_cli.training.watch import Watch
 
 ENDLESS = 1_000_000
 """Epochs: the parent says when it has seen enough."""
@@ -76,6 +79,10 @@ def load(config_json: str, output_dir: str) -> Loaded:
     )
 
 
+def quietly(_: Event) -> None:
+    """Events that nobody looks at."""
+
+
 def ours(loaded: Loaded, grader: Grader) -> Any:
     """rft's trainer with its journal."""
     job, config, tokenizer = loaded.job, loaded.job.config, loaded.lengths.tokenizer
@@ -87,7 +94,9 @@ def ours(loaded: Loaded, grader: Grader) -> Any:
         config, loaded.resolved, tokenizer, loaded.model, str(run.path), reward, rows
     )
     # Without the milestones: what is timed here is training, not baseline and validations.
-    journal = Journal(run, lambda _event: None, trainer.accelerator, grader, config.grader.max_failure_rate)
+    wires = Tripwires(config.tripwires, config.algorithm, loaded.resolved.max_completion_tokens)
+    watch = Watch(wires, config.tripwires.action, run, quietly, trainer.accelerator.process_index)
+    journal = Journal(run, quietly, trainer.accelerator, grader, config.grader.max_failure_rate, watch)
     reward.on_graded = journal.on_graded
     trainer.add_callback(journal)
     return trainer

@@ -6,7 +6,7 @@ would log such a loss as 0, step, and save the weights that come of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -67,8 +67,6 @@ class Guarded(Trainer):
 
     max_skipped_steps = 3
     """Steps in a row after which the job ends."""
-    after_log: Callable[[], None] | None = None
-    """Called when a step and its line of metrics are complete."""
     critic_optimizer: Any
     critic: Any = None
     skipping = False
@@ -127,8 +125,6 @@ class Guarded(Trainer):
         super().log(logs, start_time)
         if step:
             self._stop_if_diverged()
-            if self.after_log is not None:
-                self.after_log()
 
     def _stop_if_diverged(self) -> None:
         failure = self._skips.failure(self.max_skipped_steps, self.state.global_step)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from accelerate.utils import broadcast_object_list
@@ -20,7 +20,7 @@ class Watch:
     def __init__(self, wires: Tripwires, action: str, run: Run, on_event: OnEvent, rank: int) -> None:
         self._wires, self._action, self._run, self._on_event = wires, action, run, on_event
         self._main = rank == 0
-        self._ending: str | None = None
+        self._ending = ""
 
     def begin(self, step: int) -> None:
         """A job begins or goes on behind `step`: later warnings will be made again."""
@@ -28,10 +28,10 @@ class Watch:
             kept = [w for w in self._run.info.get("warnings") or [] if w["step"] <= step]
             self._run.update(warnings=kept)
 
-    def observe(self, step: int, metrics: Figures) -> None:
-        """Take in a rollout batch's line of metrics."""
+    def observe(self, step: int, metrics: Figures) -> bool:
+        """Take in a rollout batch's line of metrics; whether the job is to end behind a checkpoint of this step."""
         if self._action == "none":
-            return
+            return False
         tripped = self._wires.observe(metrics)
         if tripped and self._main:
             new = [{"step": step, "tripwire": t.name, "text": t.text} for t in tripped]
@@ -39,20 +39,15 @@ class Watch:
             for t in tripped:
                 self._on_event(Note(f"step {step}: {t.text}", "warning"))
         if self._action == "stop":
-            texts = [t.text for t in tripped]
-            broadcast_object_list(
-                texts_of_0 := [texts]
-            )  # figures may differ by a rounding; the decision may not
-            self._ending = "; ".join(texts_of_0[0]) or None
+            told = ["; ".join(t.text for t in tripped)]
+            broadcast_object_list(told)  # figures may differ by a rounding; the decision may not
+            self._ending = told[0]
+        return bool(self._ending)
 
-    def stop_if_tripped(self, save: Callable[[], None]) -> None:
-        """With `action: stop`, end the job where a wire tripped, behind a checkpoint of this very step."""
-        if self._ending is not None:
-            save()
-            raise RunFailed(
-                f"a tripwire ended the job: {self._ending}",
-                f"{how_to_go_on(self._run)}; tripwires.action: warn goes on past it",
-            )
+    def check(self) -> None:
+        """With `action: stop`, raise RunFailed where a wire tripped; its checkpoint is committed."""
+        if self._ending:
+            raise RunFailed(f"a tripwire ended the job: {self._ending}", how_to_go_on(self._run))
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint must hold, as plain JSON."""

@@ -63,7 +63,7 @@ def test_a_job_whose_weights_explode_ends_with_code_3_and_a_finite_checkpoint(fi
     )
     assert fix == (
         "  fix: lower optim.learning_rate (it was 1e+37) or raise ppo.kl_coef in a new run; the last good "
-        "checkpoint is runs/boom/checkpoints/step-4, and `rft train --resume runs/boom` goes on from it"
+        "checkpoint is runs/boom/checkpoints/step-3, and `rft train --resume runs/boom` goes on from it"
     )
     assert run.info["status"] == "failed"
     lines = run.metrics()

@@ -28,44 +28,38 @@ class Setting:
     def __init__(self, folder: Path, action: str, rank: int = 0) -> None:
         self.run = Run.create(folder, "r", config_yaml="", info={})
         self.events: list[Event] = []
-        self.saved = 0
         self.watch = Watch(Tripwires(SETTINGS, "ppo", 60), action, self.run, self.events.append, rank)
-
-    def save(self) -> None:
-        self.saved += 1
 
 
 def test_warn_tells_once_and_writes_it_down(tmp_path: Path) -> None:
     it = Setting(tmp_path, "warn")
     it.watch.begin(0)
     for step, metrics in enumerate([NEAR, FAR, FAR, NEAR, FAR], 1):
-        it.watch.observe(step, metrics)
-        it.watch.stop_if_tripped(it.save)
+        assert not it.watch.observe(step, metrics)
+        it.watch.check()
     assert it.events == [Note(f"step {n}: {TEXT}", "warning") for n in (2, 5)]
     assert it.run.info["warnings"] == [{"step": n, "tripwire": "kl", "text": TEXT} for n in (2, 5)]
-    assert it.saved == 0
 
 
-def test_stop_saves_and_ends_the_job(tmp_path: Path) -> None:
+def test_stop_asks_for_a_checkpoint_and_then_ends_the_job(tmp_path: Path) -> None:
     it = Setting(tmp_path, "stop")
     it.watch.begin(0)
-    it.watch.observe(1, NEAR)
-    it.watch.stop_if_tripped(it.save)
-    it.watch.observe(2, FAR)
+    assert not it.watch.observe(1, NEAR)
+    it.watch.check()
+    assert it.watch.observe(2, FAR)
     with pytest.raises(RunFailed) as failure:
-        it.watch.stop_if_tripped(it.save)
-    assert it.saved == 1
+        it.watch.check()
     assert failure.value.message == f"a tripwire ended the job: {TEXT}"
-    assert failure.value.fix == "there is no checkpoint of this one; tripwires.action: warn goes on past it"
+    assert failure.value.fix == "there is no checkpoint of this one"
     assert [w["step"] for w in it.run.info["warnings"]] == [2]
 
 
 def test_none_watches_nothing(tmp_path: Path) -> None:
     it = Setting(tmp_path, "none")
     it.watch.begin(0)
-    it.watch.observe(1, FAR)
-    it.watch.stop_if_tripped(it.save)
-    assert (it.events, it.run.info["warnings"], it.saved) == ([], [], 0)
+    assert not it.watch.observe(1, FAR)
+    it.watch.check()
+    assert (it.events, it.run.info["warnings"]) == ([], [])
 
 
 def test_other_processes_write_nothing(tmp_path: Path) -> None:
