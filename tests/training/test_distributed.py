@@ -21,16 +21,20 @@ LAUNCH = ("-m", "accelerate.commands.launch")
 SCRIPT = ("-m", "tests.training.distributed.first_update")
 
 
-def first_update(out: Path, launcher: tuple[str, ...], options: tuple[str, ...]) -> dict[str, Any]:
-    before = (*LAUNCH, *launcher) if launcher else ()
+def run(*arguments: str) -> None:
     done = subprocess.run(
-        [sys.executable, *before, *SCRIPT, str(out), *options],
+        [sys.executable, *arguments],
         env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def first_update(out: Path, launcher: tuple[str, ...], options: tuple[str, ...]) -> dict[str, Any]:
+    before = (*LAUNCH, *launcher) if launcher else ()
+    run(*before, *SCRIPT, str(out), *options)
     return json.loads(out.read_text())  # type: ignore[no-any-return]
 
 
@@ -77,3 +81,15 @@ def test_two_fsdp2_processes_make_the_same_update(
     assert two["world_size"] == 2
     assert "FSDPModule" in two["classes"]
     check_same(two, alone)
+
+
+def test_what_is_not_finite_in_one_process_is_skipped_in_all(tmp_path: Path) -> None:
+    run(*LAUNCH, *DDP, "-m", "tests.training.distributed.one_bad_rank", str(tmp_path))
+    one, other = (json.loads((tmp_path / f"seen-{rank}.json").read_text()) for rank in (0, 1))
+    assert one == other
+    assert one["world_size"] == 2
+    assert [line["skipped_steps"] for line in one["lines"]] == [0, 1, 1, 2, 2, 2]
+    assert [line["skipped_critic_steps"] for line in one["lines"]] == [0, 0, 0, 0, 2, 2]
+    assert [line["loss"] is None for line in one["lines"]] == [False, True, False, True, False, False]
+    assert one["finite"] is True
+    assert one["finite_when_one_is_not"] is False

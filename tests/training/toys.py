@@ -99,6 +99,7 @@ def trainer_of(
     max_completion_tokens: int = 8,
     micro_batch_size: int = 8,
     minibatches: int = 1,
+    world_size: int = 1,
 ) -> Any:
     """The trainer as a job builds it; all prompts make one rollout batch."""
     quiet.libraries()
@@ -114,7 +115,7 @@ def trainer_of(
         gradient_checkpointing=False,
         validate_every=n_epochs,
         critic_warmup=int(settings.get("ppo", {}).get("critic_warmup", 0)),
-        world_size=1,
+        world_size=world_size,
         minibatches=minibatches,
     )
     reward = GraderReward(grader, [example(i, p) for i, p in enumerate(prompts)], [0])
