@@ -1,8 +1,7 @@
 """Tripwires: figures of the rollout batches that say, before a person looks, that training goes wrong.
 
-Each wire compares one figure with one setting of `tripwires` and speaks once, until the figure is good again. The
-defaults were silent in 46 good runs of the embedded model and spoke in runs made bad on purpose; see
-`docs/reliability.md`.
+Each wire compares one figure with one setting of `tripwires` and speaks once, until the figure is good again. What the
+defaults were chosen by stands in `docs/reliability.md`: silent in every good run, not in runs made bad on purpose.
 """
 
 from __future__ import annotations

@@ -83,6 +83,9 @@ EXACT: list[tuple[str, Callable[..., Any], list[str], str]] = [
     ("RepeatSampler.__iter__", RepeatSampler.__iter__, ["self"], "resume.py overrides it"),
     ("Trainer._save_checkpoint", Trainer._save_checkpoint, ["self", "model", "trial"], "journal.py calls it"),
     ("Trainer._get_output_dir", Trainer._get_output_dir, ["self", "trial"], "journal.py overrides it"),
+    ("Trainer._clip_grad_norm", Trainer._clip_grad_norm, ["self", "model"], "divergence.py overrides it"),
+    ("GRPOTrainer.log", GRPOTrainer.log, ["self", "logs", "start_time"], "divergence.py overrides it"),
+    ("RLOOTrainer.log", RLOOTrainer.log, ["self", "logs", "start_time"], "divergence.py overrides it"),
     ("Trainer._save_rng_state", Trainer._save_rng_state, ["self", "output_dir"], "resume.py overrides it"),
     ("Trainer._load_rng_state", Trainer._load_rng_state, ["self", "checkpoint"], "resume.py overrides it"),
 ]
@@ -192,6 +195,15 @@ def test_the_reference_is_read_at_every_rollout(trainer: Any) -> None:
     text = source(trainer._generate_and_score_completions)
     assert "if self.beta != 0.0:" in text
     assert "if self.ref_model is not None:" in text
+
+
+def test_a_step_is_clipped_then_announced_then_taken() -> None:
+    """Guarded decides in `_clip_grad_norm` whether the step is skipped: a shared critic hears of it before its step."""
+    text = source(Trainer._run_epoch)
+    calls = ["self._clip_grad_norm(model)", "on_pre_optimizer_step(", "self.optimizer.step()"]
+    assert all(text.count(call) == 1 for call in calls)
+    assert sorted(calls, key=text.index) == calls
+    assert "if self.args.max_grad_norm > 0:" in text
 
 
 def test_compute_loss_calls_our_hook() -> None:
