@@ -105,8 +105,9 @@ def assert_no_nan(lines: list[dict[str, Any]]) -> None:
             assert value is None or torch.isfinite(torch.tensor(float(value))), (name, line)
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("value", [NAN, INF])
+@pytest.mark.parametrize(
+    ("algorithm", "value"), [("ppo", NAN), ("ppo", INF), ("grpo", NAN), ("grpo", -INF), ("rloo", INF)]
+)
 def test_a_loss_that_is_not_finite_moves_nothing_and_is_no_number(
     algorithm: str, value: float, tmp_path: Path
 ) -> None:
