@@ -76,6 +76,15 @@ class Guarded(Trainer):
     def _skips(self) -> Skips:
         return Skips()
 
+    def rollout_state(self) -> dict[str, Any]:
+        """The counters go where this process's other counters go."""
+        state: dict[str, Any] = super().rollout_state()
+        return state | {"guard": self.guard_state()}
+
+    def load_rollout_state(self, state: dict[str, Any]) -> None:
+        super().load_rollout_state(state)
+        self.load_guard_state(state["guard"])
+
     def guard_state(self) -> dict[str, Any]:
         """The counters that a checkpoint must hold, as plain values."""
         critic = None if self.critic is None else asdict(self.critic_optimizer.skips)

@@ -166,13 +166,14 @@ class WarmServer:
 
 @dataclass(frozen=True)
 class State:
-    """All that must come out the same: bytes of weights, tensors of optimizers, lines of metrics, samples."""
+    """All that must come out the same: bytes of weights, tensors of optimizers, lines of metrics, samples, warnings."""
 
     weights: str
     training: str
     metrics: list[dict[str, Any]]
     files: dict[str, str]
     best: int
+    warnings: list[dict[str, Any]]
 
 
 def state_of(run: Run) -> State:
@@ -184,6 +185,7 @@ def state_of(run: Run) -> State:
         [_untimed(line) for line in run.metrics()],
         {f.relative_to(run.path).as_posix(): _samples(f) for f in sorted(run.path.glob("*/*.jsonl"))},
         int(run.info["best_step"]),
+        run.info["warnings"],
     )
 
 
@@ -232,7 +234,11 @@ def _digest(value: Any) -> str:
 
 def differences(left: State, right: State) -> list[str]:
     """The names of what differs, for a message."""
-    found = [name for name in ("weights", "training", "best") if getattr(left, name) != getattr(right, name)]
+    found = [
+        name
+        for name in ("weights", "training", "best", "warnings")
+        if getattr(left, name) != getattr(right, name)
+    ]
     if len(left.metrics) != len(right.metrics):
         found.append(f"metrics: {len(left.metrics)} and {len(right.metrics)} lines")
     for one, other in zip(left.metrics, right.metrics, strict=False):

@@ -135,6 +135,7 @@ FIELDS = {
     "rollout-0.pt: step": change("rollout-0.pt", "step", to=0),
     "rollout-0.pt: buffer": change("rollout-0.pt", "buffer", to=None),
     "rollout-0.pt: rollouts_seen": change("rollout-0.pt", "rollouts_seen", to=0),
+    "rollout-0.pt: guard": change("rollout-0.pt", "guard", "policy", "total", to=7),
     "critic.pt: parameters": change("critic.pt", "parameters", to=lambda old: [p * 0 for p in old]),
     "critic.pt: scale": change(
         "critic.pt", "scale", to=lambda old: {name: torch.ones_like(value) for name, value in old.items()}
@@ -149,6 +150,7 @@ FIELDS = {
     "trainer_state.json: epoch": change("trainer_state.json", "epoch", to=0.0),
     "journal.json: per_rollout": change("journal.json", "per_rollout", to={}),
     "journal.json: counts": change("journal.json", "counts", to={}),
+    "journal.json: tripwires": change("journal.json", "tripwires", "batches", to=[]),
 }
 UNUSED = {
     "rng_state.pth: python",  # nothing in a job draws from these two: transformers saves them
