@@ -14,7 +14,7 @@ from rft_cli.commands.signals import signals_interrupt
 from rft_cli.config import RunConfig
 from rft_cli.config.load import ConfigProblems
 from rft_cli.console import Check, EventPrinter
-from rft_cli.data import reference_of
+from rft_cli.data import Joined, reference_of
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.events import Note
 from rft_cli.job import Files, Job, not_set, read_files
@@ -173,7 +173,7 @@ def _check_grader(found: Preflight, needs: Sequence[str]) -> None:
     from rft_cli.grading.preflight import check_grader, static_problems
     from rft_cli.training.graders import open_grader
 
-    rows = [example for data in found.files.data.values() for example in data.examples]
+    rows = Joined(data.examples for data in found.files.data.values())
     examples = [example for data in found.files.data.values() for example in data.examples[:ROWS_GRADED]]
     references = [reference_of(example, found.config.data.columns) for example in examples]
     if found.in_doubt("grader"):

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rft_cli.data.dataset import Dataset, prompt_for, read_examples
+    from rft_cli.data.examples import Joined
     from rft_cli.data.formats import FORMATS, BadRow, Format, reference_of, solution_of
+    from rft_cli.data.json_line import Row
     from rft_cli.data.overlap import Checked, Overlap, apply_overlap, find_overlap
-    from rft_cli.data.rows import Problems, Row, RowReader, read_rows, read_rows_from_bytes
+    from rft_cli.data.rows import Problems, RowReader, read_rows, read_rows_from_bytes
 
 __all__ = [
     "FORMATS",
@@ -19,6 +21,7 @@ __all__ = [
     "Checked",
     "Dataset",
     "Format",
+    "Joined",
     "Overlap",
     "Problems",
     "Row",
@@ -37,7 +40,9 @@ _HOMES = {
     **dict.fromkeys(("Dataset", "prompt_for", "read_examples"), "dataset"),
     **dict.fromkeys(("FORMATS", "BadRow", "Format", "reference_of", "solution_of"), "formats"),
     **dict.fromkeys(("Checked", "Overlap", "apply_overlap", "find_overlap"), "overlap"),
-    **dict.fromkeys(("Problems", "Row", "RowReader", "read_rows", "read_rows_from_bytes"), "rows"),
+    "Joined": "examples",
+    "Row": "json_line",
+    **dict.fromkeys(("Problems", "RowReader", "read_rows", "read_rows_from_bytes"), "rows"),
 }
 
 

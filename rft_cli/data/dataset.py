@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from rft_cli.config.keys import COLUMN_NAMES
 from rft_cli.config.suggest import did_you_mean
+from rft_cli.data.examples import Examples, Lines, Reading
 from rft_cli.data.formats import BadRow, Format, Keys, format_of, no_known_key, prompt_of, with_system
-from rft_cli.data.rows import Problems, RowReader, read_rows
+from rft_cli.data.json_line import Row
+from rft_cli.data.rows import Problems, read_rows
 from rft_cli.errors import UsageError, UsageErrors
-from rft_cli.types import Example, Message, Source
+from rft_cli.types import Example, Message
 
 
 @dataclass(frozen=True)
 class Dataset:
     """The examples of one file. `path` is as the user named it, `sha256` of its bytes, `notes` for people."""
 
-    examples: list[Example]
+    examples: Sequence[Example]
     format: str
     path: str
     sha256: str
@@ -41,26 +44,16 @@ def read_examples(
     """
     keys = _checked_columns(columns or {})
     reader = read_rows(path)
-    problems = Problems(reader.name)
-    rows = _parsed_rows(reader, problems)
-    if not rows and not problems.count:
-        raise UsageError(f"{reader.name}: the file has no rows", "write one JSON object a line")
-    _check_renamed(rows, keys, problems)
-    found = Counter(format_of(row, keys) for _, row in rows)
-    chosen = _most(found) if format == "auto" else format
-    if chosen is None:
-        if rows and not problems.count:
-            line, row = rows[0]
-            problems.add(_problem(reader.name, line, no_known_key(row)), line)
-        raise problems.error()
-    if format == "auto":
-        _check_tie(rows[0], chosen, keys, reader.name, problems)
-    examples, dropped = _examples(rows, chosen, keys, system, problems)
-    problems.raise_any()
-    notes = [f"detected: {chosen} ({found[chosen]} of {len(rows)} rows)"] if format == "auto" else []
-    if dropped:
-        turns = f"{dropped} of {len(rows)} conversations end with an assistant turn"
+    survey = _Survey(reader.name, keys, None if format == "auto" else format)
+    for row in reader:
+        survey.add(row)
+    chosen = survey.chosen()
+    survey.check_all(chosen)
+    notes = [] if format != "auto" else [survey.detected(chosen)]
+    if survey.dropped[chosen]:
+        turns = f"{survey.dropped[chosen]} of {len(survey.lines)} conversations end with an assistant turn"
         notes.append(f"{turns}: it is left out of the prompt (the grader still sees it)")
+    examples = Examples(survey.lines, Reading(reader.name, chosen, keys, system))
     return Dataset(examples, chosen, path, reader.sha256, notes)
 
 
@@ -80,65 +73,96 @@ def prompt_for(
     return value if system is None else with_system(value, system)
 
 
-def _parsed_rows(reader: RowReader, problems: Problems) -> list[tuple[int, dict[str, Any]]]:
-    rows = []
-    for row in reader:
-        if row.value is not None:
-            rows.append((row.line, row.value))
-        elif row.problem is not None:
-            problems.add(row.problem, row.line)
-    return rows
+class _Survey:
+    """What is known of a file's rows after each was parsed once: their formats, and what is wrong with them.
 
+    A file has the format of most of its rows, which shows at its end alone. So each row is checked as the format that
+    its own keys speak for, and only the rows of other formats are looked at again.
+    """
 
-def _most(found: Counter[Format | None]) -> Format | None:
-    """The format of most rows, of those which have one."""
-    return next((format for format, _ in found.most_common() if format is not None), None)
+    def __init__(self, name: str, keys: Keys, format: Format | None) -> None:
+        self.lines = Lines()
+        self.dropped: Counter[Format] = Counter()
+        self._problems = Problems(name)
+        self._bad: dict[Format, Problems] = {}
+        self._keys = keys
+        self._format = format
+        self._places: dict[Format | None, array[int]] = {}
+        self._first: Row | None = None
+        self._unseen = dict(keys.renamed)
 
+    def add(self, row: Row) -> None:
+        """Take one line into account."""
+        if row.value is None:
+            if row.problem is not None:
+                self._problems.add(row.problem, row.line)
+            return
+        own = self._format or format_of(row.value, self._keys)
+        self._places.setdefault(own, array("Q")).append(len(self.lines))
+        self.lines.add(row.line, row.text)
+        self._first = self._first or row
+        if self._unseen:
+            self._unseen = {name: key for name, key in self._unseen.items() if key not in row.value}
+        if own is not None:
+            self._check(row.line, row.value, own)
 
-def _examples(
-    rows: list[tuple[int, dict[str, Any]]], format: Format, keys: Keys, system: str | None, problems: Problems
-) -> tuple[list[Example], int]:
-    """The examples, and how many conversations lost their last turn. Bad rows go to `problems`."""
-    examples, dropped = [], 0
-    for line, row in rows:
+    def chosen(self) -> Format:
+        """The format of most rows; raises where there is none."""
+        if self._first is None:
+            self._problems.raise_any()
+            raise UsageError(f"{self._problems.name}: the file has no rows", "write one JSON object a line")
+        formats = [(len(places), format) for format, places in self._places.items() if format is not None]
+        if formats:
+            # Of two that are as frequent, the one that came first.
+            return max(formats, key=lambda pair: pair[0])[1]
+        self._check_renamed()
+        if not self._problems.count:
+            assert self._first.value is not None
+            self._blame(self._first.line, no_known_key(self._first.value))
+        raise self._problems.error()
+
+    def check_all(self, chosen: Format) -> None:
+        """Raise every problem of the file, whose format is `chosen`."""
+        self._check_renamed()
+        for own, places in self._places.items():
+            if own != chosen:
+                for place in places:
+                    self._check(self.lines.number(place), self.lines.row(place), chosen)
+        self._problems.merge(self._bad.get(chosen))
+        if self._format is None:
+            self._check_tie(chosen)
+        self._problems.raise_any()
+
+    def detected(self, chosen: Format) -> str:
+        """The format that was found, for people."""
+        return f"detected: {chosen} ({len(self._places[chosen])} of {len(self.lines)} rows)"
+
+    def _check(self, line: int, row: Mapping[str, Any], format: Format) -> None:
         try:
-            prompt = prompt_of(row, format, keys)
+            self.dropped[format] += prompt_of(row, format, self._keys).dropped_turn
         except BadRow as reason:
-            problems.add(_problem(problems.name, line, reason), line)
-            continue
-        dropped += prompt.dropped_turn
-        value = prompt.value if system is None else with_system(prompt.value, system)
-        examples.append(Example(_id_of(row, line), value, row, Source(problems.name, line)))
-    return examples, dropped
+            bad = self._bad.setdefault(format, Problems(self._problems.name))
+            bad.add(UsageError(f"{bad.name}:{line}: {reason.reason}", reason.fix), line)
 
+    def _check_renamed(self) -> None:
+        """A key that `columns` names and no row has is a typo: one problem for the file."""
+        assert self._first is not None
+        for name, key in self._unseen.items():
+            message = f"{self._problems.name}: no row has the key '{key}', which data.columns.{name} names"
+            self._problems.add(UsageError(message, did_you_mean(key, self._first.value or {})))
 
-def _id_of(row: Mapping[str, Any], line: int) -> str:
-    own = row.get("id")
-    if isinstance(own, str | int) and not isinstance(own, bool) and own != "":
-        return str(own)
-    return f"line-{line}"
+    def _check_tie(self, chosen: Format) -> None:
+        """A row that is a whole rft row and has a prompt too: guessing would leave text out of the prompt."""
+        assert self._first is not None
+        whole = {"prompt", "input", "output"} <= (self._first.value or {}).keys()
+        if chosen == "trl" and not self._keys.renamed and whole:
+            reason = "the row fits two formats: trl ('prompt') and rft ('input', 'output')"
+            fix = "say which: --set data.format=trl, or --set data.format=rft"
+            self._blame(self._first.line, BadRow(reason, fix))
 
-
-def _problem(name: str, line: int, reason: BadRow) -> UsageError:
-    return UsageError(f"{name}:{line}: {reason.reason}", reason.fix)
-
-
-def _check_renamed(rows: list[tuple[int, dict[str, Any]]], keys: Keys, problems: Problems) -> None:
-    """A key that `columns` names and no row has is a typo: one problem for the file."""
-    for name, key in keys.renamed.items():
-        if rows and not any(key in row for _, row in rows):
-            message = f"{problems.name}: no row has the key '{key}', which data.columns.{name} names"
-            problems.add(UsageError(message, did_you_mean(key, rows[0][1])))
-
-
-def _check_tie(
-    first: tuple[int, dict[str, Any]], format: Format, keys: Keys, name: str, problems: Problems
-) -> None:
-    """A row that is a whole rft row and has a prompt too: guessing would leave text out of the prompt."""
-    line, row = first
-    if format == "trl" and not keys.renamed and {"prompt", "input", "output"} <= row.keys():
-        message = f"{name}:{line}: the row fits two formats: trl ('prompt') and rft ('input', 'output')"
-        problems.add(UsageError(message, "say which: --set data.format=trl, or --set data.format=rft"), line)
+    def _blame(self, line: int, reason: BadRow) -> None:
+        problem = UsageError(f"{self._problems.name}:{line}: {reason.reason}", reason.fix)
+        self._problems.add(problem, line)
 
 
 def _checked_columns(columns: Mapping[str, str]) -> Keys:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from rft_cli.config.suggest import closest
-from rft_cli.data.rows import kind_of
+from rft_cli.data.json_line import kind_of
 from rft_cli.types import Example, Message
 
 Format = Literal["openai", "verl", "trl", "rft", "gsm8k"]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from rft_cli.data.dataset import Dataset
+from rft_cli.data.examples import Selected
 from rft_cli.data.rows import Problems
 from rft_cli.errors import UsageError
 from rft_cli.types import Example
@@ -35,14 +36,16 @@ class Checked:
 
 def find_overlap(train: Dataset, other: Dataset) -> list[Overlap]:
     """One Overlap for each training row whose prompt text also stands in `other`."""
-    lines: dict[str, int] = {}
-    for example in other.examples:
-        lines.setdefault(_key(example), example.source.line)
-    return [
-        Overlap(example.source.line, lines[key])
-        for example in train.examples
-        if (key := _key(example)) in lines
-    ]
+    places: dict[int, int] = {}  # by the prompts' hashes: the texts of a large file would fill memory
+    for place, example in enumerate(other.examples):
+        places.setdefault(hash(_key(example)), place)
+    found = []
+    for example in train.examples:
+        key = _key(example)
+        same = places.get(hash(key))
+        if same is not None and _key(twin := other.examples[same]) == key:
+            found.append(Overlap(example.source.line, twin.source.line))
+    return found
 
 
 def _key(example: Example) -> str:
@@ -64,7 +67,8 @@ def apply_overlap(train: Dataset, other: Dataset, policy: Literal["warn", "drop"
     if policy == "warn":
         return Checked(train, f"{where}; --set data.overlap=drop leaves them out of training")
     lines = {overlap.train_line for overlap in found}
-    kept = [example for example in train.examples if example.source.line not in lines]
+    places = (place for place, example in enumerate(train.examples) if example.source.line not in lines)
+    kept = Selected(train.examples, places)
     if not kept:
         raise UsageError(
             f"{train.path}: every prompt also stands in {other.path}, so data.overlap: drop leaves none",

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, BinaryIO, Protocol, TypeVar
 
-from rft_cli.data.rows import first_line, open_rows
+from rft_cli.data.rows import check_length, first_line, open_rows, standard_input
 from rft_cli.errors import UsageError
 from rft_cli.grading.feed import Feed
 from rft_cli.grading.work import Work
@@ -114,7 +114,7 @@ class Lines:
             return False
         path = self._left.popleft()
         self._name = "stdin" if path == "-" else path
-        self._stream = sys.stdin.buffer if path == "-" else open_rows(path)
+        self._stream = standard_input() if path == "-" else open_rows(path)
         self._begins = True
         self._starts.append((self._given, self._name))
         return True
@@ -130,6 +130,8 @@ class Lines:
         ended = not data
         if not ended and b"\n" not in data:
             self._tail.append(data)  # a long line: joined once, when its end is there
+            size, line = sum(map(len, self._tail)), self._given - self._starts[-1][0] + 1
+            check_length(size, self._name, line)
             return
         lines = b"".join((*self._tail, data)).split(b"\n")
         self._tail = []
@@ -144,7 +146,7 @@ class Lines:
         self._lines = lines
 
     def _close(self) -> None:
-        if self._stream is not None and self._stream is not sys.stdin.buffer:
+        if self._stream is not None and (sys.stdin is None or self._stream is not sys.stdin.buffer):
             self._stream.close()
         self._stream = None
 

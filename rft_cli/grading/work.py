@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from rft_cli.data.rows import object_of
+from rft_cli.data.json_line import object_of
 from rft_cli.grading.binding import Item
 from rft_cli.grading.lines import KEY, grade_text, with_grade
 
