@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import traceback
@@ -51,14 +52,15 @@ class ErrorsToExitCodes(TyperGroup):
             raise typer.Exit(INTERNAL_ERROR) from None
 
 
-def _say(text: str) -> None:
+def _say(text: str, indent: str = "  ") -> None:
     # Of several processes that a launcher started, the first speaks.
     if not text.replace("\n", "").isprintable():  # names and data in messages may hold anything
         from rft_cli.console.text import clean
 
         text = clean(text)
     if rank() == 0:
-        print(text, file=sys.stderr, flush=True)
+        # Indented, so that no name or data in a message can look like a message of its own.
+        print(re.sub(r"\n(?! )", f"\n{indent}", text), file=sys.stderr, flush=True)
 
 
 def _print_error(error: RftError) -> None:
@@ -66,7 +68,7 @@ def _print_error(error: RftError) -> None:
     for problem in problems:
         _say(f"error: {problem.message}")
         if problem.fix:
-            _say(f"  fix: {problem.fix}")
+            _say(f"  fix: {problem.fix}", indent=" " * 4)
 
 
 def _show_traceback(ctx: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import stat
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -96,8 +97,19 @@ def read_files(config: RunConfig) -> Files:
 def _read(path: str, config: RunConfig) -> Dataset:
     if path == "-":
         raise UsageError("a job reads its rows more than once: it can't take '-'", "save the rows to a file")
+    if _is_stream(path):
+        message = f"{path}: is a pipe or a device: a job reads its rows more than once"
+        raise UsageError(message, "save the rows to a file")
     data = config.data
     return read_examples(path, format=data.format, columns=data.columns, system=data.system)
+
+
+def _is_stream(path: str) -> bool:
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False  # told when it is opened
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def hashes(job: Job) -> dict[str, str]:

@@ -67,7 +67,7 @@ def audit_grader(
         )
 
 
-def _read(path: str, config: RunConfig) -> list[Example]:
+def _read(path: str, config: RunConfig) -> Sequence[Example]:
     data = config.data
     return read_examples(path, format=data.format, columns=data.columns, system=data.system).examples
 

@@ -7,6 +7,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from rft_cli.config.suggest import as_word
 from rft_cli.grading import latency
 from rft_cli.grading.outcomes import GraderStats
 from rft_cli.grading.protocol import Grader
@@ -72,7 +73,7 @@ def say_summary(grader: Grader, max_failure_rate: float) -> None:
         _say(f"  mean reward {stats.mean_reward:.4f} (min {low:g}, max {high:g})")
         if summary["components"]:
             means = list(summary["components"].items())
-            parts = [f"{_clean(name)} {mean:.4f}" for name, mean in means[:_SHOWN_COMPONENTS]]
+            parts = [f"{as_word(name)} {mean:.4f}" for name, mean in means[:_SHOWN_COMPONENTS]]
             more = len(means) - len(parts)
             _say(f"  components: {', '.join(parts)}{f', and {more} more' if more else ''}")
         if stats.components_left_out:

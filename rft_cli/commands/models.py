@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -26,7 +27,11 @@ def resolve_run(model: str, output_dir: str) -> str:
     if model == "latest":
         return str(Run.open("latest", output_dir).path)
     inside = Path(output_dir) / model
-    return str(inside) if not Path(model).exists() and is_run(inside) else model
+    try:
+        named = not Path(model).exists() and is_run(inside)
+    except OSError:  # a name that no file can have, which is told by those who open it
+        named = False
+    return str(inside) if named else model
 
 
 def check_model(model: str, revision: str | None = None) -> None:
@@ -49,6 +54,26 @@ def check_model(model: str, revision: str | None = None) -> None:
         raise UsageError(f"{model}: no such model directory", _near(path))
     else:
         _check_hub(model, revision)
+
+
+def context_of(model: str, revision: str | None = None) -> int | None:
+    """Tokens that the model's context holds, where a config.json at hand says so. Loads nothing."""
+    path = (
+        BUILTIN / model.removeprefix("builtin/") if model.startswith("builtin/") else Path(model).expanduser()
+    )
+    file: Path | str = path / "config.json"
+    if not path.is_dir() and _HUB_ID.fullmatch(model):
+        import huggingface_hub
+
+        found = huggingface_hub.try_to_load_from_cache(model, "config.json", revision=revision)
+        file = found if isinstance(found, str) else file
+    try:
+        config = json.loads(Path(file).read_bytes())
+        config = config.get("text_config") or config
+        context = config.get("max_position_embeddings") or config.get("n_positions")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return None  # a run, an adapter, or what the loader will name
+    return context if isinstance(context, int) else None
 
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.safetensors.index.json")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from rft_cli.commands.models import check_model, resolve_run
+from rft_cli.commands.models import check_model, context_of, resolve_run
 from rft_cli.commands.request import JOB_NEEDS
 from rft_cli.commands.shared import stdout_to_stderr
 from rft_cli.commands.signals import signals_interrupt
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rft_cli.grading.audit import AuditReport
 
 _IN_A_FILE = re.compile(r":\d+:\d+$")
-_HAS_LINE = re.compile(r"^\S+:\d+(:\d+)?: ")
+_HAS_LINE = re.compile(r"^[^\n]*?\S:\d+(:\d+)?: ")
 ROWS_GRADED = 3
 """Rows of each file on which the grader is tried."""
 _FILES = ("data.train", "data.validation", "data.test")
@@ -213,8 +213,14 @@ def _check_model(found: Preflight, problem: UsageError | None) -> None:
         check_model(model.path, model.revision)
     except UsageError as error:
         found.blame("model", error, "model.path")
-    else:
-        found.passed("model", model.path)
+        return
+    found.passed("model", model.path)
+    context, wanted = context_of(model.path, model.revision), found.config.rollout.max_completion_tokens
+    if context is not None and wanted != "auto" and wanted >= context:
+        key = "rollout.max_completion_tokens"
+        message = f"{wanted} tokens leave no room for a prompt: the context of {model.path} is {context}"
+        place = "" if key in found.origins and _IN_A_FILE.search(found.origins[key]) else f"{key}: "
+        found.blame("context", UsageError(place + message, "set it lower, or leave it at auto"), key)
 
 
 def _rows(count: int) -> str:

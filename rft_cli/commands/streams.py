@@ -13,6 +13,7 @@ from rft_cli.errors import UsageError
 def repair_streams() -> None:
     """Make standard output and error usable. What can't be shown on standard error is lost, and no error: it is for
     people, and whether somebody reads it must not change what a command does. Call it once, first of all."""
+    _fill_closed()
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
     sys.stderr = open(os.devnull, "w") if sys.stderr is None else _unheeded(sys.stderr)  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
@@ -20,6 +21,15 @@ def repair_streams() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="replace")
+
+
+def _fill_closed() -> None:
+    """Open what the caller closed (`<&-`): pipes to workers would take the numbers, and be taken for terminals."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free
 
 
 def need_stdout() -> None:

@@ -142,6 +142,14 @@ def _notes(config: RunConfig, given: Collection[str]) -> list[str]:
     adapter = [key for key in given if key.startswith("lora.") and key != "lora.enabled"]
     if config.lora.enabled is False and adapter:
         notes.append(f"{', '.join(sorted(adapter))}: no effect while lora.enabled is false")
+    notes += _idle_critic(config, given)
+    every, epochs = config.validation.every_epochs, config.optim.n_epochs
+    if every != "auto" and epochs != "auto" and every > epochs:
+        notes.append(
+            f"validation.every_epochs is {every}: a job of {epochs} epochs validates at its end alone"
+        )
+    if config.data.validation is not None and config.data.validation == config.data.train:
+        notes.append("data.validation is the training file: its reward says nothing of rows that are new")
     if config.rollout.temperature != 1.0:
         notes.append(
             f"rollout.temperature is {config.rollout.temperature:g}: the policy is sampled at it, "
@@ -154,3 +162,13 @@ def _notes(config: RunConfig, given: Collection[str]) -> list[str]:
     if config.data.test is not None and config.data.test == config.data.validation:
         notes.append("data.test is the validation file: the best checkpoint was chosen on these rows")
     return notes
+
+
+def _idle_critic(config: RunConfig, given: Collection[str]) -> list[str]:
+    """Settings of a critic which is made in another way than they are for."""
+    if config.algorithm != "ppo":
+        return []
+    shared = config.ppo.critic == "shared"
+    idle = "ppo.critic_passes" if shared else "ppo.value_coef"
+    reason = "has no optimizer of its own" if shared else "has a backward pass of its own"
+    return [f"{idle}: no effect with critic {config.ppo.critic}, which {reason}"] if idle in given else []

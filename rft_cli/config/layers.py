@@ -10,7 +10,7 @@ from typing import Any
 from rft_cli.config.keys import COLUMN_NAMES, Key, all_keys, all_sections, value_of_text
 from rft_cli.config.paths import resolve
 from rft_cli.config.scalars import YES_NO
-from rft_cli.config.suggest import closest
+from rft_cli.config.suggest import as_word, closest
 from rft_cli.config.yaml_lines import Node, read_yaml
 from rft_cli.errors import UsageError
 
@@ -134,7 +134,7 @@ def environment_layer(env: Mapping[str, str], problems: list[UsageError]) -> Lay
                 f"did you mean {near}?" if near else "unset it: variables named RFT_SECTION__KEY are settings"
             )
             key = name.removeprefix(ENV_PREFIX).replace("__", ".").lower()
-            problems.append(SettingProblem(key, f"{name}: no such setting", fix))
+            problems.append(SettingProblem(key, f"{as_word(name)}: no such setting", fix))
         elif text:
             layer[names[name]] = _of_text(names[name], text, name)
     return layer
@@ -148,7 +148,7 @@ def set_layer(sets: Sequence[str], problems: list[UsageError]) -> Layer:
         key = key.strip()
         if not equals:
             fix = "write --set KEY=VALUE, for example --set optim.learning_rate=1e-5"
-            problems.append(UsageError(f"--set {item}: has no '='", fix))
+            problems.append(UsageError(f"--set {as_word(item)}: has no '='", fix))
         elif key in all_sections():
             first = next(name for name in all_keys() if name.startswith(f"{key}."))
             problems.append(
@@ -187,11 +187,12 @@ def _of_text(key: str, text: str, origin: str) -> Setting:
 def unknown_key(place: str, key: str) -> SettingProblem:
     """The problem of a key that is no setting, with the setting it may mean: near in spelling, or in full."""
     section, _, name = key.rpartition(".")
+    shown = as_word(key)
     if section == "data.columns":
         known = f"known names: {', '.join(COLUMN_NAMES)}"
         near = closest(name, COLUMN_NAMES)
         fix = f"did you mean '{near}'?" if near else known
-        return SettingProblem(key, f"{place}: {key}: unknown column", fix)
+        return SettingProblem(key, f"{place}: {shown}: unknown column", fix)
     names = [*all_keys(), *all_sections()]
     siblings = [other for other in names if other.rpartition(".")[0] == section]
     near = (
@@ -201,7 +202,7 @@ def unknown_key(place: str, key: str) -> SettingProblem:
         or _by_last_part(name, names)
     )
     fix = f"did you mean '{near}'?" if near else _known(section, siblings)
-    return SettingProblem(key, f"{place}: {key}: unknown setting", fix)
+    return SettingProblem(key, f"{place}: {shown}: unknown setting", fix)
 
 
 def _prefixed(section: str, name: str | None) -> str | None:

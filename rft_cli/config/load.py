@@ -31,7 +31,11 @@ from rft_cli.config.layers import (
 from rft_cli.config.openai_job import OpenAIJob, read_job
 from rft_cli.config.schema import RunConfig
 from rft_cli.config.suggest import did_you_mean, near_file
+from rft_cli.config.yaml_lines import MAX_BYTES
 from rft_cli.errors import UsageError, UsageErrors
+
+SHOWN_PROBLEMS = 50
+"""Problems of all settings that are spelled out; the others are counted."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ def load_config(
         if openai_job is not None and not job.layer:
             doubtful |= {"data.train", "data.validation", "grader.path"}  # the job could not be read
         problems.sort(key=lambda problem: _position(problem, path or openai_job))
-        raise ConfigProblems(problems, None if unread else loaded, frozenset(doubtful), loaded.notes)
+        raise ConfigProblems(_first(problems), None if unread else loaded, frozenset(doubtful), loaded.notes)
     return loaded
 
 
@@ -121,13 +125,23 @@ def _is_placed(key: str) -> bool:
     return key in all_keys() or key in all_sections() or key.rpartition(".")[0] in all_sections()
 
 
+def _first(problems: list[UsageError]) -> list[UsageError]:
+    """As many as people read, and how many more there are."""
+    rest = len(problems) - SHOWN_PROBLEMS
+    if rest <= 0:
+        return problems
+    more = UsageError(f"and {rest} more {'problem' if rest == 1 else 'problems'} in the settings")
+    return [*problems[:SHOWN_PROBLEMS], more]
+
+
 def _file_layer(path: str, problems: list[UsageError]) -> Layer:
     file = Path(path)
     try:
         if file.is_dir():
             problems.append(UsageError(f"{path}: is a directory", "give the YAML file in it"))
             return {}
-        content = file.read_bytes()
+        with file.open("rb") as stream:
+            content = stream.read(MAX_BYTES + 1)  # one more is enough to tell that it is too large
     except FileNotFoundError:
         problems.append(UsageError(f"{path}: no such file", near_file(file)))
         return {}
@@ -160,7 +174,7 @@ def _without_bad(settings: Layer, problems: list[UsageError]) -> Layer:
 def _is_valid(key: str, value: Any) -> bool:
     if isinstance(value, float) and not math.isfinite(value):
         return False
-    if isinstance(value, str) and not _is_text(value):
+    if _no_text(value) is not None:
         return False
     try:
         RunConfig.model_validate(_nested({key: Setting(value, "")}), strict=True)
@@ -172,8 +186,8 @@ def _is_valid(key: str, value: Any) -> bool:
 def _bad_value(key: Key, setting: Setting) -> UsageError:
     value = setting.value
     fix = None
-    if isinstance(value, str) and not _is_text(value):
-        return UsageError(f"{setting.place(key.name)}: holds bytes that are not UTF-8", "write it in UTF-8")
+    if (reason := _no_text(value)) is not None:
+        return UsageError(f"{setting.place(key.name)}: holds {reason}", "write it as text in UTF-8")
     if isinstance(value, str):
         fix = did_you_mean(value, key.words())
     elif key.takes(str) and isinstance(value, bool | int | float):
@@ -198,9 +212,21 @@ def shown(value: Any, word: str | None = None) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-def _is_text(value: str) -> bool:
-    """Whether the text can be written as UTF-8: the environment may hold other bytes."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in value)
+def _no_text(value: Any) -> str | None:
+    """What makes the value, or something in it, no text: flags and the environment may hold any bytes."""
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, list):
+        return next((reason for reason in map(_no_text, value) if reason is not None), None)
+    if not isinstance(value, str):
+        return None
+    if "\0" in value:
+        return "a NUL character"
+    half = next((letter for letter in value if "\ud800" <= letter <= "\udfff"), None)
+    if half is None:
+        return None
+    # Python's sign for a byte that it could not read.
+    return "bytes that are not UTF-8" if "\udc80" <= half <= "\udcff" else "half of a surrogate pair"
 
 
 def _nested(settings: Layer) -> dict[str, Any]:

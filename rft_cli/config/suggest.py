@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
+_LONGEST_NAME = 60
+
 
 def closest(word: str, known: Iterable[str]) -> str | None:
     """The known word that `word` most likely stands for, or None when nothing is near."""
@@ -20,8 +22,16 @@ def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     return None if name is None else f"did you mean '{name}'?"
 
 
+def as_word(text: str) -> str:
+    """A name out of a file or an environment as messages show it: on one line, visible, and short."""
+    word = text if text.isprintable() and text.strip() else repr(text)[1:-1]
+    return word if len(word) <= _LONGEST_NAME else word[: _LONGEST_NAME - 1] + "…"
+
+
 def near_file(path: Path) -> str:
     """What to do about a file that is not there: the closest name beside it."""
+    if "$" in str(path):
+        return "names of variables are not replaced by their values here: write the path out"
     if not path.parent.is_dir():
         return f"there is no folder {path.parent} either"
     try:

@@ -1,11 +1,13 @@
 """YAML text → a tree in which every value knows its line and column. PyYAML parses; what words mean is ours.
 
 Refused, because a configuration needs none of it and each has bitten someone: tags, merge keys, several
-documents, duplicate keys, alias expansions and nesting beyond any real file.
+documents, duplicate keys, alias expansions and nesting beyond any real file, and the characters that end a line
+in YAML 1.1 alone (U+0085, U+2028, U+2029): no editor shows them, and in a string they turn into spaces.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +15,17 @@ from typing import Any
 import yaml
 
 from rft_cli.config.scalars import Scalar, plain
+from rft_cli.config.suggest import as_word
 from rft_cli.errors import UsageError
 
 MAX_BYTES = 1_000_000
 MAX_NODES = 10_000
 MAX_DEPTH = 20
+
+# What YAML calls not printable, and its line ends that are no line ends anywhere else.
+_FORBIDDEN = re.compile(
+    "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +65,41 @@ class _Stop(Exception):
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's composer with a depth limit, and without tags."""
+    """PyYAML's composer with limits on depth and size. Nodes with a tag are composed without it and remembered."""
 
     depth = 0
+    count = 0
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.tagged: dict[yaml.Node | None, str] = {}
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]  # types-PyYAML leaves it bare
-        if getattr(event, "tag", None) not in (None, "!"):
-            raise _Stop(_mark(event.start_mark), f"the tag {event.tag} is not allowed", "remove it")
+        tag = getattr(event, "tag", None)
+        if tag not in (None, "!"):
+            event.tag = None
         self.depth += 1
+        self.count += 1
         if self.depth > MAX_DEPTH:
             raise _Stop(_mark(event.start_mark), f"nested deeper than {MAX_DEPTH} levels")
+        _check_count(self.count, _mark(event.start_mark))
         node: yaml.Node | None = super().compose_node(parent, index)
         self.depth -= 1
+        if tag not in (None, "!"):
+            self.tagged[node] = tag
         return node
+
+    def first_document(self) -> yaml.Node | None:
+        """The file's document; None: it is empty."""
+        self.get_event()  # type: ignore[no-untyped-call]
+        return None if self.check_event(yaml.StreamEndEvent) else self.compose_document()
+
+    def next_document(self) -> Mark | None:
+        """Where a second document begins, once the first was read."""
+        if self.check_event(yaml.StreamEndEvent):
+            return None
+        return _mark(self.peek_event().start_mark)  # type: ignore[no-untyped-call]
 
 
 def read_yaml(content: bytes, name: str, problems: list[UsageError]) -> Node | None:
@@ -90,11 +119,12 @@ class _Reader:
         self.name = name
         self.problems = problems
         self.count = 0
+        self.tagged: dict[yaml.Node | None, str] = {}
 
     def root(self, content: bytes) -> Node:
         start = Mark(1, 1)
-        node = _compose(content)
-        if node is None:
+        node = self.compose(content)
+        if self.is_tagged(node) or node is None:
             return Node({}, start, start)
         read = self.read(node, _mark(node.start_mark), 0)
         if read.value is None:
@@ -108,8 +138,7 @@ class _Reader:
     def read(self, node: yaml.Node, key_mark: Mark, depth: int) -> Node:
         mark = _mark(node.start_mark)
         self.count += 1
-        if self.count > MAX_NODES:
-            raise _Stop(mark, f"more than {MAX_NODES} values (aliases expanded)", "write the values out")
+        _check_count(self.count, mark)
         if depth > MAX_DEPTH:
             raise _Stop(mark, "an alias refers to itself", "write the values out")
         if isinstance(node, yaml.ScalarNode):
@@ -117,8 +146,9 @@ class _Reader:
             value = plain(node.value) if unquoted else node.value
             return Node(value, mark, key_mark, node.value if unquoted else None)
         if isinstance(node, yaml.SequenceNode):
+            items = [item for item in node.value if not self.is_tagged(item)]
             return Node(
-                [self.read(item, _mark(item.start_mark), depth + 1) for item in node.value], mark, key_mark
+                [self.read(item, _mark(item.start_mark), depth + 1) for item in items], mark, key_mark
             )
         return Node(dict(self.items(node, depth)), mark, key_mark)
 
@@ -126,54 +156,78 @@ class _Reader:
         first: dict[str, Mark] = {}
         for key, value in node.value:
             mark = _mark(key.start_mark)
+            if self.is_tagged(key):
+                continue
             if not isinstance(key, yaml.ScalarNode):
                 self.problem(mark, "a key must be a word", None)
             elif key.value == "<<" and key.style is None:
                 self.problem(mark, "merge keys (<<) are not supported", "write the keys out")
             elif key.value in first:
-                self.problem(
-                    mark, f"'{key.value}' is set twice, first on line {first[key.value].line}", "remove one"
-                )
+                reason = f"'{as_word(key.value)}' is set twice, first on line {first[key.value].line}"
+                self.problem(mark, reason, "remove one")
             else:
                 first[key.value] = mark
-                yield key.value, self.read(value, mark, depth + 1)
+                if not self.is_tagged(value):
+                    yield key.value, self.read(value, mark, depth + 1)
+
+    def is_tagged(self, node: yaml.Node | None) -> bool:
+        """Whether the node had a tag, which is a problem: its value then is none."""
+        tag = self.tagged.get(node)
+        if node is not None and tag is not None:
+            self.problem(_mark(node.start_mark), f"the tag {as_word(tag)} is not allowed", "remove it")
+        return tag is not None
+
+    def compose(self, content: bytes) -> yaml.Node | None:
+        """PyYAML's node tree, its errors in plain words."""
+        text = _text(content)
+        loader = _Loader(text)
+        try:
+            node = loader.first_document()
+            self.tagged = loader.tagged
+            second = loader.next_document()
+        except yaml.MarkedYAMLError as error:
+            at = error.problem_mark or error.context_mark
+            raise _Stop(None if at is None else _mark(at), *_plain_words(error)) from error
+        finally:
+            loader.dispose()
+        if second is not None:
+            self.problem(second, "a second document (---)", "keep one")
+        return node
 
     def problem(self, mark: Mark, reason: str, fix: str | None) -> None:
         self.problems.append(UsageError(f"{self.name}:{mark.line}:{mark.column}: {reason}", fix))
 
 
-def _compose(content: bytes) -> yaml.Node | None:
-    """PyYAML's node tree, its errors in plain words."""
+def _check_count(count: int, mark: Mark) -> None:
+    if count > MAX_NODES:
+        reason = f"more than {MAX_NODES} values (an alias counts as what it stands for)"
+        raise _Stop(mark, reason, "leave out what is no setting")
+
+
+def _text(content: bytes) -> str:
+    """The file's text; raises where it is none that YAML may hold."""
     if len(content) > MAX_BYTES:
         raise _Stop(
             None, f"larger than {MAX_BYTES // 1_000_000} MB: not a configuration", "give the YAML file"
         )
-    text = _text(content)
-    loader = None
+    _refuse_binary(content)
     try:
-        loader = _Loader(text)
-        node: yaml.Node | None = loader.get_single_node()
-        return node
-    except yaml.reader.ReaderError as error:
-        mark = _mark_at(text, error.position)
-        raise _Stop(
-            mark, f"the character {error.character:#x} is not allowed in YAML", "remove it"
-        ) from error
-    except yaml.MarkedYAMLError as error:
-        at = error.problem_mark or error.context_mark
-        raise _Stop(None if at is None else _mark(at), *_plain_words(error)) from error
-    finally:
-        if loader is not None:
-            loader.dispose()
-
-
-def _text(content: bytes) -> str:
-    try:
-        return content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         before = content[: error.start].decode("utf-8")
         reason = f"byte 0x{content[error.start]:02x} is not valid UTF-8"
         raise _Stop(_mark_at(before, len(before)), reason, "save the file as UTF-8") from error
+    bad = _FORBIDDEN.search(text)
+    if bad is not None:
+        reason = f"the character U+{ord(bad.group()):04X} is not allowed in YAML"
+        fix = f'remove it, or write "\\u{ord(bad.group()):04x}" in double quotes'
+        raise _Stop(_mark_at(text, bad.start()), reason, fix)
+    return text
+
+
+def _refuse_binary(content: bytes) -> None:
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in content[:4]:
+        raise _Stop(Mark(1, 1), "the file is UTF-16, UTF-32 or no text", "save the file as UTF-8")
 
 
 def _plain_words(error: yaml.MarkedYAMLError) -> tuple[str, str | None]:
@@ -185,8 +239,6 @@ def _plain_words(error: yaml.MarkedYAMLError) -> tuple[str, str | None]:
         return "a second ': ' on one line, or wrong indentation", "quote the value, or indent the line"
     if problem.startswith("could not find expected ':'"):
         return "a line without ': '", "write it as 'key: value'"
-    if "another document" in problem:
-        return "a second document (---)", "keep one"
     if problem.startswith("expected <block end>"):
         return "wrong indentation", "line it up with the keys above"
     if problem.startswith("found undefined alias"):

@@ -109,7 +109,8 @@ class EventPrinter:
         """The event as one plain line, None for those that have none."""
         match event:
             case Note():
-                return f"{'warning: ' if event.level == 'warning' else ''}{clean(event.text)}"
+                text = clean(event.text).replace("\n", "\n  ")
+                return f"{'warning: ' if event.level == 'warning' else ''}{text}"
             case Started():
                 return _started_line(event)
             case Progress():

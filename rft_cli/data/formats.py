@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from rft_cli.config.suggest import closest
+from rft_cli.config.suggest import as_word, closest
 from rft_cli.data.json_line import kind_of
 from rft_cli.types import Example, Message
 
@@ -136,7 +136,7 @@ def no_known_key(row: Mapping[str, Any]) -> BadRow:
 def _looks_like(row: Mapping[str, Any], wanted: Sequence[str]) -> str:
     """The row's key which is nearly a wanted one, as the end of a message."""
     pairs = ((key, closest(key, wanted)) for key in row)
-    return next((f"; '{key}' looks like '{name}'" for key, name in pairs if name), "")
+    return next((f"; '{as_word(key)}' looks like '{name}'" for key, name in pairs if name), "")
 
 
 def _conversation(value: object, key: str, *, answered: bool) -> Prompt:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from rft_cli.config.schema import DataConfig
+from rft_cli.config.suggest import as_word
 from rft_cli.data.dataset import prompt_for
 from rft_cli.data.formats import BadRow, reference_of
 from rft_cli.data.json_line import Row, parse_line
@@ -172,7 +173,7 @@ def completion_of(row: Row, place: str, field: str) -> str:
     """What is to be graded in this row; raises UsageError where there is nothing."""
     fields = row.value or {}
     if field not in fields:
-        keys = ", ".join(list(fields)[:12]) or "none"
+        keys = ", ".join(map(as_word, list(fields)[:12])) or "none"
         raise UsageError(f"{place}: no key '{field}'", f"name the key with --field (this row has: {keys})")
     completion = fields[field]
     if not isinstance(completion, str):
