@@ -12,6 +12,7 @@ import yaml
 from rft_cli.config import RunConfig
 from rft_cli.config.paths import is_path
 from rft_cli.report.estimates import compare, component_names
+from rft_cli.report.markdown import code, prose
 from rft_cli.report.result import Pair, read_pairs
 from rft_cli.runs import Run
 from rft_cli.types import Comparison, Estimate
@@ -41,7 +42,7 @@ def model_card(run: Run, config: RunConfig, made: Made) -> str:
         front["base_model"] = base
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---",
-        f"# {run.name}, step {made.step}",
+        f"# {prose(run.name)}, step {made.step}",
         _origin(run, config, made),
         *_gain(run, config, made.step),
         "## Use",
@@ -53,15 +54,16 @@ def model_card(run: Run, config: RunConfig, made: Made) -> str:
 def _origin(run: Run, config: RunConfig, made: Made) -> str:
     versions: Mapping[str, str] = run.info.get("versions") or {}
     what = "A LoRA adapter for" if made.format == "adapter" else "A fine-tuned copy of"
-    scorer = Path(config.grader.shown or "unknown").name
-    revision = f" (revision `{config.model.revision}`)" if config.model.revision else ""
+    scorer = code(Path(config.grader.shown or "unknown").name)
+    revision = f" (revision {code(config.model.revision)})" if config.model.revision else ""
+    base = code(config.model.path)
     rows = [
-        f"{what} `{config.model.path}`{revision}, trained with reinforcement against the grader `{scorer}`.\n",
+        f"{what} {base}{revision}, trained with reinforcement against the grader {scorer}.\n",
         "| | |",
         "|---|---|",
-        f"| base model | `{config.model.path}`{revision} |",
+        f"| base model | {base}{revision} |",
         f"| algorithm | {config.algorithm.upper()}, seed {config.seed} |",
-        f"| checkpoint | step {made.step} of the run `{run.name}` |",
+        f"| checkpoint | step {made.step} of the run {code(run.name)} |",
         f"| format | {made.format}, {made.precision} |",
     ]
     if versions:
@@ -107,12 +109,12 @@ def _row(pair: Pair, component: str | None) -> str:
     )
     cells: Sequence[str] = [
         f"{found.after.n} {pair.split}",
-        component or "**reward**",
+        "**reward**" if component is None else prose(component),
         _interval(found.before),
         _interval(found.after),
         _interval(found.difference, "+"),
     ]
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    return f"| {' | '.join(cells)} |"
 
 
 def _interval(estimate: Estimate, sign: str = "") -> str:
@@ -137,8 +139,8 @@ def _use(config: RunConfig, made: Made) -> str:
             imports.insert(0, "from importlib.resources import files\n")
             base = BUILTIN_PATH.format(config.model.path)
             note = (
-                f"\n\n`{config.model.path}` is not on the hub: it comes with the package `rft`. `adapter_config.json` "
-                "names the directory it lies in where this adapter was exported."
+                f"\n\n{code(config.model.path)} is not on the hub: it comes with the package `rft`. "
+                "`adapter_config.json` names the directory it lies in where this adapter was exported."
             )
         elif is_path("model.path", made.base):
             note = "\n\nThe base model was a directory: on another machine, put its path there instead."
@@ -148,5 +150,5 @@ def _use(config: RunConfig, made: Made) -> str:
             'model = PeftModel.from_pretrained(base, ".")',
         ]
     load.append(f'tokenizer = AutoTokenizer.from_pretrained("."{trust})')
-    code = "\n".join([*imports, "", *load])
-    return f"In this directory (or with its path in place of `.`):\n\n```python\n{code}\n```{note}"
+    program = "\n".join([*imports, "", *load])
+    return f"In this directory (or with its path in place of `.`):\n\n```python\n{program}\n```{note}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ class Listed:
 
 def is_run(path: Path) -> bool:
     """Whether this directory is a run."""
-    return (path / "run.json").is_file() and (path / "config.yaml").is_file()
+    return os.path.isfile(path / "run.json") and os.path.isfile(path / "config.yaml")
 
 
 def list_runs(output_dir: Path) -> list[Listed]:
@@ -67,7 +68,7 @@ def resolve(ref: str, output_dir: Path) -> Path:
 
 
 def _not_a_run(ref: str, output_dir: Path) -> str:
-    folder = next((path for path in (Path(ref), output_dir / ref) if path.is_dir()), None)
+    folder = next((path for path in (Path(ref), output_dir / ref) if os.path.isdir(path)), None)
     if folder is None:
         return "is no run"
     missing = [name for name in ("run.json", "config.yaml") if not (folder / name).is_file()]

@@ -26,7 +26,7 @@ def check_new(output_dir: str | Path, name: str | None) -> None:
     final = parent / _checked_name(name, datetime.now(UTC), "model", parent)
     if os.path.lexists(final):
         raise _exists(final)
-    there = next(folder for folder in (parent, *parent.absolute().parents) if folder.exists())
+    there = next(folder for folder in (parent, *parent.absolute().parents) if os.path.exists(folder))
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise UsageError(f"cannot make a run in {parent}", "choose another folder with --output-dir")
 
