@@ -252,7 +252,7 @@ def _json_reason(error: json.JSONDecodeError) -> str:
         return "strings and keys take double quotes"
     if error.msg.startswith("Illegal trailing comma"):
         return "a comma before the closing bracket"
-    if not rest.strip():
+    if not rest.strip(" \t\r\n"):
         return "the line ends too early"
     if rest.startswith(("}", "]")):
         return "a comma before the closing bracket, or a missing value"

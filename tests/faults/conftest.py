@@ -1,10 +1,17 @@
 """The fault suite: short in `make test`, everything with RFT_FAULTS=full (`make faults`), with a table at the end."""
 
+import os
 from collections import defaultdict
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.faults import jobs
+
+_COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
+settings.register_profile("short", max_examples=60, **_COMMON)
+settings.register_profile("full", max_examples=1000, **_COMMON)
+settings.load_profile("full" if os.environ.get("RFT_FAULTS") == "full" else "short")
 
 
 @pytest.fixture(scope="session")
