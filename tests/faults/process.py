@@ -46,10 +46,16 @@ def rft(
     given: bytes = b"",
     env: Mapping[str, str] | None = None,
     timeout: float = 120,
+    traced: bool = True,
 ) -> Done:
-    """Run `rft` with these arguments in `folder`, with `given` as its standard input."""
+    """Run `rft` with these arguments in `folder`, with `given` as its standard input.
+
+    `traced` False: without coverage, which costs time and memory of its own.
+    """
     clean = {name: value for name, value in os.environ.items() if not name.startswith("RFT_")}
     clean |= {"HF_HUB_OFFLINE": "1", "NO_COLOR": "1", "COLUMNS": "100", "PYTHONPATH": str(HOME)}
+    if not traced:
+        clean = {name: value for name, value in clean.items() if not name.startswith("COVERAGE_")}
     read, write = os.pipe()
     command = [sys.executable, "-m", "rft_cli", *map(os.fspath, args)]
     done = subprocess.run(

@@ -281,7 +281,7 @@ def test_a_line_of_50_mb_is_a_row(folder: Path) -> None:
     # sha256 of 12.5 million times "é\n", by sha256sum.
     assert re.search(rb'"h": ([0-9.]+)', first[-200:])[1] == b"%d.0" % int(DIGEST_50_MB, 16)
     assert b'"n": 0.0' in second
-    done = rft("validate", "-t", "x.jsonl", folder=folder)
+    done = rft("validate", "-t", "x.jsonl", folder=folder, traced=False)
     assert done.code == 0, done.said
     print(f"a line of 50 MB: {done.peak_mb:.0f} MB at most")
     assert done.peak_mb < 500
@@ -296,7 +296,7 @@ def test_a_million_rows_cost_little_more_memory_than_their_file(folder: Path) ->
         for n in range(1_000_000):
             file.write(f'{{"task": "Add the numbers.", "input": "{n} + {7 * n}", "output": "{8 * n}"}}\n')
     size = (folder / "x.jsonl").stat().st_size / 2**20
-    done = rft("validate", "-t", "x.jsonl", folder=folder, timeout=240)
+    done = rft("validate", "-t", "x.jsonl", folder=folder, timeout=240, traced=False)
     assert done.code == 0, done.said
     assert b"1000000 rows, format rft" in done.out
     print(f"1,000,000 rows, {size:.0f} MB: {done.peak_mb:.0f} MB at most")
@@ -309,7 +309,7 @@ def test_memory_grows_with_the_file_and_not_with_its_parsed_rows(folder: Path) -
         with (folder / "x.jsonl").open("w") as file:
             for n in range(count):
                 file.write(f'{{"task": "Add the numbers.", "input": "{n} + {7 * n}", "output": "{8 * n}"}}\n')
-        done = rft("validate", "-t", "x.jsonl", folder=folder)
+        done = rft("validate", "-t", "x.jsonl", folder=folder, traced=False)
         assert done.code == 0, done.said
         peaks.append(done.peak_mb)
     size = (folder / "x.jsonl").stat().st_size / 2**20
