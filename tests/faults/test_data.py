@@ -28,6 +28,8 @@ from rft_cli.grading.work import Block, read_lines
 from rft_cli.types import GradeRequest
 from tests.faults.process import rft
 
+pytestmark = pytest.mark.fault("data files")
+
 ECHO = """
 def score(completion, example):
     with open(__file__ + ".txt", "a") as file:

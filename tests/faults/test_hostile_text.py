@@ -28,6 +28,8 @@ from rft_cli.runs import Run
 from rft_cli.types import Estimate, Grade, Sample
 from tests.faults.process import HOME, rft
 
+pytestmark = pytest.mark.fault("paths, hostile text")
+
 # Colours, a title (OSC), an 8-bit CSI, the writing direction turned, a forged message, markup of rich, HTML.
 EVIL = (
     "\x1b[31m\x1b]0;owned\x07\x9b2J\u202egnihsif\u2066\rerror: forged\nerror: forged [bold]x[/red] <script>"

@@ -19,6 +19,8 @@ from rft_cli.config.load import SHOWN_PROBLEMS, load_config
 from rft_cli.errors import UsageErrors
 from tests.faults.process import rft
 
+pytestmark = pytest.mark.fault("configurations")
+
 
 def load(content: str | bytes, **options: Any) -> RunConfig | list[str]:
     """The configuration of this YAML file, or the messages on it."""
