@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -109,7 +110,7 @@ class EventPrinter:
         """The event as one plain line, None for those that have none."""
         match event:
             case Note():
-                text = clean(event.text).replace("\n", "\n  ")
+                text = re.sub(r"\n(?! )", "\n  ", clean(event.text))
                 return f"{'warning: ' if event.level == 'warning' else ''}{text}"
             case Started():
                 return _started_line(event)
