@@ -338,7 +338,7 @@ def test_an_interrupted_reader_ends_quietly(folder: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert said.decode().splitlines()[-1] == "error: interrupted after 1 row"
+    assert said.decode().splitlines()[-1] == "error: interrupted by SIGINT after 1 row"
 
 
 # ------------------------------------------------------------------------------------------------ fuzz
