@@ -106,7 +106,7 @@ def test_the_job_becomes_a_run(run, tmp_path):
     rows.write_text(json.dumps({"completion": "It is 7, I am sure.", "answer": "7"}) + "\n")
     again = run("grade", "--reward-model", "runs/first/scorer/job.json", "rows.jsonl")
     assert json.loads(again.stdout)["grade"]["reward"] == 0.5 + 0.5 * 19 / 40
-    resumed = run("create", "--from-openai", "job.json", "--resume", "first")
+    resumed = run("create", "--from-openai", "job.json", "-v", "other.jsonl", "--resume", "first")
     assert resumed.returncode == 0, resumed.stderr
     assert "runs/first is finished" in resumed.stderr
 
