@@ -4,6 +4,9 @@ Code is what it was when the scorer had been loaded: functions, classes and modu
 own modules, in those it names, in the standard library and in rft; in the last two also public constants. So are the
 process's settings: environment, limits, signals, umask, locale, import paths. What is new is no change, and data of
 the scorer's own is its own: caches and loaded models are meant to stay.
+
+To change code, a scorer must get at it by a name. Modules whose names stand in its source are looked at each time; all
+others, which take twenty times as long, when the look is thorough.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import resource
 import sys
 from collections.abc import Callable, Iterator, Mapping, ValuesView
 from itertools import chain
-from types import FunctionType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 _signal = importlib.import_module("_signal")  # without the enums that `signal` makes of each answer
@@ -64,6 +67,41 @@ class _Space(NamedTuple):
         return [f"{self.label}.{key}" for key, value in self.kept.items() if get(key, _MISSING) is not value]
 
 
+class _Shelf:
+    """Spaces that are compared together, by one list of all their values: it shows at once that nothing changed."""
+
+    def __init__(self) -> None:
+        self.spaces: list[_Space] = []
+        self._views: list[ValuesView[Any]] = []
+        self._values: list[Any] = []
+
+    def look(self) -> None:
+        """What there is now is what must stay."""
+        self._views = [space.names.values() for space in self.spaces]
+        self._values = _list(_flat(self._views))
+
+    def changed(self) -> Iterator[str]:
+        current = _list(_flat(self._views))
+        try:
+            same = current == self._values
+        except _error:  # an array, say, that is not the one it was
+            same = False
+        if not same:
+            self._values = current
+            for space in self.spaces:
+                yield from space.changed()
+
+
+def _functions(space: Mapping[str, Any]) -> Iterator[FunctionType]:
+    """The functions of a module, and the methods of its classes."""
+    for value in [*space.values()]:
+        inner = [*_vars(value).values()] if isinstance(value, type) else [value]
+        for each in inner:
+            function = getattr(each, "__func__", each)
+            if isinstance(function, FunctionType):
+                yield function
+
+
 class Watch:
     """Made when the scorer is loaded. `scorer` is its module, `folder` where it and its helpers lie.
 
@@ -78,16 +116,16 @@ class Watch:
         self._shadows = self._own.keys() & _BUILT_IN
         self._folder = folder + os.sep if folder else None
         self._mine: list[_Space] = []
-        self._others: list[_Space] = []
-        self._views: list[ValuesView[Any]] = []
-        self._values: list[Any] = []
+        self._near, self._far = _Shelf(), _Shelf()
         self._seen: set[int] = set()
         self._table, self._environ = sys.modules, os.environ
         self._modules = dict(self._table)
         self._names, self._loaded = [*self._modules], [*self._modules.values()]
+        self._named = self._names_in_source()
         for name, module in self._modules.items():
             self._take(name, module)
-        self._values = _list(_flat(self._views))
+        self._near.look()
+        self._far.look()
         events.clear()
         self._variables: dict[Any, Any] = dict(getattr(os.environ, "_data"))  # noqa: B009  (it is private)
         self._settings = {name: probe() for name, probe in _SETTINGS.items()}
@@ -96,13 +134,13 @@ class Watch:
             (f"sys.{n}", getattr(sys, n), [*getattr(sys, n)]) for n in ("path", "meta_path", "path_hooks")
         ]
 
-    def changes(self) -> list[str]:
+    def changes(self, *, thorough: bool = True) -> list[str]:
         """What changed since this was made, in words; empty where a later grade finds all as it was."""
         try:
             found = [
                 *self._events,
                 *self._settings_changed(),
-                *self._code_changed(),
+                *self._code_changed(thorough),
                 *self._modules_changed(),
             ]
         except _error as error:
@@ -149,27 +187,46 @@ class Watch:
         self._names.append(name)
         self._loaded.append(module)
         taken = self._take(name, module)
-        self._values = _list(_flat(self._views))
+        self._near.look()
+        self._far.look()
         for space in taken:
             for key, value in space.kept.items():
                 if _type(value) is FunctionType and value.__globals__ is self._own:
                     yield f"{space.label}.{key}"
 
-    def _code_changed(self) -> Iterator[str]:
+    def _code_changed(self, thorough: bool) -> Iterator[str]:
         for space in self._mine:
             yield from space.changed()
         shadows = self._own.keys() & _BUILT_IN
         if shadows != self._shadows:
             yield from (f"the scorer's {key}" for key in shadows - self._shadows)
-        current = _list(_flat(self._views))
-        try:
-            same = current == self._values
-        except _error:  # an array, say, that is not the one it was
-            same = False
-        if not same:
-            self._values = current
-            for space in self._others:
-                yield from space.changed()
+        yield from self._near.changed()
+        if thorough:
+            yield from self._far.changed()
+
+    def _names_in_source(self) -> set[str]:
+        """Every name and the beginning of every string in the code of the scorer and of its own modules."""
+        found: set[str] = set()
+        todo = [
+            value.__code__
+            for module in self._modules.values()
+            if isinstance(module, ModuleType) and self._is_own(module)
+            for value in _functions(_vars(module))
+        ]
+        while todo:
+            code = todo.pop()
+            texts = [text for text in code.co_consts if isinstance(text, str)]
+            found.update(text.partition(".")[0] for text in [*code.co_names, *texts])
+            todo.extend(inner for inner in code.co_consts if isinstance(inner, CodeType))
+        found.update(
+            value.__name__.partition(".")[0] for value in self._own.values() if isinstance(value, ModuleType)
+        )
+        found.update(str(getattr(value, "__module__", "")).partition(".")[0] for value in self._own.values())
+        return found
+
+    def _is_own(self, module: ModuleType) -> bool:
+        space = _vars(module)
+        return space is self._own or self._beside(space.get("__file__"))
 
     def _take(self, name: str, module: Any) -> list[_Space]:
         """Watch this module and its classes, if it is one to watch; what of it is not the scorer's own."""
@@ -178,7 +235,7 @@ class Watch:
         space = _vars(module)
         top = name.partition(".")[0]
         trusted = top in sys.stdlib_module_names or top in _RFT
-        own = space is self._own or (not trusted and self._beside(space.get("__file__")))
+        own = space is self._own or (not trusted and self._is_own(module))
         if not (trusted or own) and not any(value is module for value in self._own.values()):
             return []
         constants = _CONSTANTS if trusted and name != "sys" else ()
@@ -196,8 +253,7 @@ class Watch:
         if own:
             self._mine.extend(taken)
             return []
-        self._others.extend(taken)
-        self._views.extend([each.names.values() for each in taken])
+        (self._near if top in self._named else self._far).spaces.extend(taken)
         return taken
 
     def _beside(self, file: object) -> bool:

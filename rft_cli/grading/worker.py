@@ -24,6 +24,8 @@ from rft_cli.grading.watch import Watch
 from rft_cli.grading.work import Line, Verdict, Work
 
 _REARM_S = 0.25
+_THOROUGH_S = 0.02
+"""Seconds between looks at code that the scorer's source does not name: they would cost more than short grades."""
 
 _now, _base_exception = time.perf_counter, BaseException
 _watch, _unwatch = faulthandler.dump_traceback_later, faulthandler.cancel_dump_traceback_later
@@ -52,7 +54,7 @@ class Worker:
         self.interpreter = isolation.Interpreter()
         self.scorer: LoadedScorer | None = None
         self.problem: ScorerProblem | None = None
-        self.watched_at = 0.0
+        self.watched_at = self.looked_at = 0.0
         self.runner: Any = None
 
     def load(self) -> LoadReport:
@@ -105,12 +107,12 @@ class Worker:
             if now - self.watched_at > _REARM_S:
                 self.watch(self.job.timeout_s + GRACE_S)
             verdicts.append(self.single(work))
-            if careful and (changed := self.spoiled()):
+            if careful and (changed := self.spoiled(thorough=True)):
                 self.changed = changed
                 break
         self.alarm.rest()
         self.cell.leave_if_forked(surely=True)
-        self.changed = self.changed or self.spoiled()
+        self.changed = self.changed or self.spoiled(thorough=_now() - self.looked_at > _THOROUGH_S)
         if self.changed and (careful or len(verdicts) == 1):
             verdicts[-1] = self.noted(verdicts[-1])
         _unwatch()
@@ -213,11 +215,15 @@ class Worker:
         self.cell.leave_if_forked()
         self.interpreter.settle()
 
-    def spoiled(self) -> list[str]:
+    def spoiled(self, *, thorough: bool) -> list[str]:
         """What the grades so far changed for later ones. Built-ins are as they were after this."""
         self.mend()
-        built_ins = ["built-ins"] if self.patched else []
-        return built_ins if self.guarded is None else built_ins + self.guarded.changes()
+        changed = ["built-ins"] if self.patched else []
+        if self.guarded is not None:
+            changed += self.guarded.changes(thorough=thorough)
+        if thorough:
+            self.looked_at = _now()
+        return changed
 
     def noted(self, verdict: Verdict) -> Verdict:
         """Tell whoever reads the scorer's prints which grade made a change."""
