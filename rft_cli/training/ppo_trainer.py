@@ -1,11 +1,9 @@
 """PPO as a thin subclass of TRL's GRPOTrainer: wiring, no formulas.
 
-TRL keeps generation, rollout buffering, PEFT, Accelerate, FSDP and DeepSpeed. Four seams are overridden (their
-signatures are checked by a test, because they are TRL's private API):
+TRL keeps generation, rollout buffering, PEFT, Accelerate, FSDP and DeepSpeed. Two seams are overridden here and two in
+`scored_rollouts.py` (their signatures are checked by a test, because they are TRL's private API):
 
 - `_generate_and_score_completions`: adds values, KL in the reward, GAE; trains a critic that has its own passes.
-- `_generate_single_turn`: listened to, for the hidden states that completions were sampled from.
-- `_get_per_token_logps_and_entropies`: only the completions' positions go through the language-model head.
 - `_compute_loss`: PPO's clipped losses as a token mean over all processes.
 
 Differences from Schulman et al. 2017: advantages are whitened over all tokens of the rollout batch and all processes;
@@ -24,7 +22,6 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from transformers import TrainerCallback
-from trl import GRPOTrainer
 
 from rft_cli.training import advantages as adv
 from rft_cli.training.adapters import active_adapter
@@ -33,8 +30,7 @@ from rft_cli.training.critic import Critic, CriticBatch, CriticOptimizer, FitSet
 from rft_cli.training.losses import PolicyTerms, masked_sum, policy_terms, value_terms
 from rft_cli.training.ppo_settings import PPOSettings
 from rft_cli.training.rewards import GraderReward
-from rft_cli.training.scoring import Scores, sampled_states, score, score_states
-from rft_cli.training.shared_prompts import prompts_sampled_once, splitting_is_exact
+from rft_cli.training.scored_rollouts import ScoredRollouts
 from rft_cli.training.taps import Tap
 
 
@@ -51,7 +47,7 @@ class _StepsWithPolicy(TrainerCallback):
             self._trainer.critic_optimizer.step()
 
 
-class PPOTrainer(GRPOTrainer):
+class PPOTrainer(ScoredRollouts):
     """See the module's docstring.
 
     Args:
@@ -59,7 +55,6 @@ class PPOTrainer(GRPOTrainer):
         reference: the frozen copy of a fully fine-tuned policy; None with LoRA, where the adapter off is the reference.
     """
 
-    model: Any  # transformers says that it may be None; here it never is
     skipping = False  # the policy's step is skipped: what shares its backward pass must not step either
 
     def __init__(
@@ -81,10 +76,6 @@ class PPOTrainer(GRPOTrainer):
             self.add_callback(_StepsWithPolicy(self))
         self.rollouts_seen = 0
         self._step_sums: Tensor | None = None  # of the current optimizer step's passes
-        self._sampled: Tensor | None = (
-            None  # hidden states (B, T, H) that this rollout's tokens were sampled from
-        )
-        self._rolled: Scores | None = None  # the policy's scores of this rollout
         scored: nn.Module = self.model if reference is None else reference
         self._tap = None if critic.depth is None else Tap(scored, critic.depth)
 
@@ -109,90 +100,15 @@ class PPOTrainer(GRPOTrainer):
         finally:
             model.set_requires_gradient_sync(self.accelerator.sync_gradients)
 
-    # -- collectives -------------------------------------------------------------------------------------------------
-
-    def _sum_over_processes(self, x: Tensor) -> Tensor:
-        return self.accelerator.reduce(x, reduction="sum")
-
-    def _mean_over_processes(self, x: Tensor) -> Tensor:
-        return self.accelerator.reduce(x, reduction="mean")
-
-    def _note(self, **values: Tensor | float) -> None:
-        """Add to this step's metrics; TRL averages what one step collects."""
-        for name, value in values.items():
-            self._metrics["train"][name].append(float(value))
-
     # -- rollouts ----------------------------------------------------------------------------------------------------
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         started = perf_counter()
-        self._sampled = self._rolled = None
         batch = super()._generate_and_score_completions(inputs)
         self._add_advantages(batch)
         self.rollouts_seen += 1
         self._note(rollout_seconds=perf_counter() - started)
         return batch
-
-    @property
-    def _sampling_is_scoring(self) -> bool:
-        """Whether sampling token by token gives the log-probabilities that a pass over the whole text gives.
-
-        It does in fp32, to rounding. Half precision rounds the two differently, and other engines differ more.
-        """
-        return (
-            self.accelerator.mixed_precision == "no"
-            and self.model.dtype == torch.float32
-            and not self.use_vllm
-            and not self.use_transformers_continuous_batching
-        )
-
-    @cached_property
-    def _share(self) -> bool:
-        """Whether a group's prompt runs once: tried on the model itself, because caches differ by architecture.
-
-        Not where processes shard parameters: a layer's weights are gathered at each call, so all must call alike.
-        """
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            return False
-        with self.accelerator.autocast():
-            works = splitting_is_exact(self.model, self.accelerator.device)
-        return bool(
-            self._mean_over_processes(torch.tensor(float(works), device=self.accelerator.device)) == 1
-        )
-
-    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
-        shared = prompts_sampled_once(self.model) if self._share else nullcontext()
-        with sampled_states(self.model) as taken, shared:
-            generated = super()._generate_single_turn(*args, **kwargs)
-        if self._sampling_is_scoring:
-            self._sampled = torch.stack(taken, dim=1)
-        return generated
-
-    def _get_per_token_logps_and_entropies(
-        self,
-        model: nn.Module,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        logits_to_keep: int,
-        *_: Any,
-        **__: Any,
-    ) -> Any:
-        """TRL's question for the policy's log-probabilities of a rollout, before any update."""
-        self._rolled = self._score_rollout(input_ids, attention_mask, logits_to_keep)
-        return self._rolled.logps, self._rolled.entropy, None
-
-    def _score_rollout(self, ids: Tensor, attention: Tensor, length: int) -> Scores:
-        """The policy's own scores: from the states it sampled from, where they are as good."""
-        sampled = self._sampled
-        if sampled is None or sampled.size(0) != ids.size(0) or sampled.size(1) < length:
-            return self._score(self.model, backbone_of(self.model), ids, attention, length, self._share)
-        return score_states(self.model, sampled[:, :length], ids, attention)
-
-    def _score(
-        self, model: nn.Module, backbone: nn.Module, ids: Tensor, attention: Tensor, length: int, share: bool
-    ) -> Scores:
-        chunk = self.args.per_device_train_batch_size
-        return score(model, backbone, ids, attention, length, chunk, self.accelerator.autocast, share)
 
     @torch.no_grad()
     def _add_advantages(self, batch: dict[str, Any]) -> None:
@@ -202,8 +118,7 @@ class PPOTrainer(GRPOTrainer):
         ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
         attention = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
 
-        rolled = self._rolled or self._score_rollout(ids, attention, length)
-        self._sampled = self._rolled = None
+        rolled = self._take_scores(ids, attention, length)
         old_logps = rolled.logps
         reference_logps, features = self._reference_pass(ids, attention, length)
 
