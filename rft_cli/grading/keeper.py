@@ -27,7 +27,7 @@ TASK_BYTES = 8
 _TICK_S = 0.1
 _MARGIN_S = 1.0
 """Seconds after which a process is killed that ended its grade neither by alarm nor by watchdog."""
-_HABIT = 20
+_HABIT = 5
 """What so many grades in a row change, each in a fresh process, is how this scorer works, and is let be."""
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import _locale
 import builtins
+import dis
 import importlib
 import os
 import resource
@@ -62,9 +63,22 @@ class _Space(NamedTuple):
     names: Mapping[str, Any]
     kept: dict[str, Any]
 
-    def changed(self) -> list[str]:
+    def changed(self) -> list[_Change]:
         get = self.names.get
-        return [f"{self.label}.{key}" for key, value in self.kept.items() if get(key, _MISSING) is not value]
+        return [
+            _Change(f"{self.label}.{key}", self, key, get(key, _MISSING))
+            for key, value in self.kept.items()
+            if get(key, _MISSING) is not value
+        ]
+
+
+class _Change(NamedTuple):
+    """A name of `space` that is now `value`, or (without them) a setting."""
+
+    told: str
+    space: _Space | None = None
+    key: str = ""
+    value: Any = None
 
 
 class _Shelf:
@@ -80,7 +94,7 @@ class _Shelf:
         self._views = [space.names.values() for space in self.spaces]
         self._values = _list(_flat(self._views))
 
-    def changed(self) -> Iterator[str]:
+    def changed(self) -> Iterator[_Change]:
         current = _list(_flat(self._views))
         try:
             same = current == self._values
@@ -92,14 +106,24 @@ class _Shelf:
                 yield from space.changed()
 
 
-def _functions(space: Mapping[str, Any]) -> Iterator[FunctionType]:
-    """The functions of a module, and the methods of its classes."""
+def _codes(space: Mapping[str, Any]) -> Iterator[CodeType]:
+    """The code of a module's functions, of its classes' methods, and of what is defined inside of them."""
+    todo: list[CodeType] = []
     for value in [*space.values()]:
-        inner = [*_vars(value).values()] if isinstance(value, type) else [value]
-        for each in inner:
+        for each in [*_vars(value).values()] if isinstance(value, type) else [value]:
             function = getattr(each, "__func__", each)
             if isinstance(function, FunctionType):
-                yield function
+                todo.append(function.__code__)
+    while todo:
+        code = todo.pop()
+        yield code
+        todo.extend(inner for inner in code.co_consts if isinstance(inner, CodeType))
+
+
+def _assigned(space: Mapping[str, Any]) -> set[str]:
+    """The names that a module's functions assign after a `global` statement: what they hold is data."""
+    instructions = chain.from_iterable(dis.get_instructions(code) for code in _codes(space))
+    return {step.argval for step in instructions if step.opname in ("STORE_GLOBAL", "DELETE_GLOBAL")}
 
 
 class Watch:
@@ -127,41 +151,84 @@ class Watch:
         self._near.look()
         self._far.look()
         events.clear()
-        self._variables: dict[Any, Any] = dict(getattr(os.environ, "_data"))  # noqa: B009  (it is private)
-        self._settings = {name: probe() for name, probe in _SETTINGS.items()}
         self._probes = [*_SETTINGS.items()]
+        self._settings: dict[str, Any] = {}
+        self._settle()
         self._paths = [
             (f"sys.{n}", getattr(sys, n), [*getattr(sys, n)]) for n in ("path", "meta_path", "path_hooks")
         ]
 
-    def changes(self, *, thorough: bool = True) -> list[str]:
-        """What changed since this was made, in words; empty where a later grade finds all as it was."""
-        try:
-            found = [
-                *self._events,
-                *self._settings_changed(),
-                *self._code_changed(thorough),
-                *self._modules_changed(),
-            ]
-        except _error as error:
-            found = [f"what rft needs to see ({_type(error).__name__})"]
-        return [name for name in found if name not in self._ignored]
+    def _settle(self) -> None:
+        """Settings are to stay what they are now."""
+        self._variables: dict[Any, Any] = dict(getattr(os.environ, "_data", {}))
+        self._settings = {name: probe() for name, probe in self._probes}
 
-    def _settings_changed(self) -> Iterator[str]:
+    def changes(self, *, thorough: bool = True, one: bool = True) -> list[str]:
+        """What changed since this was made, in words; empty where a later grade finds all as it was.
+
+        `one`: a single grade was made since the last look. Then what it loaded explains what else it changed.
+        """
+        try:
+            arrived = self._any_arrived()
+            found = [
+                *_map(_Change, self._events),
+                *self._settings_changed(),
+                *self._code_changed(thorough or arrived),
+            ]
+            if arrived and one:
+                found = self._without_effects(found)
+            # After the code: what arrived is looked at together with all the rest from now on.
+            told = [*(change.told for change in found), *self._modules_changed()]
+        except _error as error:
+            told = [f"what rft needs to see ({_type(error).__name__})"]
+        return [name for name in told if name not in self._ignored]
+
+    def _any_arrived(self) -> bool:
+        table = sys.modules
+        if len(table) <= len(self._names):
+            return False
+        return any(isinstance(table[name], ModuleType) for name in [*table] if name not in self._modules)
+
+    def _without_effects(self, found: list[_Change]) -> list[_Change]:
+        """The changes that are no effect of the modules that were just loaded: these are there to stay.
+
+        Libraries patch others as they are imported, with functions or constants of their own.
+        """
+        left = []
+        for change in found:
+            if change.space is None:
+                continue
+            if self._is_of_a_library(change.value):
+                change.space.kept[change.key] = change.value
+            else:
+                left.append(change)
+        self._events.clear()
+        self._settle()
+        return left
+
+    def _is_of_a_library(self, value: Any) -> bool:
+        if _type(value) is FunctionType:
+            module = sys.modules.get(value.__globals__.get("__name__", ""))
+            return module is not None and _vars(module) is value.__globals__ is not self._own
+        if _callable(value):
+            return getattr(value, "__module__", None) in sys.modules
+        return value is not None and value is not _MISSING
+
+    def _settings_changed(self) -> Iterator[_Change]:
         for name, probe in self._probes:
             if probe() != self._settings[name]:
-                yield name
+                yield _Change(name)
         if os.environ is not self._environ:
-            yield "os.environ"
+            yield _Change("os.environ")
         current = getattr(self._environ, "_data", {})
         if not self._variables.items() <= current.items():
             for variable, value in self._variables.items():
                 if current.get(variable) != value:
-                    yield f"os.environ[{os.fsdecode(variable)!r}]"
+                    yield _Change(f"os.environ[{os.fsdecode(variable)!r}]")
         for name, entries, before in self._paths:
             if entries != before:
                 if [entry for entry in before if entry not in entries]:
-                    yield name
+                    yield _Change(name)
                 before[:] = entries
 
     def _modules_changed(self) -> Iterator[str]:
@@ -194,12 +261,12 @@ class Watch:
                 if _type(value) is FunctionType and value.__globals__ is self._own:
                     yield f"{space.label}.{key}"
 
-    def _code_changed(self, thorough: bool) -> Iterator[str]:
+    def _code_changed(self, thorough: bool) -> Iterator[_Change]:
         for space in self._mine:
             yield from space.changed()
         shadows = self._own.keys() & _BUILT_IN
         if shadows != self._shadows:
-            yield from (f"the scorer's {key}" for key in shadows - self._shadows)
+            yield from (_Change(f"the scorer's {key}") for key in shadows - self._shadows)
         yield from self._near.changed()
         if thorough:
             yield from self._far.changed()
@@ -207,17 +274,11 @@ class Watch:
     def _names_in_source(self) -> set[str]:
         """Every name and the beginning of every string in the code of the scorer and of its own modules."""
         found: set[str] = set()
-        todo = [
-            value.__code__
-            for module in self._modules.values()
-            if isinstance(module, ModuleType) and self._is_own(module)
-            for value in _functions(_vars(module))
-        ]
-        while todo:
-            code = todo.pop()
-            texts = [text for text in code.co_consts if isinstance(text, str)]
-            found.update(text.partition(".")[0] for text in [*code.co_names, *texts])
-            todo.extend(inner for inner in code.co_consts if isinstance(inner, CodeType))
+        for module in self._modules.values():
+            if isinstance(module, ModuleType) and self._is_own(module):
+                for code in _codes(_vars(module)):
+                    texts = [text for text in code.co_consts if isinstance(text, str)]
+                    found.update(text.partition(".")[0] for text in [*code.co_names, *texts])
         found.update(
             value.__name__.partition(".")[0] for value in self._own.values() if isinstance(value, ModuleType)
         )
@@ -239,11 +300,11 @@ class Watch:
         if not (trusted or own) and not any(value is module for value in self._own.values()):
             return []
         constants = _CONSTANTS if trusted and name != "sys" else ()
+        assigned = _assigned(space) if own else ()
         kept = {
             key: value
             for key, value in space.items()
-            if _callable(value)
-            or isinstance(value, ModuleType)
+            if ((_callable(value) or isinstance(value, ModuleType)) and key not in assigned)
             or (_type(value) in constants and not key.startswith("_"))
         }
         taken = [_Space("the scorer" if space is self._own else name, space, kept)]

@@ -29,7 +29,7 @@ _THOROUGH_S = 0.02
 
 _now, _base_exception = time.perf_counter, BaseException
 _watch, _unwatch = faulthandler.dump_traceback_later, faulthandler.cancel_dump_traceback_later
-_hasattr, _type = hasattr, type
+_hasattr, _len, _type = hasattr, len, type
 
 
 class Worker:
@@ -107,12 +107,13 @@ class Worker:
             if now - self.watched_at > _REARM_S:
                 self.watch(self.job.timeout_s + GRACE_S)
             verdicts.append(self.single(work))
-            if careful and (changed := self.spoiled(thorough=True)):
+            if careful and (changed := self.spoiled(thorough=True, one=True)):
                 self.changed = changed
                 break
         self.alarm.rest()
         self.cell.leave_if_forked(surely=True)
-        self.changed = self.changed or self.spoiled(thorough=_now() - self.looked_at > _THOROUGH_S)
+        thorough, one = _now() - self.looked_at > _THOROUGH_S, careful or _len(verdicts) == 1
+        self.changed = self.changed or self.spoiled(thorough=thorough, one=one)
         if self.changed and (careful or len(verdicts) == 1):
             verdicts[-1] = self.noted(verdicts[-1])
         _unwatch()
@@ -215,12 +216,12 @@ class Worker:
         self.cell.leave_if_forked()
         self.interpreter.settle()
 
-    def spoiled(self, *, thorough: bool) -> list[str]:
+    def spoiled(self, *, thorough: bool, one: bool) -> list[str]:
         """What the grades so far changed for later ones. Built-ins are as they were after this."""
         self.mend()
         changed = ["built-ins"] if self.patched else []
         if self.guarded is not None:
-            changed += self.guarded.changes(thorough=thorough)
+            changed += self.guarded.changes(thorough=thorough, one=one)
         if thorough:
             self.looked_at = _now()
         return changed

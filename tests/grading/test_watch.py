@@ -91,6 +91,53 @@ def test_code_and_settings_are_changes(monkeypatch: pytest.MonkeyPatch, tmp_path
     }
 
 
+def test_what_a_library_changes_as_it_is_imported_is_its_arrival(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """typing_extensions, torch and others put functions of their own into the standard library."""
+    module = scorer()
+    exec("def mine(text): return text", vars(module))
+    watch = Watch(module, str(tmp_path), set(), frozenset())
+    library = ModuleType("beside")
+    exec("def loads(text): return text", vars(library))
+    monkeypatch.setattr(json, "loads", vars(library)["loads"])
+    monkeypatch.setenv("LANG", "xx")
+    monkeypatch.setattr(json, "dumps", vars(module)["mine"])
+    sys.modules["beside"] = library
+    assert watch.changes() == ["json.dumps"]
+    monkeypatch.setattr(json, "loads", print)
+    assert set(watch.changes()) == {"json.dumps", "json.loads"}
+
+
+def test_several_grades_do_not_tell_who_loaded_and_who_changed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    watch = Watch(scorer(), str(tmp_path), set(), frozenset())
+    sys.modules["beside"] = ModuleType("beside")
+    monkeypatch.delenv("PATH")
+    assert watch.changes(one=False) == ["os.environ['PATH']"]
+
+
+def test_what_a_scorer_assigns_to_its_globals_is_its_own(tmp_path: Path) -> None:
+    module = scorer()
+    source = """
+def get():
+    global get, last
+    last = get
+    get = lambda: 1
+
+def kept(): pass
+
+last = print
+"""
+    exec(source, vars(module))
+    watch = Watch(module, str(tmp_path), set(), frozenset())
+    vars(module)["get"]()
+    assert watch.changes() == []
+    vars(module)["kept"] = print
+    assert watch.changes() == ["the scorer.kept"]
+
+
 def test_packages_beside_the_scorer_are_not_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     package = ModuleType("beside")
     package.__file__ = str(tmp_path / ".venv" / "lib" / "site-packages" / "beside.py")
