@@ -383,7 +383,7 @@ def test_what_every_grade_changes_is_let_be(write_scorer: Any, tmp_path: Path) -
     assert len({grade.components["pid"] for grade in first}) == 6  # the last one stays
     assert len({grade.components["pid"] for grade in later}) == 1
     log = (tmp_path / "log").read_text()
-    assert log.count("this grade changed os.environ['PATH']") == 20
+    assert log.count("this grade changed os.environ['PATH']") == 5
     assert log.endswith("rft: every grade changes os.environ['PATH']: from now on that is let be\n")
 
 
