@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import _locale
 import builtins
-import dis
 import importlib
 import os
 import resource
 import sys
-from collections.abc import Callable, Iterator, Mapping, ValuesView
+from collections.abc import Callable, Iterator
 from itertools import chain
-from types import CodeType, FunctionType, ModuleType
-from typing import Any, NamedTuple
+from types import FunctionType, ModuleType
+from typing import Any
+
+from rft_cli.grading.spaces import MISSING, Change, Shelf, Space, assigned_globals, codes_of
 
 _signal = importlib.import_module("_signal")  # without the enums that `signal` makes of each answer
 _RFT = ("rft_cli", "pebble")
@@ -32,7 +33,6 @@ _SKIPPED = frozenset({"builtins", "__main__", "__mp_main__"})
 """Built-ins are put back after each grade."""
 _LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
 _SIGNALS = sorted(int(number) for number in _signal.valid_signals() if number != _signal.SIGALRM)
-_MISSING = object()
 
 _flat, _list = chain.from_iterable, list
 _callable, _error, _map, _type, _vars = callable, Exception, map, type, vars
@@ -56,76 +56,6 @@ _SETTINGS: dict[str, Callable[[], Any]] = {
 }
 
 
-class _Space(NamedTuple):
-    """The names of a module or class, and those of them that must stay what they are."""
-
-    label: str
-    names: Mapping[str, Any]
-    kept: dict[str, Any]
-
-    def changed(self) -> list[_Change]:
-        get = self.names.get
-        return [
-            _Change(f"{self.label}.{key}", self, key, get(key, _MISSING))
-            for key, value in self.kept.items()
-            if get(key, _MISSING) is not value
-        ]
-
-
-class _Change(NamedTuple):
-    """A name of `space` that is now `value`, or (without them) a setting."""
-
-    told: str
-    space: _Space | None = None
-    key: str = ""
-    value: Any = None
-
-
-class _Shelf:
-    """Spaces that are compared together, by one list of all their values: it shows at once that nothing changed."""
-
-    def __init__(self) -> None:
-        self.spaces: list[_Space] = []
-        self._views: list[ValuesView[Any]] = []
-        self._values: list[Any] = []
-
-    def look(self) -> None:
-        """What there is now is what must stay."""
-        self._views = [space.names.values() for space in self.spaces]
-        self._values = _list(_flat(self._views))
-
-    def changed(self) -> Iterator[_Change]:
-        current = _list(_flat(self._views))
-        try:
-            same = current == self._values
-        except _error:  # an array, say, that is not the one it was
-            same = False
-        if not same:
-            self._values = current
-            for space in self.spaces:
-                yield from space.changed()
-
-
-def _codes(space: Mapping[str, Any]) -> Iterator[CodeType]:
-    """The code of a module's functions, of its classes' methods, and of what is defined inside of them."""
-    todo: list[CodeType] = []
-    for value in [*space.values()]:
-        for each in [*_vars(value).values()] if isinstance(value, type) else [value]:
-            function = getattr(each, "__func__", each)
-            if isinstance(function, FunctionType):
-                todo.append(function.__code__)
-    while todo:
-        code = todo.pop()
-        yield code
-        todo.extend(inner for inner in code.co_consts if isinstance(inner, CodeType))
-
-
-def _assigned(space: Mapping[str, Any]) -> set[str]:
-    """The names that a module's functions assign after a `global` statement: what they hold is data."""
-    instructions = chain.from_iterable(dis.get_instructions(code) for code in _codes(space))
-    return {step.argval for step in instructions if step.opname in ("STORE_GLOBAL", "DELETE_GLOBAL")}
-
-
 class Watch:
     """Made when the scorer is loaded. `scorer` is its module, `folder` where it and its helpers lie.
 
@@ -139,8 +69,8 @@ class Watch:
         self._own: dict[str, Any] = {} if scorer is None else vars(scorer)
         self._shadows = self._own.keys() & _BUILT_IN
         self._folder = folder + os.sep if folder else None
-        self._mine: list[_Space] = []
-        self._near, self._far = _Shelf(), _Shelf()
+        self._mine: list[Space] = []
+        self._near, self._far = Shelf(), Shelf()
         self._seen: set[int] = set()
         self._table, self._environ = sys.modules, os.environ
         self._modules = dict(self._table)
@@ -171,7 +101,7 @@ class Watch:
         try:
             arrived = self._any_arrived()
             found = [
-                *_map(_Change, self._events),
+                *_map(Change, self._events),
                 *self._settings_changed(),
                 *self._code_changed(thorough or arrived),
             ]
@@ -189,7 +119,7 @@ class Watch:
             return False
         return any(isinstance(table[name], ModuleType) for name in [*table] if name not in self._modules)
 
-    def _without_effects(self, found: list[_Change]) -> list[_Change]:
+    def _without_effects(self, found: list[Change]) -> list[Change]:
         """The changes that are no effect of the modules that were just loaded: these are there to stay.
 
         Libraries patch others as they are imported, with functions or constants of their own.
@@ -212,23 +142,23 @@ class Watch:
             return module is not None and _vars(module) is value.__globals__ is not self._own
         if _callable(value):
             return getattr(value, "__module__", None) in sys.modules
-        return value is not None and value is not _MISSING
+        return value is not None and value is not MISSING
 
-    def _settings_changed(self) -> Iterator[_Change]:
+    def _settings_changed(self) -> Iterator[Change]:
         for name, probe in self._probes:
             if probe() != self._settings[name]:
-                yield _Change(name)
+                yield Change(name)
         if os.environ is not self._environ:
-            yield _Change("os.environ")
+            yield Change("os.environ")
         current = getattr(self._environ, "_data", {})
         if not self._variables.items() <= current.items():
             for variable, value in self._variables.items():
                 if current.get(variable) != value:
-                    yield _Change(f"os.environ[{os.fsdecode(variable)!r}]")
+                    yield Change(f"os.environ[{os.fsdecode(variable)!r}]")
         for name, entries, before in self._paths:
             if entries != before:
                 if [entry for entry in before if entry not in entries]:
-                    yield _Change(name)
+                    yield Change(name)
                 before[:] = entries
 
     def _modules_changed(self) -> Iterator[str]:
@@ -261,12 +191,12 @@ class Watch:
                 if _type(value) is FunctionType and value.__globals__ is self._own:
                     yield f"{space.label}.{key}"
 
-    def _code_changed(self, thorough: bool) -> Iterator[_Change]:
+    def _code_changed(self, thorough: bool) -> Iterator[Change]:
         for space in self._mine:
             yield from space.changed()
         shadows = self._own.keys() & _BUILT_IN
         if shadows != self._shadows:
-            yield from (_Change(f"the scorer's {key}") for key in shadows - self._shadows)
+            yield from (Change(f"the scorer's {key}") for key in shadows - self._shadows)
         yield from self._near.changed()
         if thorough:
             yield from self._far.changed()
@@ -276,7 +206,7 @@ class Watch:
         found: set[str] = set()
         for module in self._modules.values():
             if isinstance(module, ModuleType) and self._is_own(module):
-                for code in _codes(_vars(module)):
+                for code in codes_of(_vars(module)):
                     texts = [text for text in code.co_consts if isinstance(text, str)]
                     found.update(text.partition(".")[0] for text in [*code.co_names, *texts])
         found.update(
@@ -289,7 +219,7 @@ class Watch:
         space = _vars(module)
         return space is self._own or self._beside(space.get("__file__"))
 
-    def _take(self, name: str, module: Any) -> list[_Space]:
+    def _take(self, name: str, module: Any) -> list[Space]:
         """Watch this module and its classes, if it is one to watch; what of it is not the scorer's own."""
         if name in _SKIPPED or not isinstance(module, ModuleType):
             return []
@@ -300,14 +230,14 @@ class Watch:
         if not (trusted or own) and not any(value is module for value in self._own.values()):
             return []
         constants = _CONSTANTS if trusted and name != "sys" else ()
-        assigned = _assigned(space) if own else ()
+        assigned = assigned_globals(space) if own else ()
         kept = {
             key: value
             for key, value in space.items()
             if ((_callable(value) or isinstance(value, ModuleType)) and key not in assigned)
             or (_type(value) in constants and not key.startswith("_"))
         }
-        taken = [_Space("the scorer" if space is self._own else name, space, kept)]
+        taken = [Space("the scorer" if space is self._own else name, space, kept)]
         for key, value in kept.items():
             if isinstance(value, type) and getattr(value, "__module__", None) == name:
                 taken.extend(self._class(f"{name}.{key}", value))
@@ -323,13 +253,13 @@ class Watch:
             return False
         return "site-packages" not in file
 
-    def _class(self, label: str, kind: type) -> Iterator[_Space]:
+    def _class(self, label: str, kind: type) -> Iterator[Space]:
         flags = kind.__flags__
         if flags & _PYTHON_CLASS and not flags & _FIXED_CLASS and id(kind) not in self._seen:
             self._seen.add(id(kind))
             names = type.__dict__["__dict__"].__get__(kind)
             kept = {key: value for key, value in names.items() if _type(value) in _METHODS}
-            yield _Space(label, names, kept)
+            yield Space(label, names, kept)
 
 
 _BUILT_IN = frozenset(_vars(builtins)) - {"__doc__", "__name__", "__package__", "__loader__", "__spec__"}
