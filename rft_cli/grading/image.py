@@ -1,7 +1,7 @@
 """The packages of OpenAI's grader image, and in a worker: a scorer that may import nothing else.
 
-Packages and versions are OpenAI's list for `image_tag` 2025-05-08; `_REQUIRED` is what those cannot be installed
-without. Versions are those of rft's environment.
+The packages are OpenAI's list for `image_tag` 2025-05-08, and `_REQUIRED` is what those cannot be installed without.
+Their versions are whatever rft's environment has.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+
+from rft_cli.grading.importable import finds_scorer
 
 _PACKAGES = (
     "numpy scipy sympy pandas rapidfuzz sklearn rouge_score deepdiff jsonschema pydantic yaml nltk sqlparse rdkit "
@@ -67,7 +69,7 @@ class OnlyTheImage:
 
 def stand_alone(path: str) -> None:
     """From now on the scorer at `path` imports only what the image has, and no modules from elsewhere."""
-    sys.path[:] = [entry for entry in sys.path if _of_python(entry)]
+    sys.path[:] = [entry for entry in sys.path if _of_python(entry) or finds_scorer(entry)]
     sys.meta_path.insert(0, OnlyTheImage(path))
     for name in [name for name in sys.modules if not (in_image(name) or name.startswith(_KEPT))]:
         del sys.modules[name]  # who needs it holds it already

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TextIO
 
 from rft_cli.grading.capture import Streams, output_path
+from rft_cli.grading.importable import let_find
 from rft_cli.grading.leftovers import note_fork
 from rft_cli.grading.network import leave_network
 from rft_cli.grading.wall import Wall
@@ -204,6 +205,7 @@ def enter(isolation: Isolation, pipes: tuple[int, ...]) -> Cell:
     os.makedirs(folder, exist_ok=True)
     os.chdir(folder)
     os.environ["TMPDIR"] = folder
+    let_find(isolation.scratch)
     faults = fault_path(isolation.scratch, pid).open("w")
     faulthandler.enable(faults)
     wall = Wall(folder, (output, f"{isolation.scratch}{os.sep}")) if isolation.walled else None

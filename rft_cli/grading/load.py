@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 
 from rft_cli.grading.binding import BY_POSITION, SIGNATURES, Binding, SignatureProblem, bind
 from rft_cli.grading.image import in_image, install_name, stand_alone
+from rft_cli.grading.importable import MODULE
 
 FUNCTION_NAMES = ("score", "grade", "score_batch", "reward")
 """Functions that are looked for, in this order, where the user names none."""
 ASYNC = "grade is async, and grader.sandbox: openai takes a plain function"
-_MODULE = "rft_scorer"
 _TRACE_CHARS = 4000
 _MESSAGE_CHARS = 500
 
@@ -116,7 +116,7 @@ def _check_openai(module: ModuleType, source: ScorerSource) -> None:
 
 def _run(source: ScorerSource, *, alone: bool) -> ModuleType:
     # The bytes that were hashed are compiled here: no bytecode cache, which could be older or litter the folder.
-    name = _MODULE
+    name = MODULE
     module = ModuleType(name)
     module.__file__ = source.path
     sys.modules[name] = module
@@ -196,7 +196,7 @@ def tell(error: BaseException, source: ScorerSource) -> Raised:
 def _tell(error: BaseException, source: ScorerSource) -> Raised:
     told = "".join(traceback.format_exception_only(type(error), error)).strip().splitlines()
     text = told[-1] if isinstance(error, SyntaxError) else told[0]  # a SyntaxError quotes the line first
-    text = text.removeprefix(f"{_MODULE}.")
+    text = text.removeprefix(f"{MODULE}.")
     if isinstance(error, SyntaxError) and error.filename == source.path:
         return Raised(f"{source.shown}:{error.lineno}", text[:_MESSAGE_CHARS], "")
     start = _first_own_frame(error.__traceback__, source.path)

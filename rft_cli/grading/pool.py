@@ -21,6 +21,7 @@ from rft_cli.config.suggest import closest
 from rft_cli.errors import UsageError
 from rft_cli.grading.crash import Crash, read_crash
 from rft_cli.grading.flight import KILL_SECONDS, Chunk, Flight, Freight
+from rft_cli.grading.importable import lay_out
 from rft_cli.grading.isolation import Isolation
 from rft_cli.grading.keeper import WorkerLost, grade_chunk, grade_lines, load
 from rft_cli.grading.load import ScorerSource
@@ -122,6 +123,7 @@ class ScorerGrader(Closing):
         self._processes = Processes(worker_count(config), log_path, job, isolate)
         self.log_path = self._processes.log_path
         self.job_folder = self._processes.scratch
+        lay_out(self.job_folder, source.path, source.content)
         # A call of a batch scorer and one of a single completion may both run out of time in one chunk.
         self._deadline_s = 2 * (timeout_s + GRACE_S) + 2.0 + KILL_SECONDS
         self._mean_seconds: float | None = None

@@ -1,0 +1,39 @@
+"""The scorer as a module that other processes can import: those that it starts with multiprocessing.
+
+Under spawn and forkserver such a process knows nothing of the scorer. It gets the names of its functions, and this
+process's `sys.path` to find their module by.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+MODULE = "rft_scorer"
+"""What a scorer's module is called, whatever its file is."""
+_FOLDER = "rft_module"
+_TEXT = """\
+__file__ = {path!r}
+with open({copy!r}, "rb") as _copy:
+    exec(compile(_copy.read(), __file__, "exec"))
+"""
+
+
+def lay_out(scratch: Path, path: str, content: bytes) -> None:
+    """Write the module under `scratch`: it runs these bytes of the scorer as the file at `path`."""
+    folder = scratch / _FOLDER
+    folder.mkdir()
+    copy = folder / "source"
+    copy.write_bytes(content)
+    text = _TEXT.format(path=path, copy=str(copy))
+    (folder / f"{MODULE}.py").write_text(text, encoding="utf-8", errors="surrogateescape")
+
+
+def let_find(scratch: str) -> None:
+    """In a worker: let processes that it starts find the module, after everything else."""
+    sys.path.append(f"{scratch}/{_FOLDER}")
+
+
+def finds_scorer(entry: str) -> bool:
+    """Whether this entry of `sys.path` is that of `let_find`."""
+    return entry.endswith(f"/{_FOLDER}")
