@@ -60,8 +60,8 @@ class Preflight:
         if key is not None and _IN_A_FILE.search(self.origins.get(key, "")):
             problems = tuple(self._placed(key, problem) for problem in problems)
         self.problems.extend(problems)
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        self.checks.append(Check(name, False, problems[0].message.splitlines()[0] + more))
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        self.checks.append(Check(name, False, f"{count}, told below"))
 
     def _placed(self, key: str, problem: UsageError) -> UsageError:
         """With the setting's place in front, but where the message has a line of its own file already."""
@@ -159,7 +159,8 @@ def _check_overlap(found: Preflight) -> None:
     elif "train" not in files.data or len(files.data) < 2:
         found.absent("overlap", "needs the training rows and other rows")
     else:
-        found.passed("overlap", "; ".join(files.warnings) or "no training prompt stands in the other files")
+        detail = "; ".join(files.warnings) or "no training prompt stands in the other files"
+        found.checks.append(Check("overlap", True, detail, look=bool(files.warnings)))
 
 
 def _check_grader(found: Preflight, needs: Sequence[str]) -> None:

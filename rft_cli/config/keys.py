@@ -123,6 +123,8 @@ def value_of_text(key: Key, text: str) -> Any:
     if key.takes(types.NoneType) and plain(text) is None:
         return None
     if key.takes(list) and (text.startswith("[") or not key.takes(str)):
+        if text.startswith("{"):
+            return [text]  # a mapping, in one piece: whoever reads the list says what is wrong with it
         inner = text.removeprefix("[").removesuffix("]")
         return [item.strip().strip("'\"") for item in inner.split(",") if item.strip()]
     if key.takes(str):

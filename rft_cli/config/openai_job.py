@@ -83,7 +83,7 @@ def read_job(path: str, given: Collection[str], problems: list[UsageError]) -> O
 
 
 def _read(path: str, problems: list[UsageError]) -> Node | None:
-    if not path.endswith(_SUFFIXES):
+    if not path.endswith(_SUFFIXES) and Path(path).exists():
         problems.append(
             UsageError(f"{path}: is no job: it is JSON or YAML", f"name a file that ends in {_SUFFIXES[0]}")
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+from collections.abc import Container
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from rft_cli.grading.load import ScorerSource
 
 CRASH_CODE = 70
 """Stands for the exit code 0 of a worker: the pool takes 0 for a worker that meant to end, and none does."""
+_GARBLED = "broke or garbled the pipe by which it answers, so rft ended the process"
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
 
 
@@ -38,32 +40,41 @@ class Crash:
     blamed: bool = False
 
 
-def read_crash(error: BaseException, scratch: Path, source: ScorerSource, doing: str) -> Crash:
-    """The crash behind a task's error. `doing` completes the sentence "… ended the process"."""
+def read_crash(
+    error: BaseException, scratch: Path, source: ScorerSource, doing: str, stopped: Container[int] = ()
+) -> Crash:
+    """The crash behind a task's error. `doing` completes the sentence "… ended the process".
+
+    `stopped`: processes of the pool that were ended because they were stopped.
+    """
     if isinstance(error, TimeoutError):
         return Crash(True, source.shown, f"{doing} blocked its process")
     if isinstance(error, BrokenProcessPool):  # of which all tasks are told, whoever broke it
         return Crash(False, source.shown, f"{doing} broke the pool", blamed=True)
     if isinstance(error, WorkerLost):
-        return _crash(error.pid, error.code, error.late, scratch, source, doing)
+        text = f"{doing} {_GARBLED}" if error.garbled else _ended(doing, error.code)
+        return _crash(error.pid, text, error.late, scratch, source)
     if not isinstance(error, ProcessExpired):
         return Crash(False, source.shown, f"{doing} broke its process: {type(error).__name__}: {error}"[:500])
     if error.pid is None:
         return Crash(False, source.shown, _ended(doing, error.exitcode), blamed=True)
-    crash = _crash(error.pid, error.exitcode, False, scratch, source, doing)
+    code = -signal.SIGSTOP if error.pid in stopped else error.exitcode
+    crash = _crash(error.pid, _ended(doing, code), False, scratch, source)
     return replace(crash, task=_task(task_path(scratch, error.pid)), blamed=True)
 
 
-def _crash(pid: int, code: int | None, late: bool, scratch: Path, source: ScorerSource, doing: str) -> Crash:
+def _crash(pid: int, text: str, late: bool, scratch: Path, source: ScorerSource) -> Crash:
     trace = _take(fault_path(scratch, pid))[:4000]
     output = _take(output_path(scratch, pid))
     frame = next((m for m in _FRAME.finditer(trace) if m["file"] == source.path), None)
     place = source.shown if frame is None else f"{source.shown}:{frame['line']}"
     late = late or trace.startswith("Timeout (")
-    return Crash(late, place, _ended(doing, code), trace, output)
+    return Crash(late, place, text, trace, output)
 
 
 def _ended(doing: str, code: int | None) -> str:
+    if code == -signal.SIGSTOP:
+        return f"{doing} stopped the process (SIGSTOP), so rft ended it"
     return f"{doing} ended the process ({_ending(code)})"
 
 

@@ -32,13 +32,17 @@ _HABIT = 5
 
 
 class WorkerLost(Exception):
-    """The scorer's process `pid` ended with `code` (negative: a signal); `late`: because its time was over."""
+    """The scorer's process `pid` ended with `code` (negative: a signal); `late`: because its time was over.
 
-    def __init__(self, pid: int, code: int, late: bool) -> None:
-        super().__init__(pid, code, late)
+    `garbled`: it lived on, but its pipes were of no more use.
+    """
+
+    def __init__(self, pid: int, code: int, late: bool, garbled: bool) -> None:
+        super().__init__(pid, code, late, garbled)
         self.pid = pid
         self.code = code
         self.late = late
+        self.garbled = garbled
 
 
 class _Answer(NamedTuple):
@@ -128,6 +132,7 @@ class _Runner:
         deadline = time.monotonic() + (0 if late or stopped or at_once else 0.5)
         while not self._gone() and time.monotonic() < deadline:
             time.sleep(0.002)
+        garbled = not (late or stopped or at_once or self._gone())
         with contextlib.suppress(OSError):
             os.kill(self.pid, signal.SIGKILL)
         with contextlib.suppress(OSError):  # what it started and left in its session
@@ -135,7 +140,7 @@ class _Runner:
         code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         for number in (self._requests, self._answers, *((self._handle,) if self._handle >= 0 else ())):
             os.close(number)
-        return WorkerLost(self.pid, -signal.SIGSTOP if stopped else code, late)
+        return WorkerLost(self.pid, -signal.SIGSTOP if stopped else code, late, garbled)
 
 
 class Keeper:

@@ -58,7 +58,10 @@ class _SpawnContext(multiprocessing.context.SpawnContext):
 
 
 class Processes:
-    """`workers` processes that ran `start_keeper(job)`; `schedule` gives a task to the next free one."""
+    """`workers` processes that ran `start_keeper(job)`; `schedule` gives a task to the next free one.
+
+    `stopped`: those that `end_stopped` ended.
+    """
 
     def __init__(
         self,
@@ -74,6 +77,7 @@ class Processes:
         self.log_path = self.scratch / "grader.log" if log_path is None else log_path.absolute()
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         self.job = make_job(isolate(str(self.scratch), str(self.log_path)))
+        self.stopped: set[int] = set()
         self._replacements = 0
         self._pool: ProcessPool | None = None
 
@@ -114,6 +118,7 @@ class Processes:
         for file in self.scratch.glob("*.task"):
             with contextlib.suppress(OSError):  # it has ended, or this is no Linux
                 if Path("/proc", file.stem, "stat").read_bytes().rpartition(b") ")[2][:1] == b"T":
+                    self.stopped.add(int(file.stem))
                     os.kill(int(file.stem), signal.SIGKILL)
 
     def close(self) -> None:

@@ -267,6 +267,7 @@ def test_files_that_can_not_be_read(load: Any, tmp_path: Path) -> None:
     load(REQUEST)
     for name, message, fix in (
         ("jobs/jab.json", "jobs/jab.json: no such file", "did you mean 'jobs/job.json'?"),
+        ("jobs/job.jsn", "jobs/job.jsn: no such file", "did you mean 'jobs/job.json'?"),
         ("folder.json", "folder.json: can't be read: Is a directory", None),
         ("jobs/val.jsonl", "jobs/val.jsonl: is no job: it is JSON or YAML", "name a file that ends in .json"),
     ):

@@ -14,6 +14,7 @@ from rft_cli.grading.judge.bounds import Most
 from rft_cli.grading.judge.reply import Tokens
 
 _MILLION = 1e6
+_LOWER = "shorten what the judge is sent (each byte can be a token) or its max_completions_tokens, "
 
 
 @dataclass(slots=True)
@@ -145,7 +146,7 @@ class Ledger:
     def exhausted(self, keeps_verdicts: bool) -> RunFailed:
         """The error that ends the job, with what was spent. `keeps_verdicts`: whether there is a cache of them."""
         spent = self.spent() + (f" by one of {self._processes} processes" if self._processes > 1 else "")
-        fix = f"raise {' or '.join(self._limits())}, or go on with the same budget anew"
+        fix = f"raise {' or '.join(self._limits())}, {_LOWER}or go on with the same budget anew"
         if keeps_verdicts:
             fix += ": verdicts are kept in the cache, so only the rest is paid for"
         return RunFailed(f"the judge's budget is spent: {spent}{self._why()}", fix)

@@ -28,13 +28,14 @@ def missing_keys(config: GraderConfig, examples: Sequence[Example]) -> list[Usag
 
 
 def _check(variable: Variable, place: str, examples: Sequence[Example]) -> list[UsageError]:
-    lacking = [(example, reason) for example in examples if (reason := _absence(variable, example))]
+    # By file and line: a file may be given twice.
+    lacking = {str(example.source): reason for example in examples if (reason := _absence(variable, example))}
     if not lacking:
         return []
-    example, reason = lacking[0]
+    source, reason = next(iter(lacking.items()))
     more = f", and so in {len(lacking) - 1} more" if len(lacking) > 1 else ""
     return [
-        UsageError(f"{example.source}: {reason}{more}", f"{place} names it: correct the template, or the row")
+        UsageError(f"{source}: {reason}{more}", f"{place} names it: correct the template, or the row")
     ]
 
 

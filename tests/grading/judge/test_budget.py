@@ -70,7 +70,11 @@ def test_no_request_passes_a_budget_in_dollars(server: JudgeServer, judge: OpenJ
         "the judge's budget is spent: 2 requests, 1,990 tokens read, 40 written, 0.0220 US dollars; "
         "the next can cost 0.0110, and 0.0080 are left"
     )
-    assert caught.value.fix == "raise grader.judge.max_cost, or go on with the same budget anew"
+    assert caught.value.fix == (
+        "raise grader.judge.max_cost, "
+        "shorten what the judge is sent (each byte can be a token) or its max_completions_tokens, "
+        "or go on with the same budget anew"
+    )
 
 
 def test_a_budget_too_small_for_one_request_sends_none(server: JudgeServer, judge: OpenJudge) -> None:
@@ -90,7 +94,9 @@ def test_what_is_not_used_is_given_back(server: JudgeServer, judge: OpenJudge) -
         "the judge's budget is spent: 5 requests, 500 tokens read, 100 written;"
     )
     assert caught.value.fix == (
-        "raise grader.judge.max_tokens, or go on with the same budget anew: "
+        "raise grader.judge.max_tokens, "
+        "shorten what the judge is sent (each byte can be a token) or its max_completions_tokens, "
+        "or go on with the same budget anew: "
         "verdicts are kept in the cache, so only the rest is paid for"
     )
     assert caught.value.exit_code == 3

@@ -118,7 +118,9 @@ def test_a_budget_ends_grading_after_the_rows_it_paid_for(
         ANY_TIME,
         f"  judges: {spent}",
         f"error: the judge's budget is spent: {spent}; the next can take 977 tokens, and 857 are left",
-        "  fix: raise grader.judge.max_tokens, or go on with the same budget anew: "
+        "  fix: raise grader.judge.max_tokens, "
+        "shorten what the judge is sent (each byte can be a token) or its max_completions_tokens, "
+        "or go on with the same budget anew: "
         "verdicts are kept in the cache, so only the rest is paid for",
     ]
     assert json.loads((tmp_path / "sum.json").read_text())["rows"] == 5
