@@ -106,7 +106,7 @@ def _against_loop(name: str, folder: Path, source: str, data: Path, limit: float
     """Wall time of `rft grade` on these rows over that of the plain loop, both from start to end of the process."""
     scorer, ours, theirs = folder / "scorer.py", folder / "ours.jsonl", folder / "theirs.jsonl"
     scorer.write_text(source, encoding="utf-8")
-    grade = ["-m", "rft_cli", "grade", "--reward-model", str(scorer), "--workers", "2", "--quiet", str(data)]
+    grade = ["-m", "rft_cli", "grade", "--reward-model", str(scorer), "--workers", "2", str(data)]
     result = pair(
         lambda: seconds(lambda: _run(grade, ours)),
         lambda: seconds(lambda: _run(["-c", PLAIN, str(scorer), str(data)], theirs)),
@@ -121,7 +121,12 @@ def _against_loop(name: str, folder: Path, source: str, data: Path, limit: float
 
 def _run(arguments: Sequence[str], out: Path) -> None:
     with out.open("wb") as file:
-        subprocess.run([sys.executable, *arguments], stdin=subprocess.DEVNULL, stdout=file, check=True)
+        command = [sys.executable, *arguments]
+        ended = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.PIPE, text=True
+        )
+    if ended.returncode != 0:
+        raise RuntimeError(f"{arguments[0]} {arguments[1]} ended with {ended.returncode}: {ended.stderr}")
 
 
 if __name__ == "__main__":

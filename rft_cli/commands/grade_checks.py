@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rft_cli.config.load import ConfigProblems
 from rft_cli.data.rows import open_rows
-from rft_cli.errors import UsageError, UsageErrors
+from rft_cli.errors import UsageError
 
 
 def unreadable(files: Sequence[str]) -> list[UsageError]:
@@ -32,8 +32,3 @@ def also_wrong(problems: ConfigProblems, files: Sequence[str]) -> list[UsageErro
         return found
     grader = problems.partial.config.grader
     return found if grader.shown is None else [*static_problems(grader, ()), *found]
-
-
-def together(error: UsageError, more: Sequence[UsageError]) -> UsageErrors:
-    """All of them as one error."""
-    return UsageErrors([*(error.problems if isinstance(error, UsageErrors) else (error,)), *more])

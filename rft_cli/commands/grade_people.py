@@ -7,6 +7,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from rft_cli.commands.grade_prints import Prints
 from rft_cli.config.suggest import as_word
 from rft_cli.grading import latency
 from rft_cli.grading.outcomes import GraderStats
@@ -32,6 +33,7 @@ class People:
             from rft_cli.console import StatusLine  # with rich, which only a terminal needs
 
             self._line = StatusLine(quiet)
+        self._prints = Prints(lambda text: _say(_clean(text)))
         self._started = time.monotonic()
 
     def __enter__(self) -> People:
@@ -41,12 +43,12 @@ class People:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._wipe()
+        self._prints.end()
 
     def print(self, place: int, output: str) -> None:
         """What the scorer printed, each line after the place of its row."""
         self._wipe()
-        where = self._scorer if place < 0 else self._pipeline.where(place)
-        _say("\n".join(f"{where}: {line}" for line in _clean(output).rstrip("\n").split("\n")))
+        self._prints.add(self._scorer if place < 0 else self._pipeline.where(place), output)
 
     def progress(self, stats: GraderStats) -> None:
         """How many rows, and how fast, since the start."""

@@ -7,17 +7,17 @@ import sys
 from collections.abc import Sequence
 
 from rft_cli.commands import shared
-from rft_cli.commands.grade_checks import together, unreadable
+from rft_cli.commands.grade_checks import unreadable
 from rft_cli.commands.grade_people import People, rows_told, say_summary
 from rft_cli.commands.signals import signals_interrupt
 from rft_cli.config.schema import GraderConfig, RunConfig
 from rft_cli.data import Row
-from rft_cli.errors import GateNotMet, Interrupted, RunFailed, UsageError, UsageErrors
-from rft_cli.grading.open import OnOutput
+from rft_cli.errors import GateNotMet, Interrupted, RunFailed
+from rft_cli.grading.open import OnOutput, open_or_tell
 from rft_cli.grading.outcomes import GraderStats, too_many_failures
-from rft_cli.grading.pool import worker_count
 from rft_cli.grading.protocol import Grader
 from rft_cli.grading.rows import LinePipeline, Pipeline, RowPipeline, completion_of, gold_of, prompt_reader
+from rft_cli.grading.scorer_grader import worker_count
 from rft_cli.grading.source import is_reward_model, is_spec
 
 
@@ -80,15 +80,9 @@ def _open(config: GraderConfig, seed: int, files: Sequence[str], on_output: OnOu
     """The grader; UsageErrors also for files that can't be opened."""
     from rft_cli.training.graders import open_grader  # of all kinds; only reward models load torch
 
-    missing = unreadable(files)
-    try:
-        grader = open_grader(config, log_path=None, seed=seed, on_output=on_output)
-    except UsageError as error:
-        raise together(error, missing) from None
-    if missing:
-        grader.close()
-        raise UsageErrors(missing)
-    return grader
+    return open_or_tell(
+        lambda: open_grader(config, log_path=None, seed=seed, on_output=on_output), unreadable(files)
+    )
 
 
 def _pipeline(files: Sequence[str], field: str | None, config: RunConfig, openai_run: bool) -> Pipeline:

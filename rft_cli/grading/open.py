@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from rft_cli.config.schema import GraderConfig
-from rft_cli.errors import UsageError
+from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.protocol import Grader
 from rft_cli.grading.source import KINDS, is_reward_model, is_spec, read_source
 
@@ -37,6 +37,19 @@ def open_grader(
         return open_spec(read_source(config), config, log_path, seed, on_output)
     if is_reward_model(config):
         raise UsageError(f"{config.path}: is a reward model, and nothing here loads torch", KINDS)
-    from rft_cli.grading import pool
+    from rft_cli.grading import scorer_grader
 
-    return pool.open_grader(config, log_path=log_path, seed=seed, on_output=on_output)
+    return scorer_grader.open_grader(config, log_path=log_path, seed=seed, on_output=on_output)
+
+
+def open_or_tell(open_one: Callable[[], Grader], also: Sequence[UsageError]) -> Grader:
+    """The grader; UsageErrors with `also`, problems that were found beside it, and the grader's own."""
+    try:
+        grader = open_one()
+    except UsageError as error:
+        own = error.problems if isinstance(error, UsageErrors) else (error,)
+        raise UsageErrors([*own, *also]) if also else error from None
+    if also:
+        grader.close()
+        raise UsageErrors(also)
+    return grader

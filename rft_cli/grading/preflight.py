@@ -9,7 +9,7 @@ from typing import Literal
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.audit import AuditReport, brief_audit, warnings_of
-from rft_cli.grading.open import Opener, open_grader
+from rft_cli.grading.open import Opener, open_grader, open_or_tell
 from rft_cli.grading.protocol import Grader
 from rft_cli.grading.source import is_spec, read_source
 from rft_cli.grading.spec.keys import missing_keys
@@ -75,7 +75,8 @@ def check_grader(
     trials = _trials(examples[:n], references[:n])
     # One process is enough for a few grades and starts faster.
     alone = config.model_copy(update={"workers": 1})
-    with _open(alone, examples[:n] if rows is None else rows, opener) as grader:
+    missing = missing_keys(alone, examples[:n] if rows is None else rows) if is_spec(alone) else []
+    with open_or_tell(lambda: opener(alone, log_path=None), missing) as grader:
         requests = [GradeRequest(t.completion, t.example.fields, prompt=t.example.prompt) for t in trials]
         # Judges are asked side by side: a verdict may take many seconds.
         judged = grader.stats.judges is not None
@@ -101,20 +102,6 @@ def static_problems(config: GraderConfig, rows: Sequence[Example]) -> list[Usage
     if not is_spec(config):
         return []
     return [*check_spec(read_grader(config, source), source).problems, *missing_keys(config, rows)]
-
-
-def _open(config: GraderConfig, rows: Sequence[Example], opener: Opener) -> Grader:
-    """The grader; UsageErrors also for keys that its templates name and `rows` lack."""
-    missing = missing_keys(config, rows) if is_spec(config) else []
-    try:
-        grader = opener(config, log_path=None)
-    except UsageError as error:
-        found = error.problems if isinstance(error, UsageErrors) else (error,)
-        raise UsageErrors([*found, *missing]) if missing else error from None
-    if missing:
-        grader.close()
-        raise UsageErrors(missing)
-    return grader
 
 
 def _trials(examples: Sequence[Example], references: Sequence[str | None]) -> list[_Trial]:

@@ -248,6 +248,28 @@ def test_prints_go_to_stderr_with_their_row(folder: Path, mode: str) -> None:
     ]
 
 
+def test_prints_beyond_a_thousand_go_to_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(folder))
+    (folder / "scorer.py").write_text(
+        "def score(completion):\n    print('10 %\\r20 %\\r100 %\\r')\n    print(completion)\n    return 1\n"
+    )
+    (folder / "in.jsonl").write_text(lines(*({"completion": f"c{i}"} for i in range(502))))
+    command = [*RFT, "grade", "--reward-model", "scorer.py", "in.jsonl"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr
+    said = ended.stderr.splitlines()
+    assert said[:2] == ["in.jsonl:1: 100 %", "in.jsonl:1: c0"]
+    assert said[999] == "in.jsonl:500: c499"
+    (file,) = folder.glob("rft-grade-*.log")
+    assert said[1000:1002] == [
+        f"1,000 printed lines are enough here: further ones go to {file}",
+        f"4 more lines that were printed: {file}",
+    ]
+    assert file.read_text() == (
+        "in.jsonl:501: 100 %\nin.jsonl:501: c500\nin.jsonl:502: 100 %\nin.jsonl:502: c501\n"
+    )
+
+
 def test_quiet_drops_prints(folder: Path) -> None:
     (folder / "scorer.py").write_text(PRINTER)
     result = run("--quiet", rows=lines({"completion": "print"}))

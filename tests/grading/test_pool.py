@@ -16,7 +16,7 @@ import pytest
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import RunFailed
 from rft_cli.grading.isolation import secret_names
-from rft_cli.grading.pool import ScorerGrader, open_grader, worker_count
+from rft_cli.grading.scorer_grader import ScorerGrader, open_grader, worker_count
 from rft_cli.types import GradeRequest
 
 NUMBERS = [GradeRequest(str(i), {"n": i}) for i in range(300)]
@@ -185,7 +185,7 @@ def test_workers_load_neither_torch_nor_the_main_module(write_scorer: Any, tmp_p
         f"""
 import sys
 from rft_cli.config.schema import GraderConfig
-from rft_cli.grading.pool import open_grader
+from rft_cli.grading.scorer_grader import open_grader
 from rft_cli.types import GradeRequest
 with open_grader(GraderConfig(path={path!r}), log_path=None) as grader:  # no "if __name__" guard
     print(dict(grader.grade([GradeRequest("", {{}})])[0].components))
@@ -294,7 +294,7 @@ def test_an_unclosed_grader_leaves_nothing(write_scorer: Any, tmp_path: Path) ->
     path = write_scorer("def score(completion): return 1\n")
     program = f"""
 from rft_cli.config.schema import GraderConfig
-from rft_cli.grading.pool import open_grader
+from rft_cli.grading.scorer_grader import open_grader
 grader = open_grader(GraderConfig(path={path!r}), log_path=None)
 print(grader.log_path.parent)
 """
@@ -418,6 +418,55 @@ def test_a_scorer_may_use_multiprocessing(write_scorer: Any) -> None:
     )
     with open_grader(GraderConfig(path=path, workers=1), log_path=None) as grader:
         assert [grade.reward for grade in grader.grade([GradeRequest("a", {})] * 3)] == [7.0] * 3
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("sandbox", ["none", "openai"])
+def test_a_scorer_may_start_processes(write_scorer: Any, method: str, sandbox: Any) -> None:
+    """The child imports the scorer's module by name: its own functions and classes, and __file__, are there."""
+    path = write_scorer(
+        f"""
+        import multiprocessing, os
+        class Half:
+            def __init__(self, value):
+                self.value = value / 2
+        def half(value):
+            return Half(value if os.path.basename(__file__) == "scorer.py" else 99)
+        def grade(sample, item):
+            with multiprocessing.get_context("{method}").Pool(1) as pool:
+                (made,) = pool.map(half, [len(sample["output_text"])])
+            return made.value
+        """
+    )
+    config = GraderConfig(path=path, workers=1, sandbox=sandbox, timeout_s=20)
+    with open_grader(config, log_path=None) as grader:
+        # A later edit of the file is not what a child runs.
+        Path(path).write_text("raise SystemExit")
+        assert [grade.reward for grade in grader.grade([GradeRequest("abc", {})])] == [1.5]
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        (
+            "for n in range(3, 64):\n            try: os.write(n, b'garbage' * 9)\n            except OSError: pass",
+            "broke or garbled the pipe by which it answers, so rft ended the process",
+        ),
+        ("os.kill(os.getpid(), 19)", "stopped the process (SIGSTOP), so rft ended it"),
+        ("os.kill(os.getppid(), 19)", "stopped the process (SIGSTOP), so rft ended it"),
+        ("os.kill(os.getpid(), 9)", "ended the process (SIGKILL, perhaps out of memory)"),
+        ("os._exit(3)", "ended the process (exit code 3)"),
+    ],
+)
+def test_who_ended_the_process_is_told(write_scorer: Any, source: str, told: str) -> None:
+    path = write_scorer(
+        f"import os\ndef score(completion):\n    if completion:\n        {source}\n    return 1\n"
+    )
+    with open_grader(GraderConfig(path=path, workers=1), log_path=None) as grader:
+        before, bad, after = grader.grade([GradeRequest(text, {}) for text in ("", "x", "")])
+    assert (before.reward, after.reward) == (1.0, 1.0)
+    assert bad.error is not None
+    assert (bad.error.kind, bad.error.message.split(": ", 1)[1]) == ("died", f"grading it {told}")
 
 
 WORKER = """

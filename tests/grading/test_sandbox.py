@@ -14,8 +14,8 @@ import pytest
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError, UsageErrors
-from rft_cli.grading.pool import open_grader
 from rft_cli.grading.sandbox import limits_of
+from rft_cli.grading.scorer_grader import open_grader
 from rft_cli.types import Grade, GradeRequest
 
 

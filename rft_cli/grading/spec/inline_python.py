@@ -11,7 +11,7 @@ from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError
 from rft_cli.grading.load import ScorerSource
 from rft_cli.grading.open import OnOutput
-from rft_cli.grading.pool import ScorerGrader
+from rft_cli.grading.scorer_grader import ScorerGrader
 from rft_cli.grading.source import syntax_problems
 
 _FIX = "define grade(sample, item), with exactly these two arguments"

@@ -34,9 +34,7 @@ def _check(variable: Variable, place: str, examples: Sequence[Example]) -> list[
         return []
     source, reason = next(iter(lacking.items()))
     more = f", and so in {len(lacking) - 1} more" if len(lacking) > 1 else ""
-    return [
-        UsageError(f"{source}: {reason}{more}", f"{place} names it: correct the template, or the row")
-    ]
+    return [UsageError(f"{source}: {reason}{more}", f"{place} names it: correct the template, or the row")]
 
 
 def _absence(variable: Variable, example: Example) -> str:

@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from rft_cli.grading.pool import ScorerGrader
 from rft_cli.grading.protocol import Grader
+from rft_cli.grading.scorer_grader import ScorerGrader
 from rft_cli.grading.spec.grader import SpecGrader
 from rft_cli.types import Grade, GradeError, TokenUse
 
@@ -49,8 +49,8 @@ def to_openai_run(grade: Grade, *, name: str, type: str) -> dict[str, Any]:
     """The response of a run of the grader `name` of the type `type`.
 
     The shape wants a number as reward and a failure has none: as in OpenAI's answer it is 0.0 there, and a flag in
-    `errors` says that it is no reward. A grader that returns None has failed there. Tokens are those that were spent: none where
-    a verdict came from the cache.
+    `errors` says that it is no reward. A grader that returns None has failed there. Tokens are those that were
+    spent: none where a verdict came from the cache.
     """
     models = {model: _usage(used) for model, used in grade.usage.items() if used is not None}
     return {
@@ -80,7 +80,9 @@ def _usage(used: TokenUse) -> dict[str, int]:
 def _errors(grade: Grade) -> dict[str, Any]:
     error = grade.error
     if error is None and grade.reward is None:
-        error = GradeError("bad_value", "returned None, which is no number (rft leaves such a completion out)")
+        error = GradeError(
+            "bad_value", "returned None, which is no number (rft leaves such a completion out)"
+        )
     flag = None if error is None else _FLAGS.get(error.kind, "other_error")
     told = "" if error is None else error.message
     return {

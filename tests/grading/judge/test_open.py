@@ -238,6 +238,7 @@ def test_all_problems_of_the_settings_come_at_once() -> None:
             "must hold no user name, password, query or fragment: settings are stored",
         ),
         ("api_key_env=sk-secret", "must be the name of an environment variable, not the key"),
+        ('prices={"m":[1,2]}', "'{\"m\":[1,2]}' is no price"),
         ("prices=gpt-4o", "'gpt-4o' is no price"),
         ("prices=gpt-4o=2.5", "'gpt-4o=2.5' is no price"),
         ("prices=gpt-4o=2.5/-1", "'gpt-4o=2.5/-1' is no price"),

@@ -52,6 +52,18 @@ def test_also_of_graders_that_have_problems() -> None:
         assert fix == f"grader.spec: {field} names it: correct the template, or the row"
 
 
+def test_a_row_of_a_file_that_is_given_twice_counts_once() -> None:
+    spec = {
+        "type": "string_check",
+        "name": "c",
+        "input": "{{ item.nope }}",
+        "reference": "a",
+        "operation": "eq",
+    }
+    ((message, _),) = [(p.message, p.fix) for p in missing_keys(GraderConfig(spec=spec), [ROWS[0], ROWS[0]])]
+    assert message == "t.jsonl:1: {{ item.nope }}: the row has no key 'nope' (keys: rubric, answer, list)"
+
+
 def test_graders_without_templates_or_missing_keys() -> None:
     assert told({"type": "python", "name": "p", "source": "x"}) == []
     assert told({**JUDGE, "input": JUDGE["input"][:1]}) == []

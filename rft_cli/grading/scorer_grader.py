@@ -252,9 +252,7 @@ class ScorerGrader(Closing):
             self._mean_seconds = mean if self._mean_seconds is None else 0.7 * self._mean_seconds + 0.3 * mean
 
     def _crash(self, error: BaseException, doing: str) -> Crash:
-        crash = read_crash(
-            error, self._processes.scratch, self.source, doing, self._processes.stopped
-        )
+        crash = read_crash(error, self._processes.scratch, self.source, doing, self._processes.stopped)
         self._processes.sweep()
         return crash
 
