@@ -151,9 +151,9 @@ def test_crashes(tmp_path: Path) -> None:
         (tmp_path / "7.fault").write_text(fault)
         return read_crash(ProcessExpired("", code=code, pid=pid), tmp_path, SOURCE, "grading it")
 
-    lost = read_crash(WorkerLost(7, -9, False), tmp_path, SOURCE, "grading it")
+    lost = read_crash(WorkerLost(7, -9, False, garbled=False), tmp_path, SOURCE, "grading it")
     assert lost == Crash(False, "scorer.py", "grading it ended the process (SIGKILL, perhaps out of memory)")
-    assert read_crash(WorkerLost(7, -9, True), tmp_path, SOURCE, "grading it").late
+    assert read_crash(WorkerLost(7, -9, True, garbled=False), tmp_path, SOURCE, "grading it").late
     fault = 'Fatal Python error: Aborted\n  File "/lib/x.py", line 1 in f\n'
     fault += '  File "/folder/scorer.py", line 5 in score\n'
     assert crash(-signal.SIGABRT, fault) == Crash(
