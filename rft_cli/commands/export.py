@@ -81,9 +81,10 @@ def export(
 
 def _print(done: Exported) -> None:
     from rft_cli.console.text import clean
+    from rft_cli.runs.hints import quoted
 
     plan, checked = done.plan, done.verified
-    path = clean(str(plan.target))
+    path, typed = clean(str(plan.target)), clean(quoted(plan.target))
     print(f"exported  step {plan.step} of {clean(str(plan.run.path))}: {plan.format}, {done.dtype}")
     print(f"path      {path}")
     print(f"size      {done.bytes / 1e6:.1f} MB")
@@ -101,9 +102,9 @@ def _print(done: Exported) -> None:
         )
     if plan.format == "merged":
         print(f"next      python: AutoModelForCausalLM.from_pretrained({str(plan.target)!r})")
-        print(f'          shell:  transformers serve {path}   (after: pip install "transformers[serving]")')
+        print(f'          shell:  transformers serve {typed}   (after: pip install "transformers[serving]")')
     else:
         print(
             f"next      python: PeftModel.from_pretrained(base, {str(plan.target)!r})   (see {path}/README.md)"
         )
-        print(f"          shell:  rft create --model {path} ...   trains on from here")
+        print(f"          shell:  rft create --model {typed} ...   trains on from here")

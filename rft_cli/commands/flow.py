@@ -9,17 +9,17 @@ from typing import Any
 from rft_cli.commands.preflight import Preflight, preflight
 from rft_cli.commands.ready import make_ready
 from rft_cli.commands.request import Output, Settings
-from rft_cli.commands.resume import changes, continued, refuse
+from rft_cli.commands.resume import Continued, changes, continued, refuse
 from rft_cli.commands.shared import print_json, rank, results, stdout_to_stderr, world_size
-from rft_cli.commands.signals import signals_ask
+from rft_cli.commands.signals import signals_ask, signals_interrupt
 from rft_cli.config.load import LoadedConfig
 from rft_cli.console import EventPrinter, choose_mode, print_summary
 from rft_cli.errors import GateNotMet, Interrupted, UsageError
 from rft_cli.events import Event, Note, OnEvent
 from rft_cli.job import Job, create_run
-from rft_cli.report.result import next_command
 from rft_cli.report.summary import build_summary
 from rft_cli.runs import Run
+from rft_cli.runs.hints import resume_command
 from rft_cli.stopping import Stop
 
 
@@ -37,20 +37,21 @@ def run_job(
     Prints the result, and raises GateNotMet below `min_gain`.
     """
     mode = "quiet" if rank() > 0 else choose_mode(output.quiet)
-    with stdout_to_stderr(), EventPrinter(mode) as printer:
-        on_event: OnEvent = printer if rank() == 0 else _nobody
-        result = (
-            _continue(settings, resume, force, on_event)
-            if resume
-            else _begin(loaded or settings.load(), on_event)
-        )
-    if result is None:  # one of several processes, and not the one that reports
-        return
-    with results():
-        if output.json:
-            print_json(result)
-        else:
-            print_summary(build_summary(Run(Path(result["run"])), result))
+    with signals_interrupt():  # before the run exists and after it ended too
+        with stdout_to_stderr(), EventPrinter(mode) as printer:
+            on_event: OnEvent = printer if rank() == 0 else _nobody
+            result = (
+                _continue(settings, resume, force, on_event)
+                if resume
+                else _begin(loaded or settings.load(), on_event)
+            )
+        if result is None:  # one of several processes, and not the one that reports
+            return
+        with results():
+            if output.json:
+                print_json(result)
+            else:
+                print_summary(build_summary(Run(Path(result["run"])), result))
     check_gain(result, min_gain)
 
 
@@ -87,11 +88,9 @@ def _continue(settings: Settings, ref: str, force: bool, on_event: OnEvent) -> d
         if not force:
             refuse(plan, changed)
     if plan.over:
-        on_event(Note(f"{run.path} is finished; --n-epochs N trains it longer"))
-        if rank() > 0:
-            return None
-        result = dict(plan.info["result"])  # the run may have been moved since
-        return {**result, "run": str(run.path), "next": next_command(run, result["best_step"])}
+        if rank() == 0:
+            run.sweep()  # of a job that was killed just after it had finished
+        raise _finished(plan)
     for line in plan.notes:
         on_event(Note(line))
     job = _checked(plan.loaded, on_event)
@@ -100,6 +99,24 @@ def _continue(settings: Settings, ref: str, force: bool, on_event: OnEvent) -> d
     if world_size() > 1:
         return _under_launcher(job, on_event, run)
     return _train(job, run, on_event, resume=True)
+
+
+def _finished(plan: Continued) -> UsageError:
+    run, epochs = plan.run, plan.loaded.config.optim.n_epochs
+    more = 2 * epochs if isinstance(epochs, int) else "N"
+    return UsageError(
+        f"{run.path} is finished: {_gained(plan.info.get('result') or {})}its result stands in its run.json",
+        f"train it longer: {resume_command(run.path)} --n-epochs {more}; or start a new run",
+    )
+
+
+def _gained(result: Mapping[str, Any]) -> str:
+    split = "test" if "test" in result else "validation"
+    try:
+        before, after = (float(result[split][side]["mean"]) for side in ("before", "after"))
+    except (KeyError, TypeError, ValueError):
+        return ""
+    return f"mean reward {before:.4f} -> {after:.4f} on the {split} rows; "
 
 
 def _checked(loaded: LoadedConfig, on_event: OnEvent, new: bool = False) -> Job:
@@ -153,7 +170,7 @@ def _train(job: Job, run: Run, on_event: OnEvent, *, resume: bool) -> dict[str, 
         raise Interrupted(
             error.signal_number,
             f"{error.message}: {kept}",
-            f"resume with: rft train --resume {run.path}",
+            f"resume with: {resume_command(run.path)}",
         ) from None
 
 

@@ -15,6 +15,10 @@ from rft_cli.config.flat import flat
 from rft_cli.errors import UsageError
 from rft_cli.events import Note, OnEvent
 from rft_cli.job import Job, record
+from rft_cli.runs.records import holds
+
+BASELINE = "step-000000"
+"""The name of the base model's validation samples."""
 
 
 def make_ready(plan: Continued, job: Job, changed: Mapping[str, list[Any]], on_event: OnEvent) -> None:
@@ -24,6 +28,7 @@ def make_ready(plan: Continued, job: Job, changed: Mapping[str, list[Any]], on_e
     disk, where the run had checkpoints and none is valid, or another process was faster.
     """
     run, store = plan.run, plan.run.store
+    store.check_versions()
     replaced = store.replaced()
     problems = {step: problem for step in store.present() if (problem := store.verify(step)) is not None}
     valid = sorted({*store.present(), *([] if replaced is None else [replaced])} - problems.keys())
@@ -31,7 +36,6 @@ def make_ready(plan: Continued, job: Job, changed: Mapping[str, list[Any]], on_e
     with run.lock():
         if run.info != plan.info:
             raise UsageError(f"{run.path} was written by another process just now", "try again")
-        run.remove_drafts()
         if replaced is not None:
             store.put_back(replaced)
         with run.writing(store.folder):
@@ -46,6 +50,12 @@ def _refuse_without(plan: Continued, valid: list[int], problems: Mapping[int, st
     """A run that had checkpoints does not start over by itself: what they held would be lost without a word."""
     info, run = plan.info, plan.run
     if valid:
+        baseline = f"validation/{BASELINE}.jsonl"
+        if not run.has_samples(BASELINE) and not holds(run.checkpoint_path(valid[-1]), baseline):
+            raise UsageError(
+                f"{run.path / baseline} is missing: without the base model's samples there is no result",
+                "restore it from a copy, or start a new run with `rft create`",
+            )
         return
     if problems:
         said = "\n".join(f"  step {step}: {problem}" for step, problem in problems.items())

@@ -9,7 +9,7 @@ from typing import Protocol
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.protocol import Grader
-from rft_cli.grading.source import KINDS, is_reward_model, is_spec, read_source
+from rft_cli.grading.source import KINDS, by_file_name, is_reward_model, is_spec, read_source
 
 OnOutput = Callable[[int, str], None]
 """Gets what the scorer printed while it graded the completion at a place; place -1 is its import."""
@@ -22,24 +22,31 @@ class Opener(Protocol):
 
 
 def open_grader(
-    config: GraderConfig, *, log_path: Path | None, seed: int = 0, on_output: OnOutput | None = None
+    config: GraderConfig,
+    *,
+    log_path: Path | None,
+    seed: int = 0,
+    on_output: OnOutput | None = None,
+    brief: bool = False,
 ) -> Grader:
     """Open the grader that `config` names: `path` is a scorer or a spec file, `spec` an inline spec.
 
     Reward models need torch: `rft_cli.training.graders` opens them too.
 
     Raises UsageError, or UsageErrors with all problems of a spec, where it can't be used. Prints of the user's code go
-    to `log_path` (None: a file that `close` removes), or to `on_output`, each with its completion's place.
+    to `log_path` (None: a file that `close` removes), or to `on_output`, each with its completion's place. `brief`:
+    messages name the grader by its file name alone, for what is kept and compared.
     """
     if is_spec(config):
         from rft_cli.grading.spec.grader import open_spec
 
-        return open_spec(read_source(config), config, log_path, seed, on_output)
+        source = read_source(config)
+        return open_spec(by_file_name(source) if brief else source, config, log_path, seed, on_output)
     if is_reward_model(config):
         raise UsageError(f"{config.path}: is a reward model, and nothing here loads torch", KINDS)
     from rft_cli.grading import scorer_grader
 
-    return scorer_grader.open_grader(config, log_path=log_path, seed=seed, on_output=on_output)
+    return scorer_grader.open_grader(config, log_path=log_path, seed=seed, on_output=on_output, brief=brief)
 
 
 def open_or_tell(open_one: Callable[[], Grader], also: Sequence[UsageError]) -> Grader:

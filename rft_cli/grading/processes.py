@@ -8,9 +8,7 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 import threading
-import weakref
 from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -24,6 +22,7 @@ from rft_cli.grading.crash import CRASH_CODE
 from rft_cli.grading.isolation import Isolation
 from rft_cli.grading.keeper import start_keeper
 from rft_cli.grading.leftovers import kill_leftovers
+from rft_cli.grading.scratch import Scratch
 from rft_cli.grading.terms import Job
 
 _MAX_REPLACEMENTS = 5
@@ -71,9 +70,8 @@ class Processes:
         isolate: Callable[[str, str], Isolation],
     ):
         self.workers = workers
-        self.scratch = Path(tempfile.mkdtemp(prefix="rft-grader-"))
-        # If nobody closes it, the folder goes when the program ends.
-        self._remove = weakref.finalize(self, shutil.rmtree, self.scratch, ignore_errors=True)
+        self._scratch = Scratch()
+        self.scratch = self._scratch.path
         self.log_path = self.scratch / "grader.log" if log_path is None else log_path.absolute()
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         self.job = make_job(isolate(str(self.scratch), str(self.log_path)))
@@ -127,7 +125,7 @@ class Processes:
         if self.scratch.exists():
             self.sweep()
             kill_leftovers(self.scratch)
-            self._remove()
+            self._scratch.remove()
 
     def _start(self) -> ProcessPool:
         return ProcessPool(

@@ -30,7 +30,7 @@ from rft_cli.grading.outcomes import GraderStats
 from rft_cli.grading.processes import Processes
 from rft_cli.grading.protocol import Closing
 from rft_cli.grading.sandbox import check_source, limits_of
-from rft_cli.grading.source import read_source
+from rft_cli.grading.source import by_file_name, read_source
 from rft_cli.grading.supply import Lines, Requests, Supply
 from rft_cli.grading.terms import GRACE_S, IMPORT_LIMIT_S, Job, LoadReport
 from rft_cli.grading.work import Block, Graded, Verdict, Work, as_graded, read_lines
@@ -60,15 +60,21 @@ class GradedLines(NamedTuple):
 
 
 def open_grader(
-    config: GraderConfig, *, log_path: Path | None, seed: int = 0, on_output: OnOutput | None = None
+    config: GraderConfig,
+    *,
+    log_path: Path | None,
+    seed: int = 0,
+    on_output: OnOutput | None = None,
+    brief: bool = False,
 ) -> ScorerGrader:
     """Start workers for the scorer of `config` and load it in one of them.
 
     Raises UsageError, with the scorer's own file:line, where the file is missing, does not import, has no known
     function or an unusable signature. Prints of the scorer go to `log_path` (None: a file that `close` removes), or
-    to `on_output`, each with its completion's place.
+    to `on_output`, each with its completion's place. `brief`: messages name the file without its folder.
     """
     source = read_source(config)
+    source = by_file_name(source) if brief else source
     grader = ScorerGrader(source, config, log_path, seed, on_output)
     try:
         grader.load()

@@ -8,7 +8,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rft_cli.config.schema import GraderConfig
@@ -48,6 +48,11 @@ def is_reward_model(config: GraderConfig) -> bool:
         return False
     folder = Path(path).expanduser()
     return (folder / "config.json").is_file() or (not folder.exists() and bool(_HUB_ID.fullmatch(path)))
+
+
+def by_file_name(source: ScorerSource) -> ScorerSource:
+    """The same grader, which messages call by its file name alone: wherever the job runs, they are the same."""
+    return replace(source, shown=Path(source.shown).name)
 
 
 def read_source(config: GraderConfig) -> ScorerSource:

@@ -11,6 +11,7 @@ from typing import Any
 from rft_cli.report.estimates import compare, compare_components
 from rft_cli.report.outcomes import outcomes
 from rft_cli.runs import Run
+from rft_cli.runs.hints import quoted
 from rft_cli.types import Sample
 
 SCHEMA = "rft.result/1"
@@ -83,9 +84,9 @@ def training_reward(metrics: Sequence[dict[str, Any]]) -> dict[str, float | None
 def next_command(run: Run, best_step: int) -> str:
     """What to type next: export what was learned, or train longer where nothing beat the base."""
     if best_step:
-        return f"rft export {run.path}"
+        return f"rft export {quoted(run.path)}"
     epochs = max((_epoch(row) for row in run.metrics()), default=1)
-    return f"rft train {run.path / 'config.yaml'} --n-epochs {2 * epochs}"
+    return f"rft train {quoted(run.path / 'config.yaml')} --n-epochs {2 * epochs}"
 
 
 def _epoch(row: dict[str, Any]) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rft_cli.errors import UsageError
 from rft_cli.runs.files import fsync_path
+from rft_cli.runs.hints import resume_command
 
 _STEP = re.compile(r"step-\d{1,18}")
 
@@ -45,6 +46,6 @@ def find(run: Path, best_step: int) -> Path | None:
     if not _STEP.fullmatch(name) or not target.is_dir():
         raise UsageError(
             f"{run}: its best checkpoint, {name}, is not there",
-            f"restore it, or choose the best of the others: rft train --resume {run}",
+            f"restore it, or choose the best of the others: {resume_command(run)}",
         )
     return target

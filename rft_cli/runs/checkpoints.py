@@ -15,6 +15,8 @@ from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from rft_cli import __version__
+from rft_cli.errors import UsageError
 from rft_cli.runs.files import fsync_path, sha256_of, write_atomic
 
 MANIFEST = "manifest.json"
@@ -71,6 +73,22 @@ class CheckpointStore:
             return []
         names = (_STEP.fullmatch(path.name) for path in self.folder.iterdir() if path.is_dir())
         return sorted(int(name[1]) for name in names if name)
+
+    def check_versions(self) -> None:
+        """Raise UsageError where a checkpoint is of a later schema version than this rft knows."""
+        for step in self.steps():
+            try:
+                version = json.loads((self.path(step) / MANIFEST).read_text(encoding="utf-8"))[
+                    "schema_version"
+                ]
+            except (OSError, ValueError, KeyError, TypeError, RecursionError):
+                continue  # damaged: `verify` says how
+            if isinstance(version, int) and version > MANIFEST_VERSION:
+                raise UsageError(
+                    f"{self.path(step)} was written by a newer rft: its manifest has schema version {version}, "
+                    f"rft {__version__} reads up to version {MANIFEST_VERSION}",
+                    "take the rft that wrote it, or a newer one",
+                )
 
     def verify(self, step: int) -> str | None:
         """None if every file is as it was committed, else the first problem, naming the file."""

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rft_cli.errors import RftError, RunFailed
+from rft_cli.runs.hints import resume_command
 
 _FIXES = {
     errno.ENOSPC: "free space there",
@@ -49,7 +50,7 @@ def writing(path: Path, run: Path) -> Iterator[None]:
         if isinstance(error, OSError):
             reason = error.strerror or reason
         raise RunFailed(
-            f"{path} can't be written: {reason}", f"{_FIXES[number]}, then: rft train --resume {run}"
+            f"{path} can't be written: {reason}", f"{_FIXES[number]}, then: {resume_command(run)}"
         ) from error
 
 

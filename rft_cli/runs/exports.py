@@ -15,6 +15,7 @@ from typing import Literal, cast, get_args
 from rft_cli.config.suggest import did_you_mean
 from rft_cli.errors import UsageError
 from rft_cli.runs.files import fsync_path
+from rft_cli.runs.hints import resume_command
 from rft_cli.runs.run import Run
 
 Format = Literal["merged", "adapter"]
@@ -81,7 +82,7 @@ def _step(run: Run, wanted: str) -> int:
     if not steps:
         raise UsageError(
             f"{run.path} has no checkpoint: there is nothing to export",
-            f"its status is {run.info.get('status')!r}; train it with `rft train --resume {run.path}`",
+            f"its status is {run.info.get('status')!r}; train it with `{resume_command(run.path)}`",
         )
     if wanted == "best":
         best = run.best_checkpoint()

@@ -28,12 +28,12 @@ def fsync_path(path: Path) -> None:
 _DRAFT = re.compile(r"\..+\.\d+-[0-9a-f]{8}")
 
 
-def write_atomic(path: Path, content: str) -> None:
+def write_atomic(path: Path, content: str | bytes) -> None:
     """Replace `path` by `content` in one step; a reader sees the old file or the new one."""
     draft = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
-        with draft.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(content)
+        with draft.open("xb") as file:
+            file.write(content.encode("utf-8") if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(draft, path)
@@ -44,11 +44,9 @@ def write_atomic(path: Path, content: str) -> None:
     fsync_path(path.parent)
 
 
-def remove_drafts(folder: Path) -> None:
-    """Delete what `write_atomic` left in `folder` where its process was killed. Only while nobody writes there."""
-    for path in folder.glob(".*"):
-        if _DRAFT.fullmatch(path.name) and path.is_file():
-            path.unlink()
+def drafts(folder: Path) -> list[Path]:
+    """What `write_atomic` is writing in `folder`, or left there where its process was killed."""
+    return [path for path in folder.glob(".*") if _DRAFT.fullmatch(path.name) and path.is_file()]
 
 
 def json_line(row: Mapping[str, Any]) -> str:

@@ -97,8 +97,24 @@ def check_record(path: Path, record: dict[str, Any]) -> None:
             f"rft {__version__} reads up to version {SCHEMA_VERSION}",
             "take the rft that wrote it, or a newer one",
         )
-    if not isinstance(version, int) or not isinstance(record.get("status"), str):
-        raise UsageError(
-            f"{file} can't be read: schema_version or status is missing",
-            "the run is damaged; use another one",
-        )
+    wrong = [name for name in ("schema_version", "status") if record.get(name) is None]
+    if wrong:
+        raise _damaged(file, f"{' and '.join(wrong)} {'are' if wrong[1:] else 'is'} missing")
+    for name, kind in _KINDS.items():
+        value = record.get(name)
+        if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+            raise _damaged(file, f"{name} is {json.dumps(value)[:40]}, which it can't be")
+    if not all(isinstance(w, dict) and isinstance(w.get("step"), int) for w in record.get("warnings") or ()):
+        raise _damaged(file, "warnings is no list of objects with a step")
+
+
+def _damaged(file: Path, why: str) -> UsageError:
+    return UsageError(f"{file} can't be read: {why}", "the run is damaged; use another one")
+
+
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "schema_version": int, "status": str, "path": str, "created": str, "model": str, "algorithm": str, "base": str,
+    "best_step": int, "num_processes": int, "seconds": (int, float), "result": dict, "settings": dict, "hashes": dict,
+    "grader_modules": dict, "forced": list, "warnings": list,
+}  # fmt: skip
+"""What rft relies on in run.json, and the type of each that is there and not null."""

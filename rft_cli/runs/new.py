@@ -16,6 +16,7 @@ from typing import Any
 from rft_cli.errors import UsageError
 from rft_cli.runs.files import finite, fsync_path, write_atomic
 from rft_cli.runs.find import SCHEMA_VERSION
+from rft_cli.runs.hints import resume_command
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 
@@ -113,7 +114,7 @@ def _placed(draft: Path, final: Path) -> bool:
 
 def _exists(path: Path) -> UsageError:
     return UsageError(
-        f"{path} exists already", f"choose another --name, or continue it with `rft train --resume {path}`"
+        f"{path} exists already", f"choose another --name, or continue it with `{resume_command(path)}`"
     )
 
 

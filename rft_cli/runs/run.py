@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from rft_cli.errors import Interrupted, RftError
-from rft_cli.runs import best, disk, find, lock, new
+from rft_cli.runs import best, disk, find, lock, new, records
 from rft_cli.runs.checkpoints import CheckpointStore
-from rft_cli.runs.files import append_line, read_lines, remove_drafts, write_atomic, write_lines
+from rft_cli.runs.files import append_line, drafts, read_lines, write_atomic, write_lines
 from rft_cli.types import Sample
 
 
@@ -76,9 +76,22 @@ class Run:
         """Hold this around writing a part of the run: a full or read-only disk is a RunFailed that names `path`."""
         return disk.writing(path, self.path)
 
-    def lock(self) -> AbstractContextManager[None]:
-        """Hold this around all writing; a second writer gets a UsageError naming the holder."""
-        return lock.hold(self.path)
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold this around all writing; a second writer gets a UsageError naming the holder.
+
+        What a killed writer left half-written is removed.
+        """
+        with lock.hold(self.path):
+            with self.writing(self.path):
+                self._remove_drafts()
+            yield
+
+    def sweep(self) -> None:
+        """Remove what a killed writer left half-written, where nobody writes now and the disk lets us."""
+        if self._drafts():
+            with contextlib.suppress(RftError), self.lock():
+                pass
 
     def check_free(self) -> None:
         """Raise that UsageError where the run is being written now; changes nothing on disk."""
@@ -146,6 +159,11 @@ class Run:
         """All lines so far, oldest first."""
         return list(read_lines(self.metrics_path))
 
+    def restore_records(self, step: int) -> list[str]:
+        """Make what stands beside the checkpoint of `step` what it was then; what was not so, for people."""
+        with self.writing(self.path):
+            return list(records.restore(self.path, self.checkpoint_path(step)))
+
     def truncate_metrics(self, after_step: int) -> None:
         """Drop the lines of steps later than `after_step`: they will be made again."""
         self._write_lines(
@@ -169,10 +187,18 @@ class Run:
                 self._samples(f"step-{step:06d}").unlink()
         self._samples("test-after").unlink(missing_ok=True)
 
-    def remove_drafts(self) -> None:
-        """Delete half-written files of a process that was killed; hold the lock."""
-        for folder in (self.path, self.path / "rollouts", self.path / "validation"):
-            remove_drafts(folder)
+    def _remove_drafts(self) -> None:
+        for path in self._drafts():
+            path.unlink(missing_ok=True)
+
+    def _drafts(self) -> list[Path]:
+        folders = (self.path, self.path / "rollouts", self.path / "validation")
+        return [path for folder in folders for path in drafts(folder)]
+
+    def drop_samples(self, name: str) -> None:
+        """Delete the samples kept under this name, to be made again."""
+        with self.writing(self._samples(name)):
+            self._samples(name).unlink(missing_ok=True)
 
     def rollouts(self) -> Iterator[dict[str, Any]]:
         """Every rollout kept so far, in order of steps."""
@@ -190,6 +216,10 @@ class Run:
         if not file.is_file():
             raise FileNotFoundError(file)
         return [Sample.from_json(row) for row in read_lines(file)]
+
+    def count_samples(self, name: str) -> int:
+        """How many of the samples kept under this name are whole lines."""
+        return sum("grade" in row for row in read_lines(self._samples(name)))
 
     def has_samples(self, name: str) -> bool:
         return self._samples(name).is_file()

@@ -6,7 +6,7 @@ would log such a loss as 0, step, and save the weights that come of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -21,6 +21,7 @@ from transformers import Trainer
 
 from rft_cli.errors import RunFailed
 from rft_cli.runs import Run
+from rft_cli.runs.hints import resume_command
 
 
 class Diverged(RunFailed):
@@ -52,7 +53,14 @@ class Skips:
             return None
         who = "the critic's" if of_critic else "the"
         were = "were" if " and " in self.what else "was"
-        times = "a step" if self.in_a_row == 1 else f"{self.in_a_row} steps in a row"
+        unit = (
+            "update" if of_critic else "step"
+        )  # of the critic there may be several in one step of the policy
+        times = (
+            f"{'an' if of_critic else 'a'} {unit}"
+            if self.in_a_row == 1
+            else f"{self.in_a_row} {unit}s in a row"
+        )
         return Diverged(
             f"training diverged: {who} {self.what} {were} not finite in {times}, the last at step {step}",
             of_critic,
@@ -148,25 +156,53 @@ def _number(value: float | None) -> float | None:
     return value if value is not None and isfinite(value) else None
 
 
-def all_finite(model: nn.Module, critic: nn.Module | None) -> bool:
-    """Whether every trained parameter, and the critic's scale, is finite in all processes; all must ask."""
-    tensors: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
+def not_finite(trainer: Any) -> list[str]:
+    """What a checkpoint would hold that is no finite number, in any process: weights, Adam's moments; all must ask."""
+    critic = getattr(trainer, "critic", None)
+    parts: dict[str, Iterable[Tensor]] = {
+        WEIGHTS: (p for p in trainer.model.parameters() if p.requires_grad),
+        MOMENTS: _moments(trainer.optimizer),
+    }
     if critic is not None:
-        tensors += [*critic.trained_parameters(), *critic.buffers()]  # type: ignore[operator]
-    local = [t.to_local() if isinstance(t, DTensor) else t for t in tensors]
-    device = local[0].device if local else torch.device("cpu")
-    wrong = torch.zeros((), device=device)
-    for t in local:
-        wrong += (~torch.isfinite(t.detach())).any().to(device)
-    return float(reduce(wrong, reduction="sum")) == 0
+        parts[f"the critic's {WEIGHTS}"] = (*critic.trained_parameters(), *critic.buffers())
+        parts[f"the critic's {MOMENTS}"] = _moments(trainer.critic_optimizer.inner)
+    device = trainer.args.device
+    wrong = torch.zeros(len(parts), device=device)
+    for number, tensors in enumerate(parts.values()):
+        for t in tensors:
+            wrong[number] += _has_bad(t).to(device)
+    found = reduce(wrong, reduction="sum").tolist()
+    return [name for name, count in zip(parts, found, strict=True) if count > 0]
+
+
+WEIGHTS, MOMENTS = "weights", "moments of Adam"
+
+
+def _moments(optimizer: Any) -> Iterator[Tensor]:
+    """The optimizer's state; DeepSpeed's keeps it elsewhere, and only what `state` shows is looked at."""
+    for kept in getattr(optimizer, "state", {}).values():
+        if isinstance(kept, Mapping):
+            yield from (value for value in kept.values() if isinstance(value, Tensor))
+
+
+def _has_bad(tensor: Tensor) -> Tensor:
+    """Whether NaN or an infinity is in it: both show in its extremes, which take no memory of its size."""
+    local = tensor.detach()
+    local = local.to_local() if isinstance(local, DTensor) else local
+    if local.numel() == 0 or not local.is_floating_point():  # a shard may be empty
+        return torch.zeros((), dtype=torch.bool)
+    return ~torch.isfinite(torch.stack(local.aminmax())).all()
 
 
 def check_finite(trainer: Any) -> None:
-    """Raise Diverged rather than save weights that are not finite; all processes must call it."""
-    if not all_finite(trainer.model, getattr(trainer, "critic", None)):
+    """Raise Diverged rather than save what is not finite; all processes must call it."""
+    found = not_finite(trainer)
+    if found:
+        who = found if found[0].startswith("the ") else [f"the {found[0]}", *found[1:]]
         raise Diverged(
-            f"training diverged: the weights are not finite numbers at step {trainer.state.global_step}, "
-            "and are not saved"
+            f"training diverged: {' and '.join(who)} are not finite numbers at step {trainer.state.global_step}, "
+            "and are not saved",
+            of_critic=found[0].startswith("the critic's"),
         )
 
 
@@ -197,6 +233,6 @@ def how_to_go_on(run: Run) -> str:
     """Where the last checkpoint is, and the command that goes on from it."""
     steps = run.checkpoints()
     if not steps:
-        return "there is no checkpoint of this one"
+        return f"this one has no checkpoint, and `{resume_command(run.path)}` starts it over"
     last = run.checkpoint_path(steps[-1])
-    return f"the last good checkpoint is {last}, and `rft train --resume {run.path}` goes on from it"
+    return f"the last good checkpoint is {last}, and `{resume_command(run.path)}` goes on from it"

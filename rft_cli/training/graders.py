@@ -12,7 +12,12 @@ from rft_cli.grading.source import is_reward_model
 
 
 def open_grader(
-    config: GraderConfig, *, log_path: Path | None, seed: int = 0, on_output: OnOutput | None = None
+    config: GraderConfig,
+    *,
+    log_path: Path | None,
+    seed: int = 0,
+    on_output: OnOutput | None = None,
+    brief: bool = False,
 ) -> Grader:
     """Open the grader that `config` names: a scorer, a spec or a reward model; see `rft_cli.grading.open`."""
     if is_reward_model(config):
@@ -20,4 +25,4 @@ def open_grader(
 
         assert config.path is not None
         return open_reward_model(config.path, config.reward_model)
-    return torch_free.open_grader(config, log_path=log_path, seed=seed, on_output=on_output)
+    return torch_free.open_grader(config, log_path=log_path, seed=seed, on_output=on_output, brief=brief)

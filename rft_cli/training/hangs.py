@@ -43,7 +43,7 @@ class Hang:
 
 
 @dataclass(slots=True)
-class Watch:
+class HangWatch:
     """`limit_s`: seconds without progress, in a phase that was seen before, after which the job counts as hung.
 
     `grading_s`: what grading may take longer between two grades, because it has deadlines of its own.
@@ -56,7 +56,7 @@ class Watch:
     longest: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    def over(cls, ranks: int, limit_s: float, grading_s: float = 0.0) -> Watch:
+    def over(cls, ranks: int, limit_s: float, grading_s: float = 0.0) -> HangWatch:
         return cls(limit_s, grading_s, {rank: Patient() for rank in range(ranks)})
 
     def sign(self, rank: int, row: Mapping[str, Any]) -> None:

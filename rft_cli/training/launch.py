@@ -19,9 +19,10 @@ from rft_cli.errors import Interrupted, RftError, RunFailed
 from rft_cli.events import Finished, OnEvent
 from rft_cli.grading.source import is_spec
 from rft_cli.runs import Run
+from rft_cli.runs.hints import resume_command
 from rft_cli.stopping import Stop
 from rft_cli.training.channel import Listener, Said, error_from_json, listening
-from rft_cli.training.hangs import Hang, Watch
+from rft_cli.training.hangs import Hang, HangWatch
 from rft_cli.training.ranks import Ranks, started
 
 GRACE_S = 5.0
@@ -46,7 +47,7 @@ def launch(
     config = load_config(str(run.path / "config.yaml"), overrides={}, sets=[], env={}).config
     log = run.path / "logs" / "launch.log"
     log.parent.mkdir(exist_ok=True)
-    watch = Watch.over(processes, config.distributed.hang_timeout_s, grading_allowance(config))
+    watch = HangWatch.over(processes, config.distributed.hang_timeout_s, grading_allowance(config))
     with (
         listening() as listener,
         log.open("ab") as output,
@@ -85,7 +86,7 @@ class _Following:
     """From the first word of the first process to the end of the last."""
 
     def __init__(
-        self, run: Run, ranks: Ranks, listener: Listener, on_event: OnEvent, watch: Watch, log: Path
+        self, run: Run, ranks: Ranks, listener: Listener, on_event: OnEvent, watch: HangWatch, log: Path
     ) -> None:
         self._run, self._ranks, self._listener, self._on_event = run, ranks, listener, on_event
         self._watch, self._log = watch, log
@@ -202,4 +203,4 @@ class _Following:
         return f"process {rank} of {len(self._ranks)} (pid {self._ranks.pid(rank)})"
 
     def _fix(self) -> str:
-        return f"its last words are in {self._log}; go on with: rft train --resume {self._run.path}"
+        return f"its last words are in {self._log}; go on with: {resume_command(self._run.path)}"

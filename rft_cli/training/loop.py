@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from transformers import PreTrainedTokenizerBase, PrinterCallback
 
 from rft_cli.config import RunConfig
-from rft_cli.events import Finished, OnEvent, Started
+from rft_cli.events import Finished, Note, OnEvent, Started
 from rft_cli.grading.protocol import Grader
 from rft_cli.job import Job
 from rft_cli.report.result import build_result
@@ -74,7 +74,7 @@ def run_training(
     trainer.add_callback(journal)
     trainer.add_callback(milestones)
     trainer.remove_callback(PrinterCallback)
-    checkpoint = _return_to_newest(run, journal, accelerator) if resume else None
+    checkpoint = _return_to_newest(run, journal, accelerator, emit) if resume else None
     emit(
         Started(
             config.model.path,
@@ -100,7 +100,7 @@ def run_training(
     return result
 
 
-def _return_to_newest(run: Run, journal: Journal, accelerator: Accelerator) -> Path | None:
+def _return_to_newest(run: Run, journal: Journal, accelerator: Accelerator, emit: OnEvent) -> Path | None:
     """Make the run what it was at its newest checkpoint, and return that; None where it has none and starts over."""
     steps = run.checkpoints()
     step = steps[-1] if steps else 0
@@ -108,11 +108,23 @@ def _return_to_newest(run: Run, journal: Journal, accelerator: Accelerator) -> P
     if checkpoint is not None:
         journal.restore((checkpoint / JOURNAL).read_text(encoding="utf-8"))
     if accelerator.is_main_process:
+        for text in run.restore_records(step):
+            emit(Note(text, "warning"))
         run.truncate_metrics(step)
+        _tell_lost_lines(run, step, emit)
         run.truncate_rollouts(step)
         run.truncate_samples(step)
     accelerator.wait_for_everyone()
     return checkpoint
+
+
+def _tell_lost_lines(run: Run, step: int, emit: OnEvent) -> None:
+    there = {row.get("step") for row in run.metrics()}
+    lost = [number for number in range(1, step + 1) if number not in there]
+    if lost:
+        named = ", ".join(map(str, lost[:10])) + (", ..." if len(lost) > 10 else "")
+        text = f"{run.metrics_path} has no line for step {named}: it can't be made again; training goes on the same"
+        emit(Note(text, "warning"))
 
 
 def validation_settings(

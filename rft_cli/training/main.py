@@ -88,7 +88,8 @@ def train(
     log.mkdir(exist_ok=True)
     own_log = log / f"grader-{state.process_index}.log"
     with group.agreed(
-        lambda: open_grader(job.config.grader, log_path=own_log, seed=job.config.seed)
+        # brief: a resumed run, or a child process, knows the path that was typed no more, and must write the same.
+        lambda: open_grader(job.config.grader, log_path=own_log, seed=job.config.seed, brief=True)
     ) as grader:
         return run_training(
             job, run, emit, resume, model, resolved, lengths.tokenizer, grader, stop or Stop()

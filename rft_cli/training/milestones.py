@@ -75,11 +75,13 @@ class Milestones(TrainerCallback):
         """The baseline is sampled here, where the model is on its device and wrapped as it will be trained."""
         self.check_stop()
         step, epoch = state.global_step, float(state.epoch or 0.0)
+        again = self._from_main(lambda: self._drop_incomplete(_name(step), self._rows))
         self._best_mean = self._from_main(lambda: self._settle_best(step))
         if step == 0:
+            self._from_main(lambda: self._drop_incomplete("test-before", self._test_rows or ()))
             self.validate(0, 0.0)
             self.sample_test("test-before")
-        elif epoch == round(epoch) and self._due(state):
+        elif again or (epoch == round(epoch) and self._due(state)):
             self.validate(step, epoch)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -130,6 +132,21 @@ class Milestones(TrainerCallback):
         if step == 0:
             self._warn_of_truncation(samples)
         self._on_event(Validated(step, epoch, found.mean, *found.ci95, found.n, best))
+
+    def _drop_incomplete(self, name: str, rows: Sequence[Example]) -> bool:
+        """Delete samples of this step of which lines are gone, so that they are made again: they come out the same.
+
+        Those of earlier steps stand in the checkpoint, and were compared with it.
+        """
+        if not self._run.has_samples(name):
+            return False
+        found, wanted = self._run.count_samples(name), len(rows) * self._validator.samples_per_prompt
+        if found == wanted:
+            return False
+        text = f"validation/{name}.jsonl has {found} whole lines of {wanted}: they are sampled again"
+        self._on_event(Note(text, "warning"))
+        self._run.drop_samples(name)
+        return True
 
     def _settle_best(self, step: int) -> float:
         """Make `best` what it was at `step`, from the validations until then; the mean reward to beat."""

@@ -12,6 +12,7 @@ from transformers import Trainer
 
 from rft_cli.runs import Run
 from rft_cli.runs.files import write_atomic
+from rft_cli.runs.records import Recorder
 from rft_cli.training.divergence import check_finite
 
 JOURNAL = "journal.json"
@@ -24,6 +25,7 @@ class CheckpointWriter:
     def __init__(self, run: Run, trainer: Any, keep_last: int, journal: Callable[[], str]) -> None:
         self._run, self._trainer, self._keep_last, self._journal = run, trainer, keep_last, journal
         trainer.write_checkpoint = self.save
+        self._recorder = Recorder(run.path)
 
     def save(self) -> None:
         """Commit a checkpoint of this step, unless there is one, and delete those that are not kept."""
@@ -43,6 +45,7 @@ class CheckpointWriter:
             if main:
                 _tidy(partial)
                 write_atomic(partial / JOURNAL, self._journal())
+                self._recorder.write(partial)
         if main:
             self._run.commit_checkpoint(step, partial)
             self._run.rotate(self._keep_last)

@@ -131,9 +131,8 @@ def test_resume_trains_longer_in_the_same_run(job):
     assert json.loads(longer.stdout)["completions_sampled"] == 24
     assert saved.info["status"] == "finished"
     again = more("train", "--resume", "first")
-    assert again.returncode == 0
-    assert "runs/first is finished" in again.stderr
-    assert "next  " in again.stdout
+    assert (again.returncode, again.stdout) == (2, "")
+    assert "error: runs/first is finished: mean reward " in again.stderr
 
 
 def test_prompts_without_room_are_named_and_leave_no_run(job):

@@ -107,8 +107,8 @@ def test_the_job_becomes_a_run(run, tmp_path):
     again = run("grade", "--reward-model", "runs/first/scorer/job.json", "rows.jsonl")
     assert json.loads(again.stdout)["grade"]["reward"] == 0.5 + 0.5 * 19 / 40
     resumed = run("create", "--from-openai", "job.json", "-v", "other.jsonl", "--resume", "first")
-    assert resumed.returncode == 0, resumed.stderr
-    assert "runs/first is finished" in resumed.stderr
+    assert resumed.returncode == 2, resumed.stderr
+    assert "error: runs/first is finished" in resumed.stderr
 
 
 def test_a_job_is_refused_before_anything_starts(run, tmp_path):

@@ -250,12 +250,12 @@ def test_resume_goes_on_with_the_runs_own_settings(rft, files, training, monkeyp
     assert "n_epochs: 50" in (run.path / "config.yaml").read_text()
 
 
-def test_resume_of_a_finished_run_shows_its_result_again(rft, files, training):
+def test_a_finished_run_is_told_with_how_to_train_it_longer(rft, files, training):
     assert rft("create", *GOOD, "--name", "a").code == 0
     found = rft("create", "--resume", "a", "--json")
-    assert found.code == 0
-    assert json.loads(found.out) == Run.open("a").info["result"]
-    assert "runs/a is finished; --n-epochs N trains it longer" in found.err
+    assert (found.code, found.out) == (2, "")
+    assert "error: runs/a is finished: mean reward " in found.err
+    assert "fix: train it longer: rft train --resume runs/a --n-epochs " in found.err
     assert training.calls == ["check", "train"]
 
 
@@ -263,8 +263,8 @@ def test_resume_takes_the_original_command_again(rft, files, training):
     flags = [*GOOD, "--name", "a", "--seed", "7", "--set", "ppo.kl_coef=0.01", "--set", "ppo.value_clip=null"]
     assert rft("create", *flags).code == 0
     found = rft("create", *flags, "--resume", "a")
-    assert found.code == 0, found.err
-    assert "runs/a is finished" in found.err
+    assert found.code == 2, found.err
+    assert "error: runs/a is finished" in found.err
 
 
 def test_resume_refuses_other_settings_all_at_once(rft, files, training):

@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 
 from rft_cli.errors import RunFailed
 from rft_cli.runs import Run
-from rft_cli.training.divergence import Diverged, all_finite, check_finite, told
+from rft_cli.training.divergence import Diverged, check_finite, not_finite, told
 from rft_cli.types import Grade, GradeError, GradeRequest
 from tests.training import toys
 
@@ -121,7 +121,7 @@ def test_a_loss_that_is_not_finite_moves_nothing_and_is_no_number(
     assert [line["skipped_steps"] for line in lines] == [0, 0, 1, 1, 1, 1]
     assert [n for n, line in enumerate(lines, 1) if line["loss"] is None] == [3]
     assert_no_nan(lines)
-    assert all_finite(trainer.model, trainer.critic)
+    assert not_finite(trainer) == []
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -159,7 +159,7 @@ def test_three_in_a_row_end_the_job(algorithm: str, tmp_path: Path) -> None:
     )
     assert failure.value.exit_code == 3
     assert [line["skipped_steps"] for line in lines_of(trainer)] == [1, 2, 2, 3, 4, 5]
-    assert all_finite(trainer.model, trainer.critic)
+    assert not_finite(trainer) == []
 
 
 def test_the_number_of_steps_in_a_row_is_a_setting(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_weights_that_are_not_finite_are_known_and_not_trained_on(tmp_path: Path
             if trainer.state.global_step == 2:
                 trainer.model.model.norm.weight.data[0] = NAN
 
-    assert all_finite(trainer.model, None)
+    assert not_finite(trainer) == []
     trainer.add_callback(Breaks())
     run = Run.create(tmp_path / "runs", "broken", config_yaml="", info={})
     with pytest.raises(RunFailed) as failure, told(run, 0.5, 0.25):
@@ -187,11 +187,46 @@ def test_weights_that_are_not_finite_are_known_and_not_trained_on(tmp_path: Path
         "training diverged: the model's probabilities are not finite numbers any more"
     )
     assert failure.value.fix == (
-        "lower optim.learning_rate (it was 0.5) or raise ppo.kl_coef in a new run; there is no checkpoint of this one"
+        "lower optim.learning_rate (it was 0.5) or raise ppo.kl_coef in a new run; this one has no checkpoint, "
+        f"and `rft train --resume {run.path}` starts it over"
     )
-    assert not all_finite(trainer.model, None)
+    assert not_finite(trainer) == ["weights"]
     with pytest.raises(Diverged, match="the weights are not finite numbers at step 2, and are not saved"):
         check_finite(trainer)
+
+
+@pytest.mark.parametrize(
+    ("part", "said", "of_critic"),
+    [
+        ("policy", "the weights and moments of Adam", False),
+        ("policy's moments", "the moments of Adam", False),
+        ("critic", "the critic's weights", True),
+        ("critic's moments", "the critic's moments of Adam", True),
+    ],
+)
+def test_a_checkpoint_would_hold_what_is_not_finite(
+    part: str, said: str, of_critic: bool, tmp_path: Path
+) -> None:
+    """A finite gradient of 1e30 has a square that float32 can't hold: weights stay finite, and Adam's moments don't."""
+    trainer = trainer_for(tmp_path, steps=1)
+    trainer.train()
+    check_finite(trainer)
+    optimizers = {"policy": trainer.optimizer, "critic": trainer.critic_optimizer.inner}
+    kept = next(iter(optimizers[part.split("'")[0]].state.values()))
+    if part in ("policy", "policy's moments"):
+        kept["exp_avg_sq"].view(-1)[-1] = INF
+    if part == "policy":
+        trainer.model.lm_head.weight.data[0, 0] = NAN
+    if part == "critic":
+        trainer.critic.head.weight.data.view(-1)[0] = -INF
+    if part == "critic's moments":
+        kept["exp_avg"].view(-1)[0] = NAN
+    with pytest.raises(Diverged) as failure:
+        check_finite(trainer)
+    assert failure.value.message == (
+        f"training diverged: {said} are not finite numbers at step 1, and are not saved"
+    )
+    assert failure.value.of_critic is of_critic
 
 
 @pytest.mark.parametrize(
@@ -220,7 +255,7 @@ def test_a_critic_skips_its_own_steps(critic: str, lora: bool, value: float, tmp
     assert [line["skipped_steps"] for line in lines] == [0] * 5
     assert steps.stood_still() == []
     assert_no_nan(lines)
-    assert all_finite(trainer.model, trainer.critic)
+    assert not_finite(trainer) == []
 
 
 def test_a_critic_whose_loss_is_not_finite_ends_the_job(tmp_path: Path) -> None:
@@ -230,11 +265,11 @@ def test_a_critic_whose_loss_is_not_finite_ends_the_job(tmp_path: Path) -> None:
     with pytest.raises(Diverged) as failure:
         trainer.train()
     assert failure.value.message == (
-        "training diverged: the critic's loss or gradient was not finite in 4 steps in a row, the last at "
+        "training diverged: the critic's loss or gradient was not finite in 4 updates in a row, the last at "
         "step 2"
     )
     assert failure.value.of_critic
-    assert all_finite(trainer.model, trainer.critic)
+    assert not_finite(trainer) == []
 
 
 def test_a_shared_critic_skips_with_the_policy(tmp_path: Path) -> None:
@@ -261,7 +296,7 @@ def test_values_that_are_not_finite_do_not_stay_in_the_return_scale(tmp_path: Pa
     trainer.train()
     assert torch.isfinite(trainer.critic.scale.mean)
     assert torch.isfinite(trainer.critic.scale.std)
-    assert all_finite(trainer.model, trainer.critic)
+    assert not_finite(trainer) == []
     lines = lines_of(trainer)
     assert [line["skipped_steps"] for line in lines] == [0, 0, 1, 1, 1, 1]
     assert lines[2]["explained_variance"] is None
@@ -322,7 +357,7 @@ def test_batches_without_a_signal_are_no_disaster(algorithm: str, grader: str, t
         assert all(line["loss"] is not None for line in lines)
         assert all((line["reward"] is None) == (grader in ("nothing", "broken")) for line in lines)
         assert_no_nan(lines)
-        assert all_finite(trainer.model, trainer.critic)
+        assert not_finite(trainer) == []
 
 
 def test_the_counters_go_through_a_checkpoint(tmp_path: Path) -> None:

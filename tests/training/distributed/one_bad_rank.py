@@ -15,7 +15,7 @@ import torch
 from accelerate import PartialState
 from torch import Tensor
 
-from rft_cli.training.divergence import all_finite
+from rft_cli.training.divergence import not_finite
 from rft_cli.types import Grade, GradeRequest
 from tests.training import toys
 
@@ -45,7 +45,7 @@ def main() -> None:
     if rank == 1:
         make_bad(trainer)
     trainer.train()
-    finite = all_finite(trainer.model, trainer.critic)
+    finite = not not_finite(trainer)
     if rank == 1:
         trainer.model.lm_head.weight.data[0, 0] = INF
     seen = {
@@ -57,7 +57,7 @@ def main() -> None:
         ],
         "critic": [p.double().sum().item() for p in trainer.critic.trained_parameters()],
         "finite": finite,
-        "finite_when_one_is_not": all_finite(trainer.model, trainer.critic),
+        "finite_when_one_is_not": not not_finite(trainer),
         "policy": [
             p.double().sum().item() for n, p in trainer.model.named_parameters() if "lm_head" not in n
         ],

@@ -50,7 +50,8 @@ def test_a_critics_divergence_names_its_own_rate(run: Run) -> None:
     with pytest.raises(RunFailed) as failure, told(run, 1e-3, 3e-3):
         raise Diverged("training diverged: it did", of_critic=True)
     assert failure.value.fix == (
-        "lower ppo.critic_learning_rate (it was 0.003) in a new run; there is no checkpoint of this one"
+        "lower ppo.critic_learning_rate (it was 0.003) in a new run; this one has no checkpoint, "
+        f"and `rft train --resume {run.path}` starts it over"
     )
 
 
@@ -62,4 +63,6 @@ def test_other_failures_pass_as_they_are(other: Exception, run: Run) -> None:
 
 
 def test_without_a_checkpoint_there_is_nothing_to_go_on_from(run: Run) -> None:
-    assert how_to_go_on(run) == "there is no checkpoint of this one"
+    assert (
+        how_to_go_on(run) == f"this one has no checkpoint, and `rft train --resume {run.path}` starts it over"
+    )

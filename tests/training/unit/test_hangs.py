@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rft_cli.training.hangs import Hang, Watch
+from rft_cli.training.hangs import Hang, HangWatch
 
 LIMIT = 45.0
 
@@ -13,7 +13,7 @@ class Clinic:
     """A watch over two processes, and what they send second by second."""
 
     def __init__(self, limit: float = LIMIT, grading: float = 0.0) -> None:
-        self.watch = Watch.over(2, limit, grading)
+        self.watch = HangWatch.over(2, limit, grading)
         self.rows: list[dict[str, Any]] = [
             {"beats": 0, "steps": 1, "phase": "updating", "where": "a.py:1 in f", "waits": False, "seen": ["sampling"]}
             for _ in range(2)

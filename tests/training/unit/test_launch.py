@@ -17,7 +17,7 @@ from rft_cli.runs import Run
 from rft_cli.stopping import Stop
 from rft_cli.training import launch
 from rft_cli.training.channel import listening
-from rft_cli.training.hangs import Watch
+from rft_cli.training.hangs import HangWatch
 from rft_cli.training.ranks import Ranks, environment, started
 
 PRELUDE = """
@@ -55,7 +55,7 @@ def follow(
     script = f"{PRELUDE}\nexec({[first, second]!r}[rank])"
     with listening() as listener, log.open("ab") as output:
         with started(["-c", script], 2, listener.address, output) as ranks:
-            watch = Watch.over(2, limit)
+            watch = HangWatch.over(2, limit)
             following = launch._Following(Run(Path("runs/job")), ranks, listener, heard.append, watch, log)
             result = following.to_the_end(stop or Stop())
         assert [ranks.ended(rank) is None for rank in range(2)] == [False, False]

@@ -50,7 +50,9 @@ def test_stop_asks_for_a_checkpoint_and_then_ends_the_job(tmp_path: Path) -> Non
     with pytest.raises(RunFailed) as failure:
         it.watch.check()
     assert failure.value.message == f"a tripwire ended the job: {TEXT}"
-    assert failure.value.fix == "there is no checkpoint of this one"
+    assert failure.value.fix == (
+        f"this one has no checkpoint, and `rft train --resume {it.run.path}` starts it over"
+    )
     assert [w["step"] for w in it.run.info["warnings"]] == [2]
 
 
