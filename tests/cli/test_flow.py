@@ -250,6 +250,21 @@ def test_resume_goes_on_with_the_runs_own_settings(rft, files, training, monkeyp
     assert "n_epochs: 50" in (run.path / "config.yaml").read_text()
 
 
+def test_a_signal_before_the_run_exists_and_after_it_ended_is_one_line(rft, files, training, monkeypatch):
+    def stopped(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(sys.modules["rft_cli.training.main"], "check", stopped)
+    found = rft("create", *GOOD, "--name", "a")
+    assert (found.code, found.err.splitlines()[-1]) == (143, "error: interrupted by SIGTERM")
+    assert not Path("runs").exists()
+    monkeypatch.setattr(sys.modules["rft_cli.training.main"], "check", training.check)
+    monkeypatch.setattr("rft_cli.commands.flow.print_summary", stopped)
+    found = rft("create", *GOOD, "--name", "a")
+    assert (found.code, found.err.splitlines()[-1]) == (143, "error: interrupted by SIGTERM")
+    assert Run.open("a").info["status"] == "finished"
+
+
 def test_a_finished_run_is_told_with_how_to_train_it_longer(rft, files, training):
     assert rft("create", *GOOD, "--name", "a").code == 0
     found = rft("create", "--resume", "a", "--json")

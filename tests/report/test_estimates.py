@@ -15,7 +15,7 @@ from rft_cli.report.estimates import (
     pass_at_k,
     row_means,
 )
-from rft_cli.types import Grade, GradeError, Sample
+from rft_cli.types import Estimate, Grade, GradeError, Sample
 
 
 def sample(row, reward, status="graded", **components):
@@ -142,3 +142,17 @@ def test_mean_pass_at_k_averages_rows():
     found = mean_pass_at_k({0: [True, False, False, False], 1: [False] * 4, 2: [True] * 4}, 2)
     assert found.mean == pytest.approx((0.5 + 0 + 1) / 3)
     assert found.n == 3
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_near_the_largest_float_do_not_overflow():
+    largest = 1.7976931348623157e308
+    assert mean_ci([1e308] * 3) == Estimate(mean=1e308, ci95=(1e308, 1e308), n=3)
+    found = mean_ci([1e308, -1e308])
+    assert (found.mean, found.ci95) == (0.0, (-1e308, 1e308))
+    before = [sample(row, 1e308 if row % 2 else -1e308) for row in range(4)]
+    after = [sample(row, -1e308 if row % 2 else 1e308) for row in range(4)]
+    assert row_means([sample(0, 1e308), sample(0, 1e308)]) == {0: 1e308}
+    compared = compare(before, after)
+    assert (compared.before.mean, compared.after.mean, compared.difference.mean) == (0.0, 0.0, 0.0)
+    assert -largest <= compared.difference.ci95[0] <= compared.difference.ci95[1] <= largest
