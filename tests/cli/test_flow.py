@@ -257,7 +257,7 @@ def test_a_signal_before_the_run_exists_and_after_it_ended_is_one_line(rft, file
     monkeypatch.setattr(sys.modules["rft_cli.training.main"], "check", stopped)
     found = rft("create", *GOOD, "--name", "a")
     assert (found.code, found.err.splitlines()[-1]) == (143, "error: interrupted by SIGTERM")
-    assert not Path("runs").exists()
+    assert not (files / "runs").exists()
     monkeypatch.setattr(sys.modules["rft_cli.training.main"], "check", training.check)
     monkeypatch.setattr("rft_cli.commands.flow.print_summary", stopped)
     found = rft("create", *GOOD, "--name", "a")
