@@ -75,5 +75,5 @@ def test_a_signalled_job_finishes_its_step_and_comes_to_the_same_bits(
     codes = killed_and_resumed(
         tmp_path, warm.start, jobs.create_arguments(settings), seconds, number, 100 * seed + number
     )
-    assert codes[-1] == 0
+    assert codes[-1] in (0, 2)  # 2: stopped just after its end
     assert not jobs.differences(expected, jobs.state_of(Run(tmp_path / "runs" / "job")))
