@@ -13,6 +13,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 VENV := .venv
 BIN := $(VENV)/bin
 PINS := pyproject.toml constraints.txt
+FAULTS := tests/faults tests/training/test_divergence.py tests/cli/test_divergence.py
 
 .PHONY: help quickstart test lint faults learn bench clean
 
@@ -32,7 +33,7 @@ lint: $(VENV)/.ready-dev ## ruff, mypy --strict and the import layers alone
 	$(BIN)/lint-imports
 
 faults: $(VENV)/.ready-dev ## every fault a job must survive, many times over, with a table (long; make test has a short version)
-	RFT_FAULTS=full HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/faults $(PYTEST_ARGS)
+	RFT_FAULTS=full HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(FAULTS) $(PYTEST_ARGS)
 
 learn: $(VENV)/.ready-dev ## three seeds of the quickstart, GRPO beside them, and a second task (long)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.learn

@@ -1,7 +1,7 @@
-"""A small job that is stopped in the middle and resumed, and what must come out the same.
+"""Small real jobs: their files, the command line in a process of its own, in a warm child or in this process.
 
-Importing torch and TRL takes longer than the job itself. So a server process imports them once and forks: each child
-calls the command line's own entry point with its arguments. Some runs start the real command from outside instead.
+Importing torch and TRL takes longer than a small job itself. So a server process imports them once and forks: each
+child calls the command line's own entry point with its arguments. What is about the outside starts the real command.
 """
 
 from __future__ import annotations
@@ -9,28 +9,34 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file
+import psutil
+from typer.testing import CliRunner
 
+from rft_cli.cli import app
 from rft_cli.runs import Run
 
 ROOT = Path(__file__).resolve().parents[2]
-SCORER = '''"""Short completions are better; the second component has values of many digits."""
+FULL = os.environ.get("RFT_FAULTS") == "full"
+"""Whether all of the suite runs, not the short version."""
+FILES = ("-t", "train.jsonl", "-v", "val.jsonl", "--reward-model", "scorer.py")
+SCORER = '''"""Long completions are better; the second component has values of many digits."""
+
+from helper import reward
 
 
-def score(completion):
-    return {"reward": 1 / (1 + len(completion) / 20), "letters": len(set(completion)) / 7}
+def score(completion, example):
+    return {"reward": reward(completion), "letters": len(set(completion)) / 7}
 '''
+HELPER = "def reward(completion):\n    return 1 - 1 / (1 + len(completion) / 20)\n"
 SETTINGS = {
     "rollout.group_size": 2,
     "rollout.prompts_per_batch": 4,
@@ -45,71 +51,163 @@ SETTINGS = {
 }
 """Three epochs of two rollout batches with four optimizer steps each: checkpoints fall inside of batches."""
 LORA = {"lora.enabled": True, "lora.dropout": 0.1, "ppo.critic": "top"}
+RESUME = ("train", "--resume", "runs/job")
+
+
+def sets(settings: Mapping[str, Any]) -> list[str]:
+    """`--set` for each of these settings."""
+    return [
+        word
+        for key, value in settings.items()
+        for word in ("--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}")
+    ]
+
+
+SMALL = tuple(sets({
+    "rollout.group_size": 2, "rollout.max_completion_tokens": 8, "ppo.passes": 1, "ppo.minibatches": 1,
+    "grader.workers": 1, "grader.audit": "none", "checkpoint.every_steps": 1, "checkpoint.keep_last": 3,
+    "optim.learning_rate": 0.001,
+}))  # fmt: skip
+"""One optimizer step an epoch, each with its checkpoint, for four rows."""
+
+
+def make_files(folder: Path, rows: int = 8) -> Path:
+    """train.jsonl, val.jsonl, scorer.py and the module that it imports."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, start in (("train", 0), ("val", 100)):
+        values = (
+            {"task": "Add.", "input": f"{n} + 1", "output": str(n + 1)} for n in range(start, start + rows)
+        )
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in values))
+    (folder / "scorer.py").write_text(SCORER)
+    (folder / "helper.py").write_text(HELPER)
+    return folder
+
+
+def create_arguments(settings: Mapping[str, Any], name: str = "job") -> list[str]:
+    """`rft create` with these settings over `SETTINGS`."""
+    return ["create", *FILES, "--name", name, *sets({**SETTINGS, **settings})]
+
+
+def environment(traced: bool = True, **more: str) -> dict[str, str]:
+    """This process's environment, for a child that takes rft from this checkout and asks no network.
+
+    `traced` False: without coverage, which costs time and memory of its own.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RFT_")}
+    if not traced:
+        kept = {name: value for name, value in kept.items() if not name.startswith("COVERAGE_")}
+    fixed = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "COLUMNS": "100"}
+    return {**kept, **fixed, "PYTHONPATH": str(ROOT), **more}
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended; `seconds` it took."""
+    """How a command ended. `peak_mb` is the most memory that it, or one of its children, had at a time."""
 
     code: int
-    err: str
-    seconds: float
+    stdout: bytes
+    stderr: bytes
+    seconds: float = 0.0
+    peak_mb: float = 0.0
 
+    @property
+    def out(self) -> str:
+        return self.stdout.decode()
 
-def make_files(folder: Path, rows: int = 8) -> None:
-    """train.jsonl, val.jsonl and scorer.py."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for kind in ("train", "val"):
-        lines = (ROOT / "sample_data" / f"{kind}.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-        (folder / f"{kind}.jsonl").write_text("".join(lines[:rows]), encoding="utf-8")
-    (folder / "scorer.py").write_text(SCORER, encoding="utf-8")
+    @property
+    def err(self) -> str:
+        """Standard error as text, which it must be."""
+        return self.stderr.decode()
 
+    @property
+    def errors(self) -> list[str]:
+        """Its messages, as they stand there."""
+        return [line for line in self.err.splitlines() if line.startswith(("error", "internal error"))]
 
-def create_arguments(settings: dict[str, Any], name: str = "job") -> list[str]:
-    """`rft create` for the small job, with these settings over `SETTINGS`."""
-    words = ["create", "-t", "train.jsonl", "-v", "val.jsonl", "--reward-model", "scorer.py", "--name", name]
-    for key, value in (SETTINGS | settings).items():
-        words += ["--set", f"{key}={json.dumps(value) if not isinstance(value, str) else value}"]
-    return words
-
-
-def full() -> bool:
-    """Whether all of the suite runs, not the short version."""
-    return os.environ.get("RFT_FAULTS") == "full"
-
-
-def environment() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RFT_")}
-    return kept | {
-        "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "NO_COLOR": "1",
-    }  # fmt: skip
+    @property
+    def problems(self) -> list[str]:
+        """The messages behind `error: `, without their fixes."""
+        return [line[7:] for line in self.err.splitlines() if line.startswith("error: ")]
 
 
 class Process:
-    """One command that is under way; it leads a process group of its own."""
+    """One command that is under way; it leads a session of its own. `out` and `err` hold what it says."""
 
-    def __init__(self, pid: int, log: Path, reap: Any) -> None:
-        self.pid, self._log, self._reap, self._began = pid, log, reap, time.monotonic()
+    def __init__(self, pid: int, out: Path, err: Path, reap: Callable[[float], int]) -> None:
+        self.pid, self._out, self._err, self._reap = pid, out, err, reap
+        self._began = time.monotonic()
+        self._family: list[psutil.Process] = []
+
+    @property
+    def alive(self) -> bool:
+        return psutil.pid_exists(self.pid) and psutil.Process(self.pid).status() != psutil.STATUS_ZOMBIE
+
+    def rank(self, number: int) -> psutil.Process:
+        """The training process of this rank."""
+        for child in psutil.Process(self.pid).children():
+            if "rft_cli.training.worker" in child.cmdline() and child.environ().get("RANK") == str(number):
+                return child
+        raise AssertionError(f"no rank {number}")
+
+    def family(self) -> list[psutil.Process]:
+        """Everyone that it has started, and they in turn."""
+        self._family = psutil.Process(self.pid).children(recursive=True) if self.alive else []
+        return self._family
 
     def signal(self, number: int) -> None:
+        """Send it this signal; whom it has started by then must be gone soon after its end."""
+        self.family()
         os.kill(self.pid, number)
 
     def wait(self, seconds: float = 240) -> Ended:
-        """Wait for its end; it is killed, and the test fails, where that takes too long."""
+        """Wait for its end, and for that of all that it started; the test fails where that takes too long."""
         code = self._reap(seconds)
-        return Ended(
-            code, self._log.read_text(encoding="utf-8", errors="replace"), time.monotonic() - self._began
-        )
+        took = time.monotonic() - self._began
+        wait_for(lambda: not self.left(), 20)
+        return Ended(code, self._out.read_bytes(), self._err.read_bytes(), took)
+
+    def left(self) -> list[psutil.Process]:
+        """Processes of the job that live though it has ended."""
+        return [p for p in self._family if lives(p)] + [p for p in psutil.process_iter() if self._leads(p)]
+
+    def _leads(self, process: psutil.Process) -> bool:
+        try:
+            return os.getsid(process.pid) == self.pid and process.pid != self.pid and lives(process)
+        except (ProcessLookupError, PermissionError):
+            return False
 
 
-def run_outside(folder: Path, arguments: Sequence[str], log: str = "out.log") -> Process:
-    """The real `rft` command, started from outside."""
-    file = folder / log
-    with file.open("wb") as output:
+def lives(process: psutil.Process) -> bool:
+    """Whether it runs still."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_for(what: Callable[[], object], seconds: float) -> None:
+    """Ask until it is so; the test fails where that takes too long."""
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
+
+
+def signals_as_in_a_terminal() -> None:
+    """A shell's background jobs begin with SIGINT ignored, and rft leaves it so."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def run_outside(folder: Path, arguments: Sequence[str], **env: str) -> Process:
+    """The real `rft` command, started as a terminal starts it."""
+    out, err = folder / "job.out", folder / "job.err"
+    with out.open("wb") as output, err.open("wb") as errors:
         child = subprocess.Popen(
-            [sys.executable, "-c", _DEFAULT_SIGNALS, "-m", "rft_cli", *arguments],
-            cwd=folder, env=environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-            start_new_session=True,
+            [sys.executable, "-m", "rft_cli", *arguments],
+            cwd=folder, env=environment(**env), stdin=subprocess.DEVNULL, stdout=output, stderr=errors,
+            start_new_session=True, preexec_fn=signals_as_in_a_terminal,
         )  # fmt: skip
 
     def reap(seconds: float) -> int:
@@ -119,14 +217,7 @@ def run_outside(folder: Path, arguments: Sequence[str], log: str = "out.log") ->
             os.killpg(child.pid, signal.SIGKILL)
             raise
 
-    return Process(child.pid, file, reap)
-
-
-# What starts the tests may ignore SIGINT, as shells do for what they run in the background.
-_DEFAULT_SIGNALS = (
-    "import runpy, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "sys.argv = ['rft', *sys.argv[3:]]; runpy.run_module('rft_cli', run_name='__main__', alter_sys=True)"
-)
+    return Process(child.pid, out, err, reap)
 
 
 class WarmServer:
@@ -138,15 +229,12 @@ class WarmServer:
             env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
 
-    def start(
-        self, folder: Path, arguments: Sequence[str], log: str = "out.log", before: str = ""
-    ) -> Process:
+    def start(self, folder: Path, arguments: Sequence[str], before: str = "", **env: str) -> Process:
         """Run this command line in a child. `before` is Python that the child runs first: it may break something."""
-        file = folder / log
-        pid = self._ask(
-            {"folder": str(folder), "arguments": list(arguments), "log": str(file), "before": before}
-        )
-        return Process(pid, file, lambda seconds: self._ask({"wait": pid, "seconds": seconds}))
+        out, err = folder / "job.out", folder / "job.err"
+        request = {"folder": str(folder), "arguments": list(arguments), "out": str(out), "err": str(err)}
+        pid = self._ask({**request, "before": before, "environment": env})
+        return Process(pid, out, err, lambda seconds: self._ask({"wait": pid, "seconds": seconds}))
 
     def close(self) -> None:
         assert self._process.stdin is not None
@@ -164,93 +252,71 @@ class WarmServer:
         return reply
 
 
-@dataclass(frozen=True)
-class State:
-    """All that must come out the same: bytes of weights, tensors of optimizers, lines of metrics, samples, warnings."""
-
-    weights: str
-    training: str
-    metrics: list[dict[str, Any]]
-    files: dict[str, str]
-    best: int
-    warnings: list[dict[str, Any]]
+_MEASURED = """
+import os, resource, subprocess, sys
+code = subprocess.run(sys.argv[2:]).returncode
+os.write(int(sys.argv[1]), str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss).encode())
+sys.exit(code)
+"""
 
 
-def state_of(run: Run) -> State:
-    """What a run has come to."""
-    newest = run.checkpoint_path(run.checkpoints()[-1])
-    return State(
-        _digest({f.name: load_file(f) for f in sorted(newest.glob("*.safetensors"))}),
-        _digest({f.name: loaded(f) for f in sorted(newest.glob("*.pt")) + sorted(newest.glob("*.pth"))}),
-        [_untimed(line) for line in run.metrics()],
-        {f.relative_to(run.path).as_posix(): _samples(f) for f in sorted(run.path.glob("*/*.jsonl"))},
-        int(run.info["best_step"]),
-        run.info["warnings"],
-    )
+def rft(
+    *args: str | Path,
+    folder: Path,
+    given: bytes = b"",
+    env: Mapping[str, str] | None = None,
+    timeout: float = 120,
+    traced: bool = True,
+) -> Ended:
+    """The real `rft` command in `folder`, to its end, with `given` as its standard input, and its memory measured."""
+    read, write = os.pipe()
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURED, str(write), sys.executable, "-m", "rft_cli", *map(os.fspath, args)],
+        cwd=folder, input=given, capture_output=True, env=environment(traced, **(env or {})), timeout=timeout,
+        pass_fds=[write],
+    )  # fmt: skip
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        return Ended(done.returncode, done.stdout, done.stderr, peak_mb=int(pipe.read()) / 1024)
 
 
-def loaded(file: Path) -> Any:
-    """A file that torch.save wrote."""
-    from transformers.trainer_pt_utils import safe_globals
-
-    with safe_globals():
-        return torch.load(file, weights_only=True)
-
-
-def _untimed(line: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in line.items() if "seconds" not in key}
-
-
-def _samples(file: Path) -> str:
-    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    for row in rows:
-        row["grade"].pop("seconds", None)
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+def rft_here(folder: Path, *args: str) -> Ended:
+    """`rft ARGS` in `folder`, in this process: what it imports is imported once."""
+    before = Path.cwd()
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.chdir(folder)
+    try:
+        found = CliRunner().invoke(app, list(args), prog_name="rft")
+    finally:
+        os.chdir(before)
+    return Ended(found.exit_code, found.stdout_bytes, found.stderr_bytes)
 
 
-def _digest(value: Any) -> str:
-    found = hashlib.sha256()
-
-    def add(item: Any) -> None:
-        if isinstance(item, torch.Tensor):
-            found.update(f"{item.dtype}{tuple(item.shape)}".encode())
-            found.update(item.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-        elif isinstance(item, dict):
-            for key in item:
-                found.update(repr(key).encode())
-                add(item[key])
-        elif isinstance(item, list | tuple):
-            found.update(f"[{len(item)}".encode())
-            for part in item:
-                add(part)
-        elif hasattr(item, "tobytes"):
-            found.update(item.tobytes())
-        else:
-            found.update(repr(item).encode())
-
-    add(value)
-    return found.hexdigest()
+def small_arguments(name: str, epochs: int = 2) -> list[str]:
+    """`rft create` for the job with one step an epoch."""
+    return ["create", *FILES, *SMALL, "--n-epochs", str(epochs), "--name", name]
 
 
-def differences(left: State, right: State) -> list[str]:
-    """The names of what differs, for a message."""
-    found = [
-        name
-        for name in ("weights", "training", "best", "warnings")
-        if getattr(left, name) != getattr(right, name)
-    ]
-    if len(left.metrics) != len(right.metrics):
-        found.append(f"metrics: {len(left.metrics)} and {len(right.metrics)} lines")
-    for one, other in zip(left.metrics, right.metrics, strict=False):
-        keys = [key for key in one.keys() | other.keys() if one.get(key) != other.get(key)]
-        if keys:
-            found.append(f"metrics of step {one.get('step')}: {sorted(keys)}")
-            break
-    names = left.files.keys() | right.files.keys()
-    return found + sorted(name for name in names if left.files.get(name) != right.files.get(name))
+def moved(run: Run, before: Path, now: Path) -> Run:
+    """Make a copied run name its files where the copy has them."""
+    config = run.path / "config.yaml"
+    config.write_text(config.read_text().replace(str(before), str(now)))
+    settings = json.loads(json.dumps(run.info["settings"]).replace(str(before), str(now)))
+    run.update(settings=settings, path=str(run.path))
+    return run
 
 
-def copied(source: Path, target: Path) -> Path:
-    """A job's folder as it is now, elsewhere."""
-    shutil.copytree(source, target, symlinks=True)
-    return target
+def tree(folder: Path) -> dict[str, tuple[object, ...]]:
+    """Every path under `folder` with its kind, mode, times and content: what no refusal may change."""
+    found: dict[str, tuple[object, ...]] = {}
+    for path in sorted([folder, *folder.rglob("*")]):
+        stat = path.lstat()
+        content: object = None
+        if path.is_symlink():
+            content = os.readlink(path)
+        elif path.is_file():
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+        found[path.relative_to(folder).as_posix()] = (
+            stat.st_mode, stat.st_mtime_ns, stat.st_size if path.is_file() else 0, content,
+        )  # fmt: skip
+    return found

@@ -20,9 +20,10 @@ from rft_cli.job import load_job
 from rft_cli.report.estimates import estimate
 from rft_cli.runs import Run
 from rft_cli.runs.checkpoints import CheckpointStore
-from tests.faults.runs_kit import finished, rft_here, tree
+from tests.faults.jobs import rft_here, tree
 
 WEIGHTS = "model.safetensors"
+pytestmark = pytest.mark.fault("torn, truncated, bit-flipped, missing files in a checkpoint")
 
 
 def flip(file: Path) -> None:
@@ -40,7 +41,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.fixture
-def run(tmp_path) -> Run:
+def run(tmp_path, finished) -> Run:
     return finished(tmp_path)
 
 

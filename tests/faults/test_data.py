@@ -26,7 +26,7 @@ from rft_cli.grading.open import open_grader
 from rft_cli.grading.supply import Lines, Requests
 from rft_cli.grading.work import Block, read_lines
 from rft_cli.types import GradeRequest
-from tests.faults.process import rft
+from tests.faults.jobs import rft
 
 pytestmark = pytest.mark.fault("data files")
 
@@ -158,9 +158,9 @@ def test_what_is_accepted_reaches_the_grader_through_the_command(folder: Path) -
     done = rft(
         "grade", "--reward-model", "echo.py", "--workers", "1", "kept.jsonl", "mixed.jsonl", folder=folder
     )
-    assert done.code == 0, done.said
+    assert done.code == 0, done.err
     assert echo(folder) == [ascii(row) for row in rows]
-    written = [line for line in done.out.split(b"\n") if line]
+    written = [line for line in done.stdout.split(b"\n") if line]
     assert [repr(json.loads(line)["v"]) for line in written[: len(KEPT)]] == [
         repr(v) for _, v in KEPT.values()
     ]
@@ -185,7 +185,7 @@ def test_all_bad_lines_are_told_at_once_with_their_places(folder: Path) -> None:
     (folder / "b.jsonl").write_bytes(b'{"prompt": "p"}\n' + b"\n".join([*lines[20:], *[b"x"] * 30]))
     done = rft("validate", "-t", "a.jsonl", "-v", "b.jsonl", "--json", folder=folder)
     assert done.code == 2
-    assert "Traceback" not in done.said
+    assert "Traceback" not in done.err
     expected = [f"a.jsonl:{n}:{reason}" for n, (_, reason) in enumerate(list(REFUSED.values())[:20], start=3)]
     expected += [
         f"b.jsonl:{n}:{reason}" for n, (_, reason) in enumerate(list(REFUSED.values())[20:], start=2)
@@ -195,7 +195,7 @@ def test_all_bad_lines_are_told_at_once_with_their_places(folder: Path) -> None:
     for found, wanted in zip(problems, expected, strict=False):
         assert found.startswith(wanted)
     assert problems[-1] == f"b.jsonl: and {len(lines) - 20 + 30 - 20} more problems"
-    assert [problem["message"] for problem in json.loads(done.out)["problems"]] == problems
+    assert [problem["message"] for problem in json.loads(done.stdout)["problems"]] == problems
 
 
 @pytest.mark.parametrize("name", ["too small", "a key twice", "cut off", "Latin-1", "a block of zeros"])
@@ -204,10 +204,10 @@ def test_grade_writes_what_came_before_a_bad_line(name: str, folder: Path) -> No
     (folder / "x.jsonl").write_bytes(HEAD + b"1}\n" + line)
     done = rft("grade", "--reward-model", "echo.py", "x.jsonl", folder=folder)
     assert done.code == 2
-    assert done.out.count(b"\n") == 1
+    assert done.stdout.count(b"\n") == 1
     (problem,) = done.problems
     assert problem.startswith(f"x.jsonl:2:{reason}")
-    assert "Traceback" not in done.said
+    assert "Traceback" not in done.err
 
 
 ROW = '{"prompt": "p", "completion": "c"}\n'
@@ -257,13 +257,13 @@ def test_files_that_are_none_through_the_command(folder: Path) -> None:
         "empty.jsonl: the file has no rows", "a job reads its rows more than once: it can't take '-'"
     ]  # fmt: skip
     done = rft("grade", "--reward-model", "echo.py", "x.jsonl", folder=folder)
-    assert (done.code, done.problems, done.out) == (2, ["x.jsonl: is gzip-compressed"], b"")
+    assert (done.code, done.problems, done.stdout) == (2, ["x.jsonl: is gzip-compressed"], b"")
 
 
 def test_grade_reads_pipes_and_an_endless_device_comes_to_an_end(folder: Path) -> None:
     done = rft("grade", "--reward-model", "echo.py", "-", folder=folder, given=ROW.encode() + b"\xff")
     assert (done.code, done.problems) == (2, ["stdin:2:1: byte 0xff is not valid UTF-8"])
-    assert done.out.startswith(ROW.encode()[:-2])
+    assert done.stdout.startswith(ROW.encode()[:-2])
     done = rft("grade", "--reward-model", "echo.py", "/dev/zero", folder=folder)
     assert (done.code, done.problems) == (2, ["/dev/zero:1: the line is longer than 100 MB"])
     assert done.peak_mb < 500
@@ -277,14 +277,14 @@ def test_a_line_of_50_mb_is_a_row(folder: Path) -> None:
         "    h = int(hashlib.sha256(v.encode()).hexdigest()[:12], 16)\n    return {'reward': 0, 'n': len(v), 'h': h}\n"
     )
     done = rft("grade", "--reward-model", "echo.py", "x.jsonl", folder=folder)
-    assert done.code == 0, done.said
-    first, second = done.out.splitlines()
+    assert done.code == 0, done.err
+    first, second = done.stdout.splitlines()
     assert b'"components": {"n": 25000000.0, "h": ' in first[-200:]
     # sha256 of 12.5 million times "é\n", by sha256sum.
     assert re.search(rb'"h": ([0-9.]+)', first[-200:])[1] == b"%d.0" % int(DIGEST_50_MB, 16)
     assert b'"n": 0.0' in second
     done = rft("validate", "-t", "x.jsonl", folder=folder, traced=False)
-    assert done.code == 0, done.said
+    assert done.code == 0, done.err
     print(f"a line of 50 MB: {done.peak_mb:.0f} MB at most")
     assert done.peak_mb < 500
 
@@ -299,8 +299,8 @@ def test_a_million_rows_cost_little_more_memory_than_their_file(folder: Path) ->
             file.write(f'{{"task": "Add the numbers.", "input": "{n} + {7 * n}", "output": "{8 * n}"}}\n')
     size = (folder / "x.jsonl").stat().st_size / 2**20
     done = rft("validate", "-t", "x.jsonl", folder=folder, timeout=240, traced=False)
-    assert done.code == 0, done.said
-    assert b"1000000 rows, format rft" in done.out
+    assert done.code == 0, done.err
+    assert b"1000000 rows, format rft" in done.stdout
     print(f"1,000,000 rows, {size:.0f} MB: {done.peak_mb:.0f} MB at most")
     assert done.peak_mb < 300
 
@@ -312,7 +312,7 @@ def test_memory_grows_with_the_file_and_not_with_its_parsed_rows(folder: Path) -
             for n in range(count):
                 file.write(f'{{"task": "Add the numbers.", "input": "{n} + {7 * n}", "output": "{8 * n}"}}\n')
         done = rft("validate", "-t", "x.jsonl", folder=folder, traced=False)
-        assert done.code == 0, done.said
+        assert done.code == 0, done.err
         peaks.append(done.peak_mb)
     size = (folder / "x.jsonl").stat().st_size / 2**20
     grown = (peaks[1] - peaks[0]) / size

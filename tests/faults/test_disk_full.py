@@ -21,7 +21,9 @@ from safetensors.torch import save_file
 
 from rft_cli.errors import RunFailed
 from rft_cli.runs import Run
-from tests.faults.runs_kit import FILES, SMALL, environment, make_files
+from tests.faults.jobs import environment, make_files, small_arguments
+
+pytestmark = pytest.mark.fault("full or read-only disk")
 
 # The scorer fills the disk: while it grades, the job is between two writes whose order is known.
 FILLING = """
@@ -50,7 +52,7 @@ cp -r runs/a second
 
 def in_a_small_disk(folder: Path, size: str) -> None:
     """Run the job on a tmpfs of this size, then make space and resume it; copies of both states are left."""
-    create = " ".join(("create", *FILES, *SMALL, "--n-epochs", "3", "--name", "a"))
+    create = " ".join(small_arguments("a", epochs=3))
     (folder / "runs").mkdir()
     done = subprocess.run(
         [
@@ -96,7 +98,7 @@ def namespaces() -> bool:
 def test_a_job_stops_cleanly_on_a_disk_that_fills_up_and_goes_on_when_there_is_space(
     tmp_path, size, at, said, steps
 ):
-    make_files(tmp_path)
+    make_files(tmp_path, rows=4)
     (tmp_path / "scorer.py").write_text(FILLING.format(at=at, folder=tmp_path))
     in_a_small_disk(tmp_path, size)
     first, told = Run(tmp_path / "first"), (tmp_path / "1.err").read_text()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -13,9 +14,9 @@ from hypothesis import HealthCheck, Phase, given, settings, strategies
 from rft_cli.runs import Run
 from rft_cli.runs.checkpoints import MANIFEST, CheckpointStore
 from tests.faults import jobs
+from tests.faults.outcome import differences, loaded, state_of, untimed
 
-FULL = jobs.full()
-RESUME = ["train", "--resume", "runs/job"]
+DRAWS = 100 if jobs.FULL else 2
 
 
 def killed_at(step):
@@ -72,17 +73,32 @@ def chosen_jobs(draw):
 
 @pytest.mark.fault("random settings, killed at a random step")
 @pytest.mark.timeout(7200)
-@settings(
-    max_examples=100 if FULL else 2,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    phases=[Phase.explicit, Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
-@given(chosen_jobs())
-def test_any_job_killed_at_any_step_comes_to_the_same_bits(warm, chosen):
-    job, step = chosen
+def test_any_job_killed_at_any_step_comes_to_the_same_bits(warm, record_property):
+    survived = tried = 0
+
+    @settings(
+        max_examples=DRAWS,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(chosen_jobs())
+    def one(chosen):
+        nonlocal survived, tried
+        tried += 1
+        comes_to_the_same_bits(warm, *chosen)
+        survived += 1
+
+    try:
+        one()
+    finally:
+        record_property("fault_count", (survived, tried))
+    assert tried == DRAWS
+
+
+def comes_to_the_same_bits(warm, job, step):
     with tempfile.TemporaryDirectory() as base:
         undisturbed, killed = Path(base) / "undisturbed", Path(base) / "killed"
         arguments = jobs.create_arguments(job)
@@ -91,10 +107,10 @@ def test_any_job_killed_at_any_step_comes_to_the_same_bits(warm, chosen):
         ended = warm.start(undisturbed, arguments).wait()
         assert ended.code == 0, ended.err[-3000:]
         assert warm.start(killed, arguments, before=killed_at(step)).wait().code == -9
-        ended = warm.start(killed, RESUME).wait()
+        ended = warm.start(killed, jobs.RESUME).wait()
         assert ended.code == 0, ended.err[-3000:]
-        expected = jobs.state_of(Run(undisturbed / "runs" / "job"))
-        assert not jobs.differences(expected, jobs.state_of(Run(killed / "runs" / "job")))
+        expected = state_of(Run(undisturbed / "runs" / "job"))
+        assert not differences(expected, state_of(Run(killed / "runs" / "job")))
 
 
 # -- what a checkpoint holds -----------------------------------------------------------------------------------------
@@ -118,7 +134,7 @@ def change(name, *keys, to):
     def edit(checkpoint):
         file = checkpoint / name
         is_json = file.suffix == ".json"
-        whole = json.loads(file.read_text()) if is_json else jobs.loaded(file)
+        whole = json.loads(file.read_text()) if is_json else loaded(file)
         value = whole
         for key in keys[:-1]:
             value = value[key]
@@ -135,7 +151,8 @@ FIELDS = {
     "rollout-0.pt: step": change("rollout-0.pt", "step", to=0),
     "rollout-0.pt: buffer": change("rollout-0.pt", "buffer", to=None),
     "rollout-0.pt: rollouts_seen": change("rollout-0.pt", "rollouts_seen", to=0),
-    "rollout-0.pt: guard": change("rollout-0.pt", "guard", "policy", "total", to=7),
+    "rollout-0.pt: guard (policy)": change("rollout-0.pt", "guard", "policy", "total", to=7),
+    "rollout-0.pt: guard (critic)": change("rollout-0.pt", "guard", "critic", "total", to=7),
     "critic.pt: parameters": change("critic.pt", "parameters", to=lambda old: [p * 0 for p in old]),
     "critic.pt: scale": change(
         "critic.pt", "scale", to=lambda old: {name: torch.ones_like(value) for name, value in old.items()}
@@ -155,7 +172,7 @@ FIELDS = {
 UNUSED = {
     "rng_state.pth: python",  # nothing in a job draws from these two: transformers saves them
     "rng_state.pth: numpy",
-    "journal.json: failures",  # matters where the grader fails: see test_a_grader_that_fails_...
+    "journal.json: failures",  # matters where the grader fails: see test_a_grader_that_fails_too_often_...
 }
 
 
@@ -171,46 +188,47 @@ def killed(warm, tmp_path_factory):
     assert ended.code == 0, ended.err[-3000:]
     assert warm.start(killed, arguments, before=killed_at(DIES_AT)).wait().code == -9
     assert Run(killed / "runs" / "job").checkpoints() == [SAVED]
-    return killed, jobs.state_of(Run(undisturbed / "runs" / "job"))
+    return killed, state_of(Run(undisturbed / "runs" / "job"))
 
 
-def resumed(warm, source, target, edit=None):
+def resumed(warm, source, target, edit=None, saved=SAVED):
     """Edit the checkpoint of a copy, commit it anew, resume: how it ended and what it came to."""
     shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
     run = Run(target / "runs" / "job")
     if edit is not None:
         store = CheckpointStore(run.path / "checkpoints")
-        partial = store.begin(SAVED)
-        shutil.copytree(store.path(SAVED), partial, dirs_exist_ok=True)
+        partial = store.begin(saved)
+        shutil.copytree(store.path(saved), partial, dirs_exist_ok=True)
         (partial / MANIFEST).unlink()
         edit(partial)
-        store.commit(SAVED, partial)
-    ended = warm.start(target, RESUME).wait()
-    return ended, jobs.state_of(run)
+        store.commit(saved, partial)
+    ended = warm.start(target, jobs.RESUME).wait()
+    return ended, state_of(run)
 
 
 def test_untouched_it_comes_to_the_same(warm, killed, tmp_path):
     source, expected = killed
     ended, found = resumed(warm, source, tmp_path)
     assert ended.code == 0, ended.err[-3000:]
-    assert not jobs.differences(expected, found)
+    assert not differences(expected, found)
 
 
 @pytest.mark.fault("a checkpoint without one of its fields: noticed")
-@pytest.mark.parametrize("name", FIELDS if FULL else list(FIELDS)[1::4])
+@pytest.mark.parametrize("name", FIELDS if jobs.FULL else list(FIELDS)[1::4])
 def test_without_any_one_field_it_comes_to_something_else(warm, killed, tmp_path, name):
     source, expected = killed
     ended, found = resumed(warm, source, tmp_path, FIELDS[name])
-    assert ended.code != 0 or jobs.differences(expected, found)
+    assert ended.code == 0, ended.err[-3000:]
+    assert differences(expected, found)
 
 
 def test_every_saved_field_is_among_them(killed):
     checkpoint = Run(killed[0] / "runs" / "job").checkpoint_path(SAVED)
     names = set()
     for name in ("rollout-0.pt", "critic.pt", "rng_state.pth"):
-        names |= {f"{name}: {key}" for key in jobs.loaded(checkpoint / name)}
+        names |= {f"{name}: {key}" for key in loaded(checkpoint / name)}
     names |= {f"journal.json: {key}" for key in json.loads((checkpoint / "journal.json").read_text())}
-    tried = {name for name in FIELDS if name.split(":")[0] in {n.split(":")[0] for n in names}}
+    tried = {name.split(" (")[0] for name in FIELDS if name.split(":")[0] in {n.split(":")[0] for n in names}}
     assert names == tried | UNUSED
     others = {"optimizer.pt", "scheduler.pt", "trainer_state.json", "model.safetensors", MANIFEST}
     shown = {name.split(":")[0] for name in names}
@@ -222,3 +240,47 @@ def test_every_saved_field_is_among_them(killed):
         "chat_template.jinja",
     }
     assert set(os.listdir(checkpoint)) == others | shown | static
+
+
+# -- the grader's failures -------------------------------------------------------------------------------------------
+
+FAILING = """
+import zlib
+
+
+def score(completion, example):
+    if completion not in ("", example["output"]) and zlib.crc32(completion.encode()) % 10 < 4:
+        raise ValueError("no")
+    return 1 / (1 + len(completion) / 20)
+"""
+WINDOW_IS_FULL_AT = 16
+"""Steps made by then. The rate counts from 64 grades on: baseline and two epochs with their validations give 3 times 8
+and 4 batches of 8, and the first batch of the third epoch the last 8."""
+
+
+def test_a_grader_that_fails_too_often_ends_a_resumed_job_where_it_ends_any(warm, tmp_path):
+    """Four texts of ten can't be graded. The checkpoint lies behind half of the window."""
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    arguments = jobs.create_arguments({"grader.max_failure_rate": 0.2})
+    for folder in (undisturbed, killed):
+        jobs.make_files(folder)
+        (folder / "scorer.py").write_text(FAILING)
+    assert warm.start(undisturbed, arguments).wait().code == 3
+    expected = Run(undisturbed / "runs" / "job")
+    assert len(expected.metrics()) == WINDOW_IS_FULL_AT
+    assert re.search(
+        r"of the last 64 grades failed \(grader.max_failure_rate is 20%\)", expected.info["error"]
+    )
+    assert warm.start(killed, arguments, before=killed_at(10)).wait().code == -9
+    assert Run(killed / "runs" / "job").checkpoints()[-1] == 9
+
+    ended, _ = resumed(warm, killed, tmp_path / "resumed")
+    found = Run(tmp_path / "resumed" / "runs" / "job")
+    assert ended.code == 3
+    # The lines below say where the scorer lies: relative at first, absolute in a resumed job.
+    assert found.info["error"].splitlines()[0] == expected.info["error"].splitlines()[0]
+    assert untimed(found.metrics()) == untimed(expected.metrics())
+
+    without = change("journal.json", "failures", to=[])
+    ended, _ = resumed(warm, killed, tmp_path / "without", without, saved=9)
+    assert ended.code == 0, ended.err[-3000:]

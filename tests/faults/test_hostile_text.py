@@ -26,7 +26,7 @@ from rft_cli.report.markdown import code, prose
 from rft_cli.report.summary import SummaryRow
 from rft_cli.runs import Run
 from rft_cli.types import Estimate, Grade, Sample
-from tests.faults.process import HOME, rft
+from tests.faults.jobs import ROOT, rft
 
 pytestmark = pytest.mark.fault("paths, hostile text")
 
@@ -88,10 +88,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )  # fmt: skip
 def test_rows_scorers_and_their_errors_on_the_terminal(args: list[str], code: int, folder: Path) -> None:
     done = rft(*args, folder=folder)
-    assert done.code in (code, 1 if "--audit" in args else code), done.said
-    assert_harmless(done.err)
-    assert_harmless(done.out)
-    assert "internal error" not in done.said
+    assert done.code in (code, 1 if "--audit" in args else code), done.err
+    assert_harmless(done.stderr)
+    assert_harmless(done.stdout)
+    assert "internal error" not in done.err
 
 
 def test_names_of_files_models_and_settings_on_the_terminal(folder: Path) -> None:
@@ -103,23 +103,23 @@ def test_names_of_files_models_and_settings_on_the_terminal(folder: Path) -> Non
         "validate", "-t", f"{name}/x.jsonl", "-v", name, "-m", name, "--reward-model", name, folder=folder
     )
     assert done.code == 2
-    assert_harmless(done.err + done.out)
+    assert_harmless(done.stderr + done.stdout)
     done = rft(
         "validate", "c.yaml", "--set", f"{EVIL}=1", "--set", EVIL, folder=folder, env={f"RFT_{name}": EVIL}
     )
     assert (done.code, len(done.problems)) == (2, 6)
-    assert_harmless(done.err + done.out)
+    assert_harmless(done.stderr + done.stdout)
     done = rft(
         "create", "-t", "t.jsonl", "-v", "v.jsonl", "--reward-model", "one.py", "--name", name, folder=folder
     )
     assert done.code == 2
-    assert_harmless(done.err + done.out)
+    assert_harmless(done.stderr + done.stdout)
 
 
 def test_graded_rows_stay_json_and_keep_their_text(folder: Path) -> None:
     done = rft("grade", "--reward-model", "says.py", "--quiet", "t.jsonl", folder=folder)
-    first, second = done.out.split(b"\n")[:2]
-    assert b"\x1b" not in done.out
+    first, second = done.stdout.split(b"\n")[:2]
+    assert b"\x1b" not in done.stdout
     assert {key: value for key, value in json.loads(first).items() if key != "grade"} == ROW
     assert json.loads(second)["grade"]["components"] == {EVIL: 2.0}
 
@@ -138,7 +138,7 @@ def test_a_real_terminal_gets_our_sequences_alone(folder: Path) -> None:
         "--reward-model",
         "raises.py",
     ]
-    env = {**os.environ, "PYTHONPATH": str(HOME), "TERM": "xterm-256color", "HF_HUB_OFFLINE": "1"}
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color", "HF_HUB_OFFLINE": "1"}
     env.pop("NO_COLOR", None)
     process = subprocess.Popen(command, cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs, env=env)
     os.close(theirs)

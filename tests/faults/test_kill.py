@@ -1,6 +1,8 @@
-"""SIGKILL at random moments: the resumed job comes to the same bits as one that was never stopped."""
+"""Stopped at random moments, a job comes to the same bits as one that was never stopped."""
 
 import random
+import re
+import shutil
 import signal
 import time
 
@@ -8,72 +10,118 @@ import pytest
 
 from rft_cli.runs import Run
 from tests.faults import jobs
+from tests.faults.outcome import differences, state_of
 
-FULL = jobs.full()
-RESUME = ["train", "--resume", "runs/job"]
+MOST_STOPS = 3 if jobs.FULL else 1
 
 
-def killed_and_resumed(folder, start, arguments, seconds, number, seed):
-    """Stop the job with this signal at up to three random moments, then let it end; the codes of each part."""
+def working(run, process):
+    """Whether this process has the run, and with it the signals, in its hands."""
+    if not (run.path / "run.json").exists():
+        return False
+    info = run.info
+    return (info["status"], info["pid"]) == ("running", process.pid)
+
+
+def last_step(run):
+    lines = run.metrics()
+    return lines[-1]["step"] if lines else 0
+
+
+def stopped_and_resumed(folder, start, arguments, seconds, number, seed):
+    """Stop the job with this signal at one to three random moments, and then let it end.
+
+    A job that was done before the first signal came begins anew, with another moment.
+    """
     draw = random.Random(seed)
-    codes = []
-    for part in range(4):
-        begun = (folder / "runs" / "job").exists()
-        process = start(folder, RESUME if begun else arguments)
-        if part < 3:
-            time.sleep(draw.uniform(0.05, 1.0) * seconds)
-            process.signal(number)
+    run = Run(folder / "runs" / "job")
+    hits = 0
+    while True:
+        process = start(folder, jobs.RESUME if run.path.exists() else arguments)
+        if hits < MOST_STOPS:
+            if draw.random() < 0.8:  # else it may be stopped while it starts, too
+                jobs.wait_for(lambda p=process: working(run, p) or not p.alive, 120)
+            time.sleep(draw.uniform(0.0, 0.8) * seconds)
+        if hits == MOST_STOPS or not process.alive:
+            ended = process.wait()
+            assert ended.code == 0, ended.err[-3000:]
+            if hits:
+                return
+            shutil.rmtree(run.path)
+            continue
+        in_hand, known = working(run, process), run.path.exists()
+        process.signal(number)
+        step = last_step(run) if known else 0  # read now: a step's line is written after its look at signals
         ended = process.wait()
-        codes.append(ended.code)
-        stopped_after_its_end = begun and ended.code == 2 and "runs/job is finished" in ended.err
-        if ended.code == 0 or stopped_after_its_end:
-            return codes
-        assert ended.code in (-number, 128 + number), ended.err[-3000:]
-    raise AssertionError(f"still not at its end: {ended.err[-3000:]}")
+        if run.path.exists() and run.info["status"] == "finished":  # the signal came behind its end
+            if hits:
+                return
+            shutil.rmtree(run.path)
+            continue
+        hits += known
+        if number == signal.SIGKILL:
+            assert ended.code == -number, ended.err[-3000:]
+        elif in_hand:
+            ended_in_good_order(run, ended, number, step)
+        else:
+            assert ended.code in (-number, 128 + number), ended.err[-3000:]
+
+
+def ended_in_good_order(run, ended, number, step):
+    """Within one step of the signal, with that step saved; the message says so, and how to go on."""
+    assert ended.code == 128 + number, ended.err[-3000:]
+    now = last_step(run)
+    assert step <= now <= step + 1
+    assert run.checkpoints()[-1:] == ([now] if now else [])
+    saved = f"step {now} is saved" if now else "no step is saved yet, a resumed run starts over"
+    name = signal.Signals(number).name
+    said = f"error: interrupted by {name}: {saved}\n  fix: resume with: rft train --resume runs/job\n"
+    assert ended.err.endswith(said), ended.err[-3000:]
+    assert run.info["status"] == "interrupted"
+    assert re.fullmatch(rf"interrupted by {name}", run.info["error"])
 
 
 @pytest.fixture(scope="module", params=["lora", "full", "grpo"])
 def undisturbed(request, warm, tmp_path_factory):
     """A job that nothing stops: its settings, what it came to, and how long it took."""
     settings = {"lora": jobs.LORA, "full": {}, "grpo": {"algorithm": "grpo"}}[request.param]
-    folder = tmp_path_factory.mktemp(f"undisturbed-{request.param}")
-    jobs.make_files(folder)
+    folder = jobs.make_files(tmp_path_factory.mktemp(f"undisturbed-{request.param}"))
     ended = warm.start(folder, jobs.create_arguments(settings)).wait()
     assert ended.code == 0, ended.err[-3000:]
-    return request.param, settings, jobs.state_of(Run(folder / "runs" / "job")), ended.seconds
+    return settings, state_of(Run(folder / "runs" / "job")), ended.seconds
 
 
 @pytest.mark.fault("SIGKILL at random moments, at most 3 a run")
-@pytest.mark.parametrize("seed", range(14 if FULL else 1))
+@pytest.mark.parametrize("seed", range(14 if jobs.FULL else 1))
 def test_a_killed_job_comes_to_the_same_bits(undisturbed, warm, tmp_path, seed):
-    _, settings, expected, seconds = undisturbed
+    settings, expected, seconds = undisturbed
     jobs.make_files(tmp_path)
-    killed_and_resumed(tmp_path, warm.start, jobs.create_arguments(settings), seconds, signal.SIGKILL, seed)
-    assert not jobs.differences(expected, jobs.state_of(Run(tmp_path / "runs" / "job")))
+    arguments = jobs.create_arguments(settings)
+    stopped_and_resumed(tmp_path, warm.start, arguments, seconds, signal.SIGKILL, seed)
+    assert not differences(expected, state_of(Run(tmp_path / "runs" / "job")))
 
 
 @pytest.mark.fault("the same through the real command from outside")
-@pytest.mark.parametrize("seed", range(10 if FULL else 1))
+@pytest.mark.parametrize("seed", range(10 if jobs.FULL else 1))
 @pytest.mark.parametrize("undisturbed", ["lora"], indirect=True)
 def test_the_real_command_killed_from_outside(undisturbed, tmp_path, seed):
-    _, settings, expected, seconds = undisturbed
+    settings, expected, seconds = undisturbed
     jobs.make_files(tmp_path)
     arguments = jobs.create_arguments(settings)
-    killed_and_resumed(tmp_path, jobs.run_outside, arguments, 2 * seconds, signal.SIGKILL, seed)
-    assert not jobs.differences(expected, jobs.state_of(Run(tmp_path / "runs" / "job")))
+    stopped_and_resumed(tmp_path, jobs.run_outside, arguments, seconds, signal.SIGKILL, seed)
+    assert not differences(expected, state_of(Run(tmp_path / "runs" / "job")))
 
 
 @pytest.mark.fault("SIGTERM, SIGINT, SIGUSR1, SIGHUP at random moments")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
-@pytest.mark.parametrize("seed", range(8 if FULL else 1))
+@pytest.mark.parametrize("seed", range(8 if jobs.FULL else 1))
 @pytest.mark.parametrize("undisturbed", ["lora"], indirect=True)
 def test_a_signalled_job_finishes_its_step_and_comes_to_the_same_bits(
     undisturbed, warm, tmp_path, number, seed
 ):
-    _, settings, expected, seconds = undisturbed
+    settings, expected, seconds = undisturbed
     jobs.make_files(tmp_path)
-    codes = killed_and_resumed(
-        tmp_path, warm.start, jobs.create_arguments(settings), seconds, number, 100 * seed + number
-    )
-    assert codes[-1] in (0, 2)  # 2: stopped just after its end
-    assert not jobs.differences(expected, jobs.state_of(Run(tmp_path / "runs" / "job")))
+    arguments = jobs.create_arguments(settings)
+    stopped_and_resumed(tmp_path, warm.start, arguments, seconds, number, 100 * seed + number)
+    found = state_of(Run(tmp_path / "runs" / "job"))
+    assert not differences(expected, found, but="checkpoints")  # one more was saved where it was stopped

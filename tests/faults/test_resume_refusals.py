@@ -14,17 +14,18 @@ import yaml
 
 from rft_cli.runs import Run
 from rft_cli.runs.identity import base_identity
-from tests.faults.runs_kit import FILES, SMALL, Done, environment, finished, rft_here, tree
+from tests.faults.jobs import FILES, SMALL, Ended, environment, rft_here, tree
 
 BUILTIN = Path(__file__).parents[2] / "rft_cli" / "builtin" / "tiny"
+pytestmark = pytest.mark.fault("resume: bad input and changed jobs")
 
 
 @pytest.fixture
-def run(tmp_path) -> Run:
+def run(tmp_path, finished) -> Run:
     return finished(tmp_path)
 
 
-def refused(folder: Path, *args: str) -> Done:
+def refused(folder: Path, *args: str) -> Ended:
     """`rft train --resume ARGS`, which must end with one message and change nothing."""
     before = tree(folder)
     done = rft_here(folder, "train", "--resume", *args)
@@ -36,7 +37,7 @@ def refused(folder: Path, *args: str) -> Done:
     return done
 
 
-def accepted(done: Done) -> bool:
+def accepted(done: Ended) -> bool:
     """Whether nothing was refused but that the run, the same job still, is finished."""
     return done.code == 2 and len(done.errors) == 1 and "is finished: mean reward" in done.errors[0]
 

@@ -1,32 +1,26 @@
 """One writer a run: a second one is refused by name, whatever it is, and a dead one's lock is free at once."""
 
+import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
 from rft_cli.errors import UsageError
 from rft_cli.runs import Run
-from tests.faults.runs_kit import FILES, SMALL, environment, make_files, rft_here, start, tree
+from tests.faults.jobs import make_files, rft_here, small_arguments, tree, wait_for
+
+pytestmark = pytest.mark.fault("two writers")
 
 
-def wait_for(path: Path, seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not path.exists():
-        assert time.monotonic() < end, f"{path} did not come"
-        time.sleep(0.005)
-
-
-def test_a_job_is_alone_and_when_it_is_killed_before_its_first_checkpoint_it_starts_over(tmp_path):
-    make_files(tmp_path)
-    flags = ("create", *FILES, *SMALL, "--n-epochs", "2", "--name", "a")
-    job = start(tmp_path, *flags)
+def test_a_job_is_alone_and_when_it_is_killed_before_its_first_checkpoint_it_starts_over(tmp_path, warm):
+    make_files(tmp_path, rows=4)
+    flags = small_arguments("a")
+    job = warm.start(tmp_path, flags)
     try:
         run = Run(tmp_path / "runs" / "a")
-        wait_for(run.path / ".lock-holder")
+        wait_for((run.path / ".lock-holder").exists, 120)
         for command in (("train", "--resume", "a"), ("create", "--resume", "a", "--force")):
             found = rft_here(tmp_path, *command)
             assert found.code == 2
@@ -36,10 +30,10 @@ def test_a_job_is_alone_and_when_it_is_killed_before_its_first_checkpoint_it_sta
         again = rft_here(tmp_path, *flags)
         assert again.code == 2
         assert again.errors == ["error: runs/a exists already"]
-        wait_for(run.path / "rollouts" / "step-000000.jsonl")
+        wait_for((run.path / "rollouts" / "step-000000.jsonl").exists, 120)
     finally:
-        job.send_signal(signal.SIGKILL)
-        job.communicate()
+        job.signal(signal.SIGKILL)
+        assert job.wait().code == -signal.SIGKILL
     assert run.checkpoints() == []
     assert run.info["status"] == "running"
     baseline = [(s.completion, s.grade.reward) for s in run.read_samples("step-000000")]
@@ -63,38 +57,49 @@ def test_a_job_is_alone_and_when_it_is_killed_before_its_first_checkpoint_it_sta
 
 
 def test_of_many_processes_that_make_the_same_run_one_does(tmp_path):
-    """Twelve at once, in real processes, with a name and without."""
-    code = (
-        "import sys, time\n"
-        "from rft_cli.errors import UsageError\n"
-        "from rft_cli.runs import Run\n"
-        "time.sleep(max(0, float(sys.argv[1]) - time.time()))\n"
-        "try:\n"
-        "    run = Run.create('runs', sys.argv[2] or None, config_yaml='', info={'model': 'm'})\n"
-        "    print('made', run.name, run.info['name'])\n"
-        "except UsageError as error:\n"
-        "    print(error.message)\n"
-    )
+    """Six at once, in processes of their own, with a name and without."""
+
+    def make(name: str, at: float) -> str:
+        time.sleep(max(0.0, at - time.monotonic()))
+        try:
+            run = Run.create(tmp_path / "runs", name or None, config_yaml="", info={"model": "m"})
+        except UsageError as error:
+            return error.message
+        return f"made {run.name} {run.info['name']}"
+
     for name in ("a", ""):
-        at = str(time.time() + 2)
-        makers = [
-            subprocess.Popen(
-                [sys.executable, "-c", code, at, name],
-                cwd=tmp_path,
-                env=environment(),
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            for _ in range(6)
-        ]
-        said = sorted(maker.communicate(timeout=60)[0].strip() for maker in makers)
+        at = time.monotonic() + 0.3
+        said = sorted(in_children(lambda name=name, at=at: make(name, at), 6))
         if name:
-            assert said == ["made a a", *["runs/a exists already"] * 5]
+            assert said == [*[f"{tmp_path}/runs/a exists already"] * 5, "made a a"]
         else:
             names = [line.split()[1:] for line in said]
             assert len({first for first, _ in names}) == 6
             assert all(first == second for first, second in names)
     assert not list((tmp_path / "runs").glob(".new-*"))
+
+
+def in_children(work: Callable[[], str], count: int) -> list[str]:
+    """What `work` says in each of so many forked processes."""
+    pipes = []
+    for _ in range(count):
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            said = "died"
+            try:
+                said = work()
+            finally:
+                os.write(write, said.encode())
+                os._exit(0)
+        os.close(write)
+        pipes.append((child, read))
+    found = []
+    for child, read in pipes:
+        with os.fdopen(read) as pipe:
+            found.append(pipe.read())
+        os.waitpid(child, 0)
+    return found
 
 
 def test_a_refused_writer_deletes_nothing(tmp_path):

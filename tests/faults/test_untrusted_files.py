@@ -11,9 +11,10 @@ import torch
 
 from rft_cli.runs import Run
 from rft_cli.runs.files import sha256_of
-from tests.faults.runs_kit import create, finished, make_files, rft_here
+from tests.faults.jobs import make_files, rft_here, small_arguments
 
 CANARY = "canary-5f1d0c7e9b"
+pytestmark = pytest.mark.fault("planted pickles, tokens")
 
 
 class Payload:
@@ -47,7 +48,7 @@ def test_the_payload_works(tmp_path):
     assert (tmp_path / "mark").exists()
 
 
-def test_planted_pickles_are_not_run_by_resume(tmp_path):
+def test_planted_pickles_are_not_run_by_resume(tmp_path, finished):
     run = finished(tmp_path / "job")
     names = sorted(
         path.name for path in run.checkpoint_path(2).iterdir() if path.suffix in (".pt", ".pth", ".bin")
@@ -66,7 +67,7 @@ def test_planted_pickles_are_not_run_by_resume(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "adapter_model.bin"])
-def test_planted_weights_are_not_run_by_validate_and_export(tmp_path, name):
+def test_planted_weights_are_not_run_by_validate_and_export(tmp_path, name, finished):
     run = finished(tmp_path / "job")
     run.set_best(2)
     (run.checkpoint_path(2) / "model.safetensors").unlink()
@@ -83,12 +84,12 @@ def test_planted_weights_are_not_run_by_validate_and_export(tmp_path, name):
         assert not (tmp_path / "mark").exists()
 
 
-def test_no_token_is_in_any_file_of_a_run(tmp_path):
-    make_files(tmp_path)
+def test_no_token_is_in_any_file_of_a_run(tmp_path, warm):
+    make_files(tmp_path, rows=4)
     tokens = {
         name: CANARY for name in ("HF_TOKEN", "OPENAI_API_KEY", "WANDB_API_KEY", "HUGGING_FACE_HUB_TOKEN")
     }
-    done = create(tmp_path, "a", epochs=1, **tokens)
+    done = warm.start(tmp_path, small_arguments("a", epochs=1), **tokens).wait()
     assert done.code == 0, done.err
     files = [path for path in (tmp_path / "runs").rglob("*") if path.is_file()]
     assert len(files) > 20

@@ -17,7 +17,7 @@ from rft_cli.config.dump import dump_config, with_absolute_paths
 from rft_cli.config.keys import all_keys
 from rft_cli.config.load import SHOWN_PROBLEMS, load_config
 from rft_cli.errors import UsageErrors
-from tests.faults.process import rft
+from tests.faults.jobs import rft
 
 pytestmark = pytest.mark.fault("configurations")
 
@@ -105,9 +105,9 @@ def test_everything_that_is_wrong_comes_at_once_through_the_command(folder: Path
     done = rft("validate", "c.yaml", "--set", "ppo.gama=1", "--set", "ppo.passes=0", folder=folder, env=env)
     assert done.code == 2
     assert done.problems == ALL_PROBLEMS
-    assert done.out == b""
+    assert done.stdout == b""
     assert not (folder / "pwned").exists()
-    assert "  fix: did you mean 'optim.learning_rate'?" in done.said
+    assert "  fix: did you mean 'optim.learning_rate'?" in done.err
 
 
 BOMB = "a: &a [x, x]\n" + "".join(

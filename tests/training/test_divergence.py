@@ -18,6 +18,7 @@ from rft_cli.training.divergence import Diverged, check_finite, not_finite, told
 from rft_cli.types import Grade, GradeError, GradeRequest
 from tests.training import toys
 
+pytestmark = pytest.mark.fault("NaN in loss, gradient or weights; all skipped; all rewards equal")
 PROMPTS = ["w1 w2 w3", "w4", "w5 w6 w7 w8", "w9 w9"]
 ALGORITHMS = ["ppo", "grpo", "rloo"]
 NAN, INF = float("nan"), float("inf")

@@ -1,0 +1,76 @@
+"""A job of two processes that is stopped at random moments: what it comes to when it is resumed, bit by bit."""
+
+import random
+import shutil
+import signal
+import time
+
+import psutil
+import pytest
+
+from rft_cli.runs import Run
+from tests.faults import jobs
+from tests.faults.outcome import differences, state_of
+
+SETTINGS = {**jobs.LORA, "optim.n_epochs": 2, "ppo.passes": 1, "checkpoint.every_steps": 1}
+STOPS = ("a rank", "the parent", "SIGTERM")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.fault("killed and signalled with 2 processes, at random moments"),
+]
+
+
+def begin(folder):
+    return jobs.run_outside(folder, [*jobs.create_arguments(SETTINGS), "--num-processes", "2"])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """What the job comes to where nothing stops it, and the seconds from its first step's line to its end."""
+    folder = jobs.make_files(tmp_path_factory.mktemp("undisturbed"))
+    run = Run(folder / "runs" / "job")
+    process = begin(folder)
+    jobs.wait_for(lambda: run.metrics_path.exists() or not process.alive, 240)
+    began = time.monotonic()
+    ended = process.wait()
+    assert ended.code == 0, ended.err[-3000:]
+    state = state_of(run)
+    assert {"rollout-0.pt", "rollout-1.pt", "rng_state_0.pth", "rng_state_1.pth"} < {*state.training}
+    return state, time.monotonic() - began
+
+
+def stop(process, how, draw):
+    """The exit code with which the job must end now."""
+    process.family()
+    if how == "a rank":
+        process.rank(draw.randrange(2)).kill()
+        return 3
+    number = signal.SIGKILL if how == "the parent" else signal.SIGTERM
+    process.signal(number)
+    return -number if how == "the parent" else 128 + number
+
+
+@pytest.mark.parametrize("seed", range(10 if jobs.FULL else 1))
+def test_two_processes_come_to_the_same_bits(undisturbed, tmp_path, seed):
+    expected, seconds = undisturbed
+    how, draw = STOPS[seed % len(STOPS)], random.Random(seed)
+    jobs.make_files(tmp_path)
+    run = Run(tmp_path / "runs" / "job")
+    while True:
+        process = begin(tmp_path)
+        # Baseline, first steps and all that follows: the moment lies between the baseline's samples and the end.
+        jobs.wait_for(lambda p=process: run.has_samples("step-000000") or not p.alive, 240)
+        time.sleep(draw.uniform(0.0, 1.0) * seconds)
+        try:
+            code = stop(process, how, draw)
+        except (psutil.NoSuchProcess, ProcessLookupError, AssertionError):
+            code = None  # it was over
+        ended = process.wait()
+        if run.info["status"] != "finished":
+            break
+        shutil.rmtree(run.path)
+    assert ended.code == code, ended.err[-3000:]
+    ended = jobs.run_outside(tmp_path, jobs.RESUME).wait()
+    assert ended.code == 0, ended.err[-3000:]
+    assert not differences(expected, state_of(run), but="checkpoints" if how == "SIGTERM" else "")
