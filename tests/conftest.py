@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import time
 from collections import defaultdict
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ class _Row:
 
 
 def pytest_configure(config):
+    # A shell's background jobs come with SIGINT ignored, nohup's with SIGHUP; what tests start would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     config.stash[_BEGAN] = time.monotonic()
     config.addinivalue_line(
         "markers",

@@ -264,7 +264,7 @@ def test_prints_beyond_a_thousand_go_to_a_file(folder: Path, monkeypatch: pytest
     assert said[1000:1002] == [
         f"1,000 printed lines are enough here: further ones go to {file}",
         f"4 more lines that were printed: {file}",
-    ]
+    ], ended.stderr[-3000:]
     assert file.read_text() == (
         "in.jsonl:501: 100 %\nin.jsonl:501: c500\nin.jsonl:502: 100 %\nin.jsonl:502: c501\n"
     )
