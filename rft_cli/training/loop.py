@@ -87,7 +87,7 @@ def run_training(
             str(accelerator.device),
         )
     )
-    with told(run, resolved.learning_rate, resolved.critic_learning_rate), stop.finishing():
+    with told(run, resolved.learning_rate, resolved.critic_learning_rate):
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     milestones.check_stop()
     best = run.best_checkpoint()

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from rft_cli.data import solution_of
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.events import Note, OnEvent
+from rft_cli.grading.protocol import Grader
 from rft_cli.job import Job
 from rft_cli.runs import Run
 from rft_cli.stopping import Stop
@@ -87,13 +88,15 @@ def train(
     log = run.path / "logs"
     log.mkdir(exist_ok=True)
     own_log = log / f"grader-{state.process_index}.log"
-    with group.agreed(
+    stop = stop or Stop()
+
+    def opened() -> Grader:
         # brief: a resumed run, or a child process, knows the path that was typed no more, and must write the same.
-        lambda: open_grader(job.config.grader, log_path=own_log, seed=job.config.seed, brief=True)
-    ) as grader:
-        return run_training(
-            job, run, emit, resume, model, resolved, lengths.tokenizer, grader, stop or Stop()
-        )
+        return open_grader(job.config.grader, log_path=own_log, seed=job.config.seed, brief=True)
+
+    # Until the grader is closed: a signal in the middle of that would leave its processes' things behind.
+    with stop.finishing(), group.agreed(opened) as grader:
+        return run_training(job, run, emit, resume, model, resolved, lengths.tokenizer, grader, stop)
 
 
 def _ignore(_event: Any) -> None:
