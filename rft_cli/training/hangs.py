@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 FIRST_S = 600.0
-"""Seconds that a phase may be still before it was seen once: models load, kernels are compiled, caches are cold."""
+"""Seconds that a phase may be still before it was seen once, if something works in it: models load, kernels are
+compiled, caches are cold."""
 TIMES_LONGEST = 5.0
 SILENT_S = 5.0
 """A process that has given no sign for this long, where one comes every second, is the one that is stuck."""
@@ -21,10 +22,14 @@ MOST_TICK_S = 1.0
 
 @dataclass(slots=True)
 class Patient:
-    """What is known of one process. `silent`: seconds since its last sign of life; `still`: since it last got on."""
+    """What is known of one process.
+
+    Seconds: `silent` since its last sign of life, `still` since it last got on, `idle` since it last worked at all.
+    """
 
     silent: float = 0.0
     still: float = 0.0
+    idle: float = 0.0
     beats: int = -1
     steps: int = 0
     phase: str = "starting"
@@ -77,38 +82,59 @@ class HangWatch:
         """This process has ended, well or not: nobody waits for signs of it."""
         self.patients.pop(rank, None)
 
-    def tick(self, seconds: float, is_stopped: Callable[[int], bool] = lambda _: False) -> Hang | None:
-        """So much time has passed; says whether the job hangs. `is_stopped`: the system says so of this process."""
+    def tick(
+        self,
+        seconds: float,
+        is_stopped: Callable[[int], bool] = lambda _: False,
+        works: Callable[[int], bool] = lambda _: True,
+    ) -> Hang | None:
+        """So much time has passed; says whether the job hangs.
+
+        `is_stopped`, `works`: the system says so of this process; `works` is asked in phases that are new.
+        """
         if not self.patients:
             return None
         passed = min(seconds, MOST_TICK_S)
         self.still += passed
-        for patient in self.patients.values():
+        for rank, patient in self.patients.items():
             patient.silent += passed
             patient.still += passed
-        silent = max(self.patients, key=lambda rank: self.patients[rank].silent)
-        quiet = self.patients[silent].silent
-        # What loads or compiles may keep its interpreter busy for long; what trains or was stopped has no excuse.
-        excused = self.patients[silent].steps == 0 and not is_stopped(silent)
-        if quiet > (FIRST_S if excused else self.limit_s):
-            return Hang(silent, quiet, silent=True)
+            patient.idle = 0.0 if _knows(patient) or works(rank) else patient.idle + passed
+        stuck = [rank for rank, patient in self.patients.items() if self._is_stuck(patient, rank, is_stopped)]
+        if stuck:
+            return Hang(stuck[0], self.patients[stuck[0]].silent, silent=True)
         if self.still <= max(self.patience(p) for p in self._working()):
             return None
-        if quiet > SILENT_S:
-            return Hang(silent, quiet, silent=True)
+        silent = max(self.patients, key=lambda rank: self.patients[rank].silent)
+        if self.patients[silent].silent > SILENT_S:
+            return Hang(silent, self.patients[silent].silent, silent=True)
         ranks = [rank for rank, p in self.patients.items() if not p.waits]
         longest = max(ranks, key=lambda rank: self.patients[rank].still, default=None)
         return Hang(longest, self.still, silent=False)
 
     def patience(self, patient: Patient) -> float:
         """Seconds that the phase of this process may take without a sign of progress."""
-        known = patient.phase in patient.seen or (patient.steps > 0 and patient.phase != "saving")
-        seconds = max(
-            self.limit_s if known else FIRST_S, TIMES_LONGEST * self.longest.get(patient.phase, 0.0)
-        )
+        # A scorer may wait for a server while it is imported, and has a deadline for that.
+        new = not _knows(patient) and (patient.phase == "grading" or self._busy(patient))
+        seconds = max(FIRST_S if new else self.limit_s, TIMES_LONGEST * self.longest.get(patient.phase, 0.0))
         return seconds + (self.grading_s if patient.phase == "grading" else 0.0)
+
+    def _is_stuck(self, patient: Patient, rank: int, is_stopped: Callable[[int], bool]) -> bool:
+        """Silent for too long. What loads or compiles may keep its interpreter busy for ten minutes, if it works."""
+        if patient.silent <= self.limit_s:
+            return False
+        excused = patient.steps == 0 and self._busy(patient) and not is_stopped(rank)
+        return not excused or patient.silent > FIRST_S
+
+    def _busy(self, patient: Patient) -> bool:
+        return patient.idle <= self.limit_s
 
     def _working(self) -> list[Patient]:
         """Those that don't wait for others; all of them where all wait."""
         everyone = list(self.patients.values())
         return [p for p in everyone if not p.waits] or everyone
+
+
+def _knows(patient: Patient) -> bool:
+    """Whether it is in a phase that it has been in before: a step has all but that of saving."""
+    return patient.phase in patient.seen or (patient.steps > 0 and patient.phase != "saving")

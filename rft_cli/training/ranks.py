@@ -14,11 +14,13 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from time import sleep
 from typing import IO
 
+import psutil
+
 from rft_cli.training.channel import ADDRESS
+from rft_cli.training.effort import Effort
 
 PARENT = "RFT_INTERNAL_PARENT"
 DUMP_SIGNAL = signal.SIGUSR2
@@ -32,6 +34,7 @@ class Ranks:
 
     def __init__(self, children: Sequence[subprocess.Popen[bytes]]) -> None:
         self._children = children
+        self._efforts: dict[int, Effort] = {}
 
     def __len__(self) -> int:
         return len(self._children)
@@ -44,12 +47,22 @@ class Ranks:
         return self._children[rank].pid
 
     def is_stopped(self, rank: int) -> bool:
-        """Whether it was stopped by a signal (SIGSTOP); False too where the system doesn't tell."""
+        """Whether it was stopped by a signal (SIGSTOP), or by a debugger."""
         try:
-            stat = Path(f"/proc/{self.pid(rank)}/stat").read_text()
-        except OSError:
+            return psutil.Process(self.pid(rank)).status() in (
+                psutil.STATUS_STOPPED,
+                psutil.STATUS_TRACING_STOP,
+            )
+        except psutil.NoSuchProcess:
             return False
-        return stat.rpartition(")")[2].split()[0] in "Tt"
+
+    def works(self, rank: int) -> bool:
+        """Whether it, or what it started, has used a processor or a disk lately: see `Effort`."""
+        try:
+            self._efforts.setdefault(rank, Effort(psutil.Process(self.pid(rank))))
+        except psutil.NoSuchProcess:
+            return False
+        return self._efforts[rank].works()
 
     def dump(self) -> None:
         """Have every process that runs write its stacks to its log."""

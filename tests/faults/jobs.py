@@ -145,10 +145,13 @@ class Process:
 
     def rank(self, number: int) -> psutil.Process:
         """The training process of this rank."""
-        for child in psutil.Process(self.pid).children():
-            if "rft_cli.training.worker" in child.cmdline() and child.environ().get("RANK") == str(number):
-                return child
-        raise AssertionError(f"no rank {number}")
+        return self.ranks()[number]
+
+    def ranks(self) -> dict[int, psutil.Process]:
+        """The training processes that were started so far."""
+        children = psutil.Process(self.pid).children()
+        trained = [child for child in children if "rft_cli.training.worker" in child.cmdline()]
+        return {int(child.environ()["RANK"]): child for child in trained}
 
     def family(self) -> list[psutil.Process]:
         """Everyone that it has started, and they in turn."""

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from rft_cli.runs import Run
@@ -69,11 +70,13 @@ def start(tmp_path: Path) -> Iterator[Start]:
         arguments = [*create_arguments(settings, "two"), "--num-processes", "2", "--quiet"]
         job = run_outside(tmp_path, arguments, **variables)
         begun.append(job)
-        wait_for(
-            lambda: not job.alive or (metrics.exists() and metrics.read_bytes().count(b"\n") >= steps), 120
-        )
-        assert job.alive, job.wait().err
-        job.family()
+        if steps:
+            wait_for(
+                lambda: not job.alive or (metrics.exists() and metrics.read_bytes().count(b"\n") >= steps),
+                120,
+            )
+            assert job.alive, job.wait().err
+            job.family()
         return job
 
     yield go
@@ -81,6 +84,12 @@ def start(tmp_path: Path) -> Iterator[Start]:
         if job.alive:
             job.signal(signal.SIGKILL)
             job.wait()
+
+
+def listens(process: psutil.Process, number: int) -> bool:
+    """Whether it has a handler for this signal by now."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return bool(int(status.partition("SigCgt:")[2].split()[0], 16) >> (number - 1) & 1)
 
 
 def ended(job: Process, folder: Path, within: float) -> Ended:
@@ -129,6 +138,16 @@ def test_a_sleeping_process_is_named_with_its_place(start: Start, tmp_path: Path
     assert re.search(r"process 1 of 2 \(pid \d+\) hangs: no progress for \d+ s while \w+", said)
     assert re.search(r"process 1 is at \S+\.py:\d+ in \w+", said)
     assert "go_to_sleep" in (tmp_path / RUN / "logs" / "launch.log").read_text()  # the dumped stack
+
+
+def test_a_process_that_falls_asleep_while_it_loads_is_no_slow_one(start: Start, tmp_path: Path) -> None:
+    job = start(steps=0)
+    wait_for(lambda: len(job.ranks()) == 2 and listens(job.rank(1), SLEEP), 30)
+    job.rank(1).send_signal(SLEEP)
+    said = ended(job, tmp_path, within=45).err
+    assert re.search(
+        r"process 1 of 2 \(pid \d+\) hangs: no (sign of life|progress) for \d+ s while \w+", said
+    )
 
 
 def test_what_a_process_raises_is_what_people_see(start: Start, tmp_path: Path) -> None:

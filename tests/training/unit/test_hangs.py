@@ -25,12 +25,13 @@ class Clinic:
         moving: tuple[int, ...] = (),
         silent: tuple[int, ...] = (),
         stopped: tuple[int, ...] = (),
+        idle: tuple[int, ...] = (),
     ) -> Hang | None:
         for rank, row in enumerate(self.rows):
             row["beats"] += rank in (*moved, *moving)
             if rank not in silent:
                 self.watch.sign(rank, row)
-        return self.watch.tick(1.0, lambda rank: rank in stopped)
+        return self.watch.tick(1.0, lambda rank: rank in stopped, lambda rank: rank not in idle)
 
     def until_hung(self, most: int = 2000, **how: Any) -> tuple[Hang, int]:
         for second in range(1, most):
@@ -102,6 +103,33 @@ def test_the_first_time_of_a_phase_gets_ten_minutes() -> None:
         row |= {"steps": 0, "phase": "sampling"}
     clinic.second(0, 1)
     assert clinic.until_hung()[1] == 45
+
+
+def test_nothing_is_excused_that_does_not_even_work() -> None:
+    clinic = Clinic()
+    for row in clinic.rows:
+        row |= {"steps": 0, "phase": "loading", "seen": []}
+    clinic.rows[0]["waits"] = True
+    clinic.second(1)
+    hang, second = clinic.until_hung(idle=(0, 1))
+    assert (hang.rank, hang.silent, second) == (1, False, 46)
+    clinic = Clinic()
+    hang, second = clinic.until_hung(silent=(0, 1), idle=(1,))  # before its first sign
+    assert (hang.rank, hang.silent, second) == (1, True, 46)
+    # Its scorer may wait for a server, and has a deadline of its own.
+    clinic = Clinic()
+    for row in clinic.rows:
+        row |= {"steps": 0, "phase": "grading", "seen": []}
+    clinic.second(0, 1)
+    assert clinic.until_hung(idle=(0, 1))[1] == 600
+
+
+def test_work_now_and_then_is_work() -> None:
+    clinic = Clinic()
+    for row in clinic.rows:
+        row |= {"steps": 0, "phase": "loading", "seen": []}
+    for second in range(300):
+        assert clinic.second(idle=(0,) if second % 40 == 0 else (0, 1)) is None
 
 
 def test_the_first_checkpoint_too_gets_ten_minutes() -> None:
