@@ -33,13 +33,13 @@ from rft_cli.grading import open_grader
 from rft_cli.grading.protocol import Grader
 from rft_cli.job import Job, create_run, load_job
 from rft_cli.training import build, hf_args, main, quiet
+from rft_cli.training.alarms import Alarms
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.journal import Journal
 from rft_cli.training.models import stop_tokens
 from rft_cli.training.prompts import training_rows
 from rft_cli.training.rewards import GraderReward
 from rft_cli.training.tripwires import Tripwires
-from rft_cli.training.watch import Watch
 
 ENDLESS = 1_000_000
 """Epochs: the parent says when it has seen enough."""
@@ -95,8 +95,8 @@ def ours(loaded: Loaded, grader: Grader) -> Any:
     )
     # Without the milestones: what is timed here is training, not baseline and validations.
     wires = Tripwires(config.tripwires, config.algorithm, loaded.resolved.max_completion_tokens)
-    watch = Watch(wires, config.tripwires.action, run, quietly, trainer.accelerator.process_index)
-    journal = Journal(run, quietly, trainer.accelerator, grader, config.grader.max_failure_rate, watch)
+    alarms = Alarms(wires, config.tripwires.action, run, quietly, trainer.accelerator.process_index)
+    journal = Journal(run, quietly, trainer.accelerator, grader, config.grader.max_failure_rate, alarms)
     reward.on_graded = journal.on_graded
     trainer.add_callback(journal)
     return trainer

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import time
 from collections.abc import Iterator
 
 from rft_cli.errors import Interrupted
+
+TOGETHER_S = 3.0
+"""Signals that come so soon after the first are the same wish: terminals and service managers send several, and people
+press Ctrl-C twice."""
 
 
 class Stop:
@@ -15,6 +20,7 @@ class Stop:
     def __init__(self) -> None:
         self.number: int | None = None
         self._finishing = False
+        self._raised_at = float("-inf")
 
     @contextlib.contextmanager
     def finishing(self) -> Iterator[None]:
@@ -26,10 +32,15 @@ class Stop:
             self._finishing = False
 
     def ask(self, number: int) -> None:
-        """A signal came. Raises Interrupted where nothing is to be finished, and at a SIGINT that repeats itself."""
+        """A signal came. Raises Interrupted where nothing is to be finished, and at a SIGINT that repeats itself.
+
+        What comes within TOGETHER_S of a raised one is dropped: it would break off what that one cleans up.
+        """
         impatient = self.number is not None and number == signal.SIGINT
         self.note(number)
-        if impatient or not self._finishing:
+        now = time.monotonic()
+        if (impatient or not self._finishing) and now - self._raised_at >= TOGETHER_S:
+            self._raised_at = now
             raise interruption(number if self.number is None else self.number)
 
     def note(self, number: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rft_cli.commands.preflight import Preflight, preflight
 from rft_cli.commands.ready import make_ready
@@ -20,7 +20,11 @@ from rft_cli.job import Job, create_run
 from rft_cli.report.summary import build_summary
 from rft_cli.runs import Run
 from rft_cli.runs.hints import resume_command
+from rft_cli.runs.new import check_new
 from rft_cli.stopping import Stop
+
+if TYPE_CHECKING:
+    from rft_cli.training.main import Lengths
 
 
 def run_job(
@@ -75,8 +79,8 @@ def _begin(loaded: LoadedConfig, on_event: OnEvent) -> dict[str, Any] | None:
     job = _checked(loaded, on_event, new=True)
     if world_size() > 1:
         return _under_launcher(job, on_event, None)
-    _check_lengths(job)
-    return _train(job, create_run(job), on_event, resume=False)
+    lengths = _check_lengths(job) if job.config.num_processes == 1 else None  # several check for themselves
+    return _train(job, create_run(job), on_event, resume=False, lengths=lengths)
 
 
 def _continue(settings: Settings, ref: str, force: bool, on_event: OnEvent) -> dict[str, Any] | None:
@@ -124,7 +128,7 @@ def _checked(loaded: LoadedConfig, on_event: OnEvent, new: bool = False) -> Job:
     found: Preflight = preflight(config, origins=loaded.origins)
     if new and rank() == 0:
         try:
-            Run.check_new(config.output_dir, config.name)
+            check_new(config.output_dir, config.name)
         except UsageError as error:
             found.blame("run", error)
     for line in loaded.notes:
@@ -138,10 +142,10 @@ def _checked(loaded: LoadedConfig, on_event: OnEvent, new: bool = False) -> Job:
     return job
 
 
-def _check_lengths(job: Job) -> None:
+def _check_lengths(job: Job) -> Lengths:
     from rft_cli.training.main import check
 
-    check(job)
+    return check(job)
 
 
 def _under_launcher(job: Job, on_event: OnEvent, run: Run | None) -> dict[str, Any] | None:
@@ -152,12 +156,14 @@ def _under_launcher(job: Job, on_event: OnEvent, run: Run | None) -> dict[str, A
         return under_launcher(job, on_event, run, stop)
 
 
-def _train(job: Job, run: Run, on_event: OnEvent, *, resume: bool) -> dict[str, Any]:
+def _train(
+    job: Job, run: Run, on_event: OnEvent, *, resume: bool, lengths: Lengths | None = None
+) -> dict[str, Any]:
     on_event(Note(f"run: {run.path}"))
     stop = Stop()
     try:
         with signals_ask(stop), run.session():
-            result = _train_here_or_launch(job, run, on_event, resume, stop)
+            result = _train_here_or_launch(job, run, on_event, resume, stop, lengths)
             run.finish(result)
             return result
     except UsageError:
@@ -174,7 +180,9 @@ def _train(job: Job, run: Run, on_event: OnEvent, *, resume: bool) -> dict[str, 
         ) from None
 
 
-def _train_here_or_launch(job: Job, run: Run, on_event: OnEvent, resume: bool, stop: Stop) -> dict[str, Any]:
+def _train_here_or_launch(
+    job: Job, run: Run, on_event: OnEvent, resume: bool, stop: Stop, lengths: Lengths | None
+) -> dict[str, Any]:
     processes = job.config.num_processes
     if processes > 1:
         from rft_cli.training.launch import launch
@@ -182,4 +190,4 @@ def _train_here_or_launch(job: Job, run: Run, on_event: OnEvent, resume: bool, s
         return launch(run, on_event, processes, resume=resume, stop=stop)
     from rft_cli.training.main import train
 
-    return train(job, run, on_event, resume=resume, stop=stop)
+    return train(job, run, on_event, resume=resume, stop=stop, lengths=lengths)

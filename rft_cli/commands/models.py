@@ -9,8 +9,8 @@ from pathlib import Path
 from rft_cli.config.suggest import closest
 from rft_cli.errors import UsageError
 from rft_cli.runs import Run, is_run
+from rft_cli.runs.sources import BUILTIN
 
-BUILTIN = Path(__file__).parent.parent / "builtin"
 OPEN_MODELS = "Qwen/Qwen3-0.6B, HuggingFaceTB/SmolLM2-360M-Instruct, meta-llama/Llama-3.2-1B-Instruct"
 
 # gpt2, gpt-neo, gpt-j and gpt-oss are open; what else is called GPT is hosted.

@@ -20,7 +20,7 @@ from rft_cli.config.keys import all_keys
 from rft_cli.config.layers import Setting
 from rft_cli.config.load import LoadedConfig, load_config
 from rft_cli.errors import UsageError, UsageErrors
-from rft_cli.grading.source import read_source
+from rft_cli.grading.source import read_source, split_target
 from rft_cli.job import CONTENT, PLACE, processes, read_files, scorer_modules
 from rft_cli.runs import Run
 from rft_cli.runs.files import sha256_of
@@ -146,7 +146,7 @@ def _compare_files(
                 UsageError(f"{key}: {error.message}", f"{_again(key)}; {error.fix or ''}".rstrip("; "))
             )
             continue
-        same_function = key != "grader.path" or _function(now[key]) == _function(began[key])
+        same_function = key != "grader.path" or split_target(now[key])[1] == split_target(began[key])[1]
         if hashes.get(name) == here and same_function:
             found.pop(key, None)
         elif hashes.get(name) != here:
@@ -179,10 +179,6 @@ def _again(key: str) -> str:
         "grader.path": "--reward-model",
     }
     return f"say where it lies now: {flags[key]} FILE (known by its SHA-256)"
-
-
-def _function(target: str) -> str:
-    return target.rpartition(":")[2] if target.count(":") else ""
 
 
 def _compare_base(found: dict[str, list[Any]], plan: Continued) -> None:

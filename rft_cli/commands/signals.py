@@ -9,12 +9,9 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 from rft_cli.errors import Interrupted
-from rft_cli.stopping import Stop, interruption
+from rft_cli.stopping import TOGETHER_S, Stop, interruption
 
 _STOPPING = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
-_TOGETHER_S = 3.0
-"""Signals that come so soon after the first are the same wish: terminals and service managers send several, and people
-press Ctrl-C twice. They must not interrupt what is cleaned up."""
 
 
 class Interrupts:
@@ -27,7 +24,7 @@ class Interrupts:
 
     def __call__(self, number: int, _: FrameType | None) -> None:
         now = time.monotonic()
-        if now - self._first_at < _TOGETHER_S:
+        if now - self._first_at < TOGETHER_S:
             return
         self._first_at = now
         stop = interruption(number)

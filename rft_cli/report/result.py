@@ -46,6 +46,7 @@ def build_result(run: Run, *, status: str = "finished") -> dict[str, Any]:
     """
     info = run.info
     best_step = int(info.get("best_step") or 0)
+    metrics = run.metrics()
     result: dict[str, Any] = {
         "schema": SCHEMA,
         "run": str(run.path),
@@ -55,7 +56,7 @@ def build_result(run: Run, *, status: str = "finished") -> dict[str, Any]:
         "seed": info.get("seed"),
         "best_step": best_step,
         "checkpoints_compared": sum(step > 0 for step in run.validated_steps()),
-        "completions_sampled": _completions(run),
+        "completions_sampled": max((int(row.get("completions") or 0) for row in metrics), default=0),
         "seconds": _seconds(info),
     }
     components = {}
@@ -63,9 +64,9 @@ def build_result(run: Run, *, status: str = "finished") -> dict[str, Any]:
         result[pair.split] = compare(pair.before, pair.after).to_json()
         components = compare_components(pair.before, pair.after)
     result["components"] = {name: comparison.to_json() for name, comparison in components.items()}
-    result["training_reward"] = training_reward(run.metrics())
+    result["training_reward"] = training_reward(metrics)
     result["grader"] = outcomes(run.rollouts())
-    result["next"] = next_command(run, best_step)
+    result["next"] = next_command(run, best_step, metrics)
     return result
 
 
@@ -81,11 +82,11 @@ def training_reward(metrics: Sequence[dict[str, Any]]) -> dict[str, float | None
     }
 
 
-def next_command(run: Run, best_step: int) -> str:
+def next_command(run: Run, best_step: int, metrics: Sequence[dict[str, Any]]) -> str:
     """What to type next: export what was learned, or train longer where nothing beat the base."""
     if best_step:
         return f"rft export {quoted(run.path)}"
-    epochs = max((_epoch(row) for row in run.metrics()), default=1)
+    epochs = max((_epoch(row) for row in metrics), default=1)
     return f"rft train {quoted(run.path / 'config.yaml')} --n-epochs {2 * epochs}"
 
 
@@ -96,10 +97,6 @@ def _epoch(row: dict[str, Any]) -> int:
 
 def _mean(values: Sequence[float]) -> float | None:
     return math.fsum(values) / len(values) if values else None
-
-
-def _completions(run: Run) -> int:
-    return max((int(row.get("completions") or 0) for row in run.metrics()), default=0)
 
 
 def _seconds(info: dict[str, Any]) -> float:

@@ -8,13 +8,12 @@ reading: other weights are seen, a single changed byte in a large file may not b
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from pathlib import Path
 
-from rft_cli.runs.run import Run, is_run
+from rft_cli.errors import UsageError
+from rft_cli.runs.sources import find_model
 
-BUILTIN = Path(__file__).parent.parent / "builtin"
 WHOLE = 16 * 2**20
 """Bytes up to which a file is read whole."""
 BLOCKS, BLOCK = 64, 64 * 2**10
@@ -25,29 +24,18 @@ _PARTS = (".safetensors", ".bin", ".json", ".jinja", ".model", ".txt", ".py")
 
 def base_identity(model: str, revision: str | None) -> str | None:
     """What `model.path` names now; None where that can't be said without loading it."""
-    if model.startswith("builtin/"):
-        return _of_directory(BUILTIN / model.removeprefix("builtin/"))
-    folder = Path(model).expanduser()
-    if is_run(folder):
-        run = Run.open(folder)
-        best = run.best_checkpoint()
-        base = base_identity(str(run.info.get("model")), None)
-        return base if best is None else _joined(_of_directory(best), base)
-    if (folder / "adapter_config.json").is_file():
-        return _joined(_of_directory(folder), base_identity(_base_of(folder), None))
-    return _of_directory(folder) if folder.is_dir() else _of_hub(model, revision)
-
-
-def _joined(adapter: str | None, base: str | None) -> str | None:
-    return adapter if base is None else f"{adapter} on {base}"
-
-
-def _base_of(adapter: Path) -> str:
     try:
-        record = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
-        return str(record["base_model_name_or_path"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""  # told when the model is loaded
+        source = find_model(model)
+    except UsageError:  # told when the model is loaded
+        return None
+    base = Path(source.base)
+    parts = [_of_directory(adapter) for adapter in reversed(source.adapters)]
+    parts.append(
+        _of_directory(base)
+        if base.is_dir()
+        else _of_hub(source.base, revision if source.base == model else None)
+    )
+    return " on ".join(part for part in parts if part is not None) or None
 
 
 def _of_hub(model: str, revision: str | None) -> str | None:

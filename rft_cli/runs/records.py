@@ -18,7 +18,7 @@ _ROLLOUTS = "rollouts.json"
 
 
 class Recorder:
-    """Writes the records of one run's checkpoints. A rollout batch is written once, and is read for its hash once."""
+    """Writes the records of one run's checkpoints, and compares the run with them when it goes on."""
 
     def __init__(self, run: Path) -> None:
         self._run = run
@@ -30,24 +30,41 @@ class Recorder:
         (folder / "validation").mkdir(parents=True)
         for file in _kept(self._run):
             shutil.copyfile(file, folder / file.relative_to(self._run))
-        rollouts = {}
-        for file in sorted((self._run / "rollouts").glob("step-*.jsonl")):
-            status = file.stat()
-            key = (file.name, status.st_size, status.st_mtime_ns)
-            if key not in self._known:
-                self._known[key] = sha256_of(file)
-            rollouts[file.name] = [status.st_size, self._known[key]]
-        write_atomic(folder / _ROLLOUTS, json.dumps(rollouts, indent=1) + "\n")
+        files = sorted((self._run / "rollouts").glob("step-*.jsonl"))
+        rollouts = {file.name: self._measured(file) for file in files}
+        (folder / _ROLLOUTS).write_text(json.dumps(rollouts, indent=1) + "\n", encoding="utf-8")
+
+    def restore(self, checkpoint: Path) -> Iterator[str]:
+        """Make metrics and validations what they were at this checkpoint; yields what was not, for people.
+
+        A checkpoint of an earlier version has no records, and nothing happens.
+        """
+        folder = checkpoint / FOLDER
+        if folder.is_dir():
+            yield from _restore_copies(self._run, folder)
+            yield from self._compare_rollouts(folder)
+
+    def _compare_rollouts(self, folder: Path) -> Iterator[str]:
+        for name, [size, digest] in json.loads((folder / _ROLLOUTS).read_text(encoding="utf-8")).items():
+            file = self._run / "rollouts" / name
+            try:
+                same = [*self._measured(file)] == [size, digest]
+                what = "has changed since it was written"
+            except OSError:
+                same, what = False, "is missing"
+            if not same:
+                yield f"{file} {what}: the counts of grades in the result go without it, training does not"
+
+    def _measured(self, rollouts: Path) -> tuple[int, str]:
+        """Size and SHA-256 of a rollout batch; it is read once, and again where it was written anew."""
+        status = rollouts.stat()
+        key = (rollouts.name, status.st_size, status.st_mtime_ns)
+        if key not in self._known:
+            self._known[key] = sha256_of(rollouts)
+        return status.st_size, self._known[key]
 
 
-def restore(run: Path, checkpoint: Path) -> Iterator[str]:
-    """Make metrics and validations what they were at this checkpoint; yields what was not, for people.
-
-    A checkpoint of an earlier version has no records, and nothing happens.
-    """
-    folder = checkpoint / FOLDER
-    if not folder.is_dir():
-        return
+def _restore_copies(run: Path, folder: Path) -> Iterator[str]:
     for copy in _kept(folder):
         file, content = run / copy.relative_to(folder), copy.read_bytes()
         grows = file.name == "metrics.jsonl"
@@ -57,16 +74,7 @@ def restore(run: Path, checkpoint: Path) -> Iterator[str]:
         what = "was missing" if found is None else "was damaged"
         file.parent.mkdir(exist_ok=True)
         write_atomic(file, content)
-        yield f"{file} {what}: restored from {checkpoint}"
-    for name, (size, digest) in json.loads((folder / _ROLLOUTS).read_text(encoding="utf-8")).items():
-        file = run / "rollouts" / name
-        try:
-            same = file.stat().st_size == size and sha256_of(file) == digest
-            what = "has changed since it was written"
-        except OSError:
-            same, what = False, "is missing"
-        if not same:
-            yield f"{file} {what}: the counts of grades in the result go without it, training does not"
+        yield f"{file} {what}: restored from {folder.parent}"
 
 
 def holds(checkpoint: Path, name: str) -> bool:

@@ -16,23 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from rft_cli.errors import Interrupted, RftError
-from rft_cli.runs import best, disk, find, lock, new, records
+from rft_cli.runs import best, disk, find, lock, new
 from rft_cli.runs.checkpoints import CheckpointStore
 from rft_cli.runs.files import append_line, drafts, read_lines, write_atomic, write_lines
 from rft_cli.types import Sample
 
 
 class Run:
-    """A run directory. `create` makes one, `open` finds one; `path` is where it lies."""
+    """A run directory. `create` makes one, `open` finds one; `path` is where it lies, `store` has its checkpoints."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._checkpoints = CheckpointStore(path / "checkpoints")
-
-    @staticmethod
-    def check_new(output_dir: str | Path, name: str | None) -> None:
-        """Raise UsageError where `create` could not make this run."""
-        new.check_new(output_dir, name)
+        self.store = CheckpointStore(path / "checkpoints")
 
     @classmethod
     def create(
@@ -119,7 +114,7 @@ class Run:
             except BaseException as error:
                 stopped = isinstance(error, Interrupted | KeyboardInterrupt)
                 said = str(error) or type(error).__name__
-                self._checkpoints.remove_torn()  # on a full disk: room for what follows
+                self.store.remove_torn()  # on a full disk: room for what follows
                 with contextlib.suppress(RftError):  # the first error is told, not this one
                     self.update(
                         status="interrupted" if stopped else "failed", error=said, **_ended(start, before)
@@ -158,11 +153,6 @@ class Run:
     def metrics(self) -> list[dict[str, Any]]:
         """All lines so far, oldest first."""
         return list(read_lines(self.metrics_path))
-
-    def restore_records(self, step: int) -> list[str]:
-        """Make what stands beside the checkpoint of `step` what it was then; what was not so, for people."""
-        with self.writing(self.path):
-            return list(records.restore(self.path, self.checkpoint_path(step)))
 
     def truncate_metrics(self, after_step: int) -> None:
         """Drop the lines of steps later than `after_step`: they will be made again."""
@@ -231,38 +221,33 @@ class Run:
 
     # checkpoints
 
-    @property
-    def store(self) -> CheckpointStore:
-        """The checkpoints as directories."""
-        return self._checkpoints
-
     def begin_checkpoint(self, step: int) -> Path:
         """An empty directory to save into (one process only); then `commit_checkpoint`."""
         with self.writing(self.checkpoint_path(step)):
-            return self._checkpoints.begin(step)
+            return self.store.begin(step)
 
     def commit_checkpoint(self, step: int, partial: Path) -> Path:
         """Make the saved files a checkpoint; only from here on does it exist."""
         with self.writing(self.checkpoint_path(step)):
-            return self._checkpoints.commit(step, partial)
+            return self.store.commit(step, partial)
 
     def checkpoints(self) -> list[int]:
         """Steps of the committed checkpoints, ascending."""
-        return self._checkpoints.steps()
+        return self.store.steps()
 
     def checkpoint_path(self, step: int) -> Path:
-        return self._checkpoints.path(step)
+        return self.store.path(step)
 
     def verify_checkpoint(self, step: int) -> str | None:
         """None where every file is as committed, else what is wrong with which file."""
-        return self._checkpoints.verify(step)
+        return self.store.verify(step)
 
     def rotate(self, keep_last: int, protect: Collection[int] = ()) -> list[int]:
         """Delete all but the newest `keep_last`, the protected and the best; returns the deleted steps."""
         chosen = self.best_checkpoint()
         kept = {*protect} if chosen is None else {*protect, int(chosen.name.removeprefix("step-"))}
-        with self.writing(self._checkpoints.folder):
-            return self._checkpoints.rotate(keep_last, kept)
+        with self.writing(self.store.folder):
+            return self.store.rotate(keep_last, kept)
 
     def set_best(self, step: int | None) -> None:
         """Point `best` at a committed checkpoint; None or 0 says that the base model is best (no link)."""
@@ -291,9 +276,6 @@ class Run:
         with self.writing(folder):
             folder.mkdir(exist_ok=True)
         return folder
-
-
-is_run = find.is_run
 
 
 def _ended(start: datetime, before: float) -> dict[str, Any]:

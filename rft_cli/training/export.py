@@ -21,17 +21,10 @@ from rft_cli.events import Note, OnEvent
 from rft_cli.report.card import Made, model_card
 from rft_cli.runs import Run
 from rft_cli.runs.exports import MARKER, ExportPlan, size_of, staged
+from rft_cli.runs.sources import ModelSource, find_model
 from rft_cli.training import quiet
 from rft_cli.training.answers import Answers, answer, distance
-from rft_cli.training.models import (
-    ModelSource,
-    context_length,
-    find_model,
-    load_config,
-    load_model,
-    load_tokenizer,
-    stop_tokens,
-)
+from rft_cli.training.models import context_length, load_config, load_model, load_tokenizer, stop_tokens
 from rft_cli.training.prompts import encode
 from rft_cli.training.reload import (
     TOLERANCE,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 
+from rft_cli.stopping import Stop
 from rft_cli.training.channel import error_from_json, error_to_json
 
 T = TypeVar("T")
@@ -28,8 +30,37 @@ def join(timeout_s: float) -> PartialState:
 
 def leave() -> None:
     """Leave the others in order: without it an abort at exit was seen."""
-    if dist.is_available() and dist.is_initialized():
+    if _are_several():
         dist.destroy_process_group()
+
+
+def stop_asked(stop: Stop) -> int | None:
+    """The signal that any process was asked to stop by; all processes call this together and get the same."""
+    if not _are_several():
+        return stop.number
+    number = torch.tensor(stop.number or 0, device=PartialState().device)
+    dist.all_reduce(number, dist.ReduceOp.MAX)
+    return int(number) or None
+
+
+def from_main(work: Callable[[], T]) -> T:
+    """What `work` returns in process 0, which alone calls it, for all; what it raises is raised in all.
+
+    All processes must call this.
+    """
+    if not _are_several():
+        return work()
+    own: Exception | None = None
+    told: list[Any] = [None, None]
+    if dist.get_rank() == 0:
+        try:
+            told[0] = work()
+        except Exception as error:
+            own, told[1] = error, error_to_json(error, 0)
+    broadcast_object_list(told)
+    if told[1] is not None:
+        raise own or error_from_json(told[1])
+    return cast(T, told[0])
 
 
 def agreed(work: Callable[[], T]) -> T:
@@ -37,7 +68,7 @@ def agreed(work: Callable[[], T]) -> T:
 
     So nobody goes on into a collective that the others never reach. All processes must call it.
     """
-    if not (dist.is_available() and dist.is_initialized()):
+    if not _are_several():
         return work()
     found: list[T] = []
     own: Exception | None = None
@@ -52,3 +83,7 @@ def agreed(work: Callable[[], T]) -> T:
     if first is None:
         return found[0]
     raise own or error_from_json(first)
+
+
+def _are_several() -> bool:
+    return dist.is_available() and dist.is_initialized()

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
-
-from accelerate.utils import broadcast_object_list
 
 from rft_cli.errors import RunFailed
 from rft_cli.events import OnEvent
@@ -26,19 +23,14 @@ def under_launcher(job: Job, on_event: OnEvent, run: Run | None, stop: Stop) -> 
     """
     state = group.join(job.config.distributed.collective_timeout_s)
     resume = run is not None
-    if not resume:
-        check(job)
-    if state.is_main_process and run is None:
-        run = create_run(job)
-    path = [None if run is None else str(run.path)]
-    broadcast_object_list(path)
-    shared = Run(Path(str(path[0])))
+    lengths = check(job)
+    shared = Run(group.from_main(lambda: (run or create_run(job)).path))
     try:
         if not state.is_main_process:
-            train(job, shared, on_event, resume=resume, stop=stop)
+            train(job, shared, on_event, resume=resume, stop=stop, lengths=lengths)
             return None
         with shared.session():
-            result = _or_lost(lambda: train(job, shared, on_event, resume=resume, stop=stop))
+            result = _or_lost(lambda: train(job, shared, on_event, resume=resume, stop=stop, lengths=lengths))
             shared.finish(result)
             return result
     finally:

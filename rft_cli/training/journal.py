@@ -20,8 +20,8 @@ from rft_cli.grading import FailureMonitor, GraderStats
 from rft_cli.grading.protocol import Grader
 from rft_cli.runs import Run
 from rft_cli.runs.files import finite
+from rft_cli.training.alarms import Alarms
 from rft_cli.training.rewards import GradedBatch
-from rft_cli.training.watch import Watch
 from rft_cli.types import MOST_COMPONENTS, Sample
 
 RENAMED = {
@@ -61,10 +61,10 @@ class Journal(TrainerCallback):
         accelerator: Accelerator,
         grader: Grader,
         max_failure_rate: float,
-        watch: Watch,
+        alarms: Alarms,
     ) -> None:
-        self._run, self._on_event, self._grader, self._watch = run, on_event, grader, watch
-        self._world, self._main = accelerator.num_processes, accelerator.is_main_process
+        self._run, self._on_event, self._grader, self._alarms = run, on_event, grader, alarms
+        self._main = accelerator.is_main_process
         self._monitor = FailureMonitor(max_failure_rate)
         self._per_rollout: dict[str, float | None] = {}
         self._counts: Counter[str] = Counter()
@@ -79,7 +79,7 @@ class Journal(TrainerCallback):
             "per_rollout": self._per_rollout,
             "counts": self._counts,
             "failures": self._monitor.to_json(),
-            "tripwires": self._watch.state(),
+            "tripwires": self._alarms.state(),
         }
         return json.dumps(finite(state)) + "\n"
 
@@ -91,13 +91,13 @@ class Journal(TrainerCallback):
             k: v for k, v in self._per_rollout.items() if k.startswith("judge_") and v is not None
         }
         self._monitor.restore(state["failures"])
-        self._watch.load(state["tripwires"])
+        self._alarms.load(state["tripwires"])
 
     # -- rollouts ----------------------------------------------------------------------------------------------------
 
     def on_graded(self, batch: GradedBatch) -> None:
         """Count, keep and measure one rollout batch's grades; every process calls this once a batch."""
-        samples: list[Sample] = gather_object(batch.samples) if self._world > 1 else batch.samples
+        samples: list[Sample] = gather_object(batch.samples)
         self._monitor.observe([s.grade for s in samples])  # the same on every process: they stop together
         self._counts.update(s.grade.status for s in samples)
         graded = [s.grade for s in samples if s.grade.status == "graded"]
@@ -114,8 +114,7 @@ class Journal(TrainerCallback):
         self._per_rollout["grade_seconds"] = batch.seconds
         judges = self._grader.stats.judges
         own: list[dict[str, float]] = [{} if judges is None else judges.to_metrics()]
-        asked = gather_object(own) if self._world > 1 else own
-        self._per_rollout.update(_added_up([self._judges_before, *asked]))
+        self._per_rollout.update(_added_up([self._judges_before, *gather_object(own)]))
         if self._main:
             self._run.write_rollouts(self._step, [s.to_json() for s in samples])
 
@@ -127,7 +126,7 @@ class Journal(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._step = self._first_step = state.global_step
-        self._watch.begin(state.global_step)
+        self._alarms.begin(state.global_step)
         self._started = self._last_log = monotonic()
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -145,11 +144,8 @@ class Journal(TrainerCallback):
         now = monotonic()
         metrics: dict[str, float | None] = {**self._per_rollout, **named}
         metrics["completions"] = sum(self._counts.values())
-        metrics["step_seconds"] = now - self._last_log
-        if "rollout_seconds" in named:
-            metrics["update_seconds"] = now - self._last_log - float(named["rollout_seconds"] or 0.0)
-        else:
-            metrics["update_seconds"] = now - self._last_log
+        metrics["step_seconds"] = seconds = now - self._last_log
+        metrics["update_seconds"] = seconds - float(named.get("rollout_seconds") or 0.0)
         self._last_log = now
         metrics = finite(metrics)
         epoch = float(state.epoch or 0.0)
@@ -158,11 +154,11 @@ class Journal(TrainerCallback):
         done = state.global_step - self._first_step
         left = (now - self._started) / max(done, 1) * (state.max_steps - state.global_step)
         self._on_event(Stepped(state.global_step, state.max_steps, epoch, metrics, left))
-        if "completion_tokens" in named and self._watch.observe(state.global_step, metrics):
+        if "completion_tokens" in named and self._alarms.observe(state.global_step, metrics):
             control.should_save = True  # and then `on_save` ends the job
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._watch.check()
+        self._alarms.check()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._step = state.global_step

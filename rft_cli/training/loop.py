@@ -16,6 +16,7 @@ from rft_cli.report.result import build_result
 from rft_cli.runs import Run
 from rft_cli.stopping import Stop
 from rft_cli.training import build
+from rft_cli.training.alarms import Alarms
 from rft_cli.training.divergence import told
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.journal import Journal
@@ -27,8 +28,6 @@ from rft_cli.training.sampling import SamplingSettings
 from rft_cli.training.saving import JOURNAL, CheckpointWriter
 from rft_cli.training.tripwires import Tripwires
 from rft_cli.training.validation import Validator
-from rft_cli.training.watch import Watch
-from rft_cli.training.weights import load_checkpoint_weights
 
 
 def run_training(
@@ -42,7 +41,7 @@ def run_training(
     grader: Grader,
     stop: Stop,
 ) -> dict[str, Any]:
-    """Train `model` as `resolved` says, and return the run's result; all processes call this."""
+    """Train `model` as `resolved` says; process 0 returns the run's result, the others {}. All processes call this."""
     config = job.config
     stop_ids = stop_tokens(model.config, model.generation_config, tokenizer)
     model.generation_config.eos_token_id = (
@@ -53,15 +52,16 @@ def run_training(
     trainer = build.build_trainer(config, resolved, tokenizer, model, str(run.path), reward, rows)
     accelerator = trainer.accelerator
     wires = Tripwires(config.tripwires, config.algorithm, resolved.max_completion_tokens)
-    watch = Watch(wires, config.tripwires.action, run, emit, accelerator.process_index)
-    journal = Journal(run, emit, accelerator, grader, config.grader.max_failure_rate, watch)
+    alarms = Alarms(wires, config.tripwires.action, run, emit, accelerator.process_index)
+    journal = Journal(run, emit, accelerator, grader, config.grader.max_failure_rate, alarms)
     trainer.max_skipped_steps = config.optim.max_skipped_steps
     reward.on_graded = journal.on_graded
     every = config.checkpoint.every_steps
+    writer = CheckpointWriter(run, trainer, config.checkpoint.keep_last, journal.to_json)
     milestones = Milestones(
         run,
         trainer,
-        CheckpointWriter(run, trainer, config.checkpoint.keep_last, journal.to_json),
+        writer,
         validation_settings(config, tokenizer, model, resolved.max_completion_tokens, accelerator, grader),
         job.validation.examples,
         job.test.examples if job.test else None,
@@ -74,7 +74,7 @@ def run_training(
     trainer.add_callback(journal)
     trainer.add_callback(milestones)
     trainer.remove_callback(PrinterCallback)
-    checkpoint = _return_to_newest(run, journal, accelerator, emit) if resume else None
+    checkpoint = _return_to_newest(run, journal, writer, accelerator, emit) if resume else None
     emit(
         Started(
             config.model.path,
@@ -92,15 +92,19 @@ def run_training(
     milestones.check_stop()
     best = run.best_checkpoint()
     if job.test is not None and best is not None:
-        load_checkpoint_weights(trainer, best)
+        _load_weights(trainer, best)
         milestones.sample_test("test-after")
     accelerator.wait_for_everyone()
+    if not accelerator.is_main_process:
+        return {}
     result: dict[str, Any] = build_result(run)
     emit(Finished(result))
     return result
 
 
-def _return_to_newest(run: Run, journal: Journal, accelerator: Accelerator, emit: OnEvent) -> Path | None:
+def _return_to_newest(
+    run: Run, journal: Journal, writer: CheckpointWriter, accelerator: Accelerator, emit: OnEvent
+) -> Path | None:
     """Make the run what it was at its newest checkpoint, and return that; None where it has none and starts over."""
     steps = run.checkpoints()
     step = steps[-1] if steps else 0
@@ -108,7 +112,7 @@ def _return_to_newest(run: Run, journal: Journal, accelerator: Accelerator, emit
     if checkpoint is not None:
         journal.restore((checkpoint / JOURNAL).read_text(encoding="utf-8"))
     if accelerator.is_main_process:
-        for text in run.restore_records(step):
+        for text in writer.restore(step):
             emit(Note(text, "warning"))
         run.truncate_metrics(step)
         _tell_lost_lines(run, step, emit)
@@ -116,6 +120,13 @@ def _return_to_newest(run: Run, journal: Journal, accelerator: Accelerator, emit
         run.truncate_samples(step)
     accelerator.wait_for_everyone()
     return checkpoint
+
+
+def _load_weights(trainer: Any, checkpoint: Path) -> None:
+    """Put the policy's saved weights into the model that trains, whatever wraps it: what was saved is tested."""
+    trainer._load_from_checkpoint(
+        str(checkpoint), model=trainer.model_wrapped if trainer.is_fsdp_enabled else None
+    )
 
 
 def _tell_lost_lines(run: Run, step: int, emit: OnEvent) -> None:

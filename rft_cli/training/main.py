@@ -14,6 +14,7 @@ from rft_cli.events import Note, OnEvent
 from rft_cli.grading.protocol import Grader
 from rft_cli.job import Job
 from rft_cli.runs import Run
+from rft_cli.runs.sources import find_model
 from rft_cli.stopping import Stop
 from rft_cli.training import auto, build, group, quiet
 from rft_cli.training.graders import open_grader
@@ -22,7 +23,6 @@ from rft_cli.training.loop import run_training
 from rft_cli.training.models import (
     check_target_modules,
     context_length,
-    find_model,
     load_config,
     load_model,
     load_tokenizer,
@@ -73,9 +73,16 @@ def check(job: Job) -> Lengths:
 
 
 def train(
-    job: Job, run: Run, on_event: OnEvent, resume: bool = False, stop: Stop | None = None
+    job: Job,
+    run: Run,
+    on_event: OnEvent,
+    resume: bool = False,
+    stop: Stop | None = None,
+    lengths: Lengths | None = None,
 ) -> dict[str, Any]:
     """Run the job in this process (one of `WORLD_SIZE`); returns the result that stands in run.json.
+
+    `lengths`: what `check` has found already.
 
     Raises UsageError for what only the model can tell, RunFailed when grading fails too often, and Interrupted at the
     end of a step, its checkpoint committed, once `stop` was asked for.
@@ -83,7 +90,7 @@ def train(
     quiet.libraries()
     state = group.join(job.config.distributed.collective_timeout_s)
     emit: OnEvent = on_event if state.is_main_process else _ignore
-    lengths = check(job)
+    lengths = lengths or check(job)
     model, resolved = _load(job, lengths, state, emit)
     log = run.path / "logs"
     log.mkdir(exist_ok=True)

@@ -9,31 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
-import torch.distributed as dist
-from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback
 
 from rft_cli.events import Note, OnEvent, Progress, Validated
 from rft_cli.report.estimates import estimate
 from rft_cli.runs import Run
 from rft_cli.stopping import Stop, interruption
+from rft_cli.training.group import from_main, stop_asked
 from rft_cli.training.saving import CheckpointWriter
 from rft_cli.training.validation import Validator
 from rft_cli.types import Example, Sample
 
 MOST_TRUNCATED = 0.1
 """Share of cut baseline completions above which the job warns."""
-
-
-def agreed(stop: Stop, accelerator: Accelerator) -> int | None:
-    """The signal that any process was asked to stop by; all processes call this together and get the same."""
-    if accelerator.num_processes == 1:
-        return stop.number
-    number = torch.tensor(stop.number or 0, device=accelerator.device)
-    dist.all_reduce(number, dist.ReduceOp.MAX)
-    return int(number) or None
 
 
 class Milestones(TrainerCallback):
@@ -75,17 +63,17 @@ class Milestones(TrainerCallback):
         """The baseline is sampled here, where the model is on its device and wrapped as it will be trained."""
         self.check_stop()
         step, epoch = state.global_step, float(state.epoch or 0.0)
-        again = self._from_main(lambda: self._drop_incomplete(_name(step), self._rows))
-        self._best_mean = self._from_main(lambda: self._settle_best(step))
+        again = from_main(lambda: self._drop_incomplete(_name(step), self._rows))
+        self._best_mean = from_main(lambda: self._settle_best(step))
         if step == 0:
-            self._from_main(lambda: self._drop_incomplete("test-before", self._test_rows or ()))
+            from_main(lambda: self._drop_incomplete("test-before", self._test_rows or ()))
             self.validate(0, 0.0)
             self.sample_test("test-before")
         elif again or (epoch == round(epoch) and self._due(state)):
             self.validate(step, epoch)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._stopped_by = agreed(self._stop, self._accelerator)
+        self._stopped_by = stop_asked(self._stop)
         if self._stopped_by or (self._save_every and state.global_step % self._save_every == 0):
             control.should_save = True
 
@@ -111,9 +99,7 @@ class Milestones(TrainerCallback):
         if step > 0:
             self._writer.save()
         name = _name(step)
-        samples = self._from_main(
-            lambda: self._run.read_samples(name) if self._run.has_samples(name) else None
-        )
+        samples = from_main(lambda: self._run.read_samples(name) if self._run.has_samples(name) else None)
         if samples is None:
             samples = self.sample(
                 self._rows, "baseline" if step == 0 else f"validation after epoch {epoch:g}"
@@ -150,15 +136,15 @@ class Milestones(TrainerCallback):
 
     def _settle_best(self, step: int) -> float:
         """Make `best` what it was at `step`, from the validations until then; the mean reward to beat."""
-        best_step, best_mean = None, float("-inf")
-        for done in self._run.validated_steps():
-            if done > step or (done > 0 and done not in self._run.checkpoints()):
-                continue
-            mean = estimate(self._run.read_samples(_name(done))).mean
-            if best_step is None or mean > best_mean:
-                best_step, best_mean = done, mean
-        self._run.set_best(best_step)
-        return best_mean
+        kept = {0, *self._run.checkpoints()}
+        means = {
+            done: estimate(self._run.read_samples(_name(done))).mean
+            for done in self._run.validated_steps()
+            if done <= step and done in kept
+        }
+        best = max(means, key=means.__getitem__, default=None)  # the first of equals
+        self._run.set_best(best)
+        return float("-inf") if best is None else means[best]
 
     def _warn_of_truncation(self, samples: Sequence[Sample]) -> None:
         share = sum(s.truncated for s in samples) / len(samples)
@@ -174,7 +160,7 @@ class Milestones(TrainerCallback):
 
     def sample_test(self, name: str) -> None:
         """Sample and keep the test rows, where there are any: nothing is chosen by them."""
-        if self._test_rows is None or self._from_main(lambda: self._run.has_samples(name)):
+        if self._test_rows is None or from_main(lambda: self._run.has_samples(name)):
             return
         samples = self.sample(self._test_rows, "test rows")
         if self._main:
@@ -193,16 +179,9 @@ class Milestones(TrainerCallback):
 
     def check_stop(self) -> None:
         """Raise Interrupted where a stop was asked for: nothing is lost here. All processes call this together."""
-        number = agreed(self._stop, self._accelerator)
+        number = stop_asked(self._stop)
         if number is not None:
             raise interruption(number)
-
-    def _from_main(self, ask: Callable[[], Any]) -> Any:
-        """What process 0 finds on its disk, for all."""
-        found = [ask() if self._main else None]
-        if self._accelerator.num_processes > 1:
-            broadcast_object_list(found)
-        return found[0]
 
 
 def _name(step: int) -> str:

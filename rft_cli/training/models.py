@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,55 +17,7 @@ from transformers import (
 
 from rft_cli.config.schema import ModelConfig
 from rft_cli.errors import RftError, UsageError
-from rft_cli.runs import Run, is_run
-
-BUILTIN = Path(__file__).parent.parent / "builtin"
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSource:
-    """Where weights come from: `base`, a directory or hub id, and the LoRA `adapters` to merge into it in turn."""
-
-    base: str
-    adapters: tuple[Path, ...] = ()
-
-
-def find_model(path: str) -> ModelSource:
-    """What `--model` names: `builtin/tiny`, a run (its best checkpoint), an adapter, a model directory, a hub id."""
-    if path.startswith("builtin/"):
-        return ModelSource(str(BUILTIN / path.removeprefix("builtin/")))
-    folder = Path(path)
-    if is_run(folder):
-        run = Run.open(folder)
-        best = run.best_checkpoint()
-        base = str(run.info["model"])
-        return find_model(base) if best is None else tuned_source(best, base)
-    if (folder / "adapter_config.json").is_file():
-        return _with_adapter(find_model(_base_of(folder)), folder)
-    return ModelSource(path)
-
-
-def _base_of(adapter: Path) -> str:
-    """The model that an adapter was trained on, as its configuration names it."""
-    file = adapter / "adapter_config.json"
-    try:
-        base = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError, TypeError):
-        base = None
-    if not isinstance(base, str) or not base:
-        raise UsageError(f"{file}: names no base model", "give an adapter that PEFT has saved")
-    return base
-
-
-def tuned_source(checkpoint: Path, base: str) -> ModelSource:
-    """The weights of a run's checkpoint; `base` is the model the run began with."""
-    if (checkpoint / "adapter_config.json").is_file():
-        return _with_adapter(find_model(base), checkpoint)
-    return ModelSource(str(checkpoint))
-
-
-def _with_adapter(source: ModelSource, adapter: Path) -> ModelSource:
-    return ModelSource(source.base, (*source.adapters, adapter))
+from rft_cli.runs.sources import ModelSource, find_model
 
 
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:

@@ -7,13 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from accelerate.utils import broadcast_object_list
 from transformers import Trainer
 
 from rft_cli.runs import Run
-from rft_cli.runs.files import write_atomic
 from rft_cli.runs.records import Recorder
 from rft_cli.training.divergence import check_finite
+from rft_cli.training.group import from_main
 
 JOURNAL = "journal.json"
 """What the journal of the job has counted, in each checkpoint."""
@@ -30,26 +29,28 @@ class CheckpointWriter:
     def save(self) -> None:
         """Commit a checkpoint of this step, unless there is one, and delete those that are not kept."""
         accelerator, step = self._trainer.accelerator, self._trainer.state.global_step
+        partial = from_main(
+            lambda: None if step in self._run.checkpoints() else self._run.begin_checkpoint(step)
+        )
+        if partial is None:
+            return
         check_finite(self._trainer)
         main = accelerator.is_main_process
-        begun = [
-            str(self._run.begin_checkpoint(step)) if main and step not in self._run.checkpoints() else ""
-        ]
-        if accelerator.num_processes > 1:
-            broadcast_object_list(begun)
-        if not begun[0]:
-            return
-        partial = Path(begun[0])
         with self._run.writing(self._run.checkpoint_path(step)):
             self._trainer.save_into(partial)
             if main:
                 _tidy(partial)
-                write_atomic(partial / JOURNAL, self._journal())
+                (partial / JOURNAL).write_text(self._journal(), encoding="utf-8")
                 self._recorder.write(partial)
         if main:
             self._run.commit_checkpoint(step, partial)
             self._run.rotate(self._keep_last)
         accelerator.wait_for_everyone()
+
+    def restore(self, step: int) -> list[str]:
+        """Make what stands beside the checkpoint of `step` what it was then; what was not so, for people."""
+        with self._run.writing(self._run.path):
+            return list(self._recorder.restore(self._run.checkpoint_path(step)))
 
     def rotate(self) -> None:
         """Delete the checkpoints that are no longer kept: another one may be the best now."""

@@ -13,11 +13,12 @@ from accelerate import Accelerator
 
 from rft_cli.events import OnEvent, Progress
 from rft_cli.job import Job
+from rft_cli.runs.sources import ModelSource, find_model, tuned_source
 from rft_cli.training import auto, quiet
 from rft_cli.training.graders import open_grader
 from rft_cli.training.loop import validation_settings
 from rft_cli.training.main import Lengths, check
-from rft_cli.training.models import ModelSource, find_model, load_model, tuned_source, weights_dtype
+from rft_cli.training.models import load_model, weights_dtype
 from rft_cli.training.validation import Validator
 from rft_cli.types import Sample
 

@@ -83,7 +83,7 @@ class Validator:
                     on_progress(done, len(prompts) * self.samples_per_prompt)
         if was_training:
             unwrapped.train()
-        everyone: list[tuple[int, int, Sample]] = gather_object(mine) if world > 1 else mine
+        everyone: list[tuple[int, int, Sample]] = gather_object(mine)
         return [s for _, _, s in sorted(everyone, key=lambda entry: entry[:2])]
 
     def _grade(

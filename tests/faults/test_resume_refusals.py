@@ -230,7 +230,7 @@ def test_an_adapter_is_itself_and_its_base(tmp_path):
     assert found is not None
     assert found.endswith(f" on {alone}")
     (adapter / "adapter_config.json").write_text("{")
-    assert base_identity(str(adapter), None).startswith("sha256 ")
+    assert base_identity(str(adapter), None) is None  # which weights these are nobody can say
     assert base_identity(str(tmp_path / "none"), None) is None
 
 
@@ -241,6 +241,14 @@ def test_a_run_as_a_model_is_its_best_checkpoint(run):
     assert first != base_identity(str(run.path), None)
     run.set_best(None)
     assert base_identity(str(run.path), None) == base_identity("builtin/tiny", None)
+
+
+def test_all_weights_of_a_run_are_the_same_whatever_became_of_its_base(run, tmp_path):
+    run.set_best(1)
+    assert not (run.checkpoint_path(1) / "adapter_config.json").exists()
+    before = base_identity(str(run.path), None)
+    run.update(model=str(tmp_path / "gone"))
+    assert base_identity(str(run.path), None) == before
 
 
 def test_force_goes_on_and_says_so_in_run_json(run, tmp_path):

@@ -23,10 +23,11 @@ from typer.testing import CliRunner
 from rft_cli.cli import app
 from rft_cli.config.schema import ModelConfig
 from rft_cli.runs import Run, exports
+from rft_cli.runs.sources import find_model, tuned_source
 from rft_cli.training import export as exporting
 from rft_cli.training import reload
 from rft_cli.training.answers import Answers, distance
-from rft_cli.training.models import find_model, load_model, tuned_source
+from rft_cli.training.models import load_model
 from tests.training.toys import qwen3
 
 ROOT = Path(__file__).resolve().parents[2]

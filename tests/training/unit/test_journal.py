@@ -11,10 +11,10 @@ from rft_cli.config.schema import GraderConfig, TripwireConfig
 from rft_cli.grading import open_grader
 from rft_cli.grading.protocol import Grader
 from rft_cli.runs import Run
+from rft_cli.training.alarms import Alarms
 from rft_cli.training.journal import Journal
 from rft_cli.training.rewards import GradedBatch
 from rft_cli.training.tripwires import Tripwires
-from rft_cli.training.watch import Watch
 from rft_cli.types import Grade, Sample
 
 CHECK = {"type": "string_check", "name": "c", "operation": "eq", "input": "a", "reference": "a"}
@@ -25,8 +25,8 @@ def sample(**components: float) -> Sample:
 
 
 def journal_of(run: Run, grader: Grader) -> Journal:
-    watch = Watch(Tripwires(TripwireConfig(), "ppo", 60), "warn", run, lambda event: None, 0)
-    return Journal(run, lambda event: None, Accelerator(cpu=True), grader, 0.1, watch)
+    alarms = Alarms(Tripwires(TripwireConfig(), "ppo", 60), "warn", run, lambda event: None, 0)
+    return Journal(run, lambda event: None, Accelerator(cpu=True), grader, 0.1, alarms)
 
 
 def test_means_of_components_are_of_the_first_100_names(tmp_path: Path) -> None:

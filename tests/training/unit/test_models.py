@@ -15,18 +15,15 @@ from transformers import GenerationConfig, GPT2Config, Qwen3Config
 from rft_cli.config.schema import ModelConfig
 from rft_cli.errors import UsageError
 from rft_cli.runs import Run
+from rft_cli.runs.sources import BUILTIN, ModelSource, find_model, tuned_source
 from rft_cli.training.models import (
-    BUILTIN,
-    ModelSource,
     check_target_modules,
     context_length,
     count_parameters,
-    find_model,
     load_config,
     load_model,
     load_tokenizer,
     stop_tokens,
-    tuned_source,
     weights_dtype,
 )
 from tests.training import toys

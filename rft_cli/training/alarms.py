@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from accelerate.utils import broadcast_object_list
-
 from rft_cli.errors import RunFailed
 from rft_cli.events import Note, OnEvent
 from rft_cli.runs import Run
 from rft_cli.training.divergence import how_to_go_on
+from rft_cli.training.group import from_main
 from rft_cli.training.tripwires import Figures, Tripwires
 
 
-class Watch:
+class Alarms:
     """Shows each rollout batch to the tripwires; every process calls it alike, process 0 writes and decides."""
 
     def __init__(self, wires: Tripwires, action: str, run: Run, on_event: OnEvent, rank: int) -> None:
@@ -30,19 +29,20 @@ class Watch:
 
     def observe(self, step: int, metrics: Figures) -> bool:
         """Take in a rollout batch's line of metrics; whether the job is to end behind a checkpoint of this step."""
-        if self._action == "none":
-            return False
+        if self._action == "stop":  # figures may differ by a rounding; the decision may not
+            self._ending = from_main(lambda: self._tell(step, metrics))
+        elif self._action == "warn" and self._main:
+            self._tell(step, metrics)
+        return bool(self._ending)
+
+    def _tell(self, step: int, metrics: Figures) -> str:
         tripped = self._wires.observe(metrics)
-        if tripped and self._main:
+        if tripped:
             new = [{"step": step, "tripwire": t.name, "text": t.text} for t in tripped]
             self._run.update(warnings=[*(self._run.info.get("warnings") or []), *new])
-            for t in tripped:
-                self._on_event(Note(f"step {step}: {t.text}", "warning"))
-        if self._action == "stop":
-            told = ["; ".join(t.text for t in tripped)]
-            broadcast_object_list(told)  # figures may differ by a rounding; the decision may not
-            self._ending = told[0]
-        return bool(self._ending)
+        for t in tripped:
+            self._on_event(Note(f"step {step}: {t.text}", "warning"))
+        return "; ".join(t.text for t in tripped)
 
     def check(self) -> None:
         """With `action: stop`, raise RunFailed where a wire tripped; its checkpoint is committed."""

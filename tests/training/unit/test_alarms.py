@@ -10,8 +10,8 @@ from rft_cli.config.schema import TripwireConfig
 from rft_cli.errors import RunFailed
 from rft_cli.events import Event, Note
 from rft_cli.runs import Run
+from rft_cli.training.alarms import Alarms
 from rft_cli.training.tripwires import Tripwires
-from rft_cli.training.watch import Watch
 
 SETTINGS = TripwireConfig(window=1, constant_reward=None)
 FAR = {"reward": 0.5, "kl_per_token": 2.0}
@@ -23,32 +23,32 @@ TEXT = (
 
 
 class Setting:
-    """A watch on a run of its own, with what it said and saved."""
+    """Alarms on a run of its own, with what it said and saved."""
 
     def __init__(self, folder: Path, action: str, rank: int = 0) -> None:
         self.run = Run.create(folder, "r", config_yaml="", info={})
         self.events: list[Event] = []
-        self.watch = Watch(Tripwires(SETTINGS, "ppo", 60), action, self.run, self.events.append, rank)
+        self.alarms = Alarms(Tripwires(SETTINGS, "ppo", 60), action, self.run, self.events.append, rank)
 
 
 def test_warn_tells_once_and_writes_it_down(tmp_path: Path) -> None:
     it = Setting(tmp_path, "warn")
-    it.watch.begin(0)
+    it.alarms.begin(0)
     for step, metrics in enumerate([NEAR, FAR, FAR, NEAR, FAR], 1):
-        assert not it.watch.observe(step, metrics)
-        it.watch.check()
+        assert not it.alarms.observe(step, metrics)
+        it.alarms.check()
     assert it.events == [Note(f"step {n}: {TEXT}", "warning") for n in (2, 5)]
     assert it.run.info["warnings"] == [{"step": n, "tripwire": "kl", "text": TEXT} for n in (2, 5)]
 
 
 def test_stop_asks_for_a_checkpoint_and_then_ends_the_job(tmp_path: Path) -> None:
     it = Setting(tmp_path, "stop")
-    it.watch.begin(0)
-    assert not it.watch.observe(1, NEAR)
-    it.watch.check()
-    assert it.watch.observe(2, FAR)
+    it.alarms.begin(0)
+    assert not it.alarms.observe(1, NEAR)
+    it.alarms.check()
+    assert it.alarms.observe(2, FAR)
     with pytest.raises(RunFailed) as failure:
-        it.watch.check()
+        it.alarms.check()
     assert failure.value.message == f"a tripwire ended the job: {TEXT}"
     assert failure.value.fix == (
         f"this one has no checkpoint, and `rft train --resume {it.run.path}` starts it over"
@@ -58,28 +58,28 @@ def test_stop_asks_for_a_checkpoint_and_then_ends_the_job(tmp_path: Path) -> Non
 
 def test_none_watches_nothing(tmp_path: Path) -> None:
     it = Setting(tmp_path, "none")
-    it.watch.begin(0)
-    assert not it.watch.observe(1, FAR)
-    it.watch.check()
+    it.alarms.begin(0)
+    assert not it.alarms.observe(1, FAR)
+    it.alarms.check()
     assert (it.events, it.run.info["warnings"]) == ([], [])
 
 
 def test_other_processes_write_nothing(tmp_path: Path) -> None:
     it = Setting(tmp_path, "warn", rank=1)
-    it.watch.begin(0)
-    it.watch.observe(1, FAR)
+    it.alarms.begin(0)
+    it.alarms.observe(1, FAR)
     assert it.events == []
     assert "warnings" not in it.run.info
 
 
 def test_a_resumed_job_drops_warnings_that_will_be_made_again_and_goes_on(tmp_path: Path) -> None:
     it = Setting(tmp_path, "warn")
-    it.watch.begin(0)
-    it.watch.observe(1, FAR)
-    state = it.watch.state()
+    it.alarms.begin(0)
+    it.alarms.observe(1, FAR)
+    state = it.alarms.state()
     for step, metrics in ((2, NEAR), (3, FAR)):
-        it.watch.observe(step, metrics)
-    again = Watch(Tripwires(SETTINGS, "ppo", 60), "warn", it.run, it.events.append, 0)
+        it.alarms.observe(step, metrics)
+    again = Alarms(Tripwires(SETTINGS, "ppo", 60), "warn", it.run, it.events.append, 0)
     again.load(state)
     again.begin(1)
     assert [w["step"] for w in it.run.info["warnings"]] == [1]
