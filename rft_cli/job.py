@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -15,10 +17,11 @@ from rft_cli.config import RunConfig
 from rft_cli.config.dump import dump_config, with_absolute_paths
 from rft_cli.config.flat import flat
 from rft_cli.data import Dataset, apply_overlap, read_examples, solution_of
-from rft_cli.errors import UsageError, UsageErrors
+from rft_cli.errors import Interrupted, UsageError, UsageErrors
 from rft_cli.grading.modules import local_modules
 from rft_cli.grading.source import is_reward_model, is_spec, read_source, split_target
 from rft_cli.runs import Run
+from rft_cli.runs.hints import resume_command
 from rft_cli.runs.identity import base_identity
 from rft_cli.types import Example
 
@@ -170,6 +173,23 @@ def create_run(job: Job) -> Run:
         info={**record(job), "versions": versions()},
         files={f"scorer/{Path(scorer.path).name}": scorer.content},
     )
+
+
+@contextmanager
+def told_how_to_resume(run: Run, new: bool) -> Iterator[None]:
+    """A signal that ends the block says what is saved and how to go on; a `new` run without any work is deleted
+    where its settings turn out to be wrong."""
+    try:
+        yield
+    except UsageError:
+        if new:
+            run.discard_if_empty()
+        raise
+    except Interrupted as error:
+        saved = run.checkpoints()
+        kept = f"step {saved[-1]} is saved" if saved else "no step is saved yet, a resumed run starts over"
+        fix = f"resume with: {resume_command(run.path)}"
+        raise Interrupted(error.signal_number, f"{error.message}: {kept}", fix) from None
 
 
 def versions() -> dict[str, str]:

@@ -60,12 +60,11 @@ def export(
     opened = Run.open(run, output_dir or "runs")
     plan = plan_export(opened, checkpoint=checkpoint, format=format, dtype=dtype, to=to, force=force)
     from rft_cli.commands.signals import signals_interrupt
-    from rft_cli.config.load import load_config
+    from rft_cli.config.load import load_own
     from rft_cli.console import EventPrinter, choose_mode
     from rft_cli.events import Note
 
-    # The run's own settings count, not what the environment says today.
-    config = load_config(str(opened.path / "config.yaml"), env={}).config
+    config = load_own(opened.path).config
     with shared.stdout_to_stderr(), signals_interrupt(), EventPrinter(choose_mode(quiet)) as printer:
         from rft_cli.training.export import export as run_export
 

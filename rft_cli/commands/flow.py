@@ -14,9 +14,9 @@ from rft_cli.commands.shared import print_json, rank, results, stdout_to_stderr,
 from rft_cli.commands.signals import signals_ask, signals_interrupt
 from rft_cli.config.load import LoadedConfig
 from rft_cli.console import EventPrinter, choose_mode, print_summary
-from rft_cli.errors import GateNotMet, Interrupted, UsageError
+from rft_cli.errors import GateNotMet, UsageError
 from rft_cli.events import Event, Note, OnEvent
-from rft_cli.job import Job, create_run
+from rft_cli.job import Job, create_run, told_how_to_resume
 from rft_cli.report.summary import build_summary
 from rft_cli.runs import Run
 from rft_cli.runs.hints import resume_command
@@ -161,23 +161,10 @@ def _train(
 ) -> dict[str, Any]:
     on_event(Note(f"run: {run.path}"))
     stop = Stop()
-    try:
-        with signals_ask(stop), run.session():
-            result = _train_here_or_launch(job, run, on_event, resume, stop, lengths)
-            run.finish(result)
-            return result
-    except UsageError:
-        if not resume:
-            run.discard_if_empty()
-        raise
-    except Interrupted as error:
-        saved = run.checkpoints()
-        kept = f"step {saved[-1]} is saved" if saved else "no step is saved yet, a resumed run starts over"
-        raise Interrupted(
-            error.signal_number,
-            f"{error.message}: {kept}",
-            f"resume with: {resume_command(run.path)}",
-        ) from None
+    with told_how_to_resume(run, new=not resume), signals_ask(stop), run.session():
+        result = _train_here_or_launch(job, run, on_event, resume, stop, lengths)
+        run.finish(result)
+        return result
 
 
 def _train_here_or_launch(

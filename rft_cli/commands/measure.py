@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from rft_cli.commands.flow import check_gain
@@ -112,36 +113,38 @@ class _Measured:
     after: Sequence[Sample]
     run: Run | None
 
+    @cached_property
+    def reward(self) -> Comparison | Estimate:
+        return estimate(self.after) if self.run is None else compare(self.before, self.after)
+
+    @cached_property
+    def components(self) -> Mapping[str, Comparison | Estimate]:
+        if self.run is None:
+            return {name: estimate(self.after, name) for name in component_names(self.after)}
+        return compare_components(self.before, self.after)
+
     def document(self, gates: Gates) -> dict[str, Any]:
         document: dict[str, Any] = {"schema": SCHEMA, "status": "ok", "model": self.base}
-        components: Mapping[str, Comparison | Estimate]
-        if self.run is None:
-            document["validation"] = estimate(self.after).to_json()
-            components = self._estimates()
-        else:
+        if self.run is not None:
             document |= {"run": str(self.run.path), "best_step": self.run.info["best_step"]}
-            document["validation"] = compare(self.before, self.after).to_json()
-            components = compare_components(self.before, self.after)
-        document["components"] = {name: value.to_json() for name, value in components.items()}
+        document["validation"] = self.reward.to_json()
+        document["components"] = {name: value.to_json() for name, value in self.components.items()}
         document["grader"] = count_statuses([*([] if self.run is None else self.before), *self.after])
         document["gates"] = _failed_gates(document, gates)
         document["status"] = "gate not met" if document["gates"] else "ok"
         return document
 
     def print(self) -> None:
+        rows = {"reward": self.reward, **self.components}
         if self.run is None:
-            print_estimates(
-                f"validation rows, {self.base}", {"reward": estimate(self.after), **self._estimates()}
-            )
+            alone = {name: row for name, row in rows.items() if isinstance(row, Estimate)}
+            print_estimates(f"validation rows, {self.base}", alone)
             return
-        rows = {"reward": compare(self.before, self.after), **compare_components(self.before, self.after)}
+        pairs = {name: row for name, row in rows.items() if isinstance(row, Comparison)}
         print_comparison(
             f"{self.base} against step {self.run.info['best_step']} of {self.run.path}",
-            [SummaryRow(name, row.before, row.after, row.difference) for name, row in rows.items()],
+            [SummaryRow(name, row.before, row.after, row.difference) for name, row in pairs.items()],
         )
-
-    def _estimates(self) -> dict[str, Estimate]:
-        return {name: estimate(self.after, name) for name in component_names(self.after)}
 
 
 def _failed_gates(document: Mapping[str, Any], gates: Gates) -> list[str]:

@@ -18,7 +18,7 @@ from rft_cli.config.dump import with_absolute_paths
 from rft_cli.config.flat import flat, with_settings
 from rft_cli.config.keys import all_keys
 from rft_cli.config.layers import Setting
-from rft_cli.config.load import LoadedConfig, load_config
+from rft_cli.config.load import LoadedConfig, load_config, load_own
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.source import read_source, split_target
 from rft_cli.job import CONTENT, PLACE, processes, read_files, scorer_modules
@@ -56,8 +56,7 @@ def continued(ref: str, settings: Settings) -> Continued:
     """
     run = Run.open(ref, settings.overrides.get("output_dir") or "runs")
     info = run.info
-    # The run's own settings count, not what the environment says today.
-    own = load_config(str(run.path / "config.yaml"), env={})
+    own = load_own(run.path)
     below = {key: Setting(value, own.origins.get(key, "")) for key, value in flat(own.config).items()}
     given = {key: value for key, value in settings.overrides.items() if key not in PLACE}
     loaded = load_config(

@@ -70,6 +70,11 @@ class ConfigProblems(UsageErrors):
         self.doubtful = doubtful
 
 
+def load_own(run: Path) -> LoadedConfig:
+    """The configuration of a run: its own file counts, not what the environment says today."""
+    return load_config(str(run / "config.yaml"), env={})
+
+
 def load_config(
     path: str | None,
     *,

@@ -17,11 +17,11 @@ import torch
 from accelerate.utils import reduce
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from transformers import Trainer
 
 from rft_cli.errors import RunFailed
 from rft_cli.runs import Run
 from rft_cli.runs.hints import resume_command
+from rft_cli.training.resume import Resumable
 
 
 class Diverged(RunFailed):
@@ -67,7 +67,7 @@ class Skips:
         )
 
 
-class Guarded(Trainer):
+class Guarded(Resumable):
     """Skips steps of the policy that are not finite, on all processes alike; goes first among a trainer's bases.
 
     Where DeepSpeed runs the backward pass it steps inside of it, and nothing is skipped; the job still ends.
@@ -75,8 +75,6 @@ class Guarded(Trainer):
 
     max_skipped_steps = 3
     """Steps in a row after which the job ends."""
-    critic_optimizer: Any
-    critic: Any = None
     skipping = False
     _sound: Tensor | None = None  # whether every loss of the step was finite, in this process
 
@@ -86,8 +84,7 @@ class Guarded(Trainer):
 
     def rollout_state(self) -> dict[str, Any]:
         """The counters go where this process's other counters go."""
-        state: dict[str, Any] = super().rollout_state()
-        return state | {"guard": self.guard_state()}
+        return super().rollout_state() | {"guard": self.guard_state()}
 
     def load_rollout_state(self, state: dict[str, Any]) -> None:
         super().load_rollout_state(state)
@@ -100,7 +97,7 @@ class Guarded(Trainer):
 
     def load_guard_state(self, state: dict[str, Any]) -> None:
         """Go on counting where `guard_state` was taken."""
-        self.__dict__["_skips"] = Skips(**state["policy"])
+        self._skips = Skips(**state["policy"])
         if state["critic"] is not None:
             self.critic_optimizer.skips = Skips(**state["critic"])
 

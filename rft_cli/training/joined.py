@@ -7,7 +7,7 @@ from typing import Any
 
 from rft_cli.errors import RunFailed
 from rft_cli.events import OnEvent
-from rft_cli.job import Job, create_run
+from rft_cli.job import Job, create_run, told_how_to_resume
 from rft_cli.runs import Run
 from rft_cli.stopping import Stop
 from rft_cli.training import group
@@ -29,7 +29,7 @@ def under_launcher(job: Job, on_event: OnEvent, run: Run | None, stop: Stop) -> 
         if not state.is_main_process:
             train(job, shared, on_event, resume=resume, stop=stop, lengths=lengths)
             return None
-        with shared.session():
+        with told_how_to_resume(shared, new=not resume), shared.session():
             result = _or_lost(lambda: train(job, shared, on_event, resume=resume, stop=stop, lengths=lengths))
             shared.finish(result)
             return result

@@ -14,7 +14,7 @@ from typing import Any
 
 from rft_cli import events
 from rft_cli.config import RunConfig
-from rft_cli.config.load import load_config
+from rft_cli.config.load import load_own
 from rft_cli.errors import Interrupted, RftError, RunFailed
 from rft_cli.events import Finished, OnEvent
 from rft_cli.grading.source import is_spec
@@ -44,7 +44,7 @@ def launch(
     here ends all at once.
     """
     stop = stop or Stop()
-    config = load_config(str(run.path / "config.yaml"), overrides={}, sets=[], env={}).config
+    config = load_own(run.path).config
     log = run.path / "logs" / "launch.log"
     log.parent.mkdir(exist_ok=True)
     watch = HangWatch.over(processes, config.distributed.hang_timeout_s, grading_allowance(config))

@@ -11,7 +11,6 @@ from rft_cli.pulse import PULSE
 from rft_cli.training.backbone import backbone_of
 from rft_cli.training.divergence import Guarded
 from rft_cli.training.ppo_trainer import PPOTrainer
-from rft_cli.training.resume import Resumable
 from rft_cli.training.saving import SavesInto
 
 
@@ -42,13 +41,13 @@ class Beating(Trainer):
         self.add_callback(_Steps())
 
 
-class PPOJob(Guarded, Beating, Counted, Resumable, SavesInto, PPOTrainer):
+class PPOJob(Guarded, Beating, Counted, SavesInto, PPOTrainer):
     """algorithm: ppo"""
 
 
-class GRPOJob(Guarded, Beating, Counted, Resumable, SavesInto, GRPOTrainer):
+class GRPOJob(Guarded, Beating, Counted, SavesInto, GRPOTrainer):
     """algorithm: grpo"""
 
 
-class RLOOJob(Guarded, Beating, Counted, Resumable, SavesInto, RLOOTrainer):
+class RLOOJob(Guarded, Beating, Counted, SavesInto, RLOOTrainer):
     """algorithm: rloo"""

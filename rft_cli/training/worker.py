@@ -55,14 +55,14 @@ def main(arguments: list[str]) -> NoReturn:
 
 def _train(path: Path, reporter: Reporter, stop: Stop, resume: bool) -> None:
     # Imported here, where signs of life are given already: it takes seconds.
-    from rft_cli.config.load import load_config
+    from rft_cli.config.load import load_own
     from rft_cli.job import load_job
     from rft_cli.runs import Run
     from rft_cli.training.group import leave
     from rft_cli.training.main import train
 
     run = Run(path)
-    job = load_job(load_config(str(run.path / "config.yaml"), overrides={}, sets=[], env={}).config)
+    job = load_job(load_own(run.path).config)
     train(job, run, reporter.event, resume=resume, stop=stop)
     leave()
 
