@@ -90,7 +90,7 @@ def _audit(config: RunConfig, rows: Sequence[AuditRow], limit_s: float | None, q
             return audit(
                 grader,
                 rows,
-                timeout_s=config.grader.timeout_s,
+                timeout_s=config.grader.grade_limit_s,
                 signature=f"{grader.signature} of {config.grader.shown}",
                 sha256=grader.sha256,
                 limit_s=limit_s,

@@ -11,6 +11,9 @@ Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
+GRADE_S, OPENAI_GRADE_S = 30.0, 120.0
+"""Seconds that a grade may take by default, and at most under OpenAI's limits."""
+
 
 class Section(BaseModel):
     """Base of all sections: unknown keys are errors, values do not change after validation."""
@@ -112,8 +115,8 @@ class GraderConfig(Section):
     spec: dict[str, Any] | None = None
     """An OpenAI grader spec written here in place of a file: a mapping with `type`, `name` and more."""
     embeddings: EmbeddingsConfig = Field(default_factory=EmbeddingsConfig)
-    timeout_s: Positive = 30.0
-    """Seconds one grade may take; then its worker is killed and the grade counts as failed."""
+    timeout_s: Positive | Auto = "auto"
+    """Seconds one grade may take; then it is ended and counts as failed. auto: 30; `sandbox: openai`: 120, the most."""
     workers: Count | Auto = "auto"
     """Worker processes. auto: CPU cores less one (in `rft grade` all of them), at least 1, at most 8."""
     max_failure_rate: Fraction = 0.1
@@ -133,6 +136,13 @@ class GraderConfig(Section):
     def shown(self) -> str | None:
         """What messages call the grader: its file as the user named it, or `grader.spec`; None: there is none."""
         return self.path if self.path is not None or self.spec is None else "grader.spec"
+
+    @property
+    def grade_limit_s(self) -> float:
+        """Seconds one grade may take: what `timeout_s` and `sandbox` come to."""
+        if self.sandbox == "openai":
+            return OPENAI_GRADE_S if self.timeout_s == "auto" else min(self.timeout_s, OPENAI_GRADE_S)
+        return GRADE_S if self.timeout_s == "auto" else self.timeout_s
 
 
 class RolloutConfig(Section):

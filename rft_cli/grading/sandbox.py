@@ -18,7 +18,6 @@ from rft_cli.grading.image import in_image, not_in_image
 from rft_cli.grading.load import ASYNC, ScorerSource
 
 SOURCE_BYTES = 256_000
-TIMEOUT_S = 120.0
 MEMORY_MB = 2048
 
 
@@ -32,9 +31,8 @@ class Limits(NamedTuple):
 def limits_of(config: GraderConfig) -> Limits:
     """The limits of `grader`. In the sandbox they are OpenAI's, unless tighter ones are set."""
     if config.sandbox != "openai":
-        return Limits(config.timeout_s, config.memory_mb)
-    timeout = config.timeout_s if "timeout_s" in config.model_fields_set else TIMEOUT_S
-    return Limits(min(timeout, TIMEOUT_S), min(config.memory_mb or MEMORY_MB, MEMORY_MB))
+        return Limits(config.grade_limit_s, config.memory_mb)
+    return Limits(config.grade_limit_s, min(config.memory_mb or MEMORY_MB, MEMORY_MB))
 
 
 def check_source(source: ScorerSource) -> None:

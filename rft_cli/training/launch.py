@@ -70,7 +70,7 @@ def grading_allowance(config: RunConfig) -> float:
     """
     grader = config.grader
     judge = (grader.judge.retries + 1) * 2 * grader.judge.timeout_s if is_spec(grader) else 0.0
-    return 4 * grader.timeout_s + judge
+    return 4 * grader.grade_limit_s + judge
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ SPEC = {
 KEY = "error: train.jsonl:1: {{ item.answr }}: the row has no key 'answr' (keys: prompt, answer)"
 FORMULA = "error: spec.json:1:277: calculate_output: column 5: there is no grader 'q'"
 ARITY = "error: spec.json: graders.p.source:1: grade(sample) can't be called as OpenAI does"
-TIMEOUT = "error: --set grader.timeout_s: must be a number > 0 (got -1)"
+TIMEOUT = "error: --set grader.timeout_s: must be a number > 0 or 'auto' (got -1)"
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_grading_looks_at_every_file_before_the_first_row(told: Told) -> None:
         *gone,
     ]
     assert told("grade", "--reward-model", "scorer.py", "--timeout", "0", "gone.jsonl") == [
-        "error: --timeout: must be a number > 0 (got 0)",
+        "error: --timeout: must be a number > 0 or 'auto' (got 0)",
         "error: scorer.py:2:10: '(' was never closed",
         gone[0],
     ]

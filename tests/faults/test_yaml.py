@@ -86,7 +86,7 @@ ALL_PROBLEMS = [
     "c.yaml:15:9: the tag tag:yaml.org,2002:python/object/apply:os.system is not allowed",
     "c.yaml:16:6: ppo is a section",
     "c.yaml:18:8: grader.env: yes without quotes means true or false in much YAML",
-    "c.yaml:19:14: grader.timeout_s: must be a number > 0 (got .inf)",
+    "c.yaml:19:14: grader.timeout_s: must be a number > 0 or 'auto' (got .inf)",
     "c.yaml:20:12: grader.workers: must be a whole number >= 1 or 'auto' (got 1e3)",
     "c.yaml:22:13: data.columns.promt: unknown column",
     "c.yaml:23:11: data.format: must be 'auto', 'rft', 'openai', 'trl', 'gsm8k' or 'verl' (got 'openapi')",

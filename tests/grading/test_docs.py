@@ -106,5 +106,5 @@ def test_the_page_names_every_secret_word_and_default() -> None:
     assert len(names) == 9
     assert secret_names([f"MY_{name}" for name in names], []) == [f"MY_{name}" for name in names]
     defaults = GraderConfig()
-    assert f"`grader.timeout_s` ({defaults.timeout_s:g} s)" in PAGE
+    assert f"`grader.timeout_s` ({defaults.grade_limit_s:g} s)" in PAGE
     assert f"`grader.max_failure_rate` ({defaults.max_failure_rate:.0%})".replace("%", " %") in PAGE

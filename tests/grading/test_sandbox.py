@@ -12,10 +12,14 @@ from typing import Any
 
 import pytest
 
-from rft_cli.config.schema import GraderConfig
+from rft_cli.config.dump import dump_config
+from rft_cli.config.flat import with_settings
+from rft_cli.config.load import load_config
+from rft_cli.config.schema import GraderConfig, RunConfig
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.sandbox import limits_of
 from rft_cli.grading.scorer_grader import open_grader
+from rft_cli.training.launch import grading_allowance
 from rft_cli.types import Grade, GradeRequest
 
 
@@ -36,6 +40,21 @@ def test_limits() -> None:
     assert limits_of(GraderConfig(sandbox="openai", timeout_s=5, memory_mb=512)) == (5.0, 512)
     assert limits_of(GraderConfig(sandbox="openai", timeout_s=500, memory_mb=9999)) == (120.0, 2048)
     assert limits_of(GraderConfig()) == (30.0, None)
+    assert limits_of(GraderConfig(timeout_s=500)) == (500.0, None)
+
+
+def test_limits_are_the_same_in_every_process(tmp_path: Path) -> None:
+    """The parent has the settings as they were given; other processes, and a run that goes on, read them from a file."""
+    for given, limits in (({"sandbox": "openai"}, (120.0, 2048)), ({}, (30.0, None))):
+        fresh = RunConfig.model_validate({"grader": given})
+        (tmp_path / "config.yaml").write_text(dump_config(fresh))
+        reloaded = load_config(str(tmp_path / "config.yaml"), env={}).config
+        moved = with_settings(fresh, {"model.path": "other"})
+        for config in (fresh, reloaded, moved):
+            assert limits_of(config.grader) == limits
+            assert grading_allowance(config) == 4 * limits[0]
+    changed = with_settings(reloaded, {"grader.sandbox": "openai"})
+    assert limits_of(changed.grader) == (120.0, 2048)
 
 
 def test_memory(write_scorer: Any) -> None:

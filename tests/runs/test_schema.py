@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rft_cli.commands.request import Settings
-from rft_cli.commands.resume import changes, continued
+from rft_cli.commands.resume import began_with, changes, continued
 from rft_cli.errors import UsageErrors
 from rft_cli.report.result import build_result
 from rft_cli.report.summary import build_summary
@@ -64,6 +64,13 @@ def test_its_settings_are_compared_when_it_goes_on(run):
     assert [problem.message.split(":")[0] for problem in caught.value.problems] == [
         "data.train", "data.validation", "grader.path",
     ]  # fmt: skip
+
+
+def test_a_default_that_it_keeps_as_a_number_is_no_change(run):
+    """`grader.timeout_s` was 30 before it was auto."""
+    plan = continued(str(run.path), Settings(None, {}, []))
+    assert began_with(plan.info, plan.own)["grader.timeout_s"] == 30
+    assert plan.loaded.config.grader.timeout_s == 30
 
 
 def test_a_run_that_kept_no_settings_is_compared_with_its_own_file(run):

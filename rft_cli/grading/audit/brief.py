@@ -28,7 +28,7 @@ def brief_audit(
     rows = choose_rows(examples, references, ROWS, seed=0)
     if config.audit == "none" or not rows or grader.stats.judges is not None:
         return None
-    report = audit(grader, rows, timeout_s=config.timeout_s, limit_s=LIMIT_S, at_least=0)
+    report = audit(grader, rows, timeout_s=config.grade_limit_s, limit_s=LIMIT_S, at_least=0)
     if config.audit == "stop" and report.gold_failed == report.rows and report.follows_row:
         raise UsageError(
             f"{config.shown}: the reference of every row that was tried fails: {_told(report.findings[0])}",

@@ -91,7 +91,7 @@ class Builder:
             if spec.evaluation_metric != "cosine":
                 return RowGrader(text_similarity(*sides, similarity(spec.evaluation_metric)))
             check_endpoint(self.config.embeddings)
-            return BurstGrader(CosineGrader(*sides, self.config.embeddings, self.config.timeout_s))
+            return BurstGrader(CosineGrader(*sides, self.config.embeddings, self.config.grade_limit_s))
         if isinstance(spec, Python):
             source = python_source(spec.source, keys, self.source)
             return open_python(source, self.config, self.log_path, self.seed, self.on_output)
