@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rft_cli.errors import UsageError
@@ -77,10 +77,12 @@ class JudgeClient:
         tries = 0
         while True:
             await self._hold()
-            outcome = await self._try(question)
-            if isinstance(outcome, Reply) or self._learn(question, outcome):
-                if isinstance(outcome, Reply):
-                    return outcome
+            # As it is sent: others in flight may learn more before this one is answered.
+            sent = replace(self._manners.setdefault(question.model, _Manners()))
+            outcome = await self._try(question, sent)
+            if isinstance(outcome, Reply):
+                return outcome
+            if self._learn(question, sent, outcome):
                 continue
             wait = self._wait(outcome, tries)
             if wait is None or tries >= retries:
@@ -112,8 +114,7 @@ class JudgeClient:
         while (left := self._not_before - asyncio.get_running_loop().time()) > 0:
             await asyncio.sleep(left)
 
-    async def _try(self, question: Question) -> Reply | Fault:
-        manners = self._manners.setdefault(question.model, _Manners())
+    async def _try(self, question: Question, manners: _Manners) -> Reply | Fault:
         request: dict[str, Any] = {
             "model": question.model,
             "messages": list(question.messages),
@@ -132,19 +133,19 @@ class JudgeClient:
         except Exception as error:
             return fault_of(error, self._endpoint, self._timeout_s)
 
-    def _learn(self, question: Question, fault: Fault) -> bool:
-        """Whether the fault says what to leave out, which was not left out so far."""
+    def _learn(self, question: Question, sent: _Manners, fault: Fault) -> bool:
+        """Whether the fault says what to leave out, which this request did not leave out."""
         if fault.status not in _REJECTING:
             return False
         manners = self._manners[question.model]
         if "max_completion_tokens" in fault.body and "max_completion_tokens" in question.parameters:
             # The old name means the same, so nothing is lost.
-            learnt, manners.old_length_name = not manners.old_length_name, True
-            return learnt
+            manners.old_length_name = True
+            return not sent.old_length_name
         if question.response_format is not None and any(word in fault.body for word in _FORMAT_WORDS):
             # The form of the verdict is said in words too.
-            learnt, manners.response_format = manners.response_format, False
-            return learnt
+            manners.response_format = False
+            return sent.response_format
         return False
 
     def _wait(self, fault: Fault, tries: int) -> float | None:

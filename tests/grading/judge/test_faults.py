@@ -168,6 +168,19 @@ def test_an_endpoint_without_structured_outputs_is_asked_in_words(
     assert grader._book.to_metrics()["judge_retries"] == 0
 
 
+@pytest.mark.parametrize("word", ["response_format", "max_completion_tokens"])
+def test_requests_that_are_turned_down_together_are_all_asked_in_the_other_way(
+    server: JudgeServer, judge: OpenJudge, word: str
+) -> None:
+    """Of several in flight each learns from its own answer, also what another one has already learnt."""
+    refusal = Act(400, {"error": {"message": f"{word} is not supported"}}, wait_s=0.6)
+    server.default = lambda body: refusal if word in body else GOOD
+    grader = judge(score_task(sampling={"max_completions_tokens": 100}), concurrency=4)
+    assert [grade.reward for grade in grader.grade(asks(*"abcd"))] == [0.5] * 4
+    assert server.most_in_flight == 4
+    assert [word in body for body in server.seen] == [True] * 4 + [False] * 4
+
+
 def test_an_endpoint_that_always_complains_of_the_format_is_not_asked_for_ever(
     server: JudgeServer, judge: OpenJudge
 ) -> None:
