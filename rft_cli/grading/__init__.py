@@ -28,7 +28,7 @@ _HOMES = {
     "FailureMonitor": "outcomes",
     "GraderStats": "outcomes",
     "PreflightReport": "preflight",
-    "ScorerGrader": "pool",
+    "ScorerGrader": "scorer_grader",
     "check_grader": "preflight",
     "copy_source": "source",
     "open_grader": "open",
