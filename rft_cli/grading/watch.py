@@ -63,10 +63,10 @@ class Watch:
     """
 
     def __init__(
-        self, scorer: ModuleType | None, folder: str, events: set[str], ignored: frozenset[str]
+        self, scorer: ModuleType, folder: str, events: set[str], ignored: frozenset[str]
     ) -> None:
         self._events, self._ignored = events, ignored
-        self._own: dict[str, Any] = {} if scorer is None else vars(scorer)
+        self._own: dict[str, Any] = vars(scorer)
         self._shadows = self._own.keys() & _BUILT_IN
         self._folder = folder + os.sep if folder else None
         self._mine: list[Space] = []
@@ -137,12 +137,14 @@ class Watch:
         return left
 
     def _is_of_a_library(self, value: Any) -> bool:
-        if _type(value) is FunctionType:
-            module = sys.modules.get(value.__globals__.get("__name__", ""))
-            return module is not None and _vars(module) is value.__globals__ is not self._own
-        if _callable(value):
-            return getattr(value, "__module__", None) in sys.modules
-        return value is not None and value is not MISSING
+        if not _callable(value):
+            return value is not None and value is not MISSING
+        function = _type(value) is FunctionType
+        name = value.__globals__.get("__name__") if function else getattr(value, "__module__", None)
+        home = sys.modules.get(name or "")
+        if home is None or (function and _vars(home) is not value.__globals__):
+            return False
+        return not self._is_own(name, home)
 
     def _settings_changed(self) -> Iterator[Change]:
         for name, probe in self._probes:
@@ -174,6 +176,8 @@ class Watch:
         if len(table) > len(self._names):
             for name in [name for name in table if name not in self._modules]:
                 yield from self._arrived(name, table[name])
+            self._near.look()
+            self._far.look()
 
     def _arrived(self, name: str, module: Any) -> Iterator[str]:
         """A module that was loaded since: from now on it stays as it is, unless the scorer patched it right away."""
@@ -183,10 +187,7 @@ class Watch:
         self._modules[name] = module
         self._names.append(name)
         self._loaded.append(module)
-        taken = self._take(name, module)
-        self._near.look()
-        self._far.look()
-        for space in taken:
+        for space in self._take(name, module):
             for key, value in space.kept.items():
                 if _type(value) is FunctionType and value.__globals__ is self._own:
                     yield f"{space.label}.{key}"
@@ -204,8 +205,8 @@ class Watch:
     def _names_in_source(self) -> set[str]:
         """Every name and the beginning of every string in the code of the scorer and of its own modules."""
         found: set[str] = set()
-        for module in self._modules.values():
-            if isinstance(module, ModuleType) and self._is_own(module):
+        for name, module in self._modules.items():
+            if self._is_own(name, module):
                 for code in codes_of(_vars(module)):
                     texts = [text for text in code.co_consts if isinstance(text, str)]
                     found.update(text.partition(".")[0] for text in [*code.co_names, *texts])
@@ -215,18 +216,19 @@ class Watch:
         found.update(str(getattr(value, "__module__", "")).partition(".")[0] for value in self._own.values())
         return found
 
-    def _is_own(self, module: ModuleType) -> bool:
+    def _is_own(self, name: str, module: Any) -> bool:
+        """Whether this is the scorer, or a module of the user's beside it."""
+        if not isinstance(module, ModuleType):
+            return False
         space = _vars(module)
-        return space is self._own or self._beside(space.get("__file__"))
+        return space is self._own or (not _trusted(name) and self._beside(space.get("__file__")))
 
     def _take(self, name: str, module: Any) -> list[Space]:
         """Watch this module and its classes, if it is one to watch; what of it is not the scorer's own."""
         if name in _SKIPPED or not isinstance(module, ModuleType):
             return []
         space = _vars(module)
-        top = name.partition(".")[0]
-        trusted = top in sys.stdlib_module_names or top in _RFT
-        own = space is self._own or (not trusted and self._is_own(module))
+        top, trusted, own = name.partition(".")[0], _trusted(name), self._is_own(name, module)
         if not (trusted or own) and not any(value is module for value in self._own.values()):
             return []
         constants = _CONSTANTS if trusted and name != "sys" else ()
@@ -260,6 +262,12 @@ class Watch:
             names = type.__dict__["__dict__"].__get__(kind)
             kept = {key: value for key, value in names.items() if _type(value) in _METHODS}
             yield Space(label, names, kept)
+
+
+def _trusted(name: str) -> bool:
+    """Whether this is a module of the standard library, of rft or of its pool."""
+    top = name.partition(".")[0]
+    return top in sys.stdlib_module_names or top in _RFT
 
 
 _BUILT_IN = frozenset(_vars(builtins)) - {"__doc__", "__name__", "__package__", "__loader__", "__spec__"}

@@ -109,6 +109,22 @@ def test_what_a_library_changes_as_it_is_imported_is_its_arrival(
     assert set(watch.changes()) == {"json.dumps", "json.loads"}
 
 
+@pytest.mark.parametrize("home", ["rft_scorer", "beside"])
+def test_what_the_scorers_own_classes_and_functions_replace_is_a_change_whatever_arrives(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: str
+) -> None:
+    module, helper = scorer(), ModuleType("beside")
+    helper.__file__ = str(tmp_path / "beside.py")
+    sys.modules["beside"] = helper
+    own = {"rft_scorer": module, "beside": helper}[home]
+    exec("class Loose: pass\ndef loose(text): return text", vars(own))
+    watch = Watch(module, str(tmp_path), set(), frozenset())
+    monkeypatch.setitem(sys.modules, "rft_test_library", ModuleType("rft_test_library"))
+    monkeypatch.setattr(json, "JSONDecoder", vars(own)["Loose"])
+    monkeypatch.setattr(json, "loads", vars(own)["loose"])
+    assert set(watch.changes()) == {"json.JSONDecoder", "json.loads"}
+
+
 def test_several_grades_do_not_tell_who_loaded_and_who_changed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -149,7 +165,7 @@ def test_packages_beside_the_scorer_are_not_its_own(monkeypatch: pytest.MonkeyPa
 
 
 def test_what_cannot_be_looked_at_is_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    watch = Watch(None, "", set(), frozenset())
+    watch = Watch(scorer(), "", set(), frozenset())
     with monkeypatch.context() as patch:
         patch.setattr(os.environ, "_data", None)
         assert watch.changes() == ["what rft needs to see (AttributeError)"]
