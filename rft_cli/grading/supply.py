@@ -7,7 +7,7 @@ import pickle
 import select
 import sys
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, BinaryIO, Protocol, TypeVar
 
 from rft_cli.data.rows import check_length, first_line, open_rows, standard_input
@@ -82,7 +82,8 @@ class Lines:
 
     def ready(self) -> bool:
         """Whether a whole line, or the end, is there."""
-        while not self._lines and self._stream is not None:
+        while not self._lines and self._opened():
+            assert self._stream is not None
             if not _readable(self._stream):
                 return False
             self._more()
@@ -97,11 +98,17 @@ class Lines:
         return taken
 
     def _more(self) -> bool:
-        """Open the next file where none is open, and read once; False at the end, and at what ends them early."""
+        """Read once, of the next file where none is open; False at the end, and at what ends them early."""
+        return self._opened() and self._went(self._read)
+
+    def _opened(self) -> bool:
+        """Whether a file is open: the next one where none was."""
+        return self._stream is not None or (bool(self._left) and self._went(self._open))
+
+    def _went(self, step: Callable[[], None]) -> bool:
+        """Take the step; whether it met nothing that ends the lines early."""
         try:
-            if self._stream is None and not self._open():
-                return False
-            self._read()
+            step()
         except UsageError as problem:
             self.problem = problem
             self._left.clear()
@@ -109,15 +116,12 @@ class Lines:
             return False
         return True
 
-    def _open(self) -> bool:
-        if not self._left:
-            return False
+    def _open(self) -> None:
         path = self._left.popleft()
         self._name = "stdin" if path == "-" else path
         self._stream = standard_input() if path == "-" else open_rows(path)
         self._begins = True
         self._starts.append((self._given, self._name))
-        return True
 
     def _read(self) -> None:
         """What is there to read, as whole lines."""

@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -446,6 +447,19 @@ def test_a_terminal_as_input_gets_a_hint(folder: Path) -> None:
     assert process.returncode == 0
     assert json.loads(out)["grade"]["reward"] == 0.2
     assert error == b"reading rows from the terminal: end them with Ctrl-D, or name a FILE\n"
+
+
+def test_a_file_is_written_while_the_pipe_after_it_says_nothing(folder: Path) -> None:
+    (folder / "in.jsonl").write_text(lines({"completion": "a", "n": 2}, {"completion": "b", "n": 3}))
+    command = [*RFT, "grade", "--reward-model", "scorer.py", "--quiet", "in.jsonl", "-"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert select.select([process.stdout], [], [], 20)[0]
+    first = process.stdout.readline(), process.stdout.readline()
+    assert [json.loads(line)["grade"]["reward"] for line in first] == [0.2, 0.3]
+    out, _ = process.communicate(b'{"completion": "c", "n": 4}\n', timeout=30)
+    assert json.loads(out)["grade"]["reward"] == 0.4
 
 
 def test_no_torch_and_flat_memory(folder: Path) -> None:
