@@ -20,10 +20,12 @@ NO_FILES = "a file of this machine, and OpenAI's graders have none: grader.sandb
 _UNIX = 1  # AF_UNIX, which is not worth importing socket for
 _ANY_MACHINE = ("/bin", "/dev", "/etc", "/lib", "/lib64", "/proc", "/sbin", "/sys", "/usr")
 """Folders of the system: OpenAI's machine has them too, with contents of its own."""
-_TEMPORARY = "/tmp"
-"""A scorer may write files there, and read those."""
+_TEMPORARY = "/tmp/"
+"""A scorer may write files there, and read those that it made."""
 _fsdecode, _realpath = os.fsdecode, os.path.realpath
-_create, _error, _refused = os.O_CREAT, (OSError, TypeError, ValueError), PermissionError
+_exists = os.path.exists
+_create, _empty, _access, _write = os.O_CREAT, os.O_TRUNC, os.O_ACCMODE, os.O_WRONLY
+_error, _refused = (OSError, TypeError, ValueError), PermissionError
 
 
 class Wall:
@@ -57,8 +59,11 @@ class Wall:
         if f"{place}/".startswith(self._open) or place in self._made or "/nltk_data/" in place:
             return
         if place.startswith(_TEMPORARY) and isinstance(flags, int) and flags & _create:
-            self._made.add(place)
-            return
+            if flags & _empty or not _exists(place):
+                self._made.add(place)
+                return
+            if flags & _access == _write:  # appends to a file that may be another worker's, and reads none of it
+                return
         raise _refused(f"{text}: {NO_FILES}")
 
 

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,34 @@ def test_files(write_scorer: Any, tmp_path: Path) -> None:
         said = "a file of this machine, and OpenAI's graders have none: grader.sandbox is openai"
         assert grade.error.message.endswith(f"PermissionError: {shown}: {said}")
     assert "with open(path) as file:" in (found[4].error.trace if found[4].error else "")
+
+
+def test_files_in_tmp_are_those_it_made(write_scorer: Any) -> None:
+    path = write_scorer(
+        """
+        def grade(sample, item):
+            mode, path = sample["output_text"].split()
+            with open(path, mode) as file:
+                if mode != "r":
+                    file.write("abc")
+                if mode in ("a+", "w+"):
+                    file.seek(0)
+                    return len(file.read())
+            return 1
+        """
+    )
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder, tempfile.NamedTemporaryFile("w") as theirs:
+        theirs.write("12345")
+        theirs.flush()
+        mine, beside = f"{folder}/mine", f"/tmp{Path(folder).name}"
+        tries = [f"a+ {mine}", f"r {mine}", f"a {theirs.name}", f"w+ {theirs.name}", f"r {theirs.name}"]
+        refused = [f"r {theirs.name}", f"a+ {theirs.name}", f"w {beside}"]
+        found = [grades(path, text)[0] for text in refused] + grades(path, *tries)
+        assert not Path(beside).exists()
+    assert [grade.reward for grade in found] == [None, None, None, 3.0, 1.0, 1.0, 3.0, 1.0]
+    for grade in found[:3]:
+        assert grade.error is not None
+        assert "PermissionError" in grade.error.message
 
 
 def test_every_command_with_a_grader_takes_the_flag(write_scorer: Any, tmp_path: Path) -> None:
