@@ -10,6 +10,7 @@ import io
 import mmap
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ MOST = 16_384
 _WINDOW = 4096
 _HEAD = 64
 _NOTHING = bytes(_HEAD)
-_lseek, _pread, _truncate, _from_start = os.lseek, os.pread, os.ftruncate, os.SEEK_SET
+_dup2, _lseek, _pread, _truncate, _from_start = os.dup2, os.lseek, os.pread, os.ftruncate, os.SEEK_SET
 
 
 def output_path(scratch: str | Path, pid: int) -> Path:
@@ -36,15 +37,15 @@ def shorten(output: bytes) -> str:
 class _Steady(io.FileIO):
     """A descriptor that a scorer may close: it is opened again when something is to be written."""
 
-    def __init__(self, number: int, path: str) -> None:
+    def __init__(self, number: int, again: Callable[[int], None]) -> None:
         super().__init__(number, "w", closefd=False)
-        self._path = path
+        self._again = again
 
     def write(self, data: Any) -> int:
         try:
             return super().write(data)
         except OSError:
-            _redirect(self._path, self.fileno())
+            self._again(self.fileno())
             return super().write(data)
 
 
@@ -103,9 +104,9 @@ class Streams:
         try:
             os.fstat(number)
         except OSError:
-            _redirect(self._path, number)
+            self._again(number)
         stream = io.TextIOWrapper(
-            io.BufferedWriter(_Steady(number, self._path)),
+            io.BufferedWriter(_Steady(number, self._again)),
             encoding="utf-8",
             errors="backslashreplace",
             # What is kept has to be there when the grade ends.
@@ -115,6 +116,16 @@ class Streams:
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
         return stream
+
+    def _again(self, number: int) -> None:
+        """Give a descriptor back that the scorer closed. What is kept is written at one position, whoever writes."""
+        try:
+            if self._file is not None:
+                _dup2(self._file, number)
+                return
+        except OSError:  # the scorer closed that too
+            pass
+        _redirect(self._path, number)
 
 
 def _window(file: int) -> bytes | mmap.mmap:

@@ -115,7 +115,9 @@ class Processes:
         """Kill processes of the pool that were stopped (SIGSTOP), which would answer never; others take their tasks."""
         for file in self.scratch.glob("*.task"):
             with contextlib.suppress(OSError):  # it has ended, or this is no Linux
-                if Path("/proc", file.stem, "stat").read_bytes().rpartition(b") ")[2][:1] == b"T":
+                state, parent = Path("/proc", file.stem, "stat").read_bytes().rpartition(b") ")[2].split()[:2]
+                # Not where the number belongs to another process by now, which somebody else stopped.
+                if state == b"T" and int(parent) == os.getpid():
                     self.stopped.add(int(file.stem))
                     os.kill(int(file.stem), signal.SIGKILL)
 

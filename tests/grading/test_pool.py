@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -467,6 +469,59 @@ def test_who_ended_the_process_is_told(write_scorer: Any, source: str, told: str
     assert (before.reward, after.reward) == (1.0, 1.0)
     assert bad.error is not None
     assert (bad.error.kind, bad.error.message.split(": ", 1)[1]) == ("died", f"grading it {told}")
+
+
+def test_a_descriptor_that_a_scorer_closed_is_taken_from_again(write_scorer: Any) -> None:
+    path = write_scorer(
+        """
+        import os
+        def score(completion):
+            print(completion)
+            if completion == "one": os.close(1)
+            return 1
+        """
+    )
+    printed: list[tuple[int, str]] = []
+    with open_grader(
+        GraderConfig(path=path, workers=1),
+        log_path=None,
+        on_output=lambda place, text: printed.append((place, text)),
+    ) as grader:
+        grader.grade([GradeRequest(text, {}) for text in ("zero", "one", "two", "three")])
+    assert printed == [(0, "zero\n"), (1, "one\n"), (2, "two\n"), (3, "three\n")]
+
+
+def test_a_stopped_process_of_somebody_elses_is_let_be(write_scorer: Any) -> None:
+    """It may have the number of a worker that is long gone."""
+    shell = subprocess.Popen(["sh", "-c", "sleep 60 & echo $!; wait"], stdout=subprocess.PIPE, text=True)
+    assert shell.stdout is not None
+    theirs = int(shell.stdout.readline())
+    ours = subprocess.Popen(["sleep", "60"])
+    try:
+        with open_(write_scorer("def score(text): return 1")) as grader:
+            for pid in (theirs, ours.pid):
+                os.kill(pid, signal.SIGSTOP)
+                (grader.job_folder / f"{pid}.task").write_bytes(bytes(8))
+            _until_stopped(theirs)
+            _until_stopped(ours.pid)
+            grader._processes.end_stopped()
+            assert ours.wait(10) == -signal.SIGKILL
+            assert grader._processes.stopped == {ours.pid}
+            assert _state(theirs) == "T"
+    finally:
+        os.kill(theirs, signal.SIGKILL)
+        ours.kill()
+        shell.wait(10)
+
+
+def _state(pid: int) -> str:
+    return Path("/proc", str(pid), "stat").read_text().rpartition(") ")[2][0]
+
+
+def _until_stopped(pid: int) -> None:
+    deadline = time.monotonic() + 10
+    while _state(pid) != "T" and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 WORKER = """
