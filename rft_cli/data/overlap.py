@@ -20,8 +20,9 @@ _NAMED = 5
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """The same prompt on two lines; `other_line` is the first such line of the other file."""
+    """The same prompt on two lines: of the training row at `place`, and the first such line of the other file."""
 
+    place: int
     train_line: int
     other_line: int
 
@@ -40,11 +41,11 @@ def find_overlap(train: Dataset, other: Dataset) -> list[Overlap]:
     for place, example in enumerate(other.examples):
         places.setdefault(hash(_key(example)), place)
     found = []
-    for example in train.examples:
+    for place, example in enumerate(train.examples):
         key = _key(example)
         same = places.get(hash(key))
         if same is not None and _key(twin := other.examples[same]) == key:
-            found.append(Overlap(example.source.line, twin.source.line))
+            found.append(Overlap(place, example.source.line, twin.source.line))
     return found
 
 
@@ -66,9 +67,8 @@ def apply_overlap(train: Dataset, other: Dataset, policy: Literal["warn", "drop"
     where = f"{train.path}: {what} ({_lines(found)})"
     if policy == "warn":
         return Checked(train, f"{where}; --set data.overlap=drop leaves them out of training")
-    lines = {overlap.train_line for overlap in found}
-    places = (place for place, example in enumerate(train.examples) if example.source.line not in lines)
-    kept = Selected(train.examples, places)
+    dropped = {overlap.place for overlap in found}
+    kept = Selected(train.examples, (place for place in range(len(train.examples)) if place not in dropped))
     if not kept:
         raise UsageError(
             f"{train.path}: every prompt also stands in {other.path}, so data.overlap: drop leaves none",

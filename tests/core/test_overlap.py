@@ -25,12 +25,12 @@ OTHER = dataset("val.jsonl", ["x", "b", "c", "b"])
 
 
 def test_every_pair_is_found() -> None:
-    assert find_overlap(TRAIN, OTHER) == [Overlap(2, 2), Overlap(3, 3), Overlap(5, 2)]
+    assert find_overlap(TRAIN, OTHER) == [Overlap(1, 2, 2), Overlap(2, 3, 3), Overlap(4, 5, 2)]
 
 
 def test_a_plain_prompt_equals_its_user_turn() -> None:
     plain = Dataset([Example("line-1", "b", {}, Source("p.jsonl", 1))], "trl", "p.jsonl", "", [])
-    assert find_overlap(plain, OTHER) == [Overlap(1, 2)]
+    assert find_overlap(plain, OTHER) == [Overlap(0, 1, 2)]
 
 
 def test_planted_prompts_are_found_among_many() -> None:
