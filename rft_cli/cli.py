@@ -20,7 +20,7 @@ from rft_cli.commands.shared import DEBUG_KEY, forget_stdout, rank
 from rft_cli.commands.streams import repair_streams
 from rft_cli.commands.train import train
 from rft_cli.commands.validate import validate
-from rft_cli.errors import RftError, UsageErrors
+from rft_cli.errors import RftError
 
 INTERNAL_ERROR = 3
 
@@ -64,8 +64,7 @@ def _say(text: str, indent: str = "  ") -> None:
 
 
 def _print_error(error: RftError) -> None:
-    problems = error.problems if isinstance(error, UsageErrors) else (error,)
-    for problem in problems:
+    for problem in error.problems:
         _say(f"error: {problem.message}")
         if problem.fix:
             _say(f"  fix: {problem.fix}", indent=" " * 4)

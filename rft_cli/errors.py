@@ -19,11 +19,20 @@ class RftError(Exception):
         self.message = message
         self.fix = fix
 
+    @property
+    def problems(self) -> tuple[RftError, ...]:
+        """What it tells: itself, or the several that it holds."""
+        return (self,)
+
 
 class UsageError(RftError):
     """Wrong usage, configuration, data or grader file: found before any model loads."""
 
     exit_code = 2
+
+    @property
+    def problems(self) -> tuple[UsageError, ...]:
+        return (self,)
 
 
 class UsageErrors(UsageError):
@@ -31,7 +40,11 @@ class UsageErrors(UsageError):
 
     def __init__(self, problems: Sequence[UsageError]) -> None:
         super().__init__("\n".join(p.message for p in problems))
-        self.problems = tuple(problems)
+        self._problems = tuple(problems)
+
+    @property
+    def problems(self) -> tuple[UsageError, ...]:
+        return self._problems
 
 
 class RunFailed(RftError):

@@ -56,7 +56,7 @@ class Preflight:
 
     def blame(self, name: str, error: UsageError, key: str | None = None) -> None:
         """Note that this is wrong. `key`: the setting that names it, whose line in a YAML file is told."""
-        problems = error.problems if isinstance(error, UsageErrors) else (error,)
+        problems = error.problems
         if key is not None and _IN_A_FILE.search(self.origins.get(key, "")):
             problems = tuple(self._placed(key, problem) for problem in problems)
         self.problems.extend(problems)

@@ -54,8 +54,7 @@ def open_or_tell(open_one: Callable[[], Grader], also: Sequence[UsageError]) -> 
     try:
         grader = open_one()
     except UsageError as error:
-        own = error.problems if isinstance(error, UsageErrors) else (error,)
-        raise UsageErrors([*own, *also]) if also else error from None
+        raise UsageErrors([*error.problems, *also]) if also else error from None
     if also:
         grader.close()
         raise UsageErrors(also)

@@ -98,7 +98,7 @@ def static_problems(config: GraderConfig, rows: Sequence[Example]) -> list[Usage
     try:
         source = read_source(config)
     except UsageError as error:
-        return list(error.problems) if isinstance(error, UsageErrors) else [error]
+        return list(error.problems)
     if not is_spec(config):
         return []
     return [*check_spec(read_grader(config, source), source).problems, *missing_keys(config, rows)]
