@@ -16,8 +16,10 @@ from rft_cli import __version__
 from rft_cli.config import RunConfig
 from rft_cli.config.dump import dump_config, with_absolute_paths
 from rft_cli.config.flat import flat
+from rft_cli.config.launcher import world_size_in
 from rft_cli.data import Dataset, apply_overlap, read_examples, solution_of
 from rft_cli.errors import Interrupted, UsageError, UsageErrors
+from rft_cli.grading.load import ScorerSource
 from rft_cli.grading.modules import local_modules
 from rft_cli.grading.source import is_reward_model, is_spec, read_source, split_target
 from rft_cli.runs import Run
@@ -55,8 +57,7 @@ class Files:
 
     def blame(self, name: str, error: UsageError) -> None:
         """Keep an error, taken apart into its problems."""
-        found = error.problems if isinstance(error, UsageErrors) else [error]
-        self.problems.setdefault(name, []).extend(found)
+        self.problems.setdefault(name, []).extend(error.problems)
 
 
 def load_job(config: RunConfig) -> Job:
@@ -115,18 +116,16 @@ def _is_stream(path: str) -> bool:
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
-def hashes(job: Job) -> dict[str, str]:
-    """SHA-256 of what the job reads: its data files and its scorer."""
+def hashes(job: Job, grader: ScorerSource) -> dict[str, str]:
+    """SHA-256 of what the job reads: its data files and its grader."""
     found = {"train": job.train.sha256, "validation": job.validation.sha256}
     if job.test is not None:
         found["test"] = job.test.sha256
-    if job.config.grader.shown is not None:
-        found["grader"] = read_source(job.config.grader).sha256
-    return found
+    return {**found, "grader": grader.sha256}
 
 
-def record(job: Job) -> dict[str, Any]:
-    """What run.json says of the job, and what a resumed run is compared with."""
+def record(job: Job, grader: ScorerSource) -> dict[str, Any]:
+    """What run.json says of the job and its grader as it was read, and what a resumed run is compared with."""
     config = with_absolute_paths(job.config)
     return {
         "algorithm": config.algorithm,
@@ -134,7 +133,7 @@ def record(job: Job) -> dict[str, Any]:
         "base": base_identity(config.model.path, config.model.revision),
         "seed": config.seed,
         "num_processes": processes(config),
-        "hashes": hashes(job),
+        "hashes": hashes(job, grader),
         "grader_modules": scorer_modules(config),
         "settings": {key: value for key, value in flat(config).items() if key not in PLACE},
     }
@@ -150,7 +149,7 @@ CONTENT = {
 
 def processes(config: RunConfig) -> int:
     """How many processes train: those of a launcher that started this one, else those asked for."""
-    launched = int(os.environ.get("WORLD_SIZE") or 1)
+    launched = world_size_in(os.environ)
     return launched if launched > 1 else config.num_processes
 
 
@@ -164,14 +163,14 @@ def scorer_modules(config: RunConfig) -> dict[str, str]:
 def create_run(job: Job) -> Run:
     """Make the job's run directory: resolved configuration, a copy of the scorer, versions, hashes and seed."""
     config = with_absolute_paths(job.config)
-    scorer = read_source(config.grader)
+    grader = read_source(config.grader)  # once: what is copied is what the record has the hash of
     return Run.create(
         config.output_dir,
         config.name,
         # Without the name: the file starts other runs too.
         config_yaml=dump_config(config.model_copy(update={"name": None})),
-        info={**record(job), "versions": versions()},
-        files={f"scorer/{Path(scorer.path).name}": scorer.content},
+        info={**record(job, grader), "versions": versions()},
+        files={f"scorer/{Path(grader.path).name}": grader.content},
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 from rft_cli import job as job_module
 from rft_cli.config.load import load_config
 from rft_cli.errors import UsageErrors
+from rft_cli.grading.source import read_source
 from rft_cli.job import create_run, hashes, load_job, versions
 from tests.cli.conftest import rows, write_jsonl
 
@@ -44,10 +45,24 @@ def test_load_job_raises_every_problem(files):
 def test_hashes_are_those_of_the_files(files):
     expected = hashlib.sha256((files / "train.jsonl").read_bytes()).hexdigest()
     scorer = hashlib.sha256((files / "scorer.py").read_bytes()).hexdigest()
-    found = hashes(load_job(config(data__test="test.jsonl")))
+    job = load_job(config(data__test="test.jsonl"))
+    found = hashes(job, read_source(job.config.grader))
     assert list(found) == ["train", "validation", "test", "grader"]
     assert (found["train"], found["grader"]) == (expected, scorer)
-    assert "grader" not in hashes(load_job(config(grader__path=None)))
+
+
+def test_the_copy_of_the_grader_is_what_its_hash_is_of(files, monkeypatch):
+    """Also where the file is edited while the run is made."""
+    identity = job_module.base_identity
+
+    def edited_meanwhile(*model):
+        (files / "scorer.py").write_text("def score(text): return 2\n")
+        return identity(*model)
+
+    monkeypatch.setattr(job_module, "base_identity", edited_meanwhile)
+    run = create_run(load_job(config(name="a")))
+    copied = hashlib.sha256((run.path / "scorer" / "scorer.py").read_bytes()).hexdigest()
+    assert run.info["hashes"]["grader"] == copied
 
 
 def test_the_runs_config_means_the_same_job_anywhere(files, monkeypatch):
