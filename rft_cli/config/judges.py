@@ -35,11 +35,6 @@ class JudgeProblem:
     fix: str
 
 
-def judge_problems(judge: JudgeConfig) -> list[JudgeProblem]:
-    """Everything that is wrong with the section."""
-    return list(_problems(judge))
-
-
 def url_problem(url: str) -> str | None:
     """Why `url` is no endpoint, or None. The text never repeats the URL, which may hold a password."""
     try:
@@ -65,7 +60,8 @@ def price_table(judge: JudgeConfig) -> Mapping[str, Price]:
     return dict(map(_price, judge.prices))
 
 
-def _problems(judge: JudgeConfig) -> Iterator[JudgeProblem]:
+def judge_problems(judge: JudgeConfig) -> Iterator[JudgeProblem]:
+    """Everything that is wrong with the section."""
     wrong_url = None if judge.base_url is None else url_problem(judge.base_url)
     if wrong_url is not None:
         fix = "write the address alone, for example http://127.0.0.1:8000/v1"

@@ -15,12 +15,12 @@ from typing import Any
 
 from rft_cli.config.json_marks import read_tree
 from rft_cli.config.layers import Layer, Setting, SettingProblem
+from rft_cli.config.paths import JSON_OR_YAML
 from rft_cli.config.suggest import did_you_mean, near_file
 from rft_cli.config.yaml_lines import Node
 from rft_cli.errors import UsageError
 
 _FILES = {"training_file": ("data.train", "-t"), "validation_file": ("data.validation", "-v")}
-_SUFFIXES = (".json", ".yaml", ".yml")
 _HYPERPARAMETERS = {
     "n_epochs": "optim.n_epochs",
     "batch_size": "rollout.prompts_per_batch",
@@ -83,9 +83,11 @@ def read_job(path: str, given: Collection[str], problems: list[UsageError]) -> O
 
 
 def _read(path: str, problems: list[UsageError]) -> Node | None:
-    if not path.endswith(_SUFFIXES) and Path(path).exists():
+    if not path.endswith(JSON_OR_YAML) and Path(path).exists():
         problems.append(
-            UsageError(f"{path}: is no job: it is JSON or YAML", f"name a file that ends in {_SUFFIXES[0]}")
+            UsageError(
+                f"{path}: is no job: it is JSON or YAML", f"name a file that ends in {JSON_OR_YAML[0]}"
+            )
         )
         return None
     try:

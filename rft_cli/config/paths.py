@@ -7,7 +7,9 @@ from pathlib import Path
 
 FILE_KEYS = ("data.train", "data.validation", "data.test")
 """Settings that always name a file (`-`: standard input)."""
-_GRADER_FILES = (".py", ".json", ".yaml", ".yml")
+JSON_OR_YAML = (".json", ".yaml", ".yml")
+"""How names of files end that hold one document: a grader spec, a fine-tuning job."""
+_GRADER_FILES = (".py", *JSON_OR_YAML)
 
 
 def is_path(key: str, value: str) -> bool:

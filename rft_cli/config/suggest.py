@@ -28,14 +28,14 @@ def as_word(text: str) -> str:
     return word if len(word) <= _LONGEST_NAME else word[: _LONGEST_NAME - 1] + "…"
 
 
-def near_file(path: Path) -> str:
-    """What to do about a file that is not there: the closest name beside it."""
+def near_file(path: Path, suffixes: tuple[str, ...] = ("",)) -> str:
+    """What to do about a file that is not there: the closest name beside it that ends in one of these."""
     if "$" in str(path):
         return "names of variables are not replaced by their values here: write the path out"
     if not path.parent.is_dir():
         return f"there is no folder {path.parent} either"
     try:
-        names = [entry.name for entry in path.parent.iterdir()]
+        names = [entry.name for entry in path.parent.iterdir() if entry.name.endswith(suffixes)]
     except OSError:
         names = []
     name = closest(path.name, names)

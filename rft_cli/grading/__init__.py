@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from rft_cli.grading.outcomes import FailureMonitor, GraderStats
     from rft_cli.grading.preflight import PreflightReport, check_grader
     from rft_cli.grading.scorer_grader import ScorerGrader
-    from rft_cli.grading.source import copy_source
 
 __all__ = [
     "FailureMonitor",
@@ -20,7 +19,6 @@ __all__ = [
     "PreflightReport",
     "ScorerGrader",
     "check_grader",
-    "copy_source",
     "open_grader",
 ]
 
@@ -30,7 +28,6 @@ _HOMES = {
     "PreflightReport": "preflight",
     "ScorerGrader": "scorer_grader",
     "check_grader": "preflight",
-    "copy_source": "source",
     "open_grader": "open",
 }
 

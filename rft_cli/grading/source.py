@@ -1,4 +1,4 @@
-"""The grader as bytes: its file found, read once, checked without running it, hashed, copied into the run."""
+"""The grader as bytes: its file found, read once, checked without running it, hashed."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
+from rft_cli.config.paths import JSON_OR_YAML
 from rft_cli.config.schema import GraderConfig
-from rft_cli.config.suggest import closest
+from rft_cli.config.suggest import near_file
 from rft_cli.errors import UsageError
 from rft_cli.grading.load import ScorerSource
 
-SPEC_SUFFIXES = (".json", ".yaml", ".yml")
 KINDS = (
     "a grader is a Python file (scorer.py or scorer.py:function), an OpenAI grader spec (.json or .yaml), or a "
     "reward model: a directory, or a hub id such as org/name"
@@ -27,24 +27,15 @@ _INLINE = "grader.spec"
 _INLINE_FILE = "grader.json"
 
 
-@dataclass(frozen=True, slots=True)
-class ScorerCopy:
-    """Where a run keeps its grader, the hash of its bytes, and the function that was asked for."""
-
-    path: Path
-    sha256: str
-    function: str | None
-
-
 def is_spec(config: GraderConfig) -> bool:
     """Whether the grader is an OpenAI spec, in a file or in the configuration itself."""
-    return config.spec is not None or (config.path is not None and config.path.endswith(SPEC_SUFFIXES))
+    return config.spec is not None or (config.path is not None and config.path.endswith(JSON_OR_YAML))
 
 
 def is_reward_model(config: GraderConfig) -> bool:
     """Whether the grader is a sequence-classification model: a directory of one, or what may be a hub id."""
     path = config.path
-    if path is None or config.spec is not None or path.endswith((".py", *SPEC_SUFFIXES)):
+    if path is None or config.spec is not None or path.endswith((".py", *JSON_OR_YAML)):
         return False
     folder = Path(path).expanduser()
     return (folder / "config.json").is_file() or (not folder.exists() and bool(_HUB_ID.fullmatch(path)))
@@ -74,13 +65,13 @@ def read_source(config: GraderConfig) -> ScorerSource:
             f"{shown}: is neither a scorer nor a reward model (no config.json)",
             "name the Python file in it",
         )
-    if path.suffix not in (".py", *SPEC_SUFFIXES):
+    if path.suffix not in (".py", *JSON_OR_YAML):
         reason = "no such file" if not path.exists() else "is not a Python file"
         raise UsageError(f"{shown}: {reason}", KINDS)
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise UsageError(f"{shown}: no such file", _near(path)) from None
+        raise UsageError(f"{shown}: no such file", near_file(path, (".py", *JSON_OR_YAML))) from None
     except OSError as error:
         raise UsageError(f"{shown}: can't be read: {error.strerror or error}") from error
     if path.suffix == ".py":
@@ -96,15 +87,6 @@ def split_target(target: str) -> tuple[str, str | None]:
     if colon and function.isidentifier() and not Path(target).exists():
         return file, function
     return target, None
-
-
-def copy_source(config: GraderConfig, dest_dir: Path) -> ScorerCopy:
-    """Copy the grader's file into `dest_dir` (made if missing). Files that a scorer imports are not copied."""
-    source = read_source(config)
-    dest_dir.mkdir(parents=True, exist_ok=True)
-    target = dest_dir / Path(source.path).name
-    target.write_bytes(source.content)
-    return ScorerCopy(target, source.sha256, source.function)
 
 
 def _inline(config: GraderConfig) -> ScorerSource:
@@ -130,16 +112,6 @@ def _reward_model(config: GraderConfig) -> ScorerSource:
         "files": {f.name: f.stat().st_size for f in files},
     }
     return ScorerSource(_MODEL_FILE, config.path, None, json.dumps(note, indent=2).encode() + b"\n")
-
-
-def _near(path: Path) -> str:
-    try:
-        suffixes = (".py", *SPEC_SUFFIXES)
-        names = [entry.name for entry in path.parent.iterdir() if entry.suffix in suffixes]
-    except OSError:
-        return f"there is no folder {path.parent} either"
-    name = closest(path.name, names)
-    return "check the path" if name is None else f"did you mean '{path.parent / name}'?"
 
 
 def _check_syntax(content: bytes, shown: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 import rft_cli.grading
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError
-from rft_cli.grading import copy_source, open_grader
+from rft_cli.grading import open_grader
 from rft_cli.types import Grade, GradeRequest
 
 
@@ -176,15 +176,6 @@ def test_an_edit_after_opening_does_not_change_grades(write_scorer: Any) -> None
         made = grader.grade([GradeRequest("die", {}), GradeRequest("restarted", {})])
         assert [grade.reward for grade in made] == [None, 0.25]
         assert grader.sha256 == hashlib.sha256(source.format("0.25").encode()).hexdigest()
-
-
-def test_copy_of_the_source(write_scorer: Any, tmp_path: Path) -> None:
-    path = write_scorer("def score(text): return 1\n")
-    copy = copy_source(GraderConfig(path=f"{path}:score"), tmp_path / "run" / "scorer")
-    assert copy.path == tmp_path / "run" / "scorer" / "scorer.py"
-    assert copy.path.read_text() == "def score(text): return 1\n"
-    assert copy.sha256 == hashlib.sha256(b"def score(text): return 1\n").hexdigest()
-    assert copy.function == "score"
 
 
 def test_a_colon_in_the_name_of_a_file(write_scorer: Any) -> None:
