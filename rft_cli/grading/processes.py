@@ -19,7 +19,6 @@ from pebble import ProcessFuture, ProcessPool
 
 from rft_cli.errors import RunFailed
 from rft_cli.grading.crash import CRASH_CODE
-from rft_cli.grading.isolation import Isolation
 from rft_cli.grading.keeper import start_keeper
 from rft_cli.grading.leftovers import kill_leftovers
 from rft_cli.grading.scratch import Scratch
@@ -59,22 +58,22 @@ class _SpawnContext(multiprocessing.context.SpawnContext):
 class Processes:
     """`workers` processes that ran `start_keeper(job)`; `schedule` gives a task to the next free one.
 
-    `stopped`: those that `end_stopped` ended.
+    `make_job` gets the folder for the workers' own folders, and the file for what scorers print. `stopped`: those that
+    `end_stopped` ended.
     """
 
     def __init__(
         self,
         workers: int,
         log_path: Path | None,
-        make_job: Callable[[Isolation], Job],
-        isolate: Callable[[str, str], Isolation],
+        make_job: Callable[[str, str], Job],
     ):
         self.workers = workers
         self._scratch = Scratch()
         self.scratch = self._scratch.path
         self.log_path = self.scratch / "grader.log" if log_path is None else log_path.absolute()
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
-        self.job = make_job(isolate(str(self.scratch), str(self.log_path)))
+        self.job = make_job(str(self.scratch), str(self.log_path))
         self.stopped: set[int] = set()
         self._replacements = 0
         self._pool: ProcessPool | None = None

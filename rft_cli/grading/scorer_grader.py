@@ -74,7 +74,17 @@ def open_grader(
     to `on_output`, each with its completion's place. `brief`: messages name the file without its folder.
     """
     source = read_source(config)
-    source = by_file_name(source) if brief else source
+    return start(by_file_name(source) if brief else source, config, log_path, seed, on_output)
+
+
+def start(
+    source: ScorerSource,
+    config: GraderConfig,
+    log_path: Path | None,
+    seed: int,
+    on_output: OnOutput | None = None,
+) -> ScorerGrader:
+    """Start workers for the source and load it in one of them; raises UsageError with its own lines."""
     grader = ScorerGrader(source, config, log_path, seed, on_output)
     try:
         grader.load()
@@ -112,21 +122,19 @@ class ScorerGrader(Closing):
         self.stats = GraderStats()
         self.signature = ""
         self._on_output = on_output
-        openai = config.sandbox == "openai"
-        if openai:
+        walled = config.sandbox == "openai"
+        if walled:
             check_source(source)
         limits = limits_of(config)
         self._timeout_s = timeout_s = limits.timeout_s
         parent, env, keep = os.getpid(), tuple(config.env), on_output is not None
         keys = (config.judge.api_key_env, config.embeddings.api_key_env)
 
-        def isolate(scratch: str, log: str) -> Isolation:
-            return Isolation(scratch, log, parent, env, keys, keep_output=keep, walled=openai)
+        def job(scratch: str, log: str) -> Job:
+            isolation = Isolation(scratch, log, parent, env, keys, keep_output=keep, walled=walled)
+            return Job(source, isolation, timeout_s, limits.memory_mb, seed)
 
-        def job(isolation: Isolation) -> Job:
-            return Job(source, isolation, timeout_s, min(timeout_s, 1.0), limits.memory_mb, seed, openai)
-
-        self._processes = Processes(worker_count(config), log_path, job, isolate)
+        self._processes = Processes(worker_count(config), log_path, job)
         self.log_path = self._processes.log_path
         self.job_folder = self._processes.scratch
         lay_out(self.job_folder, source.path, source.content)
@@ -174,16 +182,12 @@ class ScorerGrader(Closing):
         def pack(place: int, raw: Sequence[bytes]) -> bytes:
             return pickle.dumps((place, field, raw), pickle.HIGHEST_PROTOCOL)
 
-        def unpack(answer: bytes) -> Graded:
-            graded: Graded = pickle.loads(answer)
-            return graded
-
         def failed(place: int, raw: bytes, verdict: Verdict) -> Graded:
             block = Block(place, field, [raw])
             rows, bad = read_lines(block)
             return as_graded(block, rows, [verdict][: len(rows)], bad)
 
-        for chunk in self._chunks(Freight(grade_lines, pack, unpack, failed), lines, MAX_LINES):
+        for chunk in self._chunks(Freight(grade_lines, pack, pickle.loads, failed), lines, MAX_LINES):
             for offset, part in chunk.parts():
                 self.stats.add_graded(part)
                 self._learn(part.seconds)
@@ -204,14 +208,10 @@ class ScorerGrader(Closing):
         def pack(place: int, works: Sequence[Work]) -> bytes:
             return pickle.dumps([tuple(work) for work in works], pickle.HIGHEST_PROTOCOL)
 
-        def unpack(answer: bytes) -> list[tuple[Any, ...]]:
-            verdicts: list[tuple[Any, ...]] = pickle.loads(answer)
-            return verdicts
-
         def failed(place: int, work: Work, verdict: Verdict) -> list[tuple[Any, ...]]:
             return [tuple(verdict)]
 
-        for chunk in self._chunks(Freight(grade_chunk, pack, unpack, failed), Requests(requests), most):
+        for chunk in self._chunks(Freight(grade_chunk, pack, pickle.loads, failed), Requests(requests), most):
             verdicts = [Verdict(*plain) for _, part in chunk.parts() for plain in part]
             grades = [_as_grade(verdict) for verdict in verdicts]
             self.stats.add(grades)

@@ -22,24 +22,28 @@ class LoadReport(NamedTuple):
     fix: str
     trace: str
     found: tuple[str, ...]
-    seconds: float
     output: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What every worker of one grader knows. `slice_s`: a chunk gives the rest of its items back after that.
-
-    `openai`: the scorer must be what OpenAI takes, a function grade(sample, item) that returns a number.
-    """
+    """What every worker of one grader knows."""
 
     source: ScorerSource
     isolation: Isolation
     timeout_s: float
-    slice_s: float
     memory_mb: int | None
     seed: int
-    openai: bool = False
+
+    @property
+    def slice_s(self) -> float:
+        """Seconds after which a chunk gives the rest of its items back."""
+        return min(self.timeout_s, 1.0)
+
+    @property
+    def openai(self) -> bool:
+        """Whether the scorer must be what OpenAI takes, a function grade(sample, item) that returns a number."""
+        return self.isolation.walled
 
 
 def late_message(place: str, timeout_s: float) -> str:

@@ -43,6 +43,7 @@ class Worker:
         self, job: Job, pipes: tuple[int, ...], progress: mmap.mmap, ignored: frozenset[str] = frozenset()
     ) -> None:
         self.job = job
+        self.slice_s, self.openai = job.slice_s, job.openai
         self.cell = isolation.enter(job.isolation, pipes)
         self.progress, self.calls = progress, 0
         self.ignored = ignored
@@ -53,37 +54,34 @@ class Worker:
         self.alarm = Alarm(job.timeout_s)
         self.interpreter = isolation.Interpreter()
         self.scorer: LoadedScorer | None = None
-        self.problem: ScorerProblem | None = None
+        self.report: LoadReport | None = None
         self.watched_at = self.looked_at = 0.0
         self.runner: Any = None
 
     def load(self) -> LoadReport:
         """Run the scorer file, unless that happened already."""
-        start = _now()
-        if self.scorer is None and self.problem is None:
+        if self.report is None:
             self.watch(IMPORT_LIMIT_S)
             if self.job.memory_mb is not None:
                 isolation.limit_memory(self.job.memory_mb)
-            try:
-                self.scorer = load_scorer(self.job.source, openai=self.job.openai)
-                self.interpreter = isolation.Interpreter()
-                self.guarded = Watch(
-                    self.scorer.module,
-                    os.path.dirname(self.job.source.path),
-                    self.cell.guard.changes,
-                    self.ignored,
-                )
-            except ScorerProblem as problem:
-                self.problem = problem
+            report = self.run_file()
             self.cell.leave_if_forked()
             _unwatch()
             self.cell.streams.flush()
-        seconds, output = _now() - start, self.cell.streams.take()
-        if self.problem is not None:
-            message, fix = self.explained(self.problem.message, self.problem.trace), self.problem.fix
-            return LoadReport("", message, fix, self.problem.trace, self.problem.found, seconds, output)
-        assert self.scorer is not None
-        return LoadReport(self.scorer.signature, "", "", "", (), seconds, output)
+            self.report = report._replace(output=self.cell.streams.take())
+        return self.report
+
+    def run_file(self) -> LoadReport:
+        """What comes of loading the scorer, but for what it prints."""
+        try:
+            self.scorer = scorer = load_scorer(self.job.source, openai=self.openai)
+        except ScorerProblem as problem:
+            message = self.explained(problem.message, problem.trace)
+            return LoadReport("", message, problem.fix, problem.trace, problem.found)
+        self.interpreter = isolation.Interpreter()
+        folder = os.path.dirname(self.job.source.path)
+        self.guarded = Watch(scorer.module, folder, self.cell.guard.changes, self.ignored)
+        return LoadReport(scorer.signature, "", "", "", ())
 
     def chunk(self, works: Sequence[Work] | Sequence[Line], *, careful: bool = False) -> list[Verdict]:
         """Grade the first works of the chunk, at least one: as many as fit into the time slice.
@@ -102,7 +100,7 @@ class Worker:
             verdicts = self.batch(works)
         for work in works[len(verdicts) :]:
             now = _now()
-            if verdicts and now - start > self.job.slice_s:
+            if verdicts and now - start > self.slice_s:
                 break
             if now - self.watched_at > _REARM_S:
                 self.watch(self.job.timeout_s + GRACE_S)
@@ -118,6 +116,8 @@ class Worker:
             verdicts[-1] = self.noted(verdicts[-1])
         _unwatch()
         self.cell.streams.flush()
+        if output := self.cell.streams.take():  # what did not show after its own grade
+            verdicts[-1] = verdicts[-1]._replace(output=verdicts[-1].output + output)
         return verdicts
 
     def single(self, work: Work | Line) -> Verdict:
@@ -137,7 +137,7 @@ class Worker:
                     value = read_batch(self.resolve(binding.call_batch(function, [item])), 1)[0]
                 else:
                     value = binding.call(function, item)
-                    if _hasattr(_type(value), "__await__") and not self.job.openai:
+                    if _hasattr(_type(value), "__await__") and not self.openai:
                         value = self.resolve(value)
                 reading = self.read(value)
             finally:
@@ -190,7 +190,7 @@ class Worker:
     def read(self, value: Any) -> Reading:
         """The reward in what the scorer returned; raises BadValue."""
         reading = read_return(value)
-        if self.job.openai and (reading.reward is None or isinstance(value, dict)):
+        if self.openai and (reading.reward is None or isinstance(value, dict)):
             raise BadValue(f"returned {_type(value).__name__}, and OpenAI's graders return a number")
         return reading
 

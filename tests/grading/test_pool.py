@@ -491,6 +491,32 @@ def test_a_descriptor_that_a_scorer_closed_is_taken_from_again(write_scorer: Any
     assert printed == [(0, "zero\n"), (1, "one\n"), (2, "two\n"), (3, "three\n")]
 
 
+def test_what_a_thread_prints_between_calls_comes_with_the_next_grade(write_scorer: Any) -> None:
+    path = write_scorer(
+        """
+        import threading
+        def score(completion):
+            if completion == "later":
+                threading.Timer(0.3, print, ["from a thread"]).start()
+            elif completion == "nul":
+                print(chr(0) * 100 + "x")
+            return 1
+        """
+    )
+    printed: list[tuple[int, str]] = []
+    with open_grader(
+        GraderConfig(path=path, workers=1),
+        log_path=None,
+        on_output=lambda place, text: printed.append((place, text)),
+    ) as grader:
+        grader.grade([GradeRequest("later", {})])
+        time.sleep(0.8)
+        assert printed == []
+        grader.grade([GradeRequest("next", {})])
+        grader.grade([GradeRequest("nul", {})])
+    assert printed == [(0, "from a thread\n"), (0, "\0" * 100 + "x\n")]
+
+
 def test_a_stopped_process_of_somebody_elses_is_let_be(write_scorer: Any) -> None:
     """It may have the number of a worker that is long gone."""
     shell = subprocess.Popen(["sh", "-c", "sleep 60 & echo $!; wait"], stdout=subprocess.PIPE, text=True)
@@ -535,7 +561,7 @@ folder, texts, memory = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.arg
 path = f"{folder}/scorer.py"
 source = ScorerSource(path, "scorer.py", None, open(path, "rb").read())
 isolation = Isolation(folder, f"{folder}/log", os.getppid(), ())
-worker = Worker(Job(source, isolation, 0.3, 0.6, memory, 0), (), bytearray(1))
+worker = Worker(Job(source, isolation, 0.3, memory, 0), (), bytearray(1))
 report = worker.load()
 verdicts = []
 while len(verdicts) < len(texts):

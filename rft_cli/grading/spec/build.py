@@ -13,9 +13,9 @@ from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.load import ScorerSource
 from rft_cli.grading.open import OnOutput
 from rft_cli.grading.protocol import PartGrader
+from rft_cli.grading.scorer_grader import start
 from rft_cli.grading.spec.embeddings import CosineGrader, check_endpoint
 from rft_cli.grading.spec.formula import parse_formula
-from rft_cli.grading.spec.inline_python import open_python
 from rft_cli.grading.spec.load import Keys, ReadSpec
 from rft_cli.grading.spec.models import (
     LabelModel,
@@ -60,7 +60,9 @@ class Builder:
         try:
             if any(issubclass(grader.kind, ScoreModel | LabelModel) for grader in read.raw):
                 with self._collect(()):
-                    self.book = _open_book(self.config)
+                    from rft_cli.grading.judge import JudgeBook
+
+                    self.book = JudgeBook(self.config.judge)
             for keys, leaf in read.leaves.items():
                 judge = isinstance(leaf, ScoreModel | LabelModel)
                 if keys not in findings.blocked and not (judge and self.book is None):
@@ -94,7 +96,7 @@ class Builder:
             return BurstGrader(CosineGrader(*sides, self.config.embeddings, self.config.grade_limit_s))
         if isinstance(spec, Python):
             source = python_source(spec.source, keys, self.source)
-            return open_python(source, self.config, self.log_path, self.seed, self.on_output)
+            return start(source, self.config, self.log_path, self.seed, self.on_output)
         assert isinstance(spec, ScoreModel | LabelModel)
         return self._judge(spec, keys)
 
@@ -130,10 +132,3 @@ class Builder:
             placed = error.message.startswith(shown)
             message = error.message if placed else f"{place}: {error.message}"
             self.problems.append(UsageError(message, error.fix))
-
-
-def _open_book(config: GraderConfig) -> JudgeBook:
-    """What the judges of one spec share."""
-    from rft_cli.grading.judge import JudgeBook
-
-    return JudgeBook(config.judge)

@@ -7,11 +7,8 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError
 from rft_cli.grading.load import ScorerSource
-from rft_cli.grading.open import OnOutput
-from rft_cli.grading.scorer_grader import ScorerGrader
 from rft_cli.grading.source import syntax_problems
 
 _FIX = "define grade(sample, item), with exactly these two arguments"
@@ -31,19 +28,6 @@ def scorer_source(source: str, folder: str, shown: str) -> ScorerSource:
         _check_arguments(found[-1], shown)
     path = os.path.join(folder, Path(shown).name)
     return ScorerSource(path, shown, "grade", source.encode("utf-8", "surrogatepass"), inline=True)
-
-
-def open_python(
-    source: ScorerSource, config: GraderConfig, log_path: Path | None, seed: int, on_output: OnOutput | None
-) -> ScorerGrader:
-    """Start workers for the source and load it; raises UsageError with its own lines."""
-    grader = ScorerGrader(source, config, log_path, seed, on_output)
-    try:
-        grader.load()
-    except BaseException:
-        grader.close()
-        raise
-    return grader
 
 
 def _top_level(body: Iterable[ast.AST]) -> Iterator[tuple[str, ast.AST | None]]:
