@@ -45,7 +45,7 @@ class ScorerSource:
 
 
 class ScorerProblem(Exception):
-    """The scorer can't be used: `message` says where and why, `wanted` and `found` are function names."""
+    """The scorer can't be used: `message` says where and why, `found` are the functions in it."""
 
     def __init__(self, message: str, fix: str, *, trace: str = "", found: tuple[str, ...] = ()) -> None:
         super().__init__(message)

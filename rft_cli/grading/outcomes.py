@@ -8,7 +8,7 @@ import operator
 import random
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rft_cli.errors import RunFailed
@@ -172,10 +172,7 @@ class GraderStats:
                 **{name: self.latency(share) for name, share in _PERCENTILES.items()},
                 "max": self._slowest if self._sampler.kept else None,
             },
-            "reasons": [
-                {"kind": r.kind, "message": r.message, "count": r.count, "trace": r.trace}
-                for r in self.reasons()
-            ],
+            "reasons": [asdict(reason) for reason in self.reasons()],
         }
 
     def _share(self, count: int) -> float:

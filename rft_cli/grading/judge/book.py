@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from types import TracebackType
 from typing import Any
 
 from rft_cli.config.judges import price_table
@@ -24,6 +23,7 @@ from rft_cli.grading.judge.loop import LoopThread
 from rft_cli.grading.judge.probe import check_model
 from rft_cli.grading.judge.reply import Tokens
 from rft_cli.grading.judge.verdict import Verdict
+from rft_cli.grading.protocol import Closing
 from rft_cli.types import GradeError
 
 _NO_TOKENS = Tokens(0, 0)
@@ -57,7 +57,7 @@ class _Line:
     asking: dict[str, asyncio.Future[Judged]] = field(default_factory=dict)
 
 
-class JudgeBook:
+class JudgeBook(Closing):
     """Shared by the judges of one grader; the last of them to close closes it too.
 
     Raises UsageErrors where the settings, the key or the cache folder can't be used. Each of the processes that a
@@ -83,14 +83,6 @@ class JudgeBook:
         self._line: _Line | None = None
         self._judges = 0
         self._checked: set[str] = set()
-
-    def __enter__(self) -> JudgeBook:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def check(self, model: str) -> None:
         """See that the model can be asked and has the price that the budget needs; UsageError if not."""

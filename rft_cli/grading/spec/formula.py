@@ -13,23 +13,12 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from rft_cli.grading.spec.formula_words import Token, read_tokens, unknown_names
+from rft_cli.grading.spec.formula_words import FUNCTIONS, Token, read_tokens, unknown_names
 from rft_cli.grading.spec.problems import SpecProblem
 
 Values = Mapping[str, float]
 _Node = Callable[[Values], float]
 
-_FUNCTIONS: dict[str, Callable[..., float]] = {
-    "min": min,
-    "max": max,
-    "abs": abs,
-    "floor": math.floor,
-    "ceil": math.ceil,
-    "exp": math.exp,
-    "sqrt": math.sqrt,
-    "log": math.log,
-}
-"""`log` is the natural logarithm."""
 _VARIADIC = ("min", "max")
 _MAX_DEPTH = 50
 
@@ -160,14 +149,14 @@ class _Parser:
         return lambda values: values[name]
 
     def call(self, token: Token) -> _Node:
-        function = _FUNCTIONS.get(token.text, max)  # an unknown one was told already
+        function = FUNCTIONS.get(token.text, max)  # an unknown one was told already
         opening = self.peek()
         self.next += 1
         arguments = [self.sum()]
         while self.take(",") is not None:
             arguments.append(self.sum())
         self.expect(")", opening)
-        if len(arguments) > 1 and token.text in _FUNCTIONS and token.text not in _VARIADIC:
+        if len(arguments) > 1 and token.text in FUNCTIONS and token.text not in _VARIADIC:
             problem = SpecProblem(
                 f"column {token.column}: {token.text} takes one number (got {len(arguments)})",
                 f"write {token.text}(…) with one number",

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rft_cli.grading.spec.models import InputMessage
 from rft_cli.grading.spec.problems import SpecProblem
 from rft_cli.grading.spec.templates import Missing, Scope, Variable, parse_template
 from rft_cli.types import GradeError, GradeRequest, Message
 
-Render = Callable[[GradeRequest], Sequence[Message] | GradeError]
+if TYPE_CHECKING:  # judges are loaded where a spec has some
+    from rft_cli.grading.judge import Render
 
 
 def messages(inputs: Sequence[InputMessage]) -> Render:
