@@ -150,7 +150,7 @@ class Keeper:
         lead_session()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         die_with_parent(job.isolation.parent)
-        for pipe in range(3, 64):
+        for pipe in range(3, 64):  # the pool's own are among them; Pebble doesn't say which
             widen(pipe)
         self._leave_streams(job.isolation.log_path)
         self._job = job

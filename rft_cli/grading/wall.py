@@ -62,7 +62,8 @@ class Wall:
             if flags & _empty or not _exists(place):
                 self._made.add(place)
                 return
-            if flags & _access == _write:  # appends to a file that may be another worker's, and reads none of it
+            # What it appends to may be another worker's: it reads none of it.
+            if flags & _access == _write:
                 return
         raise _refused(f"{text}: {NO_FILES}")
 

@@ -62,9 +62,7 @@ class Watch:
     `ignored` are changes that are this scorer's way of working. `events` collects what an audit hook saw.
     """
 
-    def __init__(
-        self, scorer: ModuleType, folder: str, events: set[str], ignored: frozenset[str]
-    ) -> None:
+    def __init__(self, scorer: ModuleType, folder: str, events: set[str], ignored: frozenset[str]) -> None:
         self._events, self._ignored = events, ignored
         self._own: dict[str, Any] = vars(scorer)
         self._shadows = self._own.keys() & _BUILT_IN
@@ -144,7 +142,7 @@ class Watch:
         home = sys.modules.get(name or "")
         if home is None or (function and _vars(home) is not value.__globals__):
             return False
-        return not self._is_own(name, home)
+        return not self._is_own(str(name), home)
 
     def _settings_changed(self) -> Iterator[Change]:
         for name, probe in self._probes:

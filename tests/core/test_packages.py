@@ -9,9 +9,7 @@ import pytest
 
 import rft_cli
 
-PACKAGES = [
-    module.name for module in pkgutil.walk_packages(rft_cli.__path__, "rft_cli.") if module.ispkg
-]
+PACKAGES = [module.name for module in pkgutil.walk_packages(rft_cli.__path__, "rft_cli.") if module.ispkg]
 
 
 @pytest.mark.parametrize("name", ["rft_cli", *PACKAGES])

@@ -45,7 +45,7 @@ def test_limits() -> None:
 
 
 def test_limits_are_the_same_in_every_process(tmp_path: Path) -> None:
-    """The parent has the settings as they were given; other processes, and a run that goes on, read them from a file."""
+    """The parent has the settings as they were given; other processes, and a run that goes on, read them back."""
     for given, limits in (({"sandbox": "openai"}, (120.0, 2048)), ({}, (30.0, None))):
         fresh = RunConfig.model_validate({"grader": given})
         (tmp_path / "config.yaml").write_text(dump_config(fresh))
