@@ -1,4 +1,7 @@
-"""A finished job for any test, and the fault table: what tests marked `fault(name)` survived, at the end of the run."""
+"""What any test may use: a finished job, a warm start, the signals of a terminal, Hypothesis's number of examples.
+
+And the fault table: what tests marked `fault(name)` survived, at the end of the run.
+"""
 
 import os
 import shutil
@@ -9,8 +12,16 @@ from dataclasses import dataclass
 
 import pytest
 from filelock import FileLock
+from hypothesis import HealthCheck, settings
+
+from tests.command import FULL
 
 _BEGAN = pytest.StashKey[float]()
+
+_ANY_TIME = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
+settings.register_profile("short", max_examples=60, derandomize=True, **_ANY_TIME)
+settings.register_profile("full", max_examples=1000, **_ANY_TIME)
+settings.load_profile("full" if FULL else "short")
 
 
 @dataclass
@@ -30,7 +41,8 @@ class _Row:
 def pytest_configure(config):
     # A shell's background jobs come with SIGINT ignored, nohup's with SIGHUP; what tests start would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_DFL)
     config.stash[_BEGAN] = time.monotonic()
     config.addinivalue_line(
         "markers",
@@ -80,13 +92,23 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 @pytest.fixture(scope="session")
+def warm():
+    """Starts command lines in forked children, without the seconds that imports take."""
+    from tests.faults import jobs  # here: most tests need neither
+
+    server = jobs.WarmServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     """Copies a finished job's folder, in which the run `a` has trained two epochs of one step each; its Run.
 
     Where several processes run the tests, one of them makes the job for all.
     """
     from rft_cli.runs import Run
-    from tests.faults import jobs  # here: most tests need neither
+    from tests.faults import jobs
 
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.command import rft as rft_outside
 
 Told = Callable[..., list[str]]
 CHECK = {
@@ -33,7 +32,7 @@ TIMEOUT = "error: --set grader.timeout_s: must be a number > 0 or 'auto' (got -1
 
 
 @pytest.fixture
-def told(tmp_path: Path, request: pytest.FixtureRequest) -> Told:
+def told(tmp_path: Path, rft: Any) -> Told:
     """Run `rft` in a folder with files, and give the lines of its errors; its code is 2."""
     row = json.dumps({"prompt": "a", "answer": "b"}) + "\n"
     (tmp_path / "train.jsonl").write_text(row)
@@ -43,17 +42,9 @@ def told(tmp_path: Path, request: pytest.FixtureRequest) -> Told:
     (tmp_path / "scorer.py").write_text("def score(a):\n  return (\n")
 
     def run(*arguments: str, notes: bool = False) -> list[str]:
-        made = subprocess.run(
-            [sys.executable, "-m", "rft_cli", *arguments],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(request.config.rootpath), "HF_HUB_OFFLINE": "1"},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert made.returncode == 2, made.stderr
-        lines = made.stderr.splitlines()
+        made = rft(*arguments)
+        assert made.code == 2, made.err
+        lines = made.err.splitlines()
         return lines if notes else [line for line in lines if line.startswith("error")]
 
     return run
@@ -136,16 +127,9 @@ def test_a_job_of_openai_in_every_command(told: Told, tmp_path: Path) -> None:
     assert [line.split(": ")[1] for line in told("validate", "--from-openai", "job.json")] == ["job.json:1:2"]
 
 
-def test_grading_takes_the_grader_of_a_job(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_grading_takes_the_grader_of_a_job(tmp_path: Path) -> None:
     (tmp_path / "job.json").write_text(job())
-    made = subprocess.run(
-        [sys.executable, "-m", "rft_cli", "grade", "--from-openai", "job.json"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(request.config.rootpath)},
-        input='{"completion": "x", "answr": "x"}\n',
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert made.returncode == 0, made.stderr
-    assert json.loads(made.stdout)["grade"]["reward"] == 1.0
+    row = b'{"completion": "x", "answr": "x"}\n'
+    made = rft_outside("grade", "--from-openai", "job.json", folder=tmp_path, given=row)
+    assert made.code == 0, made.err
+    assert json.loads(made.out)["grade"]["reward"] == 1.0

@@ -11,7 +11,7 @@ import pytest
 
 from rft_cli.runs import Run
 from rft_cli.runs.records import FOLDER
-from tests.faults.jobs import FILES, SMALL, make_files, rft, rft_here, tree
+from tests.faults.jobs import FILES, SMALL, make_files, rft_here, tree
 
 PREPARED = ("--resume", "a", "--n-epochs", "3", "--quiet")
 
@@ -128,28 +128,16 @@ def test_a_resumed_run_writes_the_messages_of_the_first(tmp_path: Path) -> None:
     make_files(tmp_path, rows=4)
     (tmp_path / "scorer.py").write_text(RAISES)
     more = ("--set", "grader.max_failure_rate=1", "--set", "grader.timeout_s=20")
-    done = rft(
-        "create",
-        *FILES,
-        *SMALL,
-        *more,
-        "--n-epochs",
-        "1",
-        "--name",
-        "a",
-        "--output-dir",
-        "my runs",
-        "--json",
-        folder=tmp_path,
-    )
+    flags = ("--n-epochs", "1", "--name", "a", "--output-dir", "my runs", "--json")
+    done = rft_here(tmp_path, "create", *FILES, *SMALL, *more, *flags)
     assert done.code == 0, done.err
     assert "'my runs/a" in json.loads(done.out)["next"]
     run = Run(tmp_path / "my runs" / "a")
-    done = rft("train", "--resume", "my runs/a", "--n-epochs", "2", "--json", folder=tmp_path)
+    done = rft_here(tmp_path, "train", "--resume", "my runs/a", "--n-epochs", "2", "--json")
     assert done.code == 0, done.err
     reasons = json.loads(done.out)["grader"]["reasons"]
     assert [reason["message"] for reason in reasons] == ["scorer.py:4: ValueError: odd"]
     samples = [row["grade"]["error"] for row in run.rollouts() if row["grade"]["error"]]
     assert {error["message"] for error in samples} == {"scorer.py:4: ValueError: odd"}
-    done = rft("train", "--resume", "my runs/a", folder=tmp_path)
+    done = rft_here(tmp_path, "train", "--resume", "my runs/a")
     assert "rft train --resume 'my runs/a' --n-epochs 4" in done.err

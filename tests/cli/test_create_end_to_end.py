@@ -1,15 +1,14 @@
 """The real thing, small: create, resume, validate and a re-targeted run, on builtin/tiny with few short completions."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from rft_cli.report.estimates import estimate
 from rft_cli.runs import Run
+from tests.command import rft
+from tests.faults.jobs import rft_here
 
 SCORER = """
 def score(completion, example):
@@ -23,49 +22,34 @@ SMALL = [
 ]  # fmt: skip
 
 
-def run(folder, root, *args, **env):
-    command = [sys.executable, "-m", "rft_cli", *args]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(root),
-        "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": "1",
-        **env,
-    }
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280, check=False
-    )
-
-
 def write_rows(path: Path, start: int, count: int) -> None:
     rows = ({"task": "Add.", "input": f"{n} + 1", "output": str(n + 1)} for n in range(start, start + count))
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 @pytest.fixture(scope="module")
-def job(tmp_path_factory, request):
-    """A finished job: its folder, how `rft create --json` ended, and a way to run more."""
+def job(tmp_path_factory):
+    """A finished job of the real command: its folder, how `rft create --json` ended, and a way to run more here."""
     folder = tmp_path_factory.mktemp("job")
     for name, start in (("train", 0), ("val", 100), ("test", 200)):
         write_rows(folder / f"{name}.jsonl", start, 4)
     (folder / "scorer.py").write_text(SCORER)
-    root = request.config.rootpath
 
-    def more(*args, **env):
-        return run(folder, root, *args, **env)
+    def more(*args):
+        return rft_here(folder, *args)
 
-    created = more(
+    created = rft(
         "create", "-t", "train.jsonl", "-v", "val.jsonl", "--test", "test.jsonl", "--reward-model", "scorer.py",
         "--n_epochs", "2", "--learning_rate", "1e-3", "--seed", "1", "--name", "first", "--json",
-        *(part for item in SMALL for part in ("--set", item)),
+        *(part for item in SMALL for part in ("--set", item)), folder=folder,
     )  # fmt: skip
-    assert created.returncode == 0, created.stderr
+    assert created.code == 0, created.err
     return folder, created, more
 
 
 def test_stdout_is_the_result_and_nothing_else(job):
     folder, created, _ = job
-    result = json.loads(created.stdout)
+    result = json.loads(created.out)
     saved = Run(folder / "runs" / "first")
     assert result == saved.info["result"]
     assert saved.info["status"] == "finished"
@@ -78,16 +62,16 @@ def test_stdout_is_the_result_and_nothing_else(job):
     assert 0 < grader["latency_s"]["p50"] <= grader["latency_s"]["p99"] < 30
     assert result["test"]["before"]["n"] == 4
     assert set(result["components"]) == {"json"}
-    assert "scorers print too" not in created.stdout
+    assert "scorers print too" not in created.out
 
 
 def test_stderr_tells_the_course_of_the_job(job):
     _, created, _ = job
-    assert "validation (base): reward" in created.stderr
-    assert "validation (epoch 2.0, step 2): reward" in created.stderr
-    assert "step 1/2" in created.stderr
-    assert "Traceback" not in created.stderr
-    assert "\x1b" not in created.stderr
+    assert "validation (base): reward" in created.err
+    assert "validation (epoch 2.0, step 2): reward" in created.err
+    assert "step 1/2" in created.err
+    assert "Traceback" not in created.err
+    assert "\x1b" not in created.err
 
 
 def test_the_run_directory_holds_what_the_design_says(job):
@@ -100,7 +84,7 @@ def test_the_run_directory_holds_what_the_design_says(job):
     assert saved.validated_steps() == [0, 1, 2]
     assert len(list(saved.rollouts())) == 16
     assert all(saved.verify_checkpoint(step) is None for step in saved.checkpoints())
-    best = json.loads(created.stdout)["best_step"]
+    best = json.loads(created.out)["best_step"]
     assert (saved.best_checkpoint() is None) == (best == 0)
     assert (saved.path / "scorer" / "scorer.py").read_text() == SCORER
     assert [p.name for p in (saved.path / "checkpoints").iterdir() if p.name.startswith(".")] == []
@@ -110,29 +94,29 @@ def test_validate_measures_the_run_and_gives_the_same_verdict_twice(job):
     folder, created, more = job
     Run(folder / "runs" / "first").set_best(2)  # whatever was learned: base and checkpoint are both measured
     first = more("validate", "--run", "latest", "--json")
-    assert first.returncode == 0, first.stderr
-    document = json.loads(first.stdout)
+    assert first.code == 0, first.err
+    document = json.loads(first.out)
     assert document["best_step"] == 2
-    assert document["validation"]["before"] == json.loads(created.stdout)["validation"]["before"]
+    assert document["validation"]["before"] == json.loads(created.out)["validation"]["before"]
     samples = Run(folder / "runs" / "first").read_samples("step-000002")
     assert document["validation"]["after"] == estimate(samples).to_json()
     gated = more("validate", "--run", "first", "--min-gain", "5")
-    assert gated.returncode == 1
-    assert "--min-gain 5 is not met" in gated.stderr
-    assert "builtin/tiny against step 2 of runs/first" in gated.stdout
+    assert gated.code == 1
+    assert "--min-gain 5 is not met" in gated.err
+    assert "builtin/tiny against step 2 of runs/first" in gated.out
 
 
 def test_resume_trains_longer_in_the_same_run(job):
     folder, _, more = job
     longer = more("train", "--resume", "first", "--n-epochs", "3", "--json")
-    assert longer.returncode == 0, longer.stderr
+    assert longer.code == 0, longer.err
     saved = Run(folder / "runs" / "first")
     assert [row["step"] for row in saved.metrics()] == [1, 2, 3]
-    assert json.loads(longer.stdout)["completions_sampled"] == 24
+    assert json.loads(longer.out)["completions_sampled"] == 24
     assert saved.info["status"] == "finished"
     again = more("train", "--resume", "first")
-    assert (again.returncode, again.stdout) == (2, "")
-    assert "error: runs/first is finished: mean reward " in again.stderr
+    assert (again.code, again.out) == (2, "")
+    assert "error: runs/first is finished: mean reward " in again.err
 
 
 def test_prompts_without_room_are_named_and_leave_no_run(job):
@@ -141,9 +125,9 @@ def test_prompts_without_room_are_named_and_leave_no_run(job):
     (folder / "long.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     before = sorted(p.name for p in (folder / "runs").iterdir())
     found = more("create", "-t", "long.jsonl", "-v", "val.jsonl", "--reward-model", "scorer.py")
-    assert found.returncode == 2
-    assert "error: long.jsonl:1: the prompt has" in found.stderr
-    assert "long.jsonl:2" not in found.stderr
+    assert found.code == 2
+    assert "error: long.jsonl:1: the prompt has" in found.err
+    assert "long.jsonl:2" not in found.err
     assert sorted(p.name for p in (folder / "runs").iterdir()) == before
 
 
@@ -157,11 +141,11 @@ def test_a_run_is_the_base_of_another_with_a_changed_scorer(job):
         "--n-epochs", "1", "--name", "second", "--quiet", "--min-gain", "9",
         *(part for item in SMALL for part in ("--set", item)),
     )  # fmt: skip
-    assert found.returncode == 1, found.stderr
-    lines = found.stderr.splitlines()
+    assert found.code == 1, found.err
+    lines = found.err.splitlines()
     assert lines[-1].startswith("error: --min-gain 9 is not met")
     assert all(line.startswith("warning: ") for line in lines[:-1])
-    assert "run   runs/second" in found.stdout
+    assert "run   runs/second" in found.out
     assert Run(folder / "runs" / "second").info["model"] == str(folder / "runs" / "first")
 
 
@@ -172,14 +156,14 @@ def test_a_lora_run_of_two_processes_is_the_base_of_a_full_one(job):
         *(part for item in SMALL for part in ("--set", item)),
     ]  # fmt: skip
     found = more(*common, "--name", "two", "--num-processes", "2", "--set", "lora.enabled=true", "--json")
-    assert found.returncode == 0, found.stderr
-    assert json.loads(found.stdout)["status"] == "finished"
+    assert found.code == 0, found.err
+    assert json.loads(found.out)["status"] == "finished"
     two = Run(folder / "runs" / "two")
-    assert "2 processes" in found.stderr
+    assert "2 processes" in found.err
     assert two.info["status"] == "finished"
     checkpoint = max((two.path / "checkpoints").glob("step-*"))
     assert (checkpoint / "adapter_config.json").is_file()
     # A model of this size is fully fine-tuned by default: all of its weights must be trained, merged ones too.
     found = more(*common, "--name", "full", "-m", str(checkpoint))
-    assert found.returncode == 0, found.stderr
-    assert "parameters, all weights, " in found.stderr
+    assert found.code == 0, found.err
+    assert "parameters, all weights, " in found.err

@@ -1,12 +1,11 @@
 """`rft create --from-openai`: a job of OpenAI's becomes a normal run, on builtin/tiny with few short completions."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.faults.jobs import rft_here
 
 SOURCE = """
 def grade(sample, item):
@@ -53,28 +52,14 @@ def write_rows(path: Path, start: int) -> None:
 
 
 @pytest.fixture
-def run(tmp_path, request):
+def run(tmp_path):
     """Run `rft` in a folder with job.json and its data files."""
     (tmp_path / "job.json").write_text(json.dumps(JOB))
     for name, start in (("file-train.jsonl", 0), ("file-val.jsonl", 100), ("other.jsonl", 50)):
         write_rows(tmp_path / name, start)
 
     def run(*args):
-        environment = {
-            **os.environ,
-            "PYTHONPATH": str(request.config.rootpath),
-            "HF_HUB_OFFLINE": "1",
-            "OMP_NUM_THREADS": "1",
-        }
-        return subprocess.run(
-            [sys.executable, "-m", "rft_cli", *args],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=280,
-            check=False,
-        )
+        return rft_here(tmp_path, *args)
 
     return run
 
@@ -82,9 +67,9 @@ def run(tmp_path, request):
 def test_the_job_becomes_a_run(run, tmp_path):
     sets = [part for item in SMALL for part in ("--set", item)]
     made = run("create", "--from-openai", "job.json", "-v", "other.jsonl", "--name", "first", "--json", *sets)
-    assert made.returncode == 0, made.stderr
-    assert json.loads(made.stdout)["status"] == "finished"
-    said = [line for line in made.stderr.splitlines() if line.startswith("job.json")]
+    assert made.code == 0, made.err
+    assert json.loads(made.out)["status"] == "finished"
+    said = [line for line in made.err.splitlines() if line.startswith("job.json")]
     assert said == [
         "job.json sets data.train = file-train.jsonl, seed = 3, the grader, optim.n_epochs = 1",
         'job.json: model "o4-mini-2025-04-16" has no meaning here: its weights are OpenAI\'s: --model chooses what is '
@@ -105,22 +90,22 @@ def test_the_job_becomes_a_run(run, tmp_path):
     rows = tmp_path / "rows.jsonl"
     rows.write_text(json.dumps({"completion": "It is 7, I am sure.", "answer": "7"}) + "\n")
     again = run("grade", "--reward-model", "runs/first/scorer/job.json", "rows.jsonl")
-    assert json.loads(again.stdout)["grade"]["reward"] == 0.5 + 0.5 * 19 / 40
+    assert json.loads(again.out)["grade"]["reward"] == 0.5 + 0.5 * 19 / 40
     resumed = run("create", "--from-openai", "job.json", "-v", "other.jsonl", "--resume", "first")
-    assert resumed.returncode == 2, resumed.stderr
-    assert "error: runs/first is finished" in resumed.stderr
+    assert resumed.code == 2, resumed.err
+    assert "error: runs/first is finished" in resumed.err
 
 
 def test_a_job_is_refused_before_anything_starts(run, tmp_path):
     (tmp_path / "file-val.jsonl").unlink()
     refused = run("create", "--from-openai", "job.json")
-    assert refused.returncode == 2
+    assert refused.code == 2
     column = json.dumps(JOB).index('"file-val"') + 1
-    assert f"job.json:1:{column}: validation_file: no file 'file-val' beside the job" in refused.stderr
-    assert "give it with -v FILE, or save it as file-val.jsonl" in refused.stderr
+    assert f"job.json:1:{column}: validation_file: no file 'file-val' beside the job" in refused.err
+    assert "give it with -v FILE, or save it as file-val.jsonl" in refused.err
     broken = json.dumps(JOB).replace('"like"', '"lik"').replace("item.answer", "item.anwser")
     (tmp_path / "job.json").write_text(broken)
     refused = run("create", "--from-openai", "job.json", "-v", "other.jsonl")
-    assert refused.returncode == 2
-    assert "method.reinforcement.grader.graders.right.operation: must be 'eq'" in refused.stderr
+    assert refused.code == 2
+    assert "method.reinforcement.grader.graders.right.operation: must be 'eq'" in refused.err
     assert not (tmp_path / "runs").exists()

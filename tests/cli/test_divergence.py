@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -45,20 +43,14 @@ def finite(checkpoint: Path) -> bool:
     return all(torch.isfinite(t).all() for found in weights for t in found.values())
 
 
-def test_a_job_whose_weights_explode_ends_with_code_3_and_a_finite_checkpoint(files: Path) -> None:
+def test_a_job_whose_weights_explode_ends_with_code_3_and_a_finite_checkpoint(rft, files: Path) -> None:
     (files / "scorer.py").write_text(LENGTH)
     settings = ("algorithm=grpo", "optim.learning_rate=1e37", "checkpoint.every_steps=1", "ppo.passes=5")
-    command = [
-        sys.executable,
-        "-m",
-        "rft_cli",
-        *arguments("boom", *settings, "validation.every_epochs=9", epochs=9),
-    ]
-    done = subprocess.run(command, cwd=files, capture_output=True, text=True, timeout=120, check=False)
+    done = rft(*arguments("boom", *settings, "validation.every_epochs=9", epochs=9))
     run = Run.open(files / "runs" / "boom")
-    assert done.returncode == 3
-    assert done.stdout == ""
-    error, fix = done.stderr.splitlines()[-2:]
+    assert done.code == 3
+    assert done.out == ""
+    error, fix = done.err.splitlines()[-2:]
     what = r"(loss was|gradient was|loss and gradient were)"
     assert re.fullmatch(
         rf"error: training diverged: the {what} not finite in 3 steps in a row, the last at step 4", error

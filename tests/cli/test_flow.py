@@ -197,19 +197,6 @@ def test_an_unforeseen_error_is_one_line(rft, files, training):
     assert "Traceback" in rft("create", *GOOD, "--debug").err
 
 
-@pytest.fixture
-def signals_as_in_a_terminal():
-    """Under nohup or in a shell's background SIGHUP and SIGINT come ignored, and rft leaves them so."""
-    before = {
-        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
-        signal.SIGHUP: signal.signal(signal.SIGHUP, signal.SIG_DFL),
-    }
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-@pytest.mark.usefixtures("signals_as_in_a_terminal")
 @pytest.mark.parametrize(
     ("number", "code"),
     [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGUSR1, 138), (signal.SIGINT, 130)],

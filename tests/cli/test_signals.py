@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,8 +13,8 @@ import pytest
 
 from rft_cli.commands.signals import signals_interrupt
 from rft_cli.errors import Interrupted
+from tests.command import RFT, environment
 
-ROOT = Path(__file__).parents[2]
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1]
 COMMANDS = {
     "audit": ["grade", "--reward-model", "scorer.py", "--audit", "rows.jsonl"],
@@ -33,18 +32,18 @@ def start(folder: Path, *command: str, ignored: bool = False) -> subprocess.Pope
     (folder / "rows.jsonl").write_text('{"prompt": "p", "output": "a"}\n{"prompt": "q", "output": "b"}\n')
     (folder / "tmp").mkdir()
 
-    def heed() -> None:  # shells start background jobs with SIGINT ignored
+    def ignore() -> None:
         for number in SIGNALS:
-            signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)
+            signal.signal(number, signal.SIG_IGN)
 
     process = subprocess.Popen(
-        [sys.executable, "-m", "rft_cli", *command],
+        [*RFT, *command],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder / "tmp")},
+        env=environment(TMPDIR=str(folder / "tmp")),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=heed,
+        preexec_fn=ignore if ignored else None,
     )
     deadline = time.monotonic() + 30
     while not (folder / "begun").exists() and time.monotonic() < deadline:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.command import environment
+
 SCORER = """
 def score(completion, example):
     if completion == "raise":
@@ -28,13 +28,12 @@ def shell(tmp_path: Path):
         {"prompt": "2", "output": "b", "completion": "x"},
     ]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RFT_")}
 
     def run(line: str, **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["bash", "-c", f'rft() {{ "{sys.executable}" -m rft_cli "$@"; }}; {line}'],
             cwd=tmp_path,
-            env={**kept, "PYTHONPATH": str(ROOT), **env},
+            env=environment(**env),
             capture_output=True,
             text=True,
             timeout=60,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ import pytest
 from rft_cli.config import RunConfig
 from rft_cli.config.load import LoadedConfig, load_config
 from rft_cli.errors import UsageErrors
+from tests.command import environment
 
 Problem = tuple[str, str | None]
 
@@ -598,8 +598,7 @@ def test_loading_a_config_costs_no_torch() -> None:
         "try:\n    load_config('no.yaml', sets=['seed=x'], env={})\n"
         "except UsageErrors as error:\n    print(len(error.problems), 'torch' in sys.modules)"
     )
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, check=True, text=True, env=env
+        [sys.executable, "-c", program], capture_output=True, check=True, text=True, env=environment()
     )
     assert done.stdout.split() == ["2", "False"]

@@ -361,22 +361,3 @@ def test_reading_loads_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     assert done.stdout.decode().split() == ["False", "False"]
-
-
-def test_200_000_rows_stay_small(tmp_path: Path) -> None:
-    file = tmp_path / "big.jsonl"
-    with file.open("w") as out:
-        for number in range(200_000):
-            out.write(f'{{"task": "Add the numbers.", "input": "{number} + 1", "output": "{number + 1}"}}\n')
-    program = (
-        "import resource, sys\nfrom rft_cli.data import read_examples\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "rows = len(read_examples(sys.argv[1]).examples)\n"
-        "print(rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
-    )
-    command = [sys.executable, "-c", program, str(file)]
-    done = subprocess.run(command, capture_output=True, check=True, text=True)
-    rows, kilobytes = map(int, done.stdout.split())
-    assert rows == 200_000
-    # An example costs about 1 kB: a dict, a message list and its strings; the raw line is not kept.
-    assert kilobytes < 300_000

@@ -6,6 +6,7 @@ child calls the command line's own entry point with its arguments. What is about
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -14,7 +15,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,8 @@ from typer.testing import CliRunner
 
 from rft_cli.cli import app
 from rft_cli.runs import Run
+from tests.command import RFT, Ended, environment, sets
 
-ROOT = Path(__file__).resolve().parents[2]
-FULL = os.environ.get("RFT_FAULTS") == "full"
-"""Whether all of the suite runs, not the short version."""
 FILES = ("-t", "train.jsonl", "-v", "val.jsonl", "--reward-model", "scorer.py")
 SCORER = '''"""Long completions are better; the second component has values of many digits."""
 
@@ -54,15 +52,6 @@ LORA = {"lora.enabled": True, "lora.dropout": 0.1, "ppo.critic": "top"}
 RESUME = ("train", "--resume", "runs/job")
 
 
-def sets(settings: Mapping[str, Any]) -> list[str]:
-    """`--set` for each of these settings."""
-    return [
-        word
-        for key, value in settings.items()
-        for word in ("--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}")
-    ]
-
-
 SMALL = tuple(sets({
     "rollout.group_size": 2, "rollout.max_completion_tokens": 8, "ppo.passes": 1, "ppo.minibatches": 1,
     "grader.workers": 1, "grader.audit": "none", "checkpoint.every_steps": 1, "checkpoint.keep_last": 3,
@@ -87,48 +76,6 @@ def make_files(folder: Path, rows: int = 8) -> Path:
 def create_arguments(settings: Mapping[str, Any], name: str = "job") -> list[str]:
     """`rft create` with these settings over `SETTINGS`."""
     return ["create", *FILES, "--name", name, *sets({**SETTINGS, **settings})]
-
-
-def environment(traced: bool = True, **more: str) -> dict[str, str]:
-    """This process's environment, for a child that takes rft from this checkout and asks no network.
-
-    `traced` False: without coverage, which costs time and memory of its own.
-    """
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RFT_")}
-    if not traced:
-        kept = {name: value for name, value in kept.items() if not name.startswith("COVERAGE_")}
-    fixed = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "COLUMNS": "100"}
-    return {**kept, **fixed, "PYTHONPATH": str(ROOT), **more}
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended. `peak_mb` is the most memory that it, or one of its children, had at a time."""
-
-    code: int
-    stdout: bytes
-    stderr: bytes
-    seconds: float = 0.0
-    peak_mb: float = 0.0
-
-    @property
-    def out(self) -> str:
-        return self.stdout.decode()
-
-    @property
-    def err(self) -> str:
-        """Standard error as text, which it must be."""
-        return self.stderr.decode()
-
-    @property
-    def errors(self) -> list[str]:
-        """Its messages, as they stand there."""
-        return [line for line in self.err.splitlines() if line.startswith(("error", "internal error"))]
-
-    @property
-    def problems(self) -> list[str]:
-        """The messages behind `error: `, without their fixes."""
-        return [line[7:] for line in self.err.splitlines() if line.startswith("error: ")]
 
 
 class Process:
@@ -197,20 +144,14 @@ def wait_for(what: Callable[[], object], seconds: float) -> None:
         time.sleep(0.02)
 
 
-def signals_as_in_a_terminal() -> None:
-    """A shell's background jobs begin with SIGINT ignored, and rft leaves it so."""
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_DFL)
-
-
 def run_outside(folder: Path, arguments: Sequence[str], **env: str) -> Process:
     """The real `rft` command, started as a terminal starts it."""
     out, err = folder / "job.out", folder / "job.err"
     with out.open("wb") as output, err.open("wb") as errors:
         child = subprocess.Popen(
-            [sys.executable, "-m", "rft_cli", *arguments],
+            [*RFT, *arguments],
             cwd=folder, env=environment(**env), stdin=subprocess.DEVNULL, stdout=output, stderr=errors,
-            start_new_session=True, preexec_fn=signals_as_in_a_terminal,
+            start_new_session=True,
         )  # fmt: skip
 
     def reap(seconds: float) -> int:
@@ -255,44 +196,40 @@ class WarmServer:
         return reply
 
 
-_MEASURED = """
-import os, resource, subprocess, sys
-code = subprocess.run(sys.argv[2:]).returncode
-os.write(int(sys.argv[1]), str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss).encode())
-sys.exit(code)
-"""
-
-
-def rft(
-    *args: str | Path,
-    folder: Path,
-    given: bytes = b"",
-    env: Mapping[str, str] | None = None,
-    timeout: float = 120,
-    traced: bool = True,
-) -> Ended:
-    """The real `rft` command in `folder`, to its end, with `given` as its standard input, and its memory measured."""
-    read, write = os.pipe()
-    done = subprocess.run(
-        [sys.executable, "-c", _MEASURED, str(write), sys.executable, "-m", "rft_cli", *map(os.fspath, args)],
-        cwd=folder, input=given, capture_output=True, env=environment(traced, **(env or {})), timeout=timeout,
-        pass_fds=[write],
-    )  # fmt: skip
-    os.close(write)
-    with os.fdopen(read, "rb") as pipe:
-        return Ended(done.returncode, done.stdout, done.stderr, peak_mb=int(pipe.read()) / 1024)
-
-
-def rft_here(folder: Path, *args: str) -> Ended:
+def rft_here(folder: Path, *args: str | Path) -> Ended:
     """`rft ARGS` in `folder`, in this process: what it imports is imported once."""
-    before = Path.cwd()
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.chdir(folder)
-    try:
-        found = CliRunner().invoke(app, list(args), prog_name="rft")
-    finally:
-        os.chdir(before)
+    unset = {name: None for name in os.environ if name.startswith("RFT_")}
+    with contextlib.chdir(folder):
+        found = CliRunner().invoke(
+            app, [*map(os.fspath, args)], prog_name="rft", env={**unset, **environment()}
+        )
     return Ended(found.exit_code, found.stdout_bytes, found.stderr_bytes)
+
+
+def in_child(work: Callable[[], object]) -> Callable[[], tuple[int, str]]:
+    """Begin `work` in a forked child, and give what waits for it: its exit code, and what `work` returned as text.
+
+    The code is 0, or 1 where it raised: then the text is the exception's.
+    """
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            said = str(work())
+            code = 0
+        except BaseException as error:
+            said = f"{type(error).__name__}: {error}"
+        os.write(write, said.encode())
+        os._exit(code)
+    os.close(write)
+
+    def end() -> tuple[int, str]:
+        with os.fdopen(read) as pipe:
+            said = pipe.read()
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), said
+
+    return end
 
 
 def small_arguments(name: str, epochs: int = 2) -> list[str]:

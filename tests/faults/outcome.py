@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 
 from rft_cli.runs import Run
 
-LEFTOVERS = (".partial-*", ".old-*", ".new-*", ".best-new")
+LEFTOVERS = (".partial-*", ".old-*", ".new-*", ".best-new", f".*.[0-9]*-{'[0-9a-f]' * 8}")
+"""What is made beside and then renamed; the last are drafts of files: `.NAME.PID-8 hex digits`."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from rft_cli.grading.open import open_grader
 from rft_cli.grading.supply import Lines, Requests
 from rft_cli.grading.work import Block, read_lines
 from rft_cli.types import GradeRequest
-from tests.faults.jobs import rft
+from tests.command import FULL, RFT, environment, rft, rft_measured
 
 pytestmark = pytest.mark.fault("data files")
 
@@ -283,7 +284,7 @@ def test_a_line_of_50_mb_is_a_row(folder: Path) -> None:
     # sha256 of 12.5 million times "é\n", by sha256sum.
     assert re.search(rb'"h": ([0-9.]+)', first[-200:])[1] == b"%d.0" % int(DIGEST_50_MB, 16)
     assert b'"n": 0.0' in second
-    done = rft("validate", "-t", "x.jsonl", folder=folder, traced=False)
+    done = rft_measured("validate", "-t", "x.jsonl", folder=folder)
     assert done.code == 0, done.err
     print(f"a line of 50 MB: {done.peak_mb:.0f} MB at most")
     assert done.peak_mb < 500
@@ -298,7 +299,7 @@ def test_a_million_rows_cost_little_more_memory_than_their_file(folder: Path) ->
         for n in range(1_000_000):
             file.write(f'{{"task": "Add the numbers.", "input": "{n} + {7 * n}", "output": "{8 * n}"}}\n')
     size = (folder / "x.jsonl").stat().st_size / 2**20
-    done = rft("validate", "-t", "x.jsonl", folder=folder, timeout=240, traced=False)
+    done = rft_measured("validate", "-t", "x.jsonl", folder=folder)
     assert done.code == 0, done.err
     assert b"1000000 rows, format rft" in done.stdout
     print(f"1,000,000 rows, {size:.0f} MB: {done.peak_mb:.0f} MB at most")
@@ -311,7 +312,7 @@ def test_memory_grows_with_the_file_and_not_with_its_parsed_rows(folder: Path) -
         with (folder / "x.jsonl").open("w") as file:
             for n in range(count):
                 file.write(f'{{"task": "Add the numbers.", "input": "{n} + {7 * n}", "output": "{8 * n}"}}\n')
-        done = rft("validate", "-t", "x.jsonl", folder=folder, traced=False)
+        done = rft_measured("validate", "-t", "x.jsonl", folder=folder)
         assert done.code == 0, done.err
         peaks.append(done.peak_mb)
     size = (folder / "x.jsonl").stat().st_size / 2**20
@@ -321,15 +322,11 @@ def test_memory_grows_with_the_file_and_not_with_its_parsed_rows(folder: Path) -
 
 
 def test_an_interrupted_reader_ends_quietly(folder: Path) -> None:
-    import subprocess
-    import sys
-
     os.mkfifo(folder / "pipe")
-    program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from rft_cli.cli import main; "
-    command = [sys.executable, "-c", program + "main()", "grade", "--reward-model", "echo.py", "pipe"]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-    )
+        [*RFT, "grade", "--reward-model", "echo.py", "pipe"],
+        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
     with (folder / "pipe").open("wb") as pipe:
         pipe.write(ROW.encode())
         pipe.flush()
@@ -364,7 +361,7 @@ def test_any_value_reaches_the_grader_as_it_was(rows: list[dict[str, Any]], asci
     assert [repr(line.item().example) for line in lines] == [repr(row) for row in rows]
 
 
-@settings(max_examples=3)
+@settings(max_examples=100 if FULL else 3)  # each starts a process
 @given(rows=st.lists(ROWS, min_size=20, max_size=40))
 def test_any_value_comes_out_of_a_worker_as_it_went_in(
     rows: list[dict[str, Any]], tmp_path_factory: Any

@@ -21,7 +21,8 @@ from safetensors.torch import save_file
 
 from rft_cli.errors import RunFailed
 from rft_cli.runs import Run
-from tests.faults.jobs import environment, make_files, small_arguments
+from tests.command import RFT, environment
+from tests.faults.jobs import in_child, make_files, small_arguments
 
 pytestmark = pytest.mark.fault("full or read-only disk")
 
@@ -55,17 +56,7 @@ def in_a_small_disk(folder: Path, size: str) -> None:
     create = " ".join(small_arguments("a", epochs=3))
     (folder / "runs").mkdir()
     done = subprocess.run(
-        [
-            "unshare",
-            "-rm",
-            "sh",
-            "-c",
-            DRIVER.format(size=size, create=create),
-            "sh",
-            sys.executable,
-            "-m",
-            "rft_cli",
-        ],
+        ["unshare", "-rm", "sh", "-c", DRIVER.format(size=size, create=create), "sh", *RFT],
         cwd=folder,
         env=environment(),
         capture_output=True,
@@ -131,25 +122,17 @@ def test_a_job_stops_cleanly_on_a_disk_that_fills_up_and_goes_on_when_there_is_s
 
 def limited(work: Callable[[], None], size: int) -> str:
     """Do `work` in a child whose files can't grow over `size` bytes; its RunFailed, as people see it."""
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
+
+    def failing() -> str:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
         try:
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
             work()
-            os.write(write, b"nothing failed")
         except RunFailed as error:
-            os.write(write, f"{error.message} | {error.fix}".encode())
-        except BaseException as error:
-            os.write(write, f"{type(error).__name__}: {error}".encode())
-        finally:
-            os._exit(0)
-    os.close(write)
-    with os.fdopen(read) as said:
-        found = said.read()
-    os.waitpid(child, 0)
-    return found
+            return f"{error.message} | {error.fix}"
+        return "nothing failed"
+
+    return in_child(failing)()[1]
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import json
 import os
 import pty
 import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from rft_cli.report.markdown import code, prose
 from rft_cli.report.summary import SummaryRow
 from rft_cli.runs import Run
 from rft_cli.types import Estimate, Grade, Sample
-from tests.faults.jobs import ROOT, rft
+from tests.command import RFT, environment, rft
 
 pytestmark = pytest.mark.fault("paths, hostile text")
 
@@ -126,20 +125,9 @@ def test_graded_rows_stay_json_and_keep_their_text(folder: Path) -> None:
 
 def test_a_real_terminal_gets_our_sequences_alone(folder: Path) -> None:
     ours, theirs = pty.openpty()
-    command = [
-        sys.executable,
-        "-m",
-        "rft_cli",
-        "validate",
-        "-t",
-        "t.jsonl",
-        "-v",
-        "t.jsonl",
-        "--reward-model",
-        "raises.py",
-    ]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color", "HF_HUB_OFFLINE": "1"}
-    env.pop("NO_COLOR", None)
+    command = [*RFT, "validate", "-t", "t.jsonl", "-v", "t.jsonl", "--reward-model", "raises.py"]
+    env = environment(TERM="xterm-256color")
+    env.pop("NO_COLOR")
     process = subprocess.Popen(command, cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs, env=env)
     os.close(theirs)
     seen = bytearray()

@@ -1,7 +1,6 @@
 """Stopped at random moments, a job comes to the same bits as one that was never stopped."""
 
 import random
-import re
 import shutil
 import signal
 import time
@@ -9,10 +8,11 @@ import time
 import pytest
 
 from rft_cli.runs import Run
+from tests.command import FULL
 from tests.faults import jobs
 from tests.faults.outcome import differences, state_of
 
-MOST_STOPS = 3 if jobs.FULL else 1
+MOST_STOPS = 3 if FULL else 1
 
 
 def working(run, process):
@@ -78,7 +78,7 @@ def ended_in_good_order(run, ended, number, step):
     said = f"error: interrupted by {name}: {saved}\n  fix: resume with: rft train --resume runs/job\n"
     assert ended.err.endswith(said), ended.err[-3000:]
     assert run.info["status"] == "interrupted"
-    assert re.fullmatch(rf"interrupted by {name}", run.info["error"])
+    assert run.info["error"] == f"interrupted by {name}"
 
 
 @pytest.fixture(scope="module", params=["lora", "full", "grpo"])
@@ -91,37 +91,32 @@ def undisturbed(request, warm, tmp_path_factory):
     return settings, state_of(Run(folder / "runs" / "job")), ended.seconds
 
 
-@pytest.mark.fault("SIGKILL at random moments, at most 3 a run")
-@pytest.mark.parametrize("seed", range(14 if jobs.FULL else 1))
-def test_a_killed_job_comes_to_the_same_bits(undisturbed, warm, tmp_path, seed):
+def comes_to_the_same_bits(undisturbed, folder, start, number, seed, but=""):
     settings, expected, seconds = undisturbed
-    jobs.make_files(tmp_path)
-    arguments = jobs.create_arguments(settings)
-    stopped_and_resumed(tmp_path, warm.start, arguments, seconds, signal.SIGKILL, seed)
-    assert not differences(expected, state_of(Run(tmp_path / "runs" / "job")))
+    jobs.make_files(folder)
+    stopped_and_resumed(folder, start, jobs.create_arguments(settings), seconds, number, seed)
+    assert not differences(expected, state_of(Run(folder / "runs" / "job")), but)
+
+
+@pytest.mark.fault("SIGKILL at random moments, at most 3 a run")
+@pytest.mark.parametrize("seed", range(14 if FULL else 1))
+def test_a_killed_job_comes_to_the_same_bits(undisturbed, warm, tmp_path, seed):
+    comes_to_the_same_bits(undisturbed, tmp_path, warm.start, signal.SIGKILL, seed)
 
 
 @pytest.mark.fault("the same through the real command from outside")
-@pytest.mark.parametrize("seed", range(10 if jobs.FULL else 1))
+@pytest.mark.parametrize("seed", range(10 if FULL else 1))
 @pytest.mark.parametrize("undisturbed", ["lora"], indirect=True)
 def test_the_real_command_killed_from_outside(undisturbed, tmp_path, seed):
-    settings, expected, seconds = undisturbed
-    jobs.make_files(tmp_path)
-    arguments = jobs.create_arguments(settings)
-    stopped_and_resumed(tmp_path, jobs.run_outside, arguments, seconds, signal.SIGKILL, seed)
-    assert not differences(expected, state_of(Run(tmp_path / "runs" / "job")))
+    comes_to_the_same_bits(undisturbed, tmp_path, jobs.run_outside, signal.SIGKILL, seed)
 
 
 @pytest.mark.fault("SIGTERM, SIGINT, SIGUSR1, SIGHUP at random moments")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
-@pytest.mark.parametrize("seed", range(8 if jobs.FULL else 1))
+@pytest.mark.parametrize("seed", range(8 if FULL else 1))
 @pytest.mark.parametrize("undisturbed", ["lora"], indirect=True)
 def test_a_signalled_job_finishes_its_step_and_comes_to_the_same_bits(
     undisturbed, warm, tmp_path, number, seed
 ):
-    settings, expected, seconds = undisturbed
-    jobs.make_files(tmp_path)
-    arguments = jobs.create_arguments(settings)
-    stopped_and_resumed(tmp_path, warm.start, arguments, seconds, number, 100 * seed + number)
-    found = state_of(Run(tmp_path / "runs" / "job"))
-    assert not differences(expected, found, but="checkpoints")  # one more was saved where it was stopped
+    # One more checkpoint was saved where it was stopped.
+    comes_to_the_same_bits(undisturbed, tmp_path, warm.start, number, 100 * seed + number, but="checkpoints")

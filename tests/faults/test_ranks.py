@@ -1,4 +1,4 @@
-"""One of two training processes is killed, stopped, put to sleep, made to raise, or loses its parent.
+"""One of two training processes is stopped, put to sleep, made to raise, or loses its parent.
 
 Real jobs on builtin/tiny. Faults are planted from outside, by signals; those that the process must commit itself (to
 sleep, to raise) through handlers that a `sitecustomize.py` puts into every Python process of the job.
@@ -16,10 +16,8 @@ import psutil
 import pytest
 
 from rft_cli.runs import Run
+from tests.command import FULL, ROOT, Ended
 from tests.faults.jobs import (
-    FULL,
-    ROOT,
-    Ended,
     Process,
     create_arguments,
     lives,
@@ -46,6 +44,9 @@ pytestmark = [
 ]
 
 
+COVERED = pytest.mark.skipif(
+    not FULL, reason="RFT_FAULTS=full: the same without a job is in unit/test_launch.py"
+)
 RUN = Path("runs/two")
 Start = Callable[..., Process]
 
@@ -105,23 +106,7 @@ def ended(job: Process, folder: Path, within: float) -> Ended:
     return done
 
 
-def test_a_killed_process_ends_the_job_and_the_job_resumes_to_its_end(start: Start, tmp_path: Path) -> None:
-    job = start()
-    rank = job.rank(1)
-    rank.kill()
-    said = ended(job, tmp_path, within=15).err
-    assert f"process 1 of 2 (pid {rank.pid}) was killed by SIGKILL" in said
-    assert "memory may have run out" in said
-    assert "closed by peer" not in said
-
-    again = run_outside(tmp_path, ["train", "--resume", str(RUN), "--quiet"]).wait(150)
-    assert again.code == 0, again.err
-    run = Run(tmp_path / RUN)
-    assert run.info["status"] == "finished"
-    # 8 rows in batches of 4, 2 passes of 2 minibatches, 2 epochs
-    assert [row["step"] for row in run.metrics()] == list(range(1, 17))
-
-
+@COVERED
 def test_a_stopped_process_is_named(start: Start, tmp_path: Path) -> None:
     job = start()
     job.rank(1).suspend()
@@ -150,6 +135,7 @@ def test_a_process_that_falls_asleep_while_it_loads_is_no_slow_one(start: Start,
     )
 
 
+@COVERED
 def test_what_a_process_raises_is_what_people_see(start: Start, tmp_path: Path) -> None:
     job = start()
     job.rank(1).send_signal(RAISE)

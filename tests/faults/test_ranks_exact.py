@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from rft_cli.runs import Run
+from tests.command import FULL
 from tests.faults import jobs
 from tests.faults.outcome import differences, state_of
 
@@ -41,17 +42,19 @@ def undisturbed(tmp_path_factory):
 
 
 def stop(process, how, draw):
-    """The exit code with which the job must end now."""
+    """The exit code with which the job must end now, and what it must say."""
     process.family()
     if how == "a rank":
-        process.rank(draw.randrange(2)).kill()
-        return 3
+        number = draw.randrange(2)
+        rank = process.rank(number)
+        rank.kill()
+        return 3, f"process {number} of 2 (pid {rank.pid}) was killed by SIGKILL"
     number = signal.SIGKILL if how == "the parent" else signal.SIGTERM
     process.signal(number)
-    return -number if how == "the parent" else 128 + number
+    return (-number, "") if how == "the parent" else (128 + number, "interrupted by SIGTERM")
 
 
-@pytest.mark.parametrize("seed", range(10 if jobs.FULL else 1))
+@pytest.mark.parametrize("seed", range(10 if FULL else 1))
 def test_two_processes_come_to_the_same_bits(undisturbed, tmp_path, seed):
     expected, seconds = undisturbed
     how, draw = STOPS[seed % len(STOPS)], random.Random(seed)
@@ -63,14 +66,19 @@ def test_two_processes_come_to_the_same_bits(undisturbed, tmp_path, seed):
         jobs.wait_for(lambda p=process: run.has_samples("step-000000") or not p.alive, 240)
         time.sleep(draw.uniform(0.0, 1.0) * seconds)
         try:
-            code = stop(process, how, draw)
+            code, said = stop(process, how, draw)
         except (psutil.NoSuchProcess, ProcessLookupError, KeyError):
-            code = None  # it was over
+            code, said = None, ""  # it was over
         ended = process.wait()
         if run.info["status"] != "finished":
             break
         shutil.rmtree(run.path)
     assert ended.code == code, ended.err[-3000:]
+    assert said in ended.err
+    if how == "a rank":
+        assert "memory may have run out" in ended.err
+        assert "closed by peer" not in ended.err
+        assert "launch.log; go on with: rft train --resume" in ended.err
     ended = jobs.run_outside(tmp_path, jobs.RESUME).wait()
     assert ended.code == 0, ended.err[-3000:]
     assert not differences(expected, state_of(run), but="checkpoints" if how == "SIGTERM" else "")

@@ -14,7 +14,8 @@ import yaml
 
 from rft_cli.runs import Run
 from rft_cli.runs.identity import base_identity
-from tests.faults.jobs import FILES, SMALL, Ended, environment, rft_here, tree
+from tests.command import Ended, environment
+from tests.faults.jobs import FILES, SMALL, rft_here, tree
 
 BUILTIN = Path(__file__).parents[2] / "rft_cli" / "builtin" / "tiny"
 pytestmark = pytest.mark.fault("resume: bad input and changed jobs")

@@ -1,15 +1,13 @@
 """One writer a run: a second one is refused by name, whatever it is, and a dead one's lock is free at once."""
 
-import os
 import signal
 import time
-from collections.abc import Callable
 
 import pytest
 
 from rft_cli.errors import UsageError
 from rft_cli.runs import Run
-from tests.faults.jobs import make_files, rft_here, small_arguments, tree, wait_for
+from tests.faults.jobs import in_child, make_files, rft_here, small_arguments, tree, wait_for
 
 pytestmark = pytest.mark.fault("two writers")
 
@@ -69,7 +67,8 @@ def test_of_many_processes_that_make_the_same_run_one_does(tmp_path):
 
     for name in ("a", ""):
         at = time.monotonic() + 0.3
-        said = sorted(in_children(lambda name=name, at=at: make(name, at), 6))
+        children = [in_child(lambda name=name, at=at: make(name, at)) for _ in range(6)]
+        said = sorted(said for _, said in (end() for end in children))
         if name:
             assert said == [*[f"{tmp_path}/runs/a exists already"] * 5, "made a a"]
         else:
@@ -77,29 +76,6 @@ def test_of_many_processes_that_make_the_same_run_one_does(tmp_path):
             assert len({first for first, _ in names}) == 6
             assert all(first == second for first, second in names)
     assert not list((tmp_path / "runs").glob(".new-*"))
-
-
-def in_children(work: Callable[[], str], count: int) -> list[str]:
-    """What `work` says in each of so many forked processes."""
-    pipes = []
-    for _ in range(count):
-        read, write = os.pipe()
-        child = os.fork()
-        if child == 0:
-            said = "died"
-            try:
-                said = work()
-            finally:
-                os.write(write, said.encode())
-                os._exit(0)
-        os.close(write)
-        pipes.append((child, read))
-    found = []
-    for child, read in pipes:
-        with os.fdopen(read) as pipe:
-            found.append(pipe.read())
-        os.waitpid(child, 0)
-    return found
 
 
 def test_a_refused_writer_deletes_nothing(tmp_path):

@@ -17,7 +17,7 @@ from rft_cli.config.dump import dump_config, with_absolute_paths
 from rft_cli.config.keys import all_keys
 from rft_cli.config.load import SHOWN_PROBLEMS, load_config
 from rft_cli.errors import UsageErrors
-from tests.faults.jobs import rft
+from tests.command import rft
 
 pytestmark = pytest.mark.fault("configurations")
 

@@ -56,11 +56,6 @@ def run(*arguments: str, rows: str = "") -> Result:
     )
 
 
-def heed_interrupts() -> None:
-    """In a child: shells start background jobs with SIGINT ignored, and what is ignored stays so."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 def lines(*rows: dict[str, Any]) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
@@ -391,7 +386,6 @@ def test_a_signal_leaves_whole_lines(folder: Path, number: signal.Signals) -> No
             stdout=out,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=heed_interrupts,
         )
     deadline = time.monotonic() + 30
     while (folder / "out.jsonl").stat().st_size < 50_000 and time.monotonic() < deadline:
@@ -414,7 +408,6 @@ def test_a_signal_while_the_reader_does_not_read(folder: Path) -> None:
         [*RFT, "grade", "--reward-model", "scorer.py", "in.jsonl"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        preexec_fn=heed_interrupts,
     )
     assert process.stdout is not None
     _wait_until_full(process.stdout.fileno())

@@ -1,18 +1,17 @@
-"""Two small finished runs of builtin/tiny, made once by the real command line: all weights trained, and LoRA."""
+"""Two small finished runs of builtin/tiny, made once by the command line: all weights trained, and LoRA."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
 from rft_cli.runs import Run
+from tests.command import ROOT
+from tests.faults.jobs import rft_here
 
-ROOT = Path(__file__).resolve().parents[2]
 ROWS = 8
 BREVITY = '''"""The shorter the better: every change of the policy shows, and a few steps are enough to gain."""
 
@@ -34,17 +33,10 @@ def make_run(folder: Path, name: str, *flags: str, scorer: str = BREVITY) -> Run
         lines = (ROOT / "sample_data" / f"{kind}.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
         (folder / f"{kind}.jsonl").write_text("".join(lines[:ROWS]), encoding="utf-8")
     (folder / "scorer.py").write_text(scorer, encoding="utf-8")
-    settings = [word for setting in SMALL for word in ("--set", setting)]
-    command = [
-        sys.executable, "-m", "rft_cli", "create", "-t", "train.jsonl", "-v", "val.jsonl",
-        "--reward-model", "scorer.py", "--name", name, "--quiet", *settings, *flags,
-    ]  # fmt: skip
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RFT_")}
-    environment |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    data = ("-t", "train.jsonl", "-v", "val.jsonl", "--reward-model", "scorer.py")
+    settings = (word for setting in SMALL for word in ("--set", setting))
+    done = rft_here(folder, "create", *data, "--name", name, "--quiet", *settings, *flags)
+    assert done.code == 0, done.err[-3000:]
     return Run.open(folder / "runs" / name)
 
 

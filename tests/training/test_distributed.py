@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.command import environment
 
 TWO = ("--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no")
 DDP = ("--multi_gpu", *TWO)
@@ -21,31 +22,42 @@ LAUNCH = ("-m", "accelerate.commands.launch")
 SCRIPT = ("-m", "tests.training.distributed.first_update")
 
 
+KINDS = ("full", "shared", "lora")
+Seen = dict[str, dict[str, Any]]
+"""What each kind of update saw."""
+
+
 def run(*arguments: str) -> None:
     done = subprocess.run(
         [sys.executable, *arguments],
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+        env=environment(),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=280,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def first_update(out: Path, launcher: tuple[str, ...], options: tuple[str, ...]) -> dict[str, Any]:
+def first_updates(folder: Path, launcher: tuple[str, ...], *options: str) -> Seen:
     before = (*LAUNCH, *launcher) if launcher else ()
-    run(*before, *SCRIPT, str(out), *options)
-    return json.loads(out.read_text())  # type: ignore[no-any-return]
-
-
-@pytest.fixture(scope="module", params=[(), ("--shared",), ("--lora",)], ids=["full", "shared", "lora"])
-def options(request: pytest.FixtureRequest) -> tuple[str, ...]:
-    return tuple(request.param)
+    run(*before, *SCRIPT, str(folder), *options, *KINDS)
+    return {kind: json.loads((folder / f"{kind}.json").read_text()) for kind in KINDS}
 
 
 @pytest.fixture(scope="module")
-def alone(options: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return first_update(tmp_path_factory.mktemp("alone") / "seen.json", (), options)
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Seen:
+    return first_updates(tmp_path_factory.mktemp("alone"), ())
+
+
+@pytest.fixture(scope="module")
+def ddp(tmp_path_factory: pytest.TempPathFactory) -> Seen:
+    return first_updates(tmp_path_factory.mktemp("ddp"), DDP)
+
+
+@pytest.fixture(scope="module")
+def fsdp2(tmp_path_factory: pytest.TempPathFactory) -> Seen:
+    return first_updates(tmp_path_factory.mktemp("fsdp2"), FSDP2, "--fsdp")
 
 
 def check_same(two: dict[str, Any], one: dict[str, Any]) -> None:
@@ -59,28 +71,25 @@ def check_same(two: dict[str, Any], one: dict[str, Any]) -> None:
     assert two["critic"][2:] == pytest.approx(one["critic"][2:], rel=1e-2)
 
 
-def test_one_process_leaves_the_failed_grade_out(alone: dict[str, Any]) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_process_leaves_the_failed_grade_out(alone: Seen, kind: str) -> None:
     # Rewards are (7 i mod 5) / 4 for i = 0..15 without i = 5: 0 .5 1 .25 .75 | .5 1 .25 .75 | 0 .5 1 .25 .75 | 0 = 7.5
-    assert alone["world_size"] == 1
-    assert alone["reward"] == pytest.approx(7.5 / 15, abs=1e-6)
+    assert alone[kind]["world_size"] == 1
+    assert alone[kind]["reward"] == pytest.approx(7.5 / 15, abs=1e-6)
 
 
-def test_two_ddp_processes_make_the_same_update(
-    alone: dict[str, Any], options: tuple[str, ...], tmp_path: Path
-) -> None:
-    two = first_update(tmp_path / "seen.json", DDP, options)
-    assert two["world_size"] == 2
-    assert two["wrapper"] == "DistributedDataParallel"
-    check_same(two, alone)
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_ddp_processes_make_the_same_update(alone: Seen, ddp: Seen, kind: str) -> None:
+    assert ddp[kind]["world_size"] == 2
+    assert ddp[kind]["wrapper"] == "DistributedDataParallel"
+    check_same(ddp[kind], alone[kind])
 
 
-def test_two_fsdp2_processes_make_the_same_update(
-    alone: dict[str, Any], options: tuple[str, ...], tmp_path: Path
-) -> None:
-    two = first_update(tmp_path / "seen.json", FSDP2, (*options, "--fsdp"))
-    assert two["world_size"] == 2
-    assert "FSDPModule" in two["classes"]
-    check_same(two, alone)
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_fsdp2_processes_make_the_same_update(alone: Seen, fsdp2: Seen, kind: str) -> None:
+    assert fsdp2[kind]["world_size"] == 2
+    assert "FSDPModule" in fsdp2[kind]["classes"]
+    check_same(fsdp2[kind], alone[kind])
 
 
 def test_what_is_not_finite_in_one_process_is_skipped_in_all(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from rft_cli.training import export as exporting
 from rft_cli.training import reload
 from rft_cli.training.answers import Answers, distance
 from rft_cli.training.models import load_model
+from tests.command import environment
 from tests.training.toys import qwen3
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -389,7 +390,7 @@ def test_sigterm_removes_what_is_half_made(full_run: Run, tmp_path: Path) -> Non
     )
     process = subprocess.Popen(
         [sys.executable, "-c", wait, "export", str(full_run.path), "--to", str(tmp_path / "model")],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env=environment(),
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -556,7 +557,7 @@ def test_refusals_load_no_torch(unlucky: Run) -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", code, "export", str(unlucky.path)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=60,

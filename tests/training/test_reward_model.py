@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +23,8 @@ from rft_cli.runs import Run
 from rft_cli.runs.sources import BUILTIN
 from rft_cli.training.reward_model import batches, fingerprint, open_reward_model
 from rft_cli.types import GradeRequest
+from tests.command import ROOT, rft
+from tests.faults.jobs import rft_here
 
 TEXTS = ["yes", "no, and here is a longer reason why not", "", "émile → 東京"]
 CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Is it so?"}]
@@ -178,26 +177,16 @@ def test_the_fingerprint_is_of_the_weights(chat_model: Path) -> None:
     assert fingerprint(again._model) != one.sha256
 
 
-def rft(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "rft_cli", *arguments],
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
 def test_a_job_with_a_reward_model_as_its_grader(chat_model: Path, tmp_path: Path) -> None:
     rows = [json.dumps({"prompt": f"Say {n}.", "answer": str(n)}) for n in range(8)]
     train, val = tmp_path / "train.jsonl", tmp_path / "val.jsonl"
     train.write_text("\n".join(rows[:4]), encoding="utf-8")
     val.write_text("\n".join(rows[4:]), encoding="utf-8")
-    done = rft(
-        "create", "-t", str(train), "-v", str(val), "--reward-model", str(chat_model), "--n-epochs", "1",
+    done = rft_here(
+        tmp_path, "create", "-t", str(train), "-v", str(val), "--reward-model", str(chat_model), "--n-epochs", "1",
         "--output-dir", str(tmp_path), "--name", "job", "--set", "rollout.max_completion_tokens=8", "--json",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     run = Run.open(tmp_path / "job")
     sample = run.read_samples("step-000000")[0]
     grader = open_reward_model(str(chat_model), RewardModelConfig())
@@ -210,9 +199,10 @@ def test_a_job_with_a_reward_model_as_its_grader(chat_model: Path, tmp_path: Pat
 
 
 def test_a_hub_id_that_is_not_there_is_told_before_anything_else(tmp_path: Path) -> None:
-    done = rft("validate", "--reward-model", "org/no-such-model", "-t", "sample_data/train.jsonl")
-    assert done.returncode == 2
-    assert "reward model 'org/no-such-model' can't be loaded" in done.stderr
+    data = ROOT / "sample_data" / "train.jsonl"
+    done = rft("validate", "--reward-model", "org/no-such-model", "-t", data, folder=tmp_path)
+    assert done.code == 2
+    assert "reward model 'org/no-such-model' can't be loaded" in done.err
 
 
 def test_rft_grade_asks_what_the_row_asked(chat_model: Path, tmp_path: Path) -> None:
@@ -224,12 +214,12 @@ def test_rft_grade_asks_what_the_row_asked(chat_model: Path, tmp_path: Path) -> 
     for number, row in enumerate(rows):  # two formats: a file each
         file = tmp_path / f"{number}.jsonl"
         file.write_text(json.dumps(row), encoding="utf-8")
-        done = rft("grade", "--reward-model", str(chat_model), str(file))
-        assert done.returncode == 0, done.stderr
+        done = rft_here(tmp_path, "grade", "--reward-model", chat_model, file)
+        assert done.code == 0, done.err
         # The summary alone: nothing of what loads.
-        assert done.stderr.splitlines()[0].startswith(f"reward model {chat_model}: 1 row")
-        assert len(done.stderr.splitlines()) == 4
-        graded.append(json.loads(done.stdout)["grade"]["reward"])
+        assert done.err.splitlines()[0].startswith(f"reward model {chat_model}: 1 row")
+        assert len(done.err.splitlines()) == 4
+        graded.append(json.loads(done.out)["grade"]["reward"])
     grader = open_reward_model(str(chat_model), RewardModelConfig())
     asked = "Be brief.\n\nIs it so?"
     assert graded == pytest.approx(
@@ -237,6 +227,6 @@ def test_rft_grade_asks_what_the_row_asked(chat_model: Path, tmp_path: Path) -> 
     )
     assert graded[0] != graded[1]
     (tmp_path / "none.jsonl").write_text('{"completion": "no"}', encoding="utf-8")
-    done = rft("grade", "--reward-model", str(chat_model), str(tmp_path / "none.jsonl"))
-    assert done.returncode == 2
-    assert "none.jsonl:1" in done.stderr
+    done = rft_here(tmp_path, "grade", "--reward-model", chat_model, "none.jsonl")
+    assert done.code == 2
+    assert "none.jsonl:1" in done.err

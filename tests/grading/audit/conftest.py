@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +10,15 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+from tests.command import ROOT, Ended
+from tests.command import rft as rft_outside
+
 SCORERS = Path(__file__).parent / "scorers"
 
 
-@dataclass
-class Audited:
+@dataclass(frozen=True)
+class Audited(Ended):
     """How the command ended, and its document."""
-
-    code: int
-    out: str
-    err: str
 
     @property
     def document(self) -> dict[str, Any]:
@@ -44,20 +39,11 @@ Rft = Callable[..., Audited]
 @pytest.fixture
 def rft(tmp_path: Path) -> Rft:
     """Run `rft` in the repository, 80 columns wide, with nothing set from outside."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RFT_")}
 
     def run(*args: str, rows: str | None = None) -> Audited:
-        done = subprocess.run(
-            [sys.executable, "-m", "rft_cli", *args],
-            cwd=ROOT,
-            env={**kept, "PYTHONPATH": str(ROOT), "COLUMNS": "80", "NO_COLOR": "1", "TMPDIR": str(tmp_path)},
-            input=rows,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        return Audited(done.returncode, done.stdout, done.stderr)
+        env = {"COLUMNS": "80", "TMPDIR": str(tmp_path)}
+        done = rft_outside(*args, folder=ROOT, given=(rows or "").encode(), env=env)
+        return Audited(done.code, done.stdout, done.stderr)
 
     return run
 

@@ -6,7 +6,6 @@ import json
 import os
 import pty
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 from rft_cli.commands.audit import audit_grader
 from rft_cli.config.schema import DataConfig, GraderConfig, RunConfig
 from rft_cli.errors import GateNotMet
+from tests.command import RFT, environment
 
 ROOT = Path(__file__).parents[3]
 VAL = "sample_data/val.jsonl"
@@ -202,9 +202,9 @@ def on_a_terminal(*args: str) -> tuple[int, str]:
     """Run `rft` with standard input and error on a terminal; its exit code, and what the terminal got."""
     controller, terminal = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "rft_cli", *args],
+        [*RFT, *args],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"},
+        env=environment(COLUMNS="80"),
         stdin=terminal,
         stdout=subprocess.DEVNULL,
         stderr=terminal,

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+from tests.command import ROOT, rft
+
 PAGE = (ROOT / "docs" / "graders.md").read_text(encoding="utf-8")
 WEAK = (Path(__file__).parent / "scorers" / "weak.py").read_text(encoding="utf-8")
 LATENCY = re.compile(r"[\d.]+ ms median, [\d.]+ ms slowest")
@@ -32,26 +30,10 @@ def test_the_weak_scorer_is_the_one_in_the_tests() -> None:
 def test_the_audit_on_the_page(scorer: str, code: int, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "sample_data", tmp_path / "sample_data")
     (tmp_path / "weak.py").write_text(WEAK)
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "rft_cli",
-            "grade",
-            "--reward-model",
-            scorer,
-            "--audit",
-            "sample_data/val.jsonl",
-        ],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80", "NO_COLOR": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == code, done.stderr
-    lines = [line.rstrip() for line in done.stdout.splitlines()]
+    arguments = ("grade", "--reward-model", scorer, "--audit", "sample_data/val.jsonl")
+    done = rft(*arguments, folder=tmp_path, env={"COLUMNS": "80"})
+    assert done.code == code, done.err
+    lines = [line.rstrip() for line in done.out.splitlines()]
     printed, page = (LATENCY.sub("LATENCY", text) for text in ("\n".join(lines) + "\n", shown(scorer)))
     assert printed == page
     assert LATENCY.search(shown(scorer))

@@ -117,8 +117,7 @@ def test_the_key_is_nowhere(
 def test_an_interrupted_process_ends_at_once(server: JudgeServer, tmp_path: Path) -> None:
     server.default = lambda _: Act(body=verdict(0.5), wait_s=60)
     program = f"""
-import signal, sys, threading, time
-signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start background jobs with it ignored
+import sys, threading, time
 from rft_cli.config.schema import JudgeConfig
 from rft_cli.grading.judge import JudgeBook, JudgeTask, open_judge
 from rft_cli.types import GradeRequest

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +10,11 @@ from typing import Any
 import pytest
 
 from rft_cli.runs import Run
+from tests.command import ROOT, Ended
+from tests.command import rft as rft_outside
+from tests.faults.jobs import rft_here
 from tests.grading.judge.servers import KEY, MODEL, Act, JudgeServer, completion, verdict
 
-ROOT = Path(__file__).parents[3]
 SPEC = {
     "type": "score_model",
     "name": "quality",
@@ -37,33 +36,27 @@ class AnyTime:
 
 
 ANY_TIME = AnyTime()
-Rft = Callable[..., subprocess.CompletedProcess[str]]
+Rft = Callable[..., Ended]
 
 
 @pytest.fixture
-def rft(tmp_path: Path, server: JudgeServer) -> Rft:
-    """Run `rft` in a folder with the judge's spec and two data files; `settings` None: without any."""
+def rft(tmp_path: Path, server: JudgeServer, monkeypatch: pytest.MonkeyPatch) -> Rft:
+    """Run `rft` in a folder with the judge's spec and two data files; `settings` None: without any.
+
+    `here`: in this process, as for what loads torch.
+    """
     (tmp_path / "judge.json").write_text(json.dumps(SPEC))
     for name, start in (("train", 0), ("val", 100)):
         rows = [{"task": "Add.", "input": f"{n} + 1", "output": str(n + 1)} for n in range(start, start + 4)]
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RFT_")}
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment |= {"PYTHONPATH": os.pathsep.join(paths), "OPENAI_API_KEY": KEY}
-    environment |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
 
-    def run(*words: str, settings: Sequence[str] | None = (), **env: str) -> subprocess.CompletedProcess[str]:
+    def run(*words: str, settings: Sequence[str] | None = (), here: bool = False, **env: str) -> Ended:
         own = [f"grader.judge.base_url={server.url}", "grader.judge.cache=verdicts"]
         flags = [] if settings is None else [part for one in (*own, *settings) for part in ("--set", one)]
-        return subprocess.run(
-            [sys.executable, "-m", "rft_cli", *words, *flags],
-            cwd=tmp_path,
-            env={**environment, **env},
-            capture_output=True,
-            text=True,
-            timeout=280,
-            check=False,
-        )
+        if here:
+            return rft_here(tmp_path, *words, *flags)
+        return rft_outside(*words, *flags, folder=tmp_path, env=env)
 
     return run
 
@@ -80,8 +73,8 @@ def test_the_summary_counts_what_judges_were_asked(rft: Rft, server: JudgeServer
         "grade", "--reward-model", "judge.json", "--summary", "done.jsonl",
         settings=["grader.judge.concurrency=1", f"grader.judge.prices=[{MODEL}=10/50]", "grader.max_failure_rate=0.5"],
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    summary = json.loads(done.stdout)
+    assert done.code == 0, done.err
+    summary = json.loads(done.out)
     assert (summary["graded"], summary["failures"]) == (3, {"judge_parse": 1})
     # Four answered requests of 100 tokens read and 20 written: 4 × (100 × 10 + 20 × 50) / 1e6 dollars.
     spent = {
@@ -109,9 +102,9 @@ def test_a_budget_ends_grading_after_the_rows_it_paid_for(
     done = rft(
         "grade", "--reward-model", "judge.json", "done.jsonl", "--summary-file", "sum.json", settings=settings
     )
-    assert done.returncode == 3
+    assert done.code == 3
     spent = "5 requests, 500 tokens read, 100 written"
-    assert done.stderr.splitlines() == [
+    assert done.err.splitlines() == [
         "score_model grader 'quality': 5 rows",
         "  5 graded, 0 skipped, 0 failed",
         "  mean reward 0.5000 (min 0.5, max 0.5)",
@@ -124,11 +117,11 @@ def test_a_budget_ends_grading_after_the_rows_it_paid_for(
         "verdicts are kept in the cache, so only the rest is paid for",
     ]
     assert json.loads((tmp_path / "sum.json").read_text())["rows"] == 5
-    assert [json.loads(line)["grade"]["reward"] for line in done.stdout.splitlines()] == [0.5] * 5
+    assert [json.loads(line)["grade"]["reward"] for line in done.out.splitlines()] == [0.5] * 5
     # The rest, with the same budget: the first five come from the cache.
     again = rft("grade", "--reward-model", "judge.json", "done.jsonl", settings=settings)
-    assert again.returncode == 0, again.stderr
-    assert len(again.stdout.splitlines()) == 9
+    assert again.code == 0, again.err
+    assert len(again.out.splitlines()) == 9
     assert len(server.seen) == 9
 
 
@@ -138,10 +131,10 @@ def test_a_judge_that_fails_too_often_gets_advice_for_judges(
     written(tmp_path, 1)
     server.default = lambda _: Act(500, {"error": {"message": "out of memory"}})
     done = rft("grade", "--reward-model", "judge.json", "done.jsonl", settings=["grader.judge.retries=0"])
-    assert done.returncode == 3
-    assert "1 × judge_server: HTTP 500: out of memory" in done.stderr
-    assert "fix: see what the judge's endpoint says above" in done.stderr
-    assert "repair the scorer" not in done.stderr
+    assert done.code == 3
+    assert "1 × judge_server: HTTP 500: out of memory" in done.err
+    assert "fix: see what the judge's endpoint says above" in done.err
+    assert "repair the scorer" not in done.err
 
 
 def test_a_judge_that_can_not_be_asked_ends_a_job_before_a_model_loads(
@@ -157,8 +150,8 @@ def test_a_judge_that_can_not_be_asked_ends_a_job_before_a_model_loads(
         ),
     ]:
         done = rft(*create, settings=settings, **env)
-        assert done.returncode == 2
-        assert said in done.stderr
+        assert done.code == 2
+        assert said in done.err
         assert not (tmp_path / "runs").exists()
 
 
@@ -168,12 +161,12 @@ def test_a_judge_that_fails_now_and_then_is_borne_at_the_start(rft: Rft, server:
     server.acts = [Act(body=completion("I'd say 8 of 10.")), Act(body=completion(None, refusal="No."))]
     server.default = lambda _: Act(body=verdict(0.5), wait_s=0.2)
     borne = rft(*check)
-    assert borne.returncode == 0, borne.stderr
+    assert borne.code == 0, borne.err
     assert server.most_in_flight > 1  # side by side: verdicts take long
     server.default = lambda _: Act(body=completion("I'd say 8 of 10."))
     refused = rft(*check, settings=["grader.judge.cache=none"])
-    assert refused.returncode == 2
-    assert "no JSON object with a 'result' in the verdict" in refused.stdout + refused.stderr
+    assert refused.code == 2
+    assert "no JSON object with a 'result' in the verdict" in refused.out + refused.err
 
 
 def test_the_rubric_of_the_docs_grades(rft: Rft, server: JudgeServer, tmp_path: Path) -> None:
@@ -186,7 +179,7 @@ def test_the_rubric_of_the_docs_grades(rft: Rft, server: JudgeServer, tmp_path: 
     server.acts = [Act(body=verdict(7))]
     settings = [f"grader.judge.model=[gpt-4o-mini={MODEL}]"]
     done = rft("grade", "--reward-model", "rubric.json", "done.jsonl", settings=settings)
-    assert json.loads(done.stdout)["grade"]["reward"] == 7.0
+    assert json.loads(done.out)["grade"]["reward"] == 7.0
     system, user = (message["content"] for message in server.seen[0]["messages"])
     assert system.startswith("You grade answers of a support desk")
     assert user.startswith("Question: It is dark.\nAnswer: Switch on the light.\n\n4 points:")
@@ -208,10 +201,10 @@ def test_a_budget_ends_a_job_with_its_checkpoint_and_the_job_goes_on(
     server.default = by_length
     done = rft(
         "create", "-t", "train.jsonl", "-v", "val.jsonl", "--reward-model", "judge.json", "--name", "job",
-        settings=[*SMALL, "grader.judge.max_tokens=3940"],
+        settings=[*SMALL, "grader.judge.max_tokens=3940"], here=True,
     )  # fmt: skip
-    assert done.returncode == 3, done.stderr
-    assert "the judge's budget is spent: 25 requests, 2,500 tokens read, 500 written" in done.stderr
+    assert done.code == 3, done.err
+    assert "the judge's budget is spent: 25 requests, 2,500 tokens read, 500 written" in done.err
     run = Run.open(tmp_path / "runs" / "job")
     assert run.info["status"] == "failed"
     steps = run.checkpoints()
@@ -221,9 +214,9 @@ def test_a_budget_ends_a_job_with_its_checkpoint_and_the_job_goes_on(
     assert line["judge_requests"] * 120 == line["judge_input_tokens"] + line["judge_output_tokens"] <= 3940
 
     # Resumed, it has its budget anew, and goes on counting.
-    resumed = rft("train", "--resume", str(run.path), "--json", settings=None)
-    assert resumed.returncode == 0, resumed.stderr
+    resumed = rft("train", "--resume", str(run.path), "--json", settings=None, here=True)
+    assert resumed.code == 0, resumed.err
     after = run.metrics()[-1]
-    assert (after["step"], json.loads(resumed.stdout)["status"]) == (4, "finished")
+    assert (after["step"], json.loads(resumed.out)["status"]) == (4, "finished")
     assert after["judge_requests"] > line["judge_requests"]
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]

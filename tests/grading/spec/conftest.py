@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +12,15 @@ import pytest
 from rft_cli.config.schema import GraderConfig
 from rft_cli.grading import open_grader
 from rft_cli.types import Grade, GradeRequest
+from tests.command import Ended
+from tests.command import rft as rft_outside
 from tests.grading.spec.embeddings_server import Embeddings
 
-ROOT = Path(__file__).parents[3]
 _NOUN = "00000000 00 n 02 car 0 auto 0 000 | a motor vehicle  \n"
 _EMPTY = [f"{kind}.{part}" for kind in ("index", "data") for part in ("verb", "adj", "adv")]
 _EMPTY += [f"{part}.exc" for part in ("noun", "verb", "adj", "adv")] + ["index.sense", "cntlist.rev"]
 
-Rft = Callable[..., "subprocess.CompletedProcess[str]"]
+Rft = Callable[..., Ended]
 
 
 @pytest.fixture(scope="session")
@@ -40,17 +38,8 @@ def graded() -> Any:
 def rft(tmp_path: Path) -> Rft:
     """Run `python -m rft_cli` in the test's folder; `env` adds variables."""
 
-    def run(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("RFT_")}
-        path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-        return subprocess.run(
-            [sys.executable, "-m", "rft_cli", *arguments],
-            cwd=tmp_path,
-            env={**clean, "PYTHONPATH": path, "COLUMNS": "200", **(env or {})},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    def run(*arguments: str, env: Mapping[str, str] | None = None) -> Ended:
+        return rft_outside(*arguments, folder=tmp_path, env={"COLUMNS": "200", **(env or {})})
 
     return run
 

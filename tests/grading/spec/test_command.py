@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tests.grading.spec.conftest import ROOT
+from tests.command import ROOT
 
 SIMILAR = {
     "type": "text_similarity",
@@ -34,7 +34,7 @@ def test_grade_with_a_file(rft: Any, write: Any) -> None:
     spec = write("grader.json", SIMILAR)
     rows = write("rows.jsonl", [{"completion": "word 9", "answer": "word 1"}, {"completion": "a"}])
     result = rft("grade", "--reward-model", spec, rows)
-    assert [json.loads(line)["grade"] for line in result.stdout.splitlines()] == [
+    assert [json.loads(line)["grade"] for line in result.out.splitlines()] == [
         {"status": "graded", "reward": 0.5, "components": {}, "error": None},
         {
             "status": "failed",
@@ -46,7 +46,7 @@ def test_grade_with_a_file(rft: Any, write: Any) -> None:
             },
         },
     ]
-    assert result.returncode == 3  # half of the rows failed
+    assert result.code == 3  # half of the rows failed
 
 
 def test_a_spec_as_the_grader_section_of_a_config(rft: Any, write: Any) -> None:
@@ -55,20 +55,20 @@ def test_a_spec_as_the_grader_section_of_a_config(rft: Any, write: Any) -> None:
         "rows.jsonl", [{"completion": "word 9", "answer": "word 1"}, {"completion": "no", "answer": "a"}]
     )
     result = rft("grade", "--config", config, rows)
-    assert result.returncode == 0, result.stderr
-    assert [json.loads(line)["grade"]["reward"] for line in result.stdout.splitlines()] == [0.75, 0.0]
+    assert result.code == 0, result.err
+    assert [json.loads(line)["grade"]["reward"] for line in result.out.splitlines()] == [0.75, 0.0]
 
 
 def test_validate_accepts_a_good_spec(rft: Any, write: Any) -> None:
     train = write("train.jsonl", ROWS)
     result = rft("validate", "--reward-model", write("grader.json", SIMILAR), "-t", train, "--json")
-    assert result.returncode == 0, result.stderr
-    (check,) = [check for check in json.loads(result.stdout)["checks"] if check["name"] == "grader"]
+    assert result.code == 0, result.err
+    (check,) = [check for check in json.loads(result.out)["checks"] if check["name"] == "grader"]
     assert check["detail"] == (
         "text_similarity grader 'near' of grader.json; 3 references graded, mean reward 1.00; "
         "junk completions get 0.00"
     )
-    assert rft("validate", "--reward-model", "grader.json").returncode == 0  # no rows needed
+    assert rft("validate", "--reward-model", "grader.json").code == 0  # no rows needed
 
 
 def test_validate_tells_every_problem_at_once(rft: Any, write: Any) -> None:
@@ -84,8 +84,8 @@ def test_validate_tells_every_problem_at_once(rft: Any, write: Any) -> None:
     }
     train = write("train.jsonl", ROWS)
     result = rft("validate", "--reward-model", write("grader.json", spec), "-t", train)
-    assert result.returncode == 2
-    assert [line for line in result.stderr.splitlines() if line.startswith("error")] == [
+    assert result.code == 2
+    assert [line for line in result.err.splitlines() if line.startswith("error")] == [
         'error: grader.json:13:15: graders.odd.type: no such type: "string_chek"',
         "error: grader.json:15:13: graders.even.reference: is missing",
         "error: grader.json:20:7: graders.even.referense: unknown field",
@@ -97,20 +97,20 @@ def test_validate_tells_every_problem_at_once(rft: Any, write: Any) -> None:
 def test_a_key_that_a_later_row_lacks(rft: Any, write: Any) -> None:
     train = write("train.jsonl", [*ROWS, {"question": "q", "answr": "a"}])
     result = rft("validate", "--reward-model", write("grader.json", SIMILAR), "-t", train)
-    assert result.returncode == 2
+    assert result.code == 2
     assert (
         "train.jsonl:7: {{ item.answer }}: the row has no key 'answer' (keys: question, answr)\n"
-        in result.stderr
+        in result.err
     )
-    assert "grader.json: reference names it: correct the template, or the row" in result.stderr
+    assert "grader.json: reference names it: correct the template, or the row" in result.err
 
 
 def test_meteor_without_wordnet(rft: Any, write: Any, tmp_path: Any) -> None:
     spec = write("grader.json", {**SIMILAR, "evaluation_metric": "meteor"})
     result = rft("validate", "--reward-model", spec, env={"NLTK_DATA": str(tmp_path), "HOME": str(tmp_path)})
-    assert result.returncode == 2
-    assert "grader.json: meteor needs WordNet, which is not installed" in result.stderr
-    assert "python -m nltk.downloader wordnet" in result.stderr
+    assert result.code == 2
+    assert "grader.json: meteor needs WordNet, which is not installed" in result.err
+    assert "python -m nltk.downloader wordnet" in result.err
 
 
 def test_grading_with_a_spec_loads_no_torch(rft: Any, write: Any, tmp_path: Path) -> None:
@@ -123,8 +123,8 @@ def test_grading_with_a_spec_loads_no_torch(rft: Any, write: Any, tmp_path: Path
     )
     path = os.pathsep.join([str(tmp_path), str(ROOT), os.environ.get("PYTHONPATH", "")])
     result = rft("grade", "--reward-model", spec, rows, env={"PYTHONPATH": path})
-    assert result.returncode == 0, result.stderr
-    assert "no torch here" in result.stderr
+    assert result.code == 0, result.err
+    assert "no torch here" in result.err
 
 
 def test_prints_of_a_python_grader_go_to_stderr_with_their_row(rft: Any, write: Any) -> None:
@@ -132,9 +132,9 @@ def test_prints_of_a_python_grader_go_to_stderr_with_their_row(rft: Any, write: 
     spec = write("grader.json", {"type": "python", "name": "p", "source": source})
     text = '{"completion": "word"}\n\n{"completion": "two\\nlines"}\n'
     result = rft("grade", "--reward-model", spec, write("rows.jsonl", text))
-    assert result.returncode == 0, result.stderr
-    assert "looking at" not in result.stdout
-    assert result.stderr.splitlines()[:4] == [
+    assert result.code == 0, result.err
+    assert "looking at" not in result.out
+    assert result.err.splitlines()[:4] == [
         "grader.json: loaded",
         "rows.jsonl:1: looking at word",
         "rows.jsonl:3: looking at two",
@@ -148,7 +148,7 @@ def test_openai_run_prints_what_the_api_would_answer(rft: Any, write: Any) -> No
     spec = write("grader.json", SIMILAR)
     rows = write("rows.jsonl", [{"completion": "word 9", "answer": "word 1"}, {"completion": "a"}])
     result = rft("grade", "--reward-model", spec, "--format", "openai-run", rows)
-    first, second = [json.loads(line) for line in result.stdout.splitlines()]
+    first, second = [json.loads(line) for line in result.out.splitlines()]
     assert first["reward"] == 0.5
     assert (first["metadata"]["name"], first["metadata"]["type"]) == ("near", "text_similarity")
     assert not any(first["metadata"]["errors"].values())
@@ -161,16 +161,16 @@ def test_a_scorer_that_finds_new_components_for_ever(rft: Any, write: Any, tmp_p
     (tmp_path / "scorer.py").write_text(text)
     rows = write("rows.jsonl", [{"completion": "a", "n": number} for number in range(150)])
     result = rft("grade", "--reward-model", "scorer.py", rows)
-    assert json.loads(result.stdout.splitlines()[-1])["grade"]["components"] == {"c149": 0.5}
-    assert "  components: c000 0.5000, c001 0.5000, " in result.stderr
-    assert "c019 0.5000, and 80 more\n  50 values of components are in no mean" in result.stderr
+    assert json.loads(result.out.splitlines()[-1])["grade"]["components"] == {"c149": 0.5}
+    assert "  components: c000 0.5000, c001 0.5000, " in result.err
+    assert "c019 0.5000, and 80 more\n  50 values of components are in no mean" in result.err
 
 
 def test_openai_run_of_a_scorer(rft: Any, tmp_path: Path, write: Any) -> None:
     (tmp_path / "scorer.py").write_text("def score(completion):\n    return 1 / len(completion)\n")
     rows = write("rows.jsonl", [{"completion": "four"}, {"completion": ""}])
     result = rft("grade", "--reward-model", str(tmp_path / "scorer.py"), "--format", "openai-run", rows)
-    first, second = [json.loads(line) for line in result.stdout.splitlines()]
+    first, second = [json.loads(line) for line in result.out.splitlines()]
     assert (first["reward"], second["reward"]) == (0.25, 0.0)
     errors = second["metadata"]["errors"]
     assert errors["python_grader_runtime_error"] is True
@@ -179,5 +179,5 @@ def test_openai_run_of_a_scorer(rft: Any, tmp_path: Path, write: Any) -> None:
 
 def test_a_format_that_is_none(rft: Any, write: Any) -> None:
     result = rft("grade", "--reward-model", write("grader.json", SIMILAR), "--format", "yaml", "rows.jsonl")
-    assert result.returncode == 2
-    assert "openai-run" in result.stderr
+    assert result.code == 2
+    assert "openai-run" in result.err

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import select
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.command import RFT, environment
 from tests.grading.judge.servers import JudgeServer
-from tests.grading.spec.conftest import ROOT
 
 CHECK = {
     "type": "string_check",
@@ -55,10 +53,15 @@ def test_each_row_at_once(spec: Any, reward: float, server: JudgeServer, tmp_pat
     (tmp_path / "grader.json").write_text(json.dumps(spec))
     sets = [f"grader.judge.base_url={server.url}", "grader.judge.api_key_env=none", "grader.judge.cache=none"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "rft_cli", "grade", "--reward-model", "grader.json"]
-        + [part for item in sets for part in ("--set", item)],
+        [
+            *RFT,
+            "grade",
+            "--reward-model",
+            "grader.json",
+            *(part for item in sets for part in ("--set", item)),
+        ],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+        env=environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

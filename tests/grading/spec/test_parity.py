@@ -37,8 +37,6 @@ from tests.grading.spec.parity_table import (
 )
 
 PAGE = Path(__file__).parents[3] / "docs" / "graders-parity.md"
-COUNT = 153
-BETWEEN = 86
 
 
 def similarity(metric: str, text: str, reference: str) -> dict[str, Any]:
@@ -63,8 +61,8 @@ def check(operation: str, text: str, reference: str) -> dict[str, Any]:
 
 def test_the_table_is_long_enough() -> None:
     expected = expected_rewards()
-    assert len(expected) == COUNT >= 60
-    assert sum(reward not in (0.0, 1.0) for reward in expected) == BETWEEN >= 40
+    assert len(expected) >= 60
+    assert sum(reward not in (0.0, 1.0) for reward in expected) >= 40
 
 
 def test_the_page_is_the_table() -> None:

@@ -1,8 +1,10 @@
-"""The first PPO update on recorded rollouts, in as many processes as started this script; prints what it saw as JSON.
+"""The first PPO update on recorded rollouts, in as many processes as started this script; writes what it saw as JSON.
 
-Usage: first_update.py OUT.json [--lora | --shared] [--fsdp]. Rollouts are recorded: 8 prompts x 2 completions of
-unequal lengths, one of them with a failed grade. Every process takes its slice, so that 1 and 2 processes update on
-the same batch.
+Usage: first_update.py FOLDER [--fsdp] KIND...: for each kind (full, shared, lora) one update, and FOLDER/KIND.json.
+One after the other in the same processes, whose start takes longer than the updates.
+
+Rollouts are recorded: 8 prompts x 2 completions of unequal lengths, one of them with a failed grade. Every process
+takes its slice, so that 1 and 2 processes update on the same batch.
 """
 
 from __future__ import annotations
@@ -75,14 +77,26 @@ def recorded(tokenizer: Any) -> list[list[int]]:
     return [tokenizer(t)["input_ids"] + [tokenizer.eos_token_id] for t in texts]
 
 
+CRITICS = {"full": "mlp", "shared": "shared", "lora": "top"}
+
+
 def main() -> None:
-    out, options = Path(sys.argv[1]), set(sys.argv[2:])
-    lora = "--lora" in options
-    critic = "top" if lora else "shared" if "--shared" in options else "mlp"
-    if "--fsdp" in options:
+    out, *kinds = sys.argv[1:]
+    if "--fsdp" in kinds:
+        kinds.remove("--fsdp")
         pretend_gpus_on_gloo()
     quiet.libraries()
     state = PartialState(cpu=True)
+    for kind in kinds:
+        seen = first_update(state, kind)
+        if state.is_main_process:
+            Path(out, f"{kind}.json").write_text(json.dumps(seen))
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def first_update(state: PartialState, kind: str) -> dict[str, Any]:
+    """What this process saw of it."""
     config = RunConfig.model_validate(
         {
             "rollout": {"group_size": GROUP},
@@ -97,7 +111,7 @@ def main() -> None:
     model = load_model(find_model("builtin/tiny"), config.model, torch.float32)
     share = PROMPTS * GROUP // state.num_processes
     resolved = Resolved(
-        lora=lora, learning_rate=1e-4, critic=critic, critic_learning_rate=1e-3, n_epochs=1,
+        lora=kind == "lora", learning_rate=1e-4, critic=CRITICS[kind], critic_learning_rate=1e-3, n_epochs=1,
         prompts_per_batch=PROMPTS, max_completion_tokens=40, micro_batch_size=share // 2, gradient_checkpointing=False,
         validate_every=1, critic_warmup=0, world_size=state.num_processes, minibatches=1,
     )  # fmt: skip
@@ -128,22 +142,18 @@ def main() -> None:
         total = trainer.accelerator.reduce(torch.tensor(sum(losses)), reduction="mean")
         logged = next(row for row in trainer.state.log_history if "grad_norm" in row)
         critic = [whole(p).double().abs().sum().item() for p in trainer.critic.trained_parameters()]
-    if rank == 0:
-        seen = {
-            "world_size": trainer.accelerator.num_processes,
-            "wrapper": type(trainer.model_wrapped).__mro__[0].__name__,
-            "classes": [c.__name__ for c in type(trainer.model_wrapped).__mro__],
-            "loss": float(total),
-            "grad_norm": float(logged["grad_norm"]),
-            "critic": critic,
-            **{
-                k: logged[k]
-                for k in ("kl", "explained_variance", "entropy", "reward", "value_loss", "return_mean")
-            },
-        }
-        out.write_text(json.dumps(seen))
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    return {
+        "world_size": trainer.accelerator.num_processes,
+        "wrapper": type(trainer.model_wrapped).__mro__[0].__name__,
+        "classes": [c.__name__ for c in type(trainer.model_wrapped).__mro__],
+        "loss": float(total),
+        "grad_norm": float(logged["grad_norm"]),
+        "critic": critic,
+        **{
+            k: logged[k]
+            for k in ("kl", "explained_variance", "entropy", "reward", "value_loss", "return_mean")
+        },
+    }
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import rft_cli
-from rft_cli.pulse import PULSE, Pulse
+from rft_cli.pulse import Pulse
 from rft_cli.runs.files import write_lines
 from rft_cli.training.vitals import PHASES, Examiner, Vitals
 
@@ -89,4 +89,3 @@ def test_beats_and_steps_are_counted() -> None:
     pulse.beat()
     pulse.step()
     assert (pulse.beats, pulse.steps) == (2, 1)
-    assert isinstance(PULSE, Pulse)
