@@ -6,6 +6,8 @@ SHELL := /bin/bash
 
 PYTHON ?=
 PYTEST_ARGS ?=
+# Processes that share the test files. More need more memory: each has torch loaded.
+PYTEST_WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Waiting threads that spin make torch many times slower on cores that other work shares.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -24,7 +26,8 @@ quickstart: $(VENV)/.ready ## install rft into .venv and train the embedded mode
 	$(BIN)/rft create -t sample_data/train.jsonl -v sample_data/val.jsonl --reward-model sample_data/scorer.py
 
 test: lint ## lint, types, import layers, then every test but the long learning runs, with coverage
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile \
+		--cov --cov-report=term $(PYTEST_ARGS)
 
 lint: $(VENV)/.ready-dev ## ruff, mypy --strict and the import layers alone
 	$(BIN)/ruff check .
@@ -42,7 +45,8 @@ bench: $(VENV)/.ready-dev ## every benchmark: speed and start-up as ratios measu
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.run
 
 clean: ## remove .venv, caches and build products; runs/ stays
-	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache \
+		.hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps are written last: an install that was cut off is made anew by the next `make`.

@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks.common import Row, main
 from rft_cli.config import RunConfig
+from rft_cli.events import Started
 from rft_cli.job import create_run, load_job
 from rft_cli.training.main import train
 from rft_cli.training.milestones import Milestones
@@ -61,7 +62,7 @@ class Began:
     at = 0.0
 
     def __call__(self, event: object) -> None:
-        if type(event).__name__ == "Started":
+        if isinstance(event, Started):
             self.at = perf_counter()
 
 

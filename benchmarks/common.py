@@ -126,15 +126,20 @@ def table(rows: Sequence[Row]) -> str:
     verdicts = {True: "ok", False: "MISSED", None: "not run"}
     cells = [("benchmark", "ratio", "limit", "", "detail")]
     for row in rows:
-        ratio = "-" if row.ratio is None else f"{row.ratio:.2f}x"
+        ratio = "-" if row.ratio is None else _shown(row.ratio)
         sign = "<=" if row.better == "lower" else ">="
-        cells.append((row.name, ratio, f"{sign} {row.limit:.2f}x", verdicts[row.ok], row.detail))
+        cells.append((row.name, ratio, f"{sign} {_shown(row.limit)}", verdicts[row.ok], row.detail))
     widths = [max(len(line[column]) for line in cells) for column in range(4)]
     lines = []
     for name, ratio, limit, verdict, detail in cells:
         line = f"{name:<{widths[0]}}  {ratio:>{widths[1]}}  {limit:>{widths[2]}}  {verdict:<{widths[3]}}  {detail}"
         lines.append(line.rstrip())
     return "\n".join(lines)
+
+
+def _shown(ratio: float) -> str:
+    """With two decimals; a share of few per cent would be no figure without a third."""
+    return f"{ratio:.3f}x" if abs(ratio) < 0.1 else f"{ratio:.2f}x"
 
 
 def main(rows: Callable[..., Sequence[Row]], **switches: str) -> None:

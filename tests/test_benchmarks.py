@@ -72,13 +72,15 @@ def test_table_lines_up_and_names_each_verdict():
     rows = [
         Row("speed", 1.6, 1.5, "higher", "8 against 5 episodes a second"),
         Row("start-up", 2.5, 2.0, "lower"),
+        Row("share", 0.0042, 0.02, "lower"),
         Row("memory", None, 1.15, "lower", "needs a GPU"),
     ]
     assert table(rows).splitlines() == [
-        "benchmark  ratio     limit           detail",
-        "speed      1.60x  >= 1.50x  ok       8 against 5 episodes a second",
-        "start-up   2.50x  <= 2.00x  MISSED",
-        "memory         -  <= 1.15x  not run  needs a GPU",
+        "benchmark   ratio      limit           detail",
+        "speed       1.60x   >= 1.50x  ok       8 against 5 episodes a second",
+        "start-up    2.50x   <= 2.00x  MISSED",
+        "share      0.004x  <= 0.020x  ok",
+        "memory          -   <= 1.15x  not run  needs a GPU",
     ]
 
 
