@@ -141,7 +141,7 @@ def test_prints_of_a_python_grader_go_to_stderr_with_their_row(rft: Any, write: 
         "rows.jsonl:3: lines",
     ]
     quiet = rft("grade", "--quiet", "--reward-model", spec, "rows.jsonl")
-    assert (quiet.returncode, quiet.stderr) == (0, "")
+    assert (quiet.code, quiet.err) == (0, "")
 
 
 def test_openai_run_prints_what_the_api_would_answer(rft: Any, write: Any) -> None:

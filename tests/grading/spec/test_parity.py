@@ -98,7 +98,7 @@ def test_meteor(rft: Any, write: Any, small_wordnet: Path) -> None:
     spec = write("meteor.json", similarity("meteor", "{{ sample.output_text }}", "{{ item.reference }}"))
     rows = write("rows.jsonl", [{"completion": case.text, "reference": case.reference} for case in METEOR])
     result = rft("grade", "--reward-model", spec, rows, env={"NLTK_DATA": str(small_wordnet)})
-    grades = [json.loads(line)["grade"] for line in result.stdout.splitlines()]
+    grades = [json.loads(line)["grade"] for line in result.out.splitlines()]
     assert [grade["error"] for grade in grades] == [None] * len(METEOR)
     assert [grade["reward"] for grade in grades] == pytest.approx(
         [case.expected for case in METEOR], abs=1e-12
