@@ -20,9 +20,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from rft_cli.cli import app
+from tests.command import RFT, ROOT
 
-ROOT = Path(__file__).parents[2]
-RFT = [sys.executable, "-m", "rft_cli"]
 SCORER = """
 def score(completion, example):
     if completion == "raise":
@@ -344,7 +343,7 @@ def test_a_full_disk_is_told(folder: Path, flags: list[str]) -> None:
     (folder / "rows.jsonl").write_text(lines({"completion": "yes", "answer": "yes"}))
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "rft_cli", "grade", "--reward-model", "scorer.py", "rows.jsonl", *flags],
+            [*RFT, "grade", "--reward-model", "scorer.py", "rows.jsonl", *flags],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
