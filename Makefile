@@ -26,7 +26,7 @@ quickstart: $(VENV)/.ready ## install rft into .venv and train the embedded mode
 	$(BIN)/rft create -t sample_data/train.jsonl -v sample_data/val.jsonl --reward-model sample_data/scorer.py
 
 test: lint ## lint, types, import layers, then every test but the long learning runs, with coverage
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile \
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder \
 		--cov --cov-report=term $(PYTEST_ARGS)
 
 lint: $(VENV)/.ready-dev ## ruff, mypy --strict and the import layers alone
