@@ -221,7 +221,6 @@ def test_an_early_signal_says_that_a_resumed_run_starts_over(rft, files, trainin
     assert "no step is saved yet, a resumed run starts over" in found.err
 
 
-@pytest.mark.usefixtures("signals_as_in_a_terminal")
 def test_a_second_signal_does_not_break_off_what_the_first_one_cleans_up(rft, files, training, monkeypatch):
     """Terminals and service managers send several."""
 

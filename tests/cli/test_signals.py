@@ -98,7 +98,7 @@ def test_a_signal_waits_until_what_is_written_is_whole() -> None:
 
 
 def test_a_second_signal_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rft_cli.commands.signals._TOGETHER_S", 0.0)
+    monkeypatch.setattr("rft_cli.commands.signals.TOGETHER_S", 0.0)
     done = []
 
     def write() -> None:
