@@ -16,9 +16,9 @@ from benchmarks.common import Row, main
 from rft_cli.config import RunConfig
 from rft_cli.events import Started
 from rft_cli.job import create_run, load_job
+from rft_cli.training.hooks.milestones import Milestones
+from rft_cli.training.hooks.saving import CheckpointWriter
 from rft_cli.training.main import train
-from rft_cli.training.milestones import Milestones
-from rft_cli.training.saving import CheckpointWriter
 
 LIMIT = 0.02
 DATA = Path(__file__).parents[1] / "sample_data"

@@ -10,10 +10,10 @@ from transformers import PreTrainedTokenizerBase
 
 from benchmarks.rounds import now
 from rft_cli.job import Job
-from rft_cli.training.backbone import backbone_of
 from rft_cli.training.hf_args import Resolved
-from rft_cli.training.prompts import encode
-from rft_cli.training.scoring import Scores, score
+from rft_cli.training.rollouts.backbone import backbone_of
+from rft_cli.training.rollouts.prompts import encode
+from rft_cli.training.rollouts.scoring import Scores, score
 
 
 class Parts:

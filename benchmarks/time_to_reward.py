@@ -146,7 +146,7 @@ def fingerprint() -> str:
     """Changes with what decides a run: the training code, its defaults, the model and the data."""
     digest = hashlib.sha256()
     files = [
-        *ROOT.glob("rft_cli/training/*.py"),
+        *ROOT.glob("rft_cli/training/**/*.py"),
         *ROOT.glob("rft_cli/builtin/tiny/*"),
         *ROOT.glob("sample_data/*"),
     ]

@@ -33,13 +33,13 @@ from rft_cli.grading import open_grader
 from rft_cli.grading.protocol import Grader
 from rft_cli.job import Job, create_run, load_job
 from rft_cli.training import build, hf_args, main, quiet
-from rft_cli.training.alarms import Alarms
 from rft_cli.training.hf_args import Resolved
-from rft_cli.training.journal import Journal
+from rft_cli.training.hooks.alarms import Alarms
+from rft_cli.training.hooks.journal import Journal
+from rft_cli.training.hooks.tripwires import Tripwires
 from rft_cli.training.models import stop_tokens
-from rft_cli.training.prompts import training_rows
-from rft_cli.training.rewards import GraderReward
-from rft_cli.training.tripwires import Tripwires
+from rft_cli.training.rollouts.prompts import training_rows
+from rft_cli.training.rollouts.rewards import GraderReward
 
 ENDLESS = 1_000_000
 """Epochs: the parent says when it has seen enough."""

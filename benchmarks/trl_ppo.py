@@ -38,7 +38,7 @@ from rft_cli.job import Job, load_job
 from rft_cli.runs.sources import find_model
 from rft_cli.training import quiet
 from rft_cli.training.models import load_model, load_tokenizer
-from rft_cli.training.prompts import encode
+from rft_cli.training.rollouts.prompts import encode
 from rft_cli.types import GradeRequest
 
 

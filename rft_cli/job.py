@@ -19,9 +19,9 @@ from rft_cli.config.flat import flat
 from rft_cli.config.launcher import world_size_in
 from rft_cli.data import Dataset, apply_overlap, read_examples, solution_of
 from rft_cli.errors import Interrupted, UsageError, UsageErrors
-from rft_cli.grading.load import ScorerSource
 from rft_cli.grading.modules import local_modules
 from rft_cli.grading.source import is_reward_model, is_spec, read_source, split_target
+from rft_cli.grading.wire.terms import ScorerSource
 from rft_cli.runs import Run
 from rft_cli.runs.hints import resume_command
 from rft_cli.runs.identity import base_identity

@@ -172,7 +172,7 @@ def _train_here_or_launch(
 ) -> dict[str, Any]:
     processes = job.config.num_processes
     if processes > 1:
-        from rft_cli.training.launch import launch
+        from rft_cli.training.distributed.launch import launch
 
         return launch(run, on_event, processes, resume=resume, stop=stop)
     from rft_cli.training.main import train

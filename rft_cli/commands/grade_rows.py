@@ -15,9 +15,9 @@ from rft_cli.data import Row
 from rft_cli.errors import GateNotMet, Interrupted, RunFailed
 from rft_cli.grading.open import OnOutput, open_or_tell
 from rft_cli.grading.outcomes import GraderStats, too_many_failures
+from rft_cli.grading.pool.scorer_grader import worker_count
 from rft_cli.grading.protocol import Grader
 from rft_cli.grading.rows import LinePipeline, Pipeline, RowPipeline, completion_of, gold_of, prompt_reader
-from rft_cli.grading.scorer_grader import worker_count
 from rft_cli.grading.source import is_reward_model, is_spec
 
 

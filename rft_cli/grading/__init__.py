@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rft_cli.grading.open import open_grader
     from rft_cli.grading.outcomes import FailureMonitor, GraderStats
+    from rft_cli.grading.pool.scorer_grader import ScorerGrader
     from rft_cli.grading.preflight import PreflightReport, check_grader
-    from rft_cli.grading.scorer_grader import ScorerGrader
 
 __all__ = [
     "FailureMonitor",
@@ -26,7 +26,7 @@ _HOMES = {
     "FailureMonitor": "outcomes",
     "GraderStats": "outcomes",
     "PreflightReport": "preflight",
-    "ScorerGrader": "scorer_grader",
+    "ScorerGrader": "pool.scorer_grader",
     "check_grader": "preflight",
     "open_grader": "open",
 }

@@ -44,7 +44,7 @@ def open_grader(
         return open_spec(by_file_name(source) if brief else source, config, log_path, seed, on_output)
     if is_reward_model(config):
         raise UsageError(f"{config.path}: is a reward model, and nothing here loads torch", KINDS)
-    from rft_cli.grading import scorer_grader
+    from rft_cli.grading.pool import scorer_grader
 
     return scorer_grader.open_grader(config, log_path=log_path, seed=seed, on_output=on_output, brief=brief)
 

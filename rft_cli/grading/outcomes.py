@@ -16,7 +16,7 @@ from rft_cli.pulse import PULSE
 from rft_cli.types import MOST_COMPONENTS, Grade, GradeError
 
 if TYPE_CHECKING:
-    from rft_cli.grading.work import Graded
+    from rft_cli.grading.wire.work import Graded
 
 WINDOW = 512
 """Grades over which the failure rate is taken."""

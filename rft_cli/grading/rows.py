@@ -17,11 +17,11 @@ from rft_cli.data.formats import BadRow, reference_of
 from rft_cli.data.json_line import Row, parse_line
 from rft_cli.errors import UsageError
 from rft_cli.grading.feed import Feed
-from rft_cli.grading.lines import graded_line
+from rft_cli.grading.pool.scorer_grader import ScorerGrader
+from rft_cli.grading.pool.supply import Lines
 from rft_cli.grading.protocol import Grader
-from rft_cli.grading.scorer_grader import ScorerGrader
 from rft_cli.grading.spec.openai_run import run_lines
-from rft_cli.grading.supply import Lines
+from rft_cli.grading.wire.lines import graded_line
 from rft_cli.types import Example, GradeRequest, Message, Source
 
 Asked = str | Sequence[Message]

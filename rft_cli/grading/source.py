@@ -15,7 +15,7 @@ from rft_cli.config.paths import JSON_OR_YAML
 from rft_cli.config.schema import GraderConfig
 from rft_cli.config.suggest import near_file
 from rft_cli.errors import UsageError
-from rft_cli.grading.load import ScorerSource
+from rft_cli.grading.wire.terms import ScorerSource
 
 KINDS = (
     "a grader is a Python file (scorer.py or scorer.py:function), an OpenAI grader spec (.json or .yaml), or a "

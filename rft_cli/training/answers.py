@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rft_cli.training.sampling import SamplingSettings, cut
+from rft_cli.training.rollouts.sampling import SamplingSettings, cut
 
 BATCH = 8
 

@@ -15,11 +15,11 @@ from trl.trainer.utils import add_fused_lm_head
 from rft_cli.config import RunConfig
 from rft_cli.config.schema import ModelConfig
 from rft_cli.training import hf_args
-from rft_cli.training.critic import Critic, MlpCritic, SharedCritic
-from rft_cli.training.critic_top import LoraCritic, LoraTopCritic, TopCritic
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.models import count_parameters, load_config
-from rft_cli.training.rewards import GraderReward
+from rft_cli.training.ppo.critic import Critic, MlpCritic, SharedCritic
+from rft_cli.training.ppo.critic_top import LoraCritic, LoraTopCritic, TopCritic
+from rft_cli.training.rollouts.rewards import GraderReward
 from rft_cli.training.trainers import GRPOJob, PPOJob, RLOOJob
 
 

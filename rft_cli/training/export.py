@@ -25,7 +25,6 @@ from rft_cli.runs.sources import ModelSource, find_model
 from rft_cli.training import quiet
 from rft_cli.training.answers import Answers, answer, distance
 from rft_cli.training.models import context_length, load_config, load_model, load_tokenizer, stop_tokens
-from rft_cli.training.prompts import encode
 from rft_cli.training.reload import (
     TOLERANCE,
     Expected,
@@ -39,7 +38,8 @@ from rft_cli.training.reload import (
     said,
     verdict,
 )
-from rft_cli.training.sampling import SamplingSettings
+from rft_cli.training.rollouts.prompts import encode
+from rft_cli.training.rollouts.sampling import SamplingSettings
 from rft_cli.types import Example, Source
 
 SCHEMA = "rft.export/1"

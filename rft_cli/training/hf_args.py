@@ -10,7 +10,7 @@ from peft import LoraConfig as PeftLoraConfig
 from trl import GRPOConfig, RLOOConfig
 
 from rft_cli.config import RunConfig
-from rft_cli.training.ppo_settings import PPOSettings
+from rft_cli.training.ppo.settings import PPOSettings
 
 
 @dataclass(frozen=True, slots=True)

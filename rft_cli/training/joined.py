@@ -10,8 +10,8 @@ from rft_cli.events import OnEvent
 from rft_cli.job import Job, create_run, told_how_to_resume
 from rft_cli.runs import Run
 from rft_cli.stopping import Stop
-from rft_cli.training import group
-from rft_cli.training.channel import lost_peer
+from rft_cli.training.distributed import group
+from rft_cli.training.distributed.channel import lost_peer
 from rft_cli.training.main import check, train
 
 

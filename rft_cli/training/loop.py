@@ -8,7 +8,6 @@ from typing import Any
 from accelerate import Accelerator
 from transformers import PreTrainedTokenizerBase, PrinterCallback
 
-from rft_cli.config import RunConfig
 from rft_cli.events import Finished, Note, OnEvent, Started
 from rft_cli.grading.protocol import Grader
 from rft_cli.job import Job
@@ -16,18 +15,17 @@ from rft_cli.report.result import build_result
 from rft_cli.runs import Run
 from rft_cli.stopping import Stop
 from rft_cli.training import build
-from rft_cli.training.alarms import Alarms
-from rft_cli.training.divergence import told
 from rft_cli.training.hf_args import Resolved
-from rft_cli.training.journal import Journal
-from rft_cli.training.milestones import Milestones
+from rft_cli.training.hooks.alarms import Alarms
+from rft_cli.training.hooks.divergence import told
+from rft_cli.training.hooks.journal import Journal
+from rft_cli.training.hooks.milestones import Milestones
+from rft_cli.training.hooks.saving import JOURNAL, CheckpointWriter
+from rft_cli.training.hooks.tripwires import Tripwires
 from rft_cli.training.models import count_parameters, stop_tokens
-from rft_cli.training.prompts import training_rows
-from rft_cli.training.rewards import GraderReward
-from rft_cli.training.sampling import SamplingSettings
-from rft_cli.training.saving import JOURNAL, CheckpointWriter
-from rft_cli.training.tripwires import Tripwires
-from rft_cli.training.validation import Validator
+from rft_cli.training.rollouts.prompts import training_rows
+from rft_cli.training.rollouts.rewards import GraderReward
+from rft_cli.training.rollouts.validation import validator_of
 
 
 def run_training(
@@ -62,7 +60,7 @@ def run_training(
         run,
         trainer,
         writer,
-        validation_settings(config, tokenizer, model, resolved.max_completion_tokens, accelerator, grader),
+        validator_of(config, tokenizer, model, resolved.max_completion_tokens, accelerator, grader),
         job.validation.examples,
         job.test.examples if job.test else None,
         validate_every=resolved.validate_every,
@@ -136,30 +134,3 @@ def _tell_lost_lines(run: Run, step: int, emit: OnEvent) -> None:
         named = ", ".join(map(str, lost[:10])) + (", ..." if len(lost) > 10 else "")
         text = f"{run.metrics_path} has no line for step {named}: it can't be made again; training goes on the same"
         emit(Note(text, "warning"))
-
-
-def validation_settings(
-    config: RunConfig,
-    tokenizer: PreTrainedTokenizerBase,
-    model: Any,
-    max_new_tokens: int,
-    accelerator: Accelerator,
-    grader: Grader,
-) -> Validator:
-    """The validation loop with the configuration's own sampling settings: the same in training and `rft validate`."""
-    batch = config.validation.batch_size
-    return Validator(
-        accelerator=accelerator,
-        tokenizer=tokenizer,
-        grader=grader,
-        settings=SamplingSettings(
-            max_new_tokens=max_new_tokens,
-            temperature=config.validation.temperature,
-            top_p=config.validation.top_p,
-            stop=tuple(stop_tokens(model.config, model.generation_config, tokenizer)),
-            pad=int(tokenizer.pad_token_id),
-        ),
-        samples_per_prompt=config.validation.samples_per_prompt,
-        batch_size=batch if not isinstance(batch, str) else (128 if accelerator.device.type == "cpu" else 64),
-        seed=config.validation.seed,
-    )

@@ -16,7 +16,8 @@ from rft_cli.job import Job
 from rft_cli.runs import Run
 from rft_cli.runs.sources import find_model
 from rft_cli.stopping import Stop
-from rft_cli.training import auto, build, group, quiet
+from rft_cli.training import auto, build, quiet
+from rft_cli.training.distributed import group
 from rft_cli.training.graders import open_grader
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.loop import run_training
@@ -28,7 +29,7 @@ from rft_cli.training.models import (
     load_tokenizer,
     weights_dtype,
 )
-from rft_cli.training.prompts import encode, too_long
+from rft_cli.training.rollouts.prompts import encode, too_long
 
 LEAST_ROOM = 8
 """Tokens a prompt must leave for its completion."""

@@ -15,7 +15,7 @@ from rft_cli.errors import RunFailed
 from rft_cli.runs.exports import ExportPlan
 from rft_cli.training.answers import Answers, Distance, distance
 from rft_cli.training.models import count_parameters
-from rft_cli.training.prompts import encode
+from rft_cli.training.rollouts.prompts import encode
 from rft_cli.types import Example
 
 TOLERANCE = {"float32": 1e-4, "bfloat16": 1e-2, "float16": 1e-2}

@@ -33,7 +33,7 @@ from rft_cli.grading.feed import Feed
 from rft_cli.grading.outcomes import GraderStats
 from rft_cli.grading.protocol import Closing
 from rft_cli.training.models import context_length, not_loadable, weights_dtype
-from rft_cli.training.prompts import has_chat_template, render
+from rft_cli.training.rollouts.prompts import has_chat_template, render
 from rft_cli.types import Grade, GradeError, GradeRequest, Message
 
 BATCH_TOKENS = {"cpu": 4_096, "cuda": 65_536}

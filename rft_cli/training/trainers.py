@@ -8,10 +8,10 @@ from transformers import Trainer, TrainerCallback
 from trl import GRPOTrainer, RLOOTrainer
 
 from rft_cli.pulse import PULSE
-from rft_cli.training.backbone import backbone_of
-from rft_cli.training.divergence import Guarded
-from rft_cli.training.ppo_trainer import PPOTrainer
-from rft_cli.training.saving import SavesInto
+from rft_cli.training.hooks.divergence import Guarded
+from rft_cli.training.hooks.saving import SavesInto
+from rft_cli.training.ppo.trainer import PPOTrainer
+from rft_cli.training.rollouts.backbone import backbone_of
 
 
 class Counted(Trainer):

@@ -16,10 +16,9 @@ from rft_cli.job import Job
 from rft_cli.runs.sources import ModelSource, find_model, tuned_source
 from rft_cli.training import auto, quiet
 from rft_cli.training.graders import open_grader
-from rft_cli.training.loop import validation_settings
 from rft_cli.training.main import Lengths, check
 from rft_cli.training.models import load_model, weights_dtype
-from rft_cli.training.validation import Validator
+from rft_cli.training.rollouts.validation import Validator, validator_of
 from rft_cli.types import Sample
 
 
@@ -67,7 +66,7 @@ def _validator(job: Job, lengths: Lengths, model: Any, grader: Any) -> Validator
         lengths.longest_reference,
     ).value
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
-    return validation_settings(job.config, lengths.tokenizer, model, limit, accelerator, grader)
+    return validator_of(job.config, lengths.tokenizer, model, limit, accelerator, grader)
 
 
 __all__: Sequence[str] = ["ValidationOutcome", "validate_models"]

@@ -14,9 +14,9 @@ from time import sleep
 from typing import NoReturn
 
 from rft_cli.stopping import Stop
-from rft_cli.training.channel import ADDRESS, Reporter
-from rft_cli.training.ranks import DUMP_SIGNAL, die_with_parent
-from rft_cli.training.vitals import Examiner
+from rft_cli.training.distributed.channel import ADDRESS, Reporter
+from rft_cli.training.distributed.ranks import DUMP_SIGNAL, die_with_parent
+from rft_cli.training.distributed.vitals import Examiner
 
 LOOK_S = 0.25
 LOOKS_A_SIGN = 4
@@ -58,7 +58,7 @@ def _train(path: Path, reporter: Reporter, stop: Stop, resume: bool) -> None:
     from rft_cli.config.load import load_own
     from rft_cli.job import load_job
     from rft_cli.runs import Run
-    from rft_cli.training.group import leave
+    from rft_cli.training.distributed.group import leave
     from rft_cli.training.main import train
 
     run = Run(path)

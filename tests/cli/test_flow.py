@@ -333,7 +333,7 @@ def test_a_run_that_is_being_written_is_refused(rft, files, training):
 
 
 def test_several_processes_are_launched_or_joined(rft, files, training, monkeypatch):
-    module = types.ModuleType("rft_cli.training.launch")
+    module = types.ModuleType("rft_cli.training.distributed.launch")
     module.launch = lambda run, on_event, processes, resume, stop: (
         training.calls.append(f"launch {processes}")
         or training.train(training.job, run, on_event, resume, stop)
@@ -341,7 +341,7 @@ def test_several_processes_are_launched_or_joined(rft, files, training, monkeypa
     joined = []
     foreign = types.ModuleType("rft_cli.training.joined")
     foreign.under_launcher = lambda job, on_event, run, stop: joined.append(run)
-    monkeypatch.setitem(sys.modules, "rft_cli.training.launch", module)
+    monkeypatch.setitem(sys.modules, "rft_cli.training.distributed.launch", module)
     monkeypatch.setitem(sys.modules, "rft_cli.training.joined", foreign)
 
     assert rft("create", *GOOD, "--name", "a").code == 0

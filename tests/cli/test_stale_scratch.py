@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from rft_cli.grading import scratch
-from rft_cli.grading.scratch import Scratch
+from rft_cli.grading.pool import scratch
+from rft_cli.grading.pool.scratch import Scratch
 
 HOLDS = (
-    "import sys, time\nfrom rft_cli.grading.scratch import Scratch\n"
+    "import sys, time\nfrom rft_cli.grading.pool.scratch import Scratch\n"
     "it = Scratch()\nprint(it.path, flush=True)\ntime.sleep(60)\n"
 )
 

@@ -24,8 +24,8 @@ from rft_cli.data import read_examples, read_rows_from_bytes
 from rft_cli.data.json_line import object_of
 from rft_cli.errors import UsageError
 from rft_cli.grading.open import open_grader
-from rft_cli.grading.supply import Lines, Requests
-from rft_cli.grading.work import Block, read_lines
+from rft_cli.grading.pool.supply import Lines, Requests
+from rft_cli.grading.wire.work import Block, read_lines
 from rft_cli.types import GradeRequest
 from tests.command import FULL, RFT, environment, rft, rft_measured
 

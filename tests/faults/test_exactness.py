@@ -24,7 +24,7 @@ def killed_at(step):
     """Python for a child: SIGKILL at the end of this optimizer step, before its checkpoint."""
     return f"""
 import os, signal
-from rft_cli.training.milestones import Milestones
+from rft_cli.training.hooks.milestones import Milestones
 went_on = Milestones.on_step_end
 def on_step_end(self, args, state, control, **other):
     if state.global_step == {step}:

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from rft_cli.grading.binding import Item, SignatureProblem, bind, sample_of
+from rft_cli.grading.wire.work import Item
+from rft_cli.grading.worker.binding import SignatureProblem, bind, sample_of
 
 ROW = {"q": 1}
 META = {"truncated": True, "completion_tokens": 3}

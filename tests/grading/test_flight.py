@@ -8,9 +8,9 @@ from typing import Any
 
 from pebble import ProcessExpired
 
-from rft_cli.grading.crash import Crash
-from rft_cli.grading.flight import Flight, Freight
-from rft_cli.grading.work import Verdict
+from rft_cli.grading.pool.crash import Crash
+from rft_cli.grading.pool.flight import Flight, Freight
+from rft_cli.grading.wire.work import Verdict
 
 
 class Pool:

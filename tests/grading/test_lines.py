@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rft_cli.grading.lines import graded_line
+from rft_cli.grading.wire.lines import graded_line
 from rft_cli.types import Grade, GradeError
 
 GRADE = Grade("graded", 0.5, {"a": 1.0})

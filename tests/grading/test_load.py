@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from pebble import ProcessExpired
 
-from rft_cli.grading.crash import Crash, read_crash
-from rft_cli.grading.keeper import WorkerLost
-from rft_cli.grading.load import LoadedScorer, ScorerProblem, ScorerSource, load_scorer, tell
+from rft_cli.grading.pool.crash import Crash, read_crash
+from rft_cli.grading.wire.terms import ScorerSource
+from rft_cli.grading.worker.keeper import WorkerLost
+from rft_cli.grading.worker.load import LoadedScorer, ScorerProblem, load_scorer, tell
 
 SOURCE = ScorerSource("/folder/scorer.py", "scorer.py", None, b"")
 

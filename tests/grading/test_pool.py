@@ -17,8 +17,8 @@ import pytest
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import RunFailed
-from rft_cli.grading.isolation import secret_names
-from rft_cli.grading.scorer_grader import ScorerGrader, open_grader, worker_count
+from rft_cli.grading.pool.scorer_grader import ScorerGrader, open_grader, worker_count
+from rft_cli.grading.sandbox.isolation import secret_names
 from rft_cli.types import GradeRequest
 
 NUMBERS = [GradeRequest(str(i), {"n": i}) for i in range(300)]
@@ -187,7 +187,7 @@ def test_workers_load_neither_torch_nor_the_main_module(write_scorer: Any, tmp_p
         f"""
 import sys
 from rft_cli.config.schema import GraderConfig
-from rft_cli.grading.scorer_grader import open_grader
+from rft_cli.grading.pool.scorer_grader import open_grader
 from rft_cli.types import GradeRequest
 with open_grader(GraderConfig(path={path!r}), log_path=None) as grader:  # no "if __name__" guard
     print(dict(grader.grade([GradeRequest("", {{}})])[0].components))
@@ -267,7 +267,7 @@ def test_a_broken_pool_is_replaced(write_scorer: Any) -> None:
 
 
 def test_a_stuck_pool_is_replaced(write_scorer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rft_cli.grading.flight.KILL_SECONDS", 0.1)
+    monkeypatch.setattr("rft_cli.grading.pool.flight.KILL_SECONDS", 0.1)
     path = write_scorer("def score(completion): return 1\n")
     with open_(path) as grader:
         grader._deadline_s = 2.0
@@ -296,7 +296,7 @@ def test_an_unclosed_grader_leaves_nothing(write_scorer: Any, tmp_path: Path) ->
     path = write_scorer("def score(completion): return 1\n")
     program = f"""
 from rft_cli.config.schema import GraderConfig
-from rft_cli.grading.scorer_grader import open_grader
+from rft_cli.grading.pool.scorer_grader import open_grader
 grader = open_grader(GraderConfig(path={path!r}), log_path=None)
 print(grader.log_path.parent)
 """
@@ -550,11 +550,11 @@ def _until_stopped(pid: int) -> None:
 
 WORKER = """
 import json, os, pickle, sys
-from rft_cli.grading.isolation import Isolation
-from rft_cli.grading.load import ScorerSource
-from rft_cli.grading.work import Verdict, Work
-from rft_cli.grading.terms import Job
-from rft_cli.grading.worker import Worker
+from rft_cli.grading.sandbox.isolation import Isolation
+from rft_cli.grading.wire.terms import ScorerSource
+from rft_cli.grading.wire.work import Verdict, Work
+from rft_cli.grading.wire.terms import Job
+from rft_cli.grading.worker.worker import Worker
 folder, texts, memory = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
 path = f"{folder}/scorer.py"
 source = ScorerSource(path, "scorer.py", None, open(path, "rb").read())

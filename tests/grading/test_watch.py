@@ -13,7 +13,7 @@ from types import ModuleType
 import numpy
 import pytest
 
-from rft_cli.grading.watch import Watch
+from rft_cli.grading.worker.watch import Watch
 
 
 def scorer(**names: object) -> ModuleType:

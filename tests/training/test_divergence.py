@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 
 from rft_cli.errors import RunFailed
 from rft_cli.runs import Run
-from rft_cli.training.divergence import Diverged, check_finite, not_finite, told
+from rft_cli.training.hooks.divergence import Diverged, check_finite, not_finite, told
 from rft_cli.types import Grade, GradeError, GradeRequest
 from tests.training import toys
 

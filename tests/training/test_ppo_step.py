@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from rft_cli.training import advantages as adv
-from rft_cli.training.backbone import backbone_of, layers_of
-from rft_cli.training.ppo_trainer import PPOTrainer
+from rft_cli.training.ppo import advantages as adv
+from rft_cli.training.ppo.trainer import PPOTrainer
+from rft_cli.training.rollouts.backbone import backbone_of, layers_of
 from rft_cli.types import Grade, GradeError, GradeRequest
 from tests.training import toys
 

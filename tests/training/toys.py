@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast, PrinterCallback, Qwen3Config, 
 from rft_cli.config import RunConfig
 from rft_cli.training import build, quiet
 from rft_cli.training.hf_args import Resolved
-from rft_cli.training.rewards import GraderReward
+from rft_cli.training.rollouts.rewards import GraderReward
 from rft_cli.types import Example, Grade, GradeRequest, Source
 
 END = "<end>"

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError, UsageErrors
-from rft_cli.grading.load import ScorerSource
 from rft_cli.grading.open import OnOutput
+from rft_cli.grading.pool.scorer_grader import start
 from rft_cli.grading.protocol import PartGrader
-from rft_cli.grading.scorer_grader import start
 from rft_cli.grading.spec.embeddings import CosineGrader, check_endpoint
 from rft_cli.grading.spec.formula import parse_formula
 from rft_cli.grading.spec.load import Keys, ReadSpec
@@ -31,6 +30,7 @@ from rft_cli.grading.spec.render import messages
 from rft_cli.grading.spec.similarity import similarity
 from rft_cli.grading.spec.static import check_spec, python_source
 from rft_cli.grading.spec.templates import parse_template
+from rft_cli.grading.wire.terms import ScorerSource
 
 if TYPE_CHECKING:
     from rft_cli.grading.judge import JudgeBook

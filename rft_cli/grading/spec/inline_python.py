@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from rft_cli.errors import UsageError
-from rft_cli.grading.load import ScorerSource
 from rft_cli.grading.source import syntax_problems
+from rft_cli.grading.wire.terms import ScorerSource
 
 _FIX = "define grade(sample, item), with exactly these two arguments"
 

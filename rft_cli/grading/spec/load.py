@@ -19,10 +19,10 @@ from rft_cli.config.schema import GraderConfig
 from rft_cli.config.suggest import did_you_mean
 from rft_cli.config.yaml_lines import Mark, Node
 from rft_cli.errors import UsageError, UsageErrors
-from rft_cli.grading.load import ScorerSource
 from rft_cli.grading.spec.formula_words import is_name
 from rft_cli.grading.spec.models import MODELS, Multi, Spec
 from rft_cli.grading.spec.words import told
+from rft_cli.grading.wire.terms import ScorerSource
 
 INLINE = "grader.spec"
 """How messages name a spec that stands in a configuration."""

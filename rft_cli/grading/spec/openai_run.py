@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from rft_cli.grading.pool.scorer_grader import ScorerGrader
 from rft_cli.grading.protocol import Grader
-from rft_cli.grading.scorer_grader import ScorerGrader
 from rft_cli.grading.spec.grader import SpecGrader
 from rft_cli.types import Grade, GradeError, TokenUse
 

@@ -14,8 +14,9 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from rft_cli.config.suggest import closest
-from rft_cli.grading.binding import Item, sample_of
 from rft_cli.grading.spec.problems import SpecProblem
+from rft_cli.grading.wire.work import Item
+from rft_cli.grading.worker.binding import sample_of
 from rft_cli.types import GradeError, GradeRequest
 
 NAMESPACES = ("item", "sample")

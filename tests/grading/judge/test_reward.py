@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rft_cli.errors import RunFailed
-from rft_cli.training.rewards import GradedBatch, GraderReward
+from rft_cli.training.rollouts.rewards import GradedBatch, GraderReward
 from rft_cli.types import Example, Source
 from tests.grading.judge.conftest import OpenJudge
 from tests.grading.judge.servers import Act, JudgeServer, completion, verdict

@@ -27,8 +27,8 @@ from rft_cli.runs.sources import find_model
 from rft_cli.training import build, quiet
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.models import load_model, load_tokenizer, stop_tokens
-from rft_cli.training.prompts import training_rows
-from rft_cli.training.rewards import GraderReward
+from rft_cli.training.rollouts.prompts import training_rows
+from rft_cli.training.rollouts.rewards import GraderReward
 from rft_cli.types import Example, Grade, GradeError, GradeRequest, Source
 
 PROMPTS, GROUP = 8, 2

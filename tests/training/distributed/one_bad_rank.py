@@ -15,7 +15,7 @@ import torch
 from accelerate import PartialState
 from torch import Tensor
 
-from rft_cli.training.divergence import not_finite
+from rft_cli.training.hooks.divergence import not_finite
 from rft_cli.types import Grade, GradeRequest
 from tests.training import toys
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rft_cli.training import advantages as adv
+from rft_cli.training.ppo import advantages as adv
 
 NAN = float("nan")
 

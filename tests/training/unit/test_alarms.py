@@ -10,8 +10,8 @@ from rft_cli.config.schema import TripwireConfig
 from rft_cli.errors import RunFailed
 from rft_cli.events import Event, Note
 from rft_cli.runs import Run
-from rft_cli.training.alarms import Alarms
-from rft_cli.training.tripwires import Tripwires
+from rft_cli.training.hooks.alarms import Alarms
+from rft_cli.training.hooks.tripwires import Tripwires
 
 SETTINGS = TripwireConfig(window=1, constant_reward=None)
 FAR = {"reward": 0.5, "kl_per_token": 2.0}

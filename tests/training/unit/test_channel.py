@@ -16,7 +16,7 @@ import pytest
 
 from rft_cli.errors import GateNotMet, Interrupted, RftError, RunFailed, UsageError, UsageErrors
 from rft_cli.events import Finished, Note
-from rft_cli.training.channel import (
+from rft_cli.training.distributed.channel import (
     Listener,
     Reporter,
     error_from_json,
@@ -138,7 +138,7 @@ def test_a_stop_reaches_those_that_are_there_and_those_that_come(listener: Liste
 CHILD = """
 import sys, time
 from rft_cli.events import Note
-from rft_cli.training.channel import Reporter
+from rft_cli.training.distributed.channel import Reporter
 reporter = Reporter(sys.argv[1], 0, lambda _: None)
 reporter.event(Note("here"))
 time.sleep(60)

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from rft_cli.training.advantages import Moments, identity
-from rft_cli.training.critic import (
+from rft_cli.training.ppo.advantages import Moments, identity
+from rft_cli.training.ppo.critic import (
     Critic,
     CriticBatch,
     CriticOptimizer,

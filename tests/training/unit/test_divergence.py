@@ -8,7 +8,7 @@ import pytest
 
 from rft_cli.errors import RunFailed
 from rft_cli.runs import Run
-from rft_cli.training.divergence import Diverged, Skips, how_to_go_on, told
+from rft_cli.training.hooks.divergence import Diverged, Skips, how_to_go_on, told
 
 
 def test_skips_are_counted_in_all_and_in_a_row() -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
-from rft_cli.training.effort import WINDOW_S, Effort
+from rft_cli.training.distributed.effort import WINDOW_S, Effort
 
 BUSY = "while True: pass"
 SLEEPING = "import time; time.sleep(1e6)"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rft_cli.training.hangs import Hang, HangWatch
+from rft_cli.training.distributed.hangs import Hang, HangWatch
 
 LIMIT = 45.0
 

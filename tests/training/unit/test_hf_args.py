@@ -17,7 +17,7 @@ from rft_cli.training.hf_args import (
     rloo_config,
     trainer_arguments,
 )
-from rft_cli.training.ppo_settings import PPOSettings
+from rft_cli.training.ppo.settings import PPOSettings
 
 RESOLVED = Resolved(
     lora=False,

@@ -11,10 +11,10 @@ from rft_cli.config.schema import GraderConfig, TripwireConfig
 from rft_cli.grading import open_grader
 from rft_cli.grading.protocol import Grader
 from rft_cli.runs import Run
-from rft_cli.training.alarms import Alarms
-from rft_cli.training.journal import Journal
-from rft_cli.training.rewards import GradedBatch
-from rft_cli.training.tripwires import Tripwires
+from rft_cli.training.hooks.alarms import Alarms
+from rft_cli.training.hooks.journal import Journal
+from rft_cli.training.hooks.tripwires import Tripwires
+from rft_cli.training.rollouts.rewards import GradedBatch
 from rft_cli.types import Grade, Sample
 
 CHECK = {"type": "string_check", "name": "c", "operation": "eq", "input": "a", "reference": "a"}

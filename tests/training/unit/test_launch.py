@@ -15,17 +15,17 @@ from rft_cli.errors import Interrupted, RunFailed, UsageError
 from rft_cli.events import Event, Finished, Note
 from rft_cli.runs import Run
 from rft_cli.stopping import Stop
-from rft_cli.training import launch
-from rft_cli.training.channel import listening
-from rft_cli.training.hangs import HangWatch
-from rft_cli.training.ranks import environment, started
+from rft_cli.training.distributed import launch
+from rft_cli.training.distributed.channel import listening
+from rft_cli.training.distributed.hangs import HangWatch
+from rft_cli.training.distributed.ranks import environment, started
 
 PRELUDE = """
 import faulthandler, os, signal, sys, time
 faulthandler.register(signal.SIGUSR2)
 from rft_cli.errors import Interrupted, RunFailed, UsageError
 from rft_cli.events import Finished, Note
-from rft_cli.training.channel import ADDRESS, Reporter
+from rft_cli.training.distributed.channel import ADDRESS, Reporter
 rank, asked = int(os.environ["RANK"]), []
 parent = Reporter(os.environ[ADDRESS], rank, asked.append)
 def end(word=None):
@@ -213,7 +213,7 @@ def test_errors_of_a_group_are_agreed_on(tmp_path: Path) -> None:
     """Two processes: nothing fails; one fails; what it raises is raised in both."""
     script = f"""
 import json, os, sys
-from rft_cli.training import group
+from rft_cli.training.distributed import group
 from rft_cli.errors import RunFailed, UsageError
 rank = int(os.environ["RANK"])
 assert group.agreed(lambda: "alone") == "alone"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rft_cli.training.losses import masked_sum, policy_terms, value_terms
+from rft_cli.training.ppo.losses import masked_sum, policy_terms, value_terms
 
 LOW, HIGH = 0.2, 0.28
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from rft_cli.training.prompts import LongPrompt, encode, has_chat_template, render, too_long, training_rows
+from rft_cli.training.rollouts.prompts import (
+    LongPrompt,
+    encode,
+    has_chat_template,
+    render,
+    too_long,
+    training_rows,
+)
 from rft_cli.types import Example, Source
 from tests.training import toys
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rft_cli.training.rewards import GradedBatch, GraderReward, text_of
+from rft_cli.training.rollouts.rewards import GradedBatch, GraderReward, text_of
 from rft_cli.types import Example, Grade, GradeError, GradeRequest, Source
 from tests.training import toys
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from rft_cli.training.sampling import SamplingSettings, cut, sample
-from rft_cli.training.validation import Plan, Validator
+from rft_cli.training.rollouts.sampling import SamplingSettings, cut, sample
+from rft_cli.training.rollouts.validation import Plan, Validator
 from rft_cli.types import Example, Grade, GradeRequest, Sample, Source
 from tests.training import toys
 

@@ -11,9 +11,9 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from trl.trainer.utils import add_fused_lm_head
 
-from rft_cli.training.adapters import active_adapter
-from rft_cli.training.backbone import backbone_of
-from rft_cli.training.scoring import Scores, sampled_states, score, score_states
+from rft_cli.training.ppo.adapters import active_adapter
+from rft_cli.training.rollouts.backbone import backbone_of
+from rft_cli.training.rollouts.scoring import Scores, sampled_states, score, score_states
 from tests.training import toys
 
 IDS = torch.tensor([[0, 0, 3, 4, 5, 6, 7], [1, 2, 3, 4, 5, 6, 8], [9, 8, 7, 6, 5, 4, 0]])

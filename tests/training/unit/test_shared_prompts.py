@@ -20,9 +20,9 @@ from transformers import (
 )
 from trl.trainer.utils import add_fused_lm_head
 
-from rft_cli.training.backbone import backbone_of
-from rft_cli.training.scoring import score
-from rft_cli.training.shared_prompts import (
+from rft_cli.training.rollouts.backbone import backbone_of
+from rft_cli.training.rollouts.scoring import score
+from rft_cli.training.rollouts.shared_prompts import (
     Distinct,
     can_share,
     distinct_prompts,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rft_cli.config.schema import TripwireConfig
-from rft_cli.training.tripwires import (
+from rft_cli.training.hooks.tripwires import (
     Tripwires,
     growth,
     mean_of,

@@ -21,7 +21,7 @@ from trl import GRPOTrainer, RLOOTrainer
 from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.utils import RepeatSampler, add_fused_lm_head, shuffle_sequence_dict, split_tensor_dict
 
-from rft_cli.training.ppo_trainer import PPOTrainer
+from rft_cli.training.ppo.trainer import PPOTrainer
 
 
 def parameters(function: Callable[..., Any]) -> list[str]:
@@ -48,7 +48,7 @@ EXACT: list[tuple[str, Callable[..., Any], list[str], str]] = [
         "GRPOTrainer._generate_and_score_completions",
         GRPOTrainer._generate_and_score_completions,
         ["self", "inputs"],
-        "ppo_trainer.py overrides it",
+        "ppo/trainer.py overrides it",
     ),
     (
         "GRPOTrainer._generate_single_turn",
@@ -60,7 +60,7 @@ EXACT: list[tuple[str, Callable[..., Any], list[str], str]] = [
         "GRPOTrainer._compute_loss",
         GRPOTrainer._compute_loss,
         ["self", "model", "inputs"],
-        "ppo_trainer.py overrides it",
+        "ppo/trainer.py overrides it",
     ),
     (
         "GRPOTrainer._calculate_rewards",
@@ -72,7 +72,7 @@ EXACT: list[tuple[str, Callable[..., Any], list[str], str]] = [
         "GRPOTrainer._prepare_inputs",
         GRPOTrainer._prepare_inputs,
         ["self", "generation_batch"],
-        "it shuffles and buffers what ppo_trainer.py adds to a rollout batch",
+        "it shuffles and buffers what ppo/trainer.py adds to a rollout batch",
     ),
     (
         "RepeatSampler.__init__",
@@ -81,8 +81,8 @@ EXACT: list[tuple[str, Callable[..., Any], list[str], str]] = [
         "resume.py subclasses it",
     ),
     ("RepeatSampler.__iter__", RepeatSampler.__iter__, ["self"], "resume.py overrides it"),
-    ("Trainer._save_checkpoint", Trainer._save_checkpoint, ["self", "model", "trial"], "journal.py calls it"),
-    ("Trainer._get_output_dir", Trainer._get_output_dir, ["self", "trial"], "journal.py overrides it"),
+    ("Trainer._save_checkpoint", Trainer._save_checkpoint, ["self", "model", "trial"], "saving.py calls it"),
+    ("Trainer._get_output_dir", Trainer._get_output_dir, ["self", "trial"], "saving.py overrides it"),
     ("Trainer._clip_grad_norm", Trainer._clip_grad_norm, ["self", "model"], "divergence.py overrides it"),
     ("GRPOTrainer.log", GRPOTrainer.log, ["self", "logs", "start_time"], "divergence.py overrides it"),
     ("RLOOTrainer.log", RLOOTrainer.log, ["self", "logs", "start_time"], "divergence.py overrides it"),

@@ -13,12 +13,12 @@ import pytest
 import rft_cli
 from rft_cli.pulse import Pulse
 from rft_cli.runs.files import write_lines
-from rft_cli.training.vitals import PHASES, Examiner, Vitals
+from rft_cli.training.distributed.vitals import PHASES, Examiner, Vitals
 
 OWNERS = {
-    "save": "rft_cli.training.saving:CheckpointWriter",
-    "__call__": "rft_cli.training.rewards:GraderReward",
-    "run": "rft_cli.training.validation:Validator",
+    "save": "rft_cli.training.hooks.saving:CheckpointWriter",
+    "__call__": "rft_cli.training.rollouts.rewards:GraderReward",
+    "run": "rft_cli.training.rollouts.validation:Validator",
     "_generate_single_turn": "trl:GRPOTrainer",
     "_generate_and_score_completions": "trl:GRPOTrainer",
     "training_step": "transformers:Trainer",

@@ -1,0 +1,1 @@
+"""What a scorer's process gives up, and what is held against it: network, files, output, what it starts."""

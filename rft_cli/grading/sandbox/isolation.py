@@ -1,0 +1,255 @@
+"""What a worker process gives up before it runs a scorer: terminal, standard streams, folder, secrets, core dumps.
+
+This keeps a broken scorer from harming the job. It does not hold a hostile one: the process has the user's own
+rights, network and files, and on Linux it can reach other processes of the user under /proc, their environment and
+open files included.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import ctypes
+import faulthandler
+import os
+import re
+import resource
+import signal
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from multiprocessing import resource_tracker
+from pathlib import Path
+from typing import TextIO
+
+from rft_cli.grading.sandbox.capture import Streams, output_path
+from rft_cli.grading.sandbox.importable import let_find
+from rft_cli.grading.sandbox.leftovers import note_fork
+from rft_cli.grading.sandbox.network import leave_network
+from rft_cli.grading.sandbox.wall import Wall
+
+_SECRET = re.compile(
+    r"TOKEN(?!IZER)|SECRET|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL"
+    r"|_(?:KEY|PASS|PWD|PAT|AUTH|DSN|JWT|COOKIE)$|CONNECTION_STRING|DATABASE_URL|WEBHOOK",
+    re.IGNORECASE,
+)
+_PR_SET_PDEATHSIG = 1
+
+_MOVES = frozenset({"os.chdir", "os.rmdir", "os.rename"})
+_SETATTR = "object.__setattr__"
+_CHANGES = {_SETATTR: "the code of a function", "sys.addaudithook": "sys.addaudithook"}
+_get_limit, _set_limit = sys.getrecursionlimit, sys.setrecursionlimit
+_get_trace, _set_trace, _get_profile, _set_profile = (
+    sys.gettrace,
+    sys.settrace,
+    sys.getprofile,
+    sys.setprofile,
+)
+_fstat, _os_error, _samestat = os.fstat, OSError, os.path.samestat
+_chdir, _getpid, _mkdir, _quit = os.chdir, os.getpid, os.makedirs, os._exit
+
+
+@dataclass(frozen=True, slots=True)
+class Isolation:
+    """`scratch` holds one empty folder a worker, `parent` is the process id that must be alive to go on.
+
+    `key_env`: variables that hold a judge's key, whatever their name. `keep_output`: what a scorer prints is not logged
+    but taken after each grade. `walled`: no network, no files of this machine, only the packages of OpenAI's image.
+    """
+
+    scratch: str
+    log_path: str
+    parent: int
+    allowed_env: tuple[str, ...]
+    key_env: tuple[str, ...] = ()
+    keep_output: bool = False
+    walled: bool = False
+
+
+class _Guard:
+    """Sees what a scorer does as it happens (PEP 578): leaving its folder, forking, replacing the code of a function,
+    adding hooks like this one; and refuses what lies behind `wall`."""
+
+    def __init__(self, wall: Wall | None, scratch: str) -> None:
+        self.moved = False
+        self.forked = False
+        self.changes: set[str] = set()
+        self._scratch = scratch
+        os.register_at_fork(after_in_child=self._note_fork)
+        self._check = None if wall is None else wall.check
+        sys.addaudithook(self._see)
+
+    def _note_fork(self) -> None:
+        self.forked = True
+        note_fork(self._scratch)
+
+    def _see(self, event: str, arguments: tuple[object, ...]) -> None:
+        if event in _MOVES:
+            self.moved = True
+        elif event in _CHANGES and (event != _SETATTR or arguments[1] == "__code__"):
+            self.changes.add(_CHANGES[event])
+        elif self._check is not None:
+            self._check(event, arguments)
+
+
+@dataclass(slots=True)
+class Cell:
+    """The isolated process: its own folder, the file for fault tracebacks, names of withheld variables.
+
+    `pipes` are the descriptors by which it hears and answers.
+    """
+
+    pid: int
+    folder: str
+    faults: TextIO
+    withheld: tuple[str, ...]
+    streams: Streams
+    guard: _Guard
+    pipes: tuple[tuple[int, os.stat_result], ...]
+
+    def leave_if_cut_off(self) -> None:
+        """End this process where the scorer closed or replaced its pipes: it could only wait for ever."""
+        for number, before in self.pipes:
+            try:
+                same = _samestat(_fstat(number), before)
+            except _os_error:
+                same = False
+            if not same:
+                _quit(1)
+
+    def go_home(self, *, surely: bool = False) -> None:
+        """Back into the worker's own folder, wherever the scorer went; made again if it was deleted.
+
+        `surely`: also where only C code could have left it.
+        """
+        if not (surely or self.guard.moved):
+            return
+        try:
+            _chdir(self.folder)
+        except OSError:
+            _mkdir(self.folder, exist_ok=True)
+            _chdir(self.folder)
+        self.guard.moved = False
+
+    def leave_if_forked(self, *, surely: bool = False) -> None:
+        """End a process that a scorer forked and that came back here: it must not grade on.
+
+        `surely`: also where only C code could have forked it.
+        """
+        if self.guard.forked or (surely and _getpid() != self.pid):
+            _quit(0)
+
+
+class Interpreter:
+    """Python's built-ins and the interpreter's own settings as they were: a scorer that changes them must not change
+    the grades after it. Make it when the scorer is loaded: what the file sets at its import is meant."""
+
+    def __init__(self) -> None:
+        self._names = dict(vars(builtins))
+        self._values = list(self._names.values())
+        self._limit, self._trace, self._profile = _get_limit(), _get_trace(), _get_profile()
+
+    def settle(self) -> None:
+        """Undo changes of the settings: after each grade, so that rft's own code runs as it should."""
+        if _get_trace() is not self._trace:
+            _set_trace(self._trace)
+        if _get_profile() is not self._profile:
+            _set_profile(self._profile)
+        if _get_limit() != self._limit:
+            _set_limit(self._limit)
+
+    def restore(self) -> bool:
+        """Undo every change of built-ins too; whether there was one."""
+        self.settle()
+        current = vars(builtins)
+        if [*current.values()] == self._values:
+            return False
+        current.update(self._names)
+        for name in current.keys() - self._names.keys():
+            del current[name]
+        self._values = [*current.values()]
+        return True
+
+
+def secret_names(names: Iterable[str], allowed: Iterable[str], known: Iterable[str] = ()) -> list[str]:
+    """The variables that are `known` to hold a key or look like secrets by their name, and are not allowed."""
+    keep, held = set(allowed), set(known)
+    return [name for name in names if name not in keep and (name in held or _SECRET.search(name))]
+
+
+def fault_path(scratch: str | Path, pid: int) -> Path:
+    """Where the worker `pid` leaves its last traceback when it is killed or crashes."""
+    return Path(scratch) / f"{pid}.fault"
+
+
+def enter(isolation: Isolation, pipes: tuple[int, ...]) -> Cell:
+    """Isolate the calling process, for good. Of its descriptors it keeps the standard ones and `pipes`."""
+    pid = os.getpid()
+    _close_others(pipes)
+    lead_session()
+    # At once, even inside a C loop; a handler in Python would wait for the interpreter.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if isolation.walled:
+        leave_network()  # before the next line: a change of namespace may undo it
+    die_with_parent(isolation.parent)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _close_input()
+    kept = str(output_path(isolation.scratch, pid))
+    output = kept if isolation.keep_output else isolation.log_path
+    streams = Streams(output, keep=isolation.keep_output)
+    withheld = secret_names(list(os.environ), isolation.allowed_env, isolation.key_env)
+    for name in withheld:
+        del os.environ[name]
+    folder = os.path.join(isolation.scratch, str(pid))
+    os.makedirs(folder, exist_ok=True)
+    os.chdir(folder)
+    os.environ["TMPDIR"] = folder
+    let_find(isolation.scratch)
+    faults = fault_path(isolation.scratch, pid).open("w")
+    faulthandler.enable(faults)
+    wall = Wall(folder, (output, f"{isolation.scratch}{os.sep}")) if isolation.walled else None
+    status = tuple((number, os.fstat(number)) for number in pipes)
+    return Cell(pid, folder, faults, tuple(withheld), streams, _Guard(wall, isolation.scratch), status)
+
+
+def lead_session() -> None:
+    """Signals to the terminal's processes do not reach this one and what it starts."""
+    with contextlib.suppress(OSError):  # already the leader of a session
+        os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _close_others(kept: tuple[int, ...]) -> None:
+    """Close every descriptor above the standard ones that is not kept: of the pool, of multiprocessing's helpers."""
+    # multiprocessing starts a helper of its own when the scorer needs one.
+    tracker = getattr(resource_tracker, "_resource_tracker", None)
+    if tracker is not None:
+        tracker._fd = tracker._pid = None
+    bounds = sorted({2, *kept, os.sysconf("SC_OPEN_MAX")})
+    for low, high in pairwise(bounds):
+        os.closerange(low + 1, high)
+
+
+def limit_memory(megabytes: int) -> None:
+    """Limit this process's address space: more raises MemoryError."""
+    size = megabytes * 1024 * 1024
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    if hard == resource.RLIM_INFINITY or size < hard:
+        resource.setrlimit(resource.RLIMIT_AS, (size, size))
+
+
+def die_with_parent(parent: int) -> None:
+    """SIGKILL for this process when its parent dies, however that happens (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before the call above
+            _quit(1)
+
+
+def _close_input() -> None:
+    """Standard input reads nothing."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    sys.stdin = os.fdopen(0, closefd=False)

@@ -1,0 +1,1 @@
+"""What travels between a grader and its workers."""

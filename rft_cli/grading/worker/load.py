@@ -1,0 +1,204 @@
+"""In a worker: run the scorer file once, find its function, bind its parameters, and say where it went wrong."""
+
+from __future__ import annotations
+
+import inspect
+import linecache
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType, TracebackType
+from typing import Any, NamedTuple
+
+from rft_cli.grading.sandbox.image import in_image, install_name, stand_alone
+from rft_cli.grading.sandbox.importable import MODULE
+from rft_cli.grading.wire.terms import ScorerSource
+from rft_cli.grading.worker.binding import BY_POSITION, SIGNATURES, Binding, SignatureProblem, bind
+
+FUNCTION_NAMES = ("score", "grade", "score_batch", "reward")
+"""Functions that are looked for, in this order, where the user names none."""
+ASYNC = "grade is async, and grader.sandbox: openai takes a plain function"
+_TRACE_CHARS = 4000
+_MESSAGE_CHARS = 500
+
+
+class ScorerProblem(Exception):
+    """The scorer can't be used: `message` says where and why, `found` are the functions in it."""
+
+    def __init__(self, message: str, fix: str, *, trace: str = "", found: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.fix = fix
+        self.trace = trace
+        self.found = found
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedScorer:
+    """A function ready to be called, and its module. `signature` is for people: "score(completion, example)"."""
+
+    module: ModuleType
+    function: Callable[..., Any]
+    binding: Binding
+    signature: str
+
+
+class Raised(NamedTuple):
+    """An exception told for people: `place` is the scorer's own file:line, `text` the exception's last line."""
+
+    place: str
+    text: str
+    trace: str
+
+    @property
+    def message(self) -> str:
+        return f"{self.place}: {self.text}"
+
+
+def load_scorer(source: ScorerSource, *, openai: bool = False) -> LoadedScorer:
+    """Run the file and choose its function; raises ScorerProblem. Call it once in a process.
+
+    `openai`: take only what OpenAI takes, a function grade(sample, item) in a file that stands alone.
+    """
+    module = _run(source, alone=openai)
+    if openai:
+        _check_openai(module, source)
+    name = source.function or ("grade" if openai else _choose(module, source))
+    function = getattr(module, name, None)
+    if not callable(function):
+        what = "is not a function" if hasattr(module, name) else "no such function"
+        raise ScorerProblem(f"{source.shown}: {what}: '{name}'", _say(_public(module)), found=_public(module))
+    place = f"{source.shown}:{_line_of(function)}"
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        message = f"{place}: {name} has a yield, which makes it a generator: it gives no reward"
+        raise ScorerProblem(message, "return the reward")
+    try:
+        binding = BY_POSITION if source.inline else bind(function, name)
+    except SignatureProblem as problem:
+        raise ScorerProblem(f"{place}: {name} {problem}", f"use {SIGNATURES}") from None
+    return LoadedScorer(module, function, binding, f"{name}{_parameters(function)}")
+
+
+def _check_openai(module: ModuleType, source: ScorerSource) -> None:
+    function = getattr(module, "grade", None)
+    if source.function not in (None, "grade") or not callable(function):
+        message = f"{source.shown}: grader.sandbox: openai takes a function named grade"
+        raise ScorerProblem(message, f"write grade(sample, item) ({_say(_public(module))})")
+    place = f"{source.shown}:{_line_of(function)}"
+    if inspect.iscoroutinefunction(function):
+        raise ScorerProblem(f"{place}: {ASYNC}", "write def grade(sample, item)")
+    if not source.inline and list(inspect.signature(function).parameters) != ["sample", "item"]:
+        message = f"{place}: grade{_parameters(function)}: grader.sandbox: openai takes grade(sample, item)"
+        raise ScorerProblem(message, "take these two, as OpenAI calls it")
+
+
+def _run(source: ScorerSource, *, alone: bool) -> ModuleType:
+    # The bytes that were hashed are compiled here: no bytecode cache, which could be older or litter the folder.
+    name = MODULE
+    module = ModuleType(name)
+    module.__file__ = source.path
+    sys.modules[name] = module
+    # Tracebacks quote these lines, also of a text that is no file.
+    lines = source.content.decode("utf-8", "replace").splitlines(keepends=True)
+    linecache.cache[source.path] = (len(source.content), None, lines, source.path)
+    if alone:
+        stand_alone(source.path)
+    else:
+        sys.path.insert(0, os.path.dirname(source.path))
+    try:
+        exec(compile(source.content, source.path, "exec"), module.__dict__)
+    except BaseException as error:
+        raised = tell(error, source)
+        raise ScorerProblem(raised.message, _import_fix(error, alone), trace=raised.trace) from None
+    return module
+
+
+def _import_fix(error: BaseException, alone: bool) -> str:
+    if isinstance(error, ModuleNotFoundError) and alone and error.name is not None:
+        if in_image(error.name):
+            return f"OpenAI's image has it: pip install {install_name(error.name)} in rft's environment"
+        return "use what OpenAI's image has, and put your own modules into the file"
+    if isinstance(error, ModuleNotFoundError):
+        return f"install '{error.name}' in rft's environment, or put it beside the scorer"
+    if isinstance(error, SystemExit):
+        return "put what runs as a script under: if __name__ == '__main__':"
+    if isinstance(error, FileNotFoundError):
+        return "scorers run in an empty folder: open files as Path(__file__).parent / 'name'"
+    return "the file must import without an error"
+
+
+def _choose(module: ModuleType, source: ScorerSource) -> str:
+    for name in FUNCTION_NAMES:
+        if callable(getattr(module, name, None)):
+            return name
+    public = _public(module)
+    if len(public) == 1:
+        return public[0]
+    if not public:
+        raise ScorerProblem(f"{source.shown}: there is no function in it", f"define {SIGNATURES}")
+    message = f"{source.shown}: which function is the scorer? It has none named {', '.join(FUNCTION_NAMES)}"
+    raise ScorerProblem(message, f"name it: {source.shown}:{public[0]} ({_say(public)})", found=public)
+
+
+def _public(module: ModuleType) -> tuple[str, ...]:
+    """Names of the public functions that were defined in the file itself."""
+    own = [
+        name
+        for name, value in vars(module).items()
+        if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
+    ]
+    return tuple(own)
+
+
+def _say(names: tuple[str, ...]) -> str:
+    return f"functions in it: {', '.join(names)}" if names else "there is no public function in it"
+
+
+def _line_of(function: Callable[..., Any]) -> int:
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return 1 if code is None else code.co_firstlineno
+
+
+def _parameters(function: Callable[..., Any]) -> str:
+    return "(" + ", ".join(inspect.signature(function).parameters) + ")"
+
+
+def tell(error: BaseException, source: ScorerSource) -> Raised:
+    """Where in the scorer `error` came from, and the traceback from there on. Never raises."""
+    try:
+        return _tell(error, source)
+    except BaseException:  # an exception whose own text raises, or no memory left to format it
+        return Raised(source.shown, type(error).__name__, "")
+
+
+def _tell(error: BaseException, source: ScorerSource) -> Raised:
+    told = "".join(traceback.format_exception_only(type(error), error)).strip().splitlines()
+    text = told[-1] if isinstance(error, SyntaxError) else told[0]  # a SyntaxError quotes the line first
+    text = text.removeprefix(f"{MODULE}.")
+    if isinstance(error, SyntaxError) and error.filename == source.path:
+        return Raised(f"{source.shown}:{error.lineno}", text[:_MESSAGE_CHARS], "")
+    start = _first_own_frame(error.__traceback__, source.path)
+    lines = [line for file, line in _frames(start) if file == source.path]
+    place = f"{source.shown}:{lines[-1]}" if lines else source.shown
+    frames = _frames(start)
+    last = frames[-1] if frames else (source.path, 0)
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        last = (error.filename, error.lineno or 1)
+    beside = last[0] != source.path and last[0].startswith(os.path.dirname(source.path) + os.sep)
+    helper = "" if not beside else f" (raised in {os.path.basename(last[0])}:{last[1]})"
+    full = "".join(traceback.format_exception(type(error), error, start))
+    return Raised(place, f"{text[:_MESSAGE_CHARS]}{helper}", full[-_TRACE_CHARS:])
+
+
+def _first_own_frame(trace: TracebackType | None, path: str) -> TracebackType | None:
+    """The traceback without rft's own frames, which stand above the scorer's."""
+    current = trace
+    while current is not None and current.tb_frame.f_code.co_filename != path:
+        current = current.tb_next
+    return trace if current is None else current
+
+
+def _frames(trace: TracebackType | None) -> list[tuple[str, int]]:
+    return [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(trace)]

@@ -1,0 +1,272 @@
+"""The worker's side of the pool: load the scorer once, grade chunks, survive what a scorer does.
+
+Runs in the main thread of a process of its own, so that SIGALRM can end a Python loop. A loop in C is ended by
+faulthandler's watchdog, which needs no interpreter: it writes a traceback and ends the process.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import mmap
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from rft_cli.grading.sandbox import isolation
+from rft_cli.grading.wire.terms import GRACE_S, IMPORT_LIMIT_S, Job, LoadReport, late_message
+from rft_cli.grading.wire.work import Item, Line, Verdict, Work
+from rft_cli.grading.worker.alarm import Alarm, TimeIsUp
+from rft_cli.grading.worker.load import LoadedScorer, ScorerProblem, load_scorer, tell
+from rft_cli.grading.worker.seeds import Seeds
+from rft_cli.grading.worker.values import BadValue, Reading, read_batch, read_return
+from rft_cli.grading.worker.watch import Watch
+
+_REARM_S = 0.25
+_THOROUGH_S = 0.02
+"""Seconds between looks at code that the scorer's source does not name: they would cost more than short grades."""
+
+_now, _base_exception = time.perf_counter, BaseException
+_watch, _unwatch = faulthandler.dump_traceback_later, faulthandler.cancel_dump_traceback_later
+_hasattr, _len, _type = hasattr, len, type
+
+
+class Worker:
+    """The state of this process: there is one scorer in it.
+
+    `pipes` are the descriptors it keeps. `progress` counts calls in one byte, for whoever waits. `changed` says what
+    the last chunk changed for later grades; of that, `ignored` does not count.
+    """
+
+    def __init__(
+        self, job: Job, pipes: tuple[int, ...], progress: mmap.mmap, ignored: frozenset[str] = frozenset()
+    ) -> None:
+        self.job = job
+        self.slice_s, self.openai = job.slice_s, job.openai
+        self.cell = isolation.enter(job.isolation, pipes)
+        self.progress, self.calls = progress, 0
+        self.ignored = ignored
+        self.changed: list[str] = []
+        self.patched = False
+        self.guarded: Watch | None = None
+        self.seeds = Seeds(job.seed)
+        self.alarm = Alarm(job.timeout_s)
+        self.interpreter = isolation.Interpreter()
+        self.scorer: LoadedScorer | None = None
+        self.report: LoadReport | None = None
+        self.watched_at = self.looked_at = 0.0
+        self.runner: Any = None
+
+    def load(self) -> LoadReport:
+        """Run the scorer file, unless that happened already."""
+        if self.report is None:
+            self.watch(IMPORT_LIMIT_S)
+            if self.job.memory_mb is not None:
+                isolation.limit_memory(self.job.memory_mb)
+            report = self.run_file()
+            self.cell.leave_if_forked()
+            _unwatch()
+            self.cell.streams.flush()
+            self.report = report._replace(output=self.cell.streams.take())
+        return self.report
+
+    def run_file(self) -> LoadReport:
+        """What comes of loading the scorer, but for what it prints."""
+        try:
+            self.scorer = scorer = load_scorer(self.job.source, openai=self.openai)
+        except ScorerProblem as problem:
+            message = self.explained(problem.message, problem.trace)
+            return LoadReport("", message, problem.fix, problem.trace, problem.found)
+        self.interpreter = isolation.Interpreter()
+        folder = os.path.dirname(self.job.source.path)
+        self.guarded = Watch(scorer.module, folder, self.cell.guard.changes, self.ignored)
+        return LoadReport(scorer.signature, "", "", "", ())
+
+    def chunk(self, works: Sequence[Work] | Sequence[Line], *, careful: bool = False) -> list[Verdict]:
+        """Grade the first works of the chunk, at least one: as many as fit into the time slice.
+
+        `careful`: each in a call of its own, and no more after one that changed something for later ones.
+        """
+        self.changed, self.patched = [], False
+        report = self.load()
+        if self.scorer is None:
+            return [Verdict(None, {}, "raised", report.message, report.trace, 0.0) for _ in works]
+        start = _now()
+        verdicts: list[Verdict] = []
+        self.watch(self.job.timeout_s + GRACE_S)
+        self.cell.go_home(surely=True)
+        if self.scorer.binding.batch and len(works) > 1 and not careful:
+            verdicts = self.batch(works)
+        for work in works[len(verdicts) :]:
+            now = _now()
+            if verdicts and now - start > self.slice_s:
+                break
+            if now - self.watched_at > _REARM_S:
+                self.watch(self.job.timeout_s + GRACE_S)
+            verdicts.append(self.single(work))
+            if careful and (changed := self.spoiled(thorough=True, one=True)):
+                self.changed = changed
+                break
+        self.alarm.rest()
+        self.cell.leave_if_forked(surely=True)
+        thorough, one = _now() - self.looked_at > _THOROUGH_S, careful or _len(verdicts) == 1
+        self.changed = self.changed or self.spoiled(thorough=thorough, one=one)
+        if self.changed and (careful or len(verdicts) == 1):
+            verdicts[-1] = self.noted(verdicts[-1])
+        _unwatch()
+        self.cell.streams.flush()
+        if output := self.cell.streams.take():  # what did not show after its own grade
+            verdicts[-1] = verdicts[-1]._replace(output=verdicts[-1].output + output)
+        return verdicts
+
+    def single(self, work: Work | Line) -> Verdict:
+        """One grade; whatever the scorer does short of ending the process becomes a verdict."""
+        verdict = self.attempt(self.prepare(work))
+        output = self.cell.streams.take()
+        return verdict._replace(output=output) if output else verdict
+
+    def attempt(self, item: Item) -> Verdict:
+        assert self.scorer is not None
+        binding, function = self.scorer.binding, self.scorer.function
+        start = _now()
+        try:
+            try:
+                self.alarm.begin()
+                if binding.batch:
+                    value = read_batch(self.resolve(binding.call_batch(function, [item])), 1)[0]
+                else:
+                    value = binding.call(function, item)
+                    if _hasattr(_type(value), "__await__") and not self.openai:
+                        value = self.resolve(value)
+                reading = self.read(value)
+            finally:
+                self.restore()
+            if self.alarm.rang:
+                return self.late(start)
+            return Verdict(reading.reward, reading.components, None, "", "", _now() - start)
+        except TimeIsUp as error:
+            return self.late(start, error)
+        except BadValue as bad:
+            self.mend()
+            if self.alarm.rang:
+                return self.late(start)
+            return Verdict(
+                None, {}, "bad_value", self.explained(f"{self.job.source.shown}: {bad}"), "", _now() - start
+            )
+        except _base_exception as error:
+            self.mend()
+            if self.alarm.rang:  # the alarm, turned into another exception on its way up
+                return self.late(start, error)
+            place, text, trace = tell(error, self.job.source)
+            return Verdict(
+                None, {}, "raised", self.explained(f"{place}: {text}", trace), trace, _now() - start
+            )
+
+    def batch(self, works: Sequence[Work] | Sequence[Line]) -> list[Verdict]:
+        """One call for all works. Where it fails as a whole, nothing: then each is graded in a call of its own."""
+        assert self.scorer is not None
+        items = [self.prepare(work) for work in works]
+        start = _now()
+        try:
+            try:
+                self.alarm.begin()
+                values = read_batch(
+                    self.resolve(self.scorer.binding.call_batch(self.scorer.function, items)), len(items)
+                )
+            finally:
+                self.restore()
+        except _base_exception:
+            self.alarm.end()  # once more: the alarm may have come in the middle of the first
+            values = []
+        output = self.cell.streams.take()
+        if self.alarm.rang or not values:
+            return []
+        seconds = (_now() - start) / len(works)
+        verdicts = [self.read_one(value, seconds) for value in values]
+        verdicts[0] = verdicts[0]._replace(output=output)
+        return verdicts
+
+    def read(self, value: Any) -> Reading:
+        """The reward in what the scorer returned; raises BadValue."""
+        reading = read_return(value)
+        if self.openai and (reading.reward is None or isinstance(value, dict)):
+            raise BadValue(f"returned {_type(value).__name__}, and OpenAI's graders return a number")
+        return reading
+
+    def read_one(self, value: Any, seconds: float) -> Verdict:
+        try:
+            reading = self.read(value)
+        except BadValue as bad:
+            return Verdict(None, {}, "bad_value", f"{self.job.source.shown}: {bad}", "", seconds)
+        return Verdict(reading.reward, reading.components, None, "", "", seconds)
+
+    def prepare(self, work: Work | Line) -> Item:
+        """The same start for every grade: folder, streams and random numbers."""
+        self.cell.go_home()
+        self.cell.streams.repair()
+        self.seeds.begin(work.place)
+        self.calls = (self.calls + 1) & 0xFF
+        self.progress[0] = self.calls
+        return work.item()
+
+    def restore(self) -> None:
+        """After the scorer's call, however it ended."""
+        self.alarm.end()
+        self.cell.leave_if_forked()
+        self.interpreter.settle()
+
+    def spoiled(self, *, thorough: bool, one: bool) -> list[str]:
+        """What the grades so far changed for later ones. Built-ins are as they were after this."""
+        self.mend()
+        changed = ["built-ins"] if self.patched else []
+        if self.guarded is not None:
+            changed += self.guarded.changes(thorough=thorough, one=one)
+        if thorough:
+            self.looked_at = _now()
+        return changed
+
+    def noted(self, verdict: Verdict) -> Verdict:
+        """Tell whoever reads the scorer's prints which grade made a change."""
+        text = f"rft: this grade changed {', '.join(self.changed)}: its process is replaced\n"
+        if self.job.isolation.keep_output:
+            return verdict._replace(output=verdict.output + text)
+        self.cell.streams.say(text)
+        return verdict
+
+    def mend(self) -> None:
+        """Put built-ins back, and remember that they were changed."""
+        self.patched = self.interpreter.restore() or self.patched
+
+    def resolve(self, value: Any) -> Any:
+        """The result of an async scorer; any other value as it is."""
+        if not _hasattr(_type(value), "__await__"):
+            return value
+        if self.runner is None:
+            import asyncio  # only async scorers pay for it
+
+            self.runner = asyncio.Runner()
+        return self.runner.run(_awaited(value))
+
+    def watch(self, seconds: float) -> None:
+        _watch(seconds, exit=True, file=self.cell.faults)
+        self.watched_at = _now()
+
+    def late(self, start: float, error: BaseException | None = None) -> Verdict:
+        self.alarm.end()  # once more: the alarm may have come in the middle of the first
+        self.mend()
+        self.runner = None  # an event loop that was interrupted is of no more use
+        place, trace = self.job.source.shown, ""
+        if error is not None:
+            place, _, trace = tell(error, self.job.source)
+        return Verdict(None, {}, "timeout", late_message(place, self.job.timeout_s), trace, _now() - start)
+
+    def explained(self, message: str, trace: str = "") -> str:
+        """The message, and if it or its traceback names a withheld variable, that it was withheld."""
+        for name in self.cell.withheld:
+            if name in message or name in trace:
+                return f"{message} ({name} is withheld from scorers: allow it with --grader-env {name}, or grader.env)"
+        return message
+
+
+async def _awaited(value: Any) -> Any:
+    return await value

@@ -1,0 +1,1 @@
+"""Several processes: started, watched, told to stop, agreed among themselves."""

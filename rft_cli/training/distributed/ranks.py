@@ -1,0 +1,138 @@
+"""The training processes themselves: started side by side, each a child of this process, and never left behind.
+
+They are started here and not through `accelerate launch`: what it sets for one machine is a few environment variables,
+and a child of our own tells by which signal it died, dies with its parent, and needs no launcher's memory and time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from time import sleep
+from typing import IO
+
+import psutil
+
+from rft_cli.training.distributed.channel import ADDRESS
+from rft_cli.training.distributed.effort import Effort
+
+PARENT = "RFT_INTERNAL_PARENT"
+DUMP_SIGNAL = signal.SIGUSR2
+"""Makes a process write the stacks of its threads to its log, even while it is stuck in C."""
+DUMP_S = 1.0
+_PR_SET_PDEATHSIG = 1
+
+
+class Ranks:
+    """Processes of one job, numbered from 0."""
+
+    def __init__(self, children: Sequence[subprocess.Popen[bytes]]) -> None:
+        self._children = children
+        self._efforts: dict[int, Effort] = {}
+
+    def __len__(self) -> int:
+        return len(self._children)
+
+    def ended(self, rank: int) -> int | None:
+        """Its exit code, less than 0 where a signal killed it; None while it runs."""
+        return self._children[rank].poll()
+
+    def pid(self, rank: int) -> int:
+        return self._children[rank].pid
+
+    def is_stopped(self, rank: int) -> bool:
+        """Whether it was stopped by a signal (SIGSTOP), or by a debugger."""
+        try:
+            return psutil.Process(self.pid(rank)).status() in (
+                psutil.STATUS_STOPPED,
+                psutil.STATUS_TRACING_STOP,
+            )
+        except psutil.NoSuchProcess:
+            return False
+
+    def works(self, rank: int) -> bool:
+        """Whether it, or what it started, has used a processor or a disk lately: see `Effort`."""
+        try:
+            self._efforts.setdefault(rank, Effort(psutil.Process(self.pid(rank))))
+        except psutil.NoSuchProcess:
+            return False
+        return self._efforts[rank].works()
+
+    def dump(self) -> None:
+        """Have every process that runs write its stacks to its log."""
+        for child in self._children:
+            if child.poll() is None:
+                with suppress(ProcessLookupError):
+                    child.send_signal(DUMP_SIGNAL)
+        sleep(DUMP_S)
+
+    def kill(self) -> None:
+        """End them all, with what they started in their sessions, and wait until they are gone."""
+        for child in self._children:
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+        for child in self._children:
+            child.wait()
+
+
+@contextmanager
+def started(arguments: Sequence[str], processes: int, address: str, output: IO[bytes]) -> Iterator[Ranks]:
+    """Run `python ARGUMENTS` as so many ranks of one process group; on leaving, none of them is left."""
+    port = _free_port()
+    children: list[subprocess.Popen[bytes]] = []
+    try:
+        for rank in range(processes):
+            children.append(
+                subprocess.Popen(
+                    [sys.executable, *arguments],
+                    env={**os.environ, **environment(rank, processes, port), ADDRESS: address},
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            )
+        yield Ranks(children)
+    finally:
+        Ranks(children).kill()
+
+
+def environment(rank: int, processes: int, port: int) -> dict[str, str]:
+    """What torch's `env://` and accelerate read; the cores are shared out, because torch would take all in each."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, cores // processes))),
+        "ACCELERATE_MIXED_PRECISION": "no",
+        "ACCELERATE_DYNAMO_BACKEND": "NO",
+        "PYTHONUNBUFFERED": "1",
+        PARENT: str(os.getpid()),
+    }
+
+
+def die_with_parent() -> None:
+    """In a child: SIGKILL for this process when its parent dies, even while it is stopped (Linux).
+
+    Elsewhere the closed socket ends it.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != int(os.environ[PARENT]):  # it died before the call above
+            os._exit(1)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,1 @@
+"""What a job adds to transformers' Trainer: journal, checkpoints, validations, resume, divergence, tripwires."""

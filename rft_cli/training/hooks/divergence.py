@@ -1,0 +1,235 @@
+"""Training that comes apart: a step whose loss or gradient is no finite number is skipped, and too many end the job.
+
+A skipped step leaves weights and Adam's moments as they were, so what a checkpoint holds is finite. transformers alone
+would log such a loss as 0, step, and save the weights that come of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from math import isfinite
+from typing import Any
+
+import torch
+from accelerate.utils import reduce
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from rft_cli.errors import RunFailed
+from rft_cli.runs import Run
+from rft_cli.runs.hints import resume_command
+from rft_cli.training.hooks.resume import Resumable
+
+
+class Diverged(RunFailed):
+    """Numbers that are not finite, the critic's or the policy's, end the job; `told` adds what to do."""
+
+    def __init__(self, message: str, of_critic: bool = False) -> None:
+        super().__init__(message)
+        self.of_critic = of_critic
+
+
+@dataclass(slots=True)
+class Skips:
+    """Steps that were skipped: in the whole job, and since the last one that was not; `what` was not finite."""
+
+    total: int = 0
+    in_a_row: int = 0
+    what: str = ""
+
+    def record(self, wrong: Sequence[str]) -> bool:
+        """Take in one step: `wrong` names what was not finite in it. Whether the step is to be skipped."""
+        self.what = " and ".join(wrong)
+        self.total += bool(wrong)
+        self.in_a_row = self.in_a_row + 1 if wrong else 0
+        return bool(wrong)
+
+    def failure(self, most: int, step: int, of_critic: bool = False) -> Diverged | None:
+        """What ends the job, at `step`, once `most` steps in a row were skipped; None before."""
+        if self.in_a_row < most:
+            return None
+        who = "the critic's" if of_critic else "the"
+        were = "were" if " and " in self.what else "was"
+        unit = (
+            "update" if of_critic else "step"
+        )  # of the critic there may be several in one step of the policy
+        times = (
+            f"{'an' if of_critic else 'a'} {unit}"
+            if self.in_a_row == 1
+            else f"{self.in_a_row} {unit}s in a row"
+        )
+        return Diverged(
+            f"training diverged: {who} {self.what} {were} not finite in {times}, the last at step {step}",
+            of_critic,
+        )
+
+
+class Guarded(Resumable):
+    """Skips steps of the policy that are not finite, on all processes alike; goes first among a trainer's bases.
+
+    Where DeepSpeed runs the backward pass it steps inside of it, and nothing is skipped; the job still ends.
+    """
+
+    max_skipped_steps = 3
+    """Steps in a row after which the job ends."""
+    skipping = False
+    _sound: Tensor | None = None  # whether every loss of the step was finite, in this process
+
+    @cached_property
+    def _skips(self) -> Skips:
+        return Skips()
+
+    def rollout_state(self) -> dict[str, Any]:
+        """The counters go where this process's other counters go."""
+        return super().rollout_state() | {"guard": self.guard_state()}
+
+    def load_rollout_state(self, state: dict[str, Any]) -> None:
+        super().load_rollout_state(state)
+        self.load_guard_state(state["guard"])
+
+    def guard_state(self) -> dict[str, Any]:
+        """The counters that a checkpoint must hold, as plain values."""
+        critic = None if self.critic is None else asdict(self.critic_optimizer.skips)
+        return {"policy": asdict(self._skips), "critic": critic}
+
+    def load_guard_state(self, state: dict[str, Any]) -> None:
+        """Go on counting where `guard_state` was taken."""
+        self._skips = Skips(**state["policy"])
+        if state["critic"] is not None:
+            self.critic_optimizer.skips = Skips(**state["critic"])
+
+    def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+        """A loss that is not finite is remembered and not added up: it would stay in transformers' sum for ever."""
+        loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
+        finite = torch.isfinite(loss)
+        self._sound = finite if self._sound is None else self._sound & finite
+        return torch.where(finite, loss, torch.zeros_like(loss))
+
+    def _clip_grad_norm(self, model: nn.Module) -> Any:
+        norm = super()._clip_grad_norm(model)
+        self.skipping = self._skips.record(self._not_finite(norm))
+        if self.skipping:
+            self.optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    def _not_finite(self, norm: Any) -> list[str]:
+        """What was not finite in this step, in any process."""
+        whole = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        norms = torch.as_tensor(0.0 if whole is None else whole, device=self.args.device)
+        sound = torch.isfinite(norms) if self._sound is None else self._sound
+        self._sound = None
+        wrong = torch.stack([~sound, ~torch.isfinite(norms)]).float()
+        found = self.accelerator.reduce(wrong, reduction="sum").tolist()
+        return [name for name, count in zip(("loss", "gradient"), found, strict=True) if count > 0]
+
+    def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
+        """A skipped step's loss is no number: None, never 0. Every line says how many were skipped so far."""
+        step = "loss" in logs
+        if step:
+            logs |= {
+                "loss": None if self.skipping else logs["loss"],
+                "grad_norm": _number(logs.get("grad_norm")),
+                "skipped_steps": self._skips.total,
+            }
+            if self.critic is not None:
+                logs["skipped_critic_steps"] = self.critic_optimizer.skips.total
+        super().log(logs, start_time)
+        if step:
+            self._stop_if_diverged()
+
+    def _stop_if_diverged(self) -> None:
+        failure = self._skips.failure(self.max_skipped_steps, self.state.global_step)
+        if failure is None and self.critic is not None:
+            skips = self.critic_optimizer.skips
+            failure = skips.failure(self.max_skipped_steps, self.state.global_step, of_critic=True)
+        if failure is not None:
+            raise failure
+
+
+def _number(value: float | None) -> float | None:
+    return value if value is not None and isfinite(value) else None
+
+
+def not_finite(trainer: Any) -> list[str]:
+    """What a checkpoint would hold that is no finite number, in any process: weights, Adam's moments; all must ask."""
+    critic = getattr(trainer, "critic", None)
+    parts: dict[str, Iterable[Tensor]] = {
+        WEIGHTS: (p for p in trainer.model.parameters() if p.requires_grad),
+        MOMENTS: _moments(trainer.optimizer),
+    }
+    if critic is not None:
+        parts[f"the critic's {WEIGHTS}"] = (*critic.trained_parameters(), *critic.buffers())
+        parts[f"the critic's {MOMENTS}"] = _moments(trainer.critic_optimizer.inner)
+    device = trainer.args.device
+    wrong = torch.zeros(len(parts), device=device)
+    for number, tensors in enumerate(parts.values()):
+        for t in tensors:
+            wrong[number] += _has_bad(t).to(device)
+    found = reduce(wrong, reduction="sum").tolist()
+    return [name for name, count in zip(parts, found, strict=True) if count > 0]
+
+
+WEIGHTS, MOMENTS = "weights", "moments of Adam"
+
+
+def _moments(optimizer: Any) -> Iterator[Tensor]:
+    """The optimizer's state; DeepSpeed's keeps it elsewhere, and only what `state` shows is looked at."""
+    for kept in getattr(optimizer, "state", {}).values():
+        if isinstance(kept, Mapping):
+            yield from (value for value in kept.values() if isinstance(value, Tensor))
+
+
+def _has_bad(tensor: Tensor) -> Tensor:
+    """Whether NaN or an infinity is in it: both show in its extremes, which take no memory of its size."""
+    local = tensor.detach()
+    local = local.to_local() if isinstance(local, DTensor) else local
+    if local.numel() == 0 or not local.is_floating_point():  # a shard may be empty
+        return torch.zeros((), dtype=torch.bool)
+    return ~torch.isfinite(torch.stack(local.aminmax())).all()
+
+
+def check_finite(trainer: Any) -> None:
+    """Raise Diverged rather than save what is not finite; all processes must call it."""
+    found = not_finite(trainer)
+    if found:
+        who = found if found[0].startswith("the ") else [f"the {found[0]}", *found[1:]]
+        raise Diverged(
+            f"training diverged: {' and '.join(who)} are not finite numbers at step {trainer.state.global_step}, "
+            "and are not saved",
+            of_critic=found[0].startswith("the critic's"),
+        )
+
+
+@contextmanager
+def told(run: Run, learning_rate: float, critic_learning_rate: float) -> Iterator[None]:
+    """What ends training inside gets words on what to change and on how to go on from the last checkpoint."""
+    try:
+        yield
+    except Diverged as error:
+        change = (
+            f"lower ppo.critic_learning_rate (it was {critic_learning_rate:g})"
+            if error.of_critic
+            else _slower(learning_rate)
+        )
+        raise RunFailed(error.message, f"{change} in a new run; {how_to_go_on(run)}") from error
+    except RuntimeError as error:
+        if "probability tensor" not in str(error):
+            raise
+        message = "training diverged: the model's probabilities are not finite numbers any more"
+        raise RunFailed(message, f"{_slower(learning_rate)} in a new run; {how_to_go_on(run)}") from error
+
+
+def _slower(learning_rate: float) -> str:
+    return f"lower optim.learning_rate (it was {learning_rate:g}) or raise ppo.kl_coef"
+
+
+def how_to_go_on(run: Run) -> str:
+    """Where the last checkpoint is, and the command that goes on from it."""
+    steps = run.checkpoints()
+    if not steps:
+        return f"this one has no checkpoint, and `{resume_command(run.path)}` starts it over"
+    last = run.checkpoint_path(steps[-1])
+    return f"the last good checkpoint is {last}, and `{resume_command(run.path)}` goes on from it"

@@ -1,0 +1,170 @@
+"""What training writes down as it goes: metrics.jsonl, rollouts, and the events people see.
+
+A callback of transformers' Trainer. Only process 0 writes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from time import monotonic
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from transformers import TrainerCallback
+
+from rft_cli.events import OnEvent, Stepped
+from rft_cli.grading import FailureMonitor, GraderStats
+from rft_cli.grading.protocol import Grader
+from rft_cli.runs import Run
+from rft_cli.runs.files import finite
+from rft_cli.training.hooks.alarms import Alarms
+from rft_cli.training.rollouts.rewards import GradedBatch
+from rft_cli.types import MOST_COMPONENTS, Sample
+
+RENAMED = {
+    "reward": "reward",
+    "reward_std": "reward_std",
+    "frac_reward_zero_std": "constant_groups",
+    "completions/mean_length": "completion_tokens",
+    "completions/clipped_ratio": "truncated",
+    "clip_ratio/region_mean": "clip_fraction",
+    "grad_norm": "grad_norm",
+    "learning_rate": "learning_rate",
+    "entropy": "entropy",
+    "loss": "loss",
+}
+"""TRL's and transformers' names -> ours; other names of ours come from the PPO trainer as they are."""
+
+OWN = (
+    "kl", "kl_k3", "kl_per_token", "ratio", "clip_fraction", "explained_variance", "value_loss", "policy_loss",
+    "return_mean", "return_std", "rollout_seconds", "rollouts_not_finite", "skipped_steps", "skipped_critic_steps",
+)  # fmt: skip
+
+PER_ROLLOUT = (
+    "reward", "reward_std", "constant_groups", "completion_tokens", "truncated", "kl", "kl_k3", "kl_per_token",
+    "explained_variance", "value_loss", "return_mean", "return_std", "rollout_seconds", "rollouts_not_finite",
+    "grade_seconds",
+)  # fmt: skip
+"""Measured once a rollout batch; the lines of its later steps repeat them."""
+
+
+class Journal(TrainerCallback):
+    """See the module's docstring. What it has counted is part of a checkpoint: `to_json`, `restore`."""
+
+    def __init__(
+        self,
+        run: Run,
+        on_event: OnEvent,
+        accelerator: Accelerator,
+        grader: Grader,
+        max_failure_rate: float,
+        alarms: Alarms,
+    ) -> None:
+        self._run, self._on_event, self._grader, self._alarms = run, on_event, grader, alarms
+        self._main = accelerator.is_main_process
+        self._monitor = FailureMonitor(max_failure_rate)
+        self._per_rollout: dict[str, float | None] = {}
+        self._counts: Counter[str] = Counter()
+        self._judges_before: dict[str, float] = {}
+        self._step = 0
+        self._first_step = 0
+        self._started = self._last_log = monotonic()
+
+    def to_json(self) -> str:
+        """What it has counted, for a checkpoint."""
+        state = {
+            "per_rollout": self._per_rollout,
+            "counts": self._counts,
+            "failures": self._monitor.to_json(),
+            "tripwires": self._alarms.state(),
+        }
+        return json.dumps(finite(state)) + "\n"
+
+    def restore(self, text: str) -> None:
+        """Go on counting where the checkpoint stopped."""
+        state = json.loads(text)
+        self._per_rollout, self._counts = state["per_rollout"], Counter(state["counts"])
+        self._judges_before = {
+            k: v for k, v in self._per_rollout.items() if k.startswith("judge_") and v is not None
+        }
+        self._monitor.restore(state["failures"])
+        self._alarms.load(state["tripwires"])
+
+    # -- rollouts ----------------------------------------------------------------------------------------------------
+
+    def on_graded(self, batch: GradedBatch) -> None:
+        """Count, keep and measure one rollout batch's grades; every process calls this once a batch."""
+        samples: list[Sample] = gather_object(batch.samples)
+        self._monitor.observe([s.grade for s in samples])  # the same on every process: they stop together
+        self._counts.update(s.grade.status for s in samples)
+        graded = [s.grade for s in samples if s.grade.status == "graded"]
+        found = {name for g in graded for name in g.components}
+        known = {name.removeprefix("reward/") for name in self._per_rollout if name.startswith("reward/")}
+        known.update(sorted(found - known)[: max(0, MOST_COMPONENTS - len(known))])
+        for name in sorted(found & known):
+            values = [g.components[name] for g in graded if name in g.components]
+            self._per_rollout[f"reward/{name}"] = sum(values) / len(values)
+        stats = GraderStats()
+        stats.add(s.grade for s in samples)
+        kinds = [name for name in self._per_rollout if name.startswith("grader_failed/")]
+        self._per_rollout.update({**dict.fromkeys(kinds, 0), **stats.figures()})
+        self._per_rollout["grade_seconds"] = batch.seconds
+        judges = self._grader.stats.judges
+        own: list[dict[str, float]] = [{} if judges is None else judges.to_metrics()]
+        self._per_rollout.update(_added_up([self._judges_before, *gather_object(own)]))
+        if self._main:
+            self._run.write_rollouts(self._step, [s.to_json() for s in samples])
+
+    def on_validated(self, samples: Sequence[Sample]) -> None:
+        """Watch a validation's grades for failures; every process calls this with all samples."""
+        self._monitor.observe([s.grade for s in samples])
+
+    # -- steps -------------------------------------------------------------------------------------------------------
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._step = self._first_step = state.global_step
+        self._alarms.begin(state.global_step)
+        self._started = self._last_log = monotonic()
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._last_log = monotonic()  # a validation may lie before it
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
+        """One line of metrics.jsonl a step; transformers' last log, which sums up the job, is no step."""
+        if logs is None or "train_runtime" in logs:
+            return
+        named = {ours: logs[theirs] for theirs, ours in RENAMED.items() if theirs in logs}
+        named |= {name: logs[name] for name in OWN if name in logs}
+        self._per_rollout.update({k: v for k, v in named.items() if k in PER_ROLLOUT})
+        now = monotonic()
+        metrics: dict[str, float | None] = {**self._per_rollout, **named}
+        metrics["completions"] = sum(self._counts.values())
+        metrics["step_seconds"] = seconds = now - self._last_log
+        metrics["update_seconds"] = seconds - float(named.get("rollout_seconds") or 0.0)
+        self._last_log = now
+        metrics = finite(metrics)
+        epoch = float(state.epoch or 0.0)
+        if self._main:
+            self._run.append_metrics({"step": state.global_step, "epoch": round(epoch, 4), **metrics})
+        done = state.global_step - self._first_step
+        left = (now - self._started) / max(done, 1) * (state.max_steps - state.global_step)
+        self._on_event(Stepped(state.global_step, state.max_steps, epoch, metrics, left))
+        if "completion_tokens" in named and self._alarms.observe(state.global_step, metrics):
+            control.should_save = True  # and then `on_save` ends the job
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._alarms.check()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._step = state.global_step
+
+
+def _added_up(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The sum of each number over the parts that have it."""
+    names = sorted({name for part in parts for name in part})
+    return {name: sum(part.get(name, 0.0) for part in parts) for name in names}

@@ -1,0 +1,188 @@
+"""The job's course: baseline, validations, the best checkpoint, checkpoints between, and where it stops when asked.
+
+A callback of transformers' Trainer. All processes take part; only process 0 writes. A checkpoint is committed before
+its validation is sampled, so that a job that dies in between does no more than sample again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from transformers import TrainerCallback
+
+from rft_cli.events import Note, OnEvent, Progress, Validated
+from rft_cli.report.estimates import estimate
+from rft_cli.runs import Run
+from rft_cli.stopping import Stop, interruption
+from rft_cli.training.distributed.group import from_main, stop_asked
+from rft_cli.training.hooks.saving import CheckpointWriter
+from rft_cli.training.rollouts.validation import Validator
+from rft_cli.types import Example, Sample
+
+MOST_TRUNCATED = 0.1
+"""Share of cut baseline completions above which the job warns."""
+
+
+class Milestones(TrainerCallback):
+    """See the module's docstring.
+
+    Args:
+        validate_every: epochs between validations; the last one is always validated.
+        save_every: optimizer steps between checkpoints; None leaves those of the validations.
+        on_samples: gets every validation's samples, on all processes.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        trainer: Any,
+        writer: CheckpointWriter,
+        validator: Validator,
+        validation_rows: Sequence[Example],
+        test_rows: Sequence[Example] | None,
+        *,
+        validate_every: int,
+        save_every: int | None,
+        on_samples: Callable[[Sequence[Sample]], None],
+        on_event: OnEvent,
+        stop: Stop,
+    ) -> None:
+        self._run, self._trainer, self._writer, self._validator = run, trainer, writer, validator
+        self._rows, self._test_rows = validation_rows, test_rows
+        self._validate_every, self._save_every = validate_every, save_every
+        self._on_samples, self._on_event, self._stop = on_samples, on_event, stop
+        self._accelerator = validator.accelerator
+        self._main = self._accelerator.is_main_process
+        self._best_mean = float("-inf")
+        self._stopped_by: int | None = None
+
+    # -- transformers' calls -----------------------------------------------------------------------------------------
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """The baseline is sampled here, where the model is on its device and wrapped as it will be trained."""
+        self.check_stop()
+        step, epoch = state.global_step, float(state.epoch or 0.0)
+        again = from_main(lambda: self._drop_incomplete(_name(step), self._rows))
+        self._best_mean = from_main(lambda: self._settle_best(step))
+        if step == 0:
+            from_main(lambda: self._drop_incomplete("test-before", self._test_rows or ()))
+            self.validate(0, 0.0)
+            self.sample_test("test-before")
+        elif again or (epoch == round(epoch) and self._due(state)):
+            self.validate(step, epoch)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._stopped_by = stop_asked(self._stop)
+        if self._stopped_by or (self._save_every and state.global_step % self._save_every == 0):
+            control.should_save = True
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """The checkpoint of this step is committed."""
+        if self._stopped_by:
+            raise interruption(self._stopped_by)
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self._due(state):
+            self.validate(state.global_step, float(round(state.epoch)))
+
+    def _due(self, state: Any) -> bool:
+        return round(state.epoch) % self._validate_every == 0 or state.global_step >= state.max_steps
+
+    # -- validations -------------------------------------------------------------------------------------------------
+
+    def validate(self, step: int, epoch: float) -> None:
+        """Sample and grade the validation rows; point `best` at the step if nothing was better. Step 0 is the base.
+
+        Samples that a job which died has left are taken as they are: they would come out the same.
+        """
+        if step > 0:
+            self._writer.save()
+        name = _name(step)
+        samples = from_main(lambda: self._run.read_samples(name) if self._run.has_samples(name) else None)
+        if samples is None:
+            samples = self.sample(
+                self._rows, "baseline" if step == 0 else f"validation after epoch {epoch:g}"
+            )
+            if self._main:
+                self._run.write_samples(name, samples)
+        self._on_samples(samples)
+        found = estimate(samples)
+        best = step == 0 or found.mean > self._best_mean
+        if best:
+            self._best_mean = found.mean
+            if self._main:
+                self._run.set_best(step)
+        self._writer.rotate()
+        self._accelerator.wait_for_everyone()
+        if step == 0:
+            self._warn_of_truncation(samples)
+        self._on_event(Validated(step, epoch, found.mean, *found.ci95, found.n, best))
+
+    def _drop_incomplete(self, name: str, rows: Sequence[Example]) -> bool:
+        """Delete samples of this step of which lines are gone, so that they are made again: they come out the same.
+
+        Those of earlier steps stand in the checkpoint, and were compared with it.
+        """
+        if not self._run.has_samples(name):
+            return False
+        found, wanted = self._run.count_samples(name), len(rows) * self._validator.samples_per_prompt
+        if found == wanted:
+            return False
+        text = f"validation/{name}.jsonl has {found} whole lines of {wanted}: they are sampled again"
+        self._on_event(Note(text, "warning"))
+        self._run.drop_samples(name)
+        return True
+
+    def _settle_best(self, step: int) -> float:
+        """Make `best` what it was at `step`, from the validations until then; the mean reward to beat."""
+        kept = {0, *self._run.checkpoints()}
+        means = {
+            done: estimate(self._run.read_samples(_name(done))).mean
+            for done in self._run.validated_steps()
+            if done <= step and done in kept
+        }
+        best = max(means, key=means.__getitem__, default=None)  # the first of equals
+        self._run.set_best(best)
+        return float("-inf") if best is None else means[best]
+
+    def _warn_of_truncation(self, samples: Sequence[Sample]) -> None:
+        share = sum(s.truncated for s in samples) / len(samples)
+        if share > MOST_TRUNCATED:
+            limit = self._validator.settings.max_new_tokens
+            self._on_event(
+                Note(
+                    f"{share:.0%} of the baseline's completions were cut at {limit} tokens: "
+                    "if they needed more room, set rollout.max_completion_tokens",
+                    "warning",
+                )
+            )
+
+    def sample_test(self, name: str) -> None:
+        """Sample and keep the test rows, where there are any: nothing is chosen by them."""
+        if self._test_rows is None or from_main(lambda: self._run.has_samples(name)):
+            return
+        samples = self.sample(self._test_rows, "test rows")
+        if self._main:
+            self._run.write_samples(name, samples)
+
+    def sample(self, rows: Sequence[Example], what: str) -> list[Sample]:
+        """The validation loop over any rows, with progress events; ends between two batches when asked to stop."""
+
+        def progress(done: int, total: int) -> None:
+            self._on_event(Progress(what, done, total))
+            self.check_stop()
+
+        return self._validator.run(self._trainer.model_wrapped, rows, progress)
+
+    # -- processes ---------------------------------------------------------------------------------------------------
+
+    def check_stop(self) -> None:
+        """Raise Interrupted where a stop was asked for: nothing is lost here. All processes call this together."""
+        number = stop_asked(self._stop)
+        if number is not None:
+            raise interruption(number)
+
+
+def _name(step: int) -> str:
+    return f"step-{step:06d}"

@@ -1,0 +1,75 @@
+"""The grader as TRL's reward function: completions in, rewards (or None) out, grades kept for the books."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+from rft_cli.grading.protocol import Grader
+from rft_cli.training.distributed.group import agreed
+from rft_cli.types import Example, Grade, GradeRequest, Sample
+
+
+@dataclass(slots=True)
+class GradedBatch:
+    """The grades of this process's part of one rollout batch, in order, and the seconds that grading took."""
+
+    samples: list[Sample] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def rewards(self) -> list[float | None]:
+        return [s.grade.reward if s.grade.status == "graded" else None for s in self.samples]
+
+
+def text_of(completion: str | Sequence[dict[str, Any]]) -> str:
+    """The completion's text in TRL's two forms: a string, or one assistant message."""
+    return completion if isinstance(completion, str) else str(completion[0]["content"])
+
+
+class GraderReward:
+    """TRL calls this with lists; `row` is our own column, the index into the training examples."""
+
+    __name__ = "grader"
+
+    def __init__(
+        self,
+        grader: Grader,
+        examples: Sequence[Example],
+        stop_tokens: Sequence[int],
+    ) -> None:
+        self._grader = grader
+        self._examples = examples
+        self._stop_tokens = frozenset(stop_tokens)
+        self.on_graded: Callable[[GradedBatch], None] | None = None
+        self.last = GradedBatch()
+
+    def __call__(
+        self,
+        prompts: Sequence[Any],
+        completions: Sequence[Any],
+        completion_ids: Sequence[Sequence[int]],
+        row: Sequence[int],
+        **_: Any,
+    ) -> list[float | None]:
+        """One reward for each completion; None where there is no grade, which TRL and PPO mask out."""
+        examples = [self._examples[i] for i in row]
+        texts = [text_of(c) for c in completions]
+        truncated = [not ids or ids[-1] not in self._stop_tokens for ids in completion_ids]
+        requests = [
+            GradeRequest(t, e.fields, {"completion_tokens": len(ids), "truncated": cut}, e.prompt)
+            for t, e, ids, cut in zip(texts, examples, completion_ids, truncated, strict=True)
+        ]
+        started = perf_counter()
+        grades: list[Grade] = agreed(lambda: self._grader.grade(requests))
+        samples = [
+            Sample(i, e.id, e.prompt_text(), t, len(ids), cut, g)
+            for i, e, t, ids, cut, g in zip(
+                row, examples, texts, completion_ids, truncated, grades, strict=True
+            )
+        ]
+        self.last = GradedBatch(samples, perf_counter() - started)
+        if self.on_graded is not None:
+            self.on_graded(self.last)
+        return self.last.rewards()

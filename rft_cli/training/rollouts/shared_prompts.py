@@ -1,0 +1,139 @@
+"""Prompts that several completions share run through the model once.
+
+A rollout batch holds each prompt `group_size` times. Its keys and values are computed for one row and given to all rows
+of the group, in sampling and in scoring, with gradients through them: the result is the same to rounding, for
+U·P + B·T tokens instead of B·(P + T).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+from rft_cli.training.rollouts.backbone import backbone_of, replaced_forward
+
+WORTH = 0.9
+"""Share of the tokens above which splitting a pass in two costs more than it saves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Distinct:
+    """`rows` `(U,)`: one row for each distinct prompt; `where` `(B,)`: which of them a row has."""
+
+    rows: Tensor
+    where: Tensor
+
+    def saves(self, prompt: int, completion: int) -> bool:
+        """Whether running prompts once is worth it, for lengths in tokens."""
+        rows = self.where.numel()
+        return self.rows.numel() * prompt + rows * completion <= WORTH * rows * (prompt + completion)
+
+
+def distinct_prompts(ids: Tensor, attention: Tensor) -> Distinct:
+    """Group rows of left-padded prompts `(B, P)` that are equal."""
+    _, where = torch.unique(torch.cat([ids, attention.to(ids.dtype)], dim=1), dim=0, return_inverse=True)
+    rows = where.new_zeros(int(where.max()) + 1)
+    rows[where] = torch.arange(where.numel(), device=where.device)
+    return Distinct(rows, where)
+
+
+def can_share(backbone: nn.Module) -> bool:
+    """Whether passes may be split now: checkpointed layers recompute without a cache."""
+    checkpointed = any(getattr(module, "gradient_checkpointing", False) for module in backbone.modules())
+    return not (backbone.training and checkpointed)
+
+
+@torch.no_grad()
+def splitting_is_exact(model: Any, device: torch.device) -> bool:
+    """Whether this model gives the same states in two passes as in one, tried on a few tokens.
+
+    Caches differ by architecture: one whose state can't be handed from row to row fails here, and is not split.
+    """
+    backbone: Any = backbone_of(model)
+    ids = torch.arange(1, 1 + 4 * 10, device=device).view(4, 10) % model.config.get_text_config().vocab_size
+    ids[2:, :6] = ids[0, :6]
+    attention = torch.ones_like(ids)
+    attention[[0, 2, 3], :2] = 0
+    was_training = model.training
+    model.eval()
+    try:
+        whole = backbone(input_ids=ids, attention_mask=attention, use_cache=False).last_hidden_state[:, 5:-1]
+        distinct = distinct_prompts(ids[:, :6], attention[:, :6])
+        split = states_before_each_token(backbone, backbone, ids, attention, 4, distinct)
+    except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
+        return False
+    finally:
+        model.train(was_training)
+    tolerance = 1e-3 if whole.dtype == torch.float32 else 5e-2
+    return bool((whole - split).abs().max() <= tolerance * whole.abs().max())
+
+
+def states_before_each_token(
+    backbone: Any, forward: Any, ids: Tensor, attention: Tensor, length: int, distinct: Distinct
+) -> Tensor:
+    """Last hidden states from which each of the last `length` tokens is predicted, `(B, T, H)`.
+
+    Args:
+        forward: the backbone's own forward; ids, attention: `(B, P+T)`.
+        distinct: of the prompts `(B, P)`.
+    """
+    prompt = ids.size(1) - length
+    first, cache = _prompts(backbone, forward, ids[:, :prompt], attention[:, :prompt], distinct)
+    last: Tensor = first.last_hidden_state[distinct.where, -1:]
+    if length == 1:
+        return last
+    rest = forward(
+        input_ids=ids[:, prompt:-1], attention_mask=attention[:, :-1], past_key_values=cache, use_cache=True
+    )
+    return torch.cat([last, rest.last_hidden_state], dim=1)
+
+
+@contextmanager
+def prompts_sampled_once(model: nn.Module) -> Iterator[None]:
+    """While open, `generate` runs each distinct prompt of its batch once."""
+    backbone: Any = backbone_of(model)
+
+    def sampling(forward: Any, **inputs: Any) -> Any:
+        ids, attention, cache = (inputs.get(k) for k in ("input_ids", "attention_mask", "past_key_values"))
+        if (
+            not isinstance(ids, Tensor)
+            or not isinstance(attention, Tensor)
+            or attention.shape != ids.shape
+            or not isinstance(cache, DynamicCache)
+            or cache.get_seq_length() > 0
+        ):
+            return forward(**inputs)
+        distinct = distinct_prompts(ids, attention)
+        if not distinct.saves(ids.size(1), 0):
+            return forward(**inputs)
+        positions = inputs.get("position_ids")
+        extra = {} if positions is None else {"position_ids": positions.expand(len(ids), -1)[distinct.rows]}
+        output, filled = _prompts(backbone, forward, ids, attention, distinct, **extra)
+        output.last_hidden_state = output.last_hidden_state[distinct.where, -1:]
+        output.past_key_values = filled
+        return output
+
+    with replaced_forward(backbone, sampling):
+        yield
+
+
+def _prompts(
+    backbone: Any, forward: Any, ids: Tensor, attention: Tensor, distinct: Distinct, **extra: Any
+) -> tuple[Any, DynamicCache]:
+    """The backbone's output for the distinct prompts `(U, P)`, and their keys and values for all `B` rows."""
+    cache = DynamicCache(config=backbone.config)
+    output = forward(
+        input_ids=ids[distinct.rows],
+        attention_mask=attention[distinct.rows],
+        past_key_values=cache,
+        use_cache=True,
+        **extra,
+    )
+    cache.batch_select_indices(distinct.where)
+    return output, cache

@@ -1,0 +1,136 @@
+"""The one validation loop: sample the rows with validation's own settings, grade them, everywhere the same.
+
+`rft create`, `rft train` and `rft validate` all come here. Rows are sorted by prompt length into batches of a fixed
+size; batch k is sampled with seed + k by process k mod world size. So the samples do not depend on how many
+processes share the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from transformers import PreTrainedTokenizerBase
+from trl.models.utils import unwrap_model_for_generation
+
+from rft_cli.config import RunConfig
+from rft_cli.grading.protocol import Grader
+from rft_cli.training.distributed.group import agreed
+from rft_cli.training.models import stop_tokens
+from rft_cli.training.rollouts.prompts import encode
+from rft_cli.training.rollouts.sampling import SamplingSettings, sample
+from rft_cli.types import Example, GradeRequest, Sample
+
+OnProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Batches of one validation: row numbers (a row stands `samples_per_prompt` times) in sampling order."""
+
+    batches: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def make(cls, lengths: Sequence[int], samples_per_prompt: int, batch_size: int) -> Plan:
+        order = sorted(range(len(lengths)), key=lambda row: (lengths[row], row))
+        rows = [row for row in order for _ in range(samples_per_prompt)]
+        return cls(tuple(tuple(rows[i : i + batch_size]) for i in range(0, len(rows), batch_size)))
+
+
+@dataclass(frozen=True, slots=True)
+class Validator:
+    """What a validation needs beside the model and the rows."""
+
+    accelerator: Accelerator
+    tokenizer: PreTrainedTokenizerBase
+    grader: Grader
+    settings: SamplingSettings
+    samples_per_prompt: int
+    batch_size: int
+    seed: int
+
+    def run(
+        self, model: Any, examples: Sequence[Example], on_progress: OnProgress | None = None
+    ) -> list[Sample]:
+        """One `Sample` for each row and repeat, in the order of the rows, on every process."""
+        prompts = encode(self.tokenizer, examples)
+        plan = Plan.make([len(p) for p in prompts], self.samples_per_prompt, self.batch_size)
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        mine: list[tuple[int, int, Sample]] = []
+        unwrapped = self.accelerator.unwrap_model(model)
+        was_training = unwrapped.training
+        unwrapped.eval()
+        rounds = -(-len(plan.batches) // world)
+        with unwrap_model_for_generation(model, self.accelerator) as generator:
+            for turn in range(rounds):
+                number = turn * world + rank
+                rows = plan.batches[
+                    min(number, len(plan.batches) - 1)
+                ]  # a spare process keeps step with the others
+                ids = sample(
+                    generator, [prompts[r] for r in rows], self.settings, self.seed + number, world > 1
+                )
+                own = number < len(plan.batches)
+                graded = agreed(partial(self._grade, rows, ids, examples) if own else list[Sample])
+                mine += [
+                    (r, number * self.batch_size + i, s)
+                    for i, (r, s) in enumerate(zip(rows if own else (), graded, strict=True))
+                ]
+                if on_progress is not None:
+                    done = sum(len(b) for b in plan.batches[: (turn + 1) * world])
+                    on_progress(done, len(prompts) * self.samples_per_prompt)
+        if was_training:
+            unwrapped.train()
+        everyone: list[tuple[int, int, Sample]] = gather_object(mine)
+        return [s for _, _, s in sorted(everyone, key=lambda entry: entry[:2])]
+
+    def _grade(
+        self, rows: Sequence[int], ids: Sequence[Sequence[int]], examples: Sequence[Example]
+    ) -> list[Sample]:
+        texts = self.tokenizer.batch_decode([list(i) for i in ids], skip_special_tokens=True)
+        cuts = [not i or i[-1] not in self.settings.stop for i in ids]
+        requests = [
+            GradeRequest(
+                text,
+                examples[row].fields,
+                {"completion_tokens": len(i), "truncated": cut},
+                examples[row].prompt,
+            )
+            for row, text, i, cut in zip(rows, texts, ids, cuts, strict=True)
+        ]
+        grades = self.grader.grade(requests)
+        return [
+            Sample(row, examples[row].id, examples[row].prompt_text(), text, len(i), cut, grade)
+            for row, text, i, cut, grade in zip(rows, texts, ids, cuts, grades, strict=True)
+        ]
+
+
+def validator_of(
+    config: RunConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    model: Any,
+    max_new_tokens: int,
+    accelerator: Accelerator,
+    grader: Grader,
+) -> Validator:
+    """The validation loop with the configuration's own sampling settings: the same in training and `rft validate`."""
+    batch = config.validation.batch_size
+    return Validator(
+        accelerator=accelerator,
+        tokenizer=tokenizer,
+        grader=grader,
+        settings=SamplingSettings(
+            max_new_tokens=max_new_tokens,
+            temperature=config.validation.temperature,
+            top_p=config.validation.top_p,
+            stop=tuple(stop_tokens(model.config, model.generation_config, tokenizer)),
+            pad=int(tokenizer.pad_token_id),
+        ),
+        samples_per_prompt=config.validation.samples_per_prompt,
+        batch_size=batch if not isinstance(batch, str) else (128 if accelerator.device.type == "cpu" else 64),
+        seed=config.validation.seed,
+    )
