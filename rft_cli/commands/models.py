@@ -26,7 +26,7 @@ def resolve_run(model: str, output_dir: str) -> str:
     """`latest` and names of runs become paths; every other model stays as it is."""
     if model == "latest":
         return str(Run.open("latest", output_dir).path)
-    inside = Path(output_dir) / model
+    inside = Path(output_dir).expanduser() / model
     try:
         named = not Path(model).exists() and is_run(inside)
     except OSError:  # a name that no file can have, which is told by those who open it

@@ -23,7 +23,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 
 def check_new(output_dir: str | Path, name: str | None) -> None:
     """Raise UsageError where `create` could not make this run."""
-    parent = Path(output_dir)
+    parent = Path(output_dir).expanduser()
     final = parent / _checked_name(name, datetime.now(UTC), "model", parent)
     if os.path.lexists(final):
         raise _exists(final)
@@ -45,7 +45,7 @@ def create(
     Without a name it is `<UTC date-time>-<slug of info["model"]>`, and the next free one where processes start
     together. An existing name is a UsageError, and so is a folder that can't be written.
     """
-    parent = Path(output_dir)
+    parent = Path(output_dir).expanduser()
     now = datetime.now(UTC)
     model = str(info.get("model", "model"))
     final = parent / _checked_name(name, now, model, parent)

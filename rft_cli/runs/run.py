@@ -45,7 +45,7 @@ class Run:
     @classmethod
     def open(cls, ref: str | Path, output_dir: str | Path = "runs") -> Run:
         """The run that `ref` means: `latest`, a name under `output_dir`, or a path; else a UsageError."""
-        run = cls(find.resolve(str(ref), Path(output_dir)))
+        run = cls(find.resolve(os.path.expanduser(ref), Path(output_dir).expanduser()))
         find.check_record(run.path, run.info)  # damage, or a later version, is said here, once
         return run
 

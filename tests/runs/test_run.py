@@ -49,6 +49,13 @@ def test_default_name_is_time_and_model_and_never_collides(tmp_path):
     assert all(name[8] == "-" and "-qwen3-0.6b" in name for name in names)
 
 
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run = make(Path("~/kept"))
+    assert run.path == tmp_path / "kept" / "first"
+    assert Run.open("first", "~/kept").path == Run.open("~/kept/first").path == run.path
+
+
 def test_existing_name_is_refused_and_left_alone(tmp_path):
     make(tmp_path)
     with pytest.raises(UsageError, match=r"first exists already") as caught:
