@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -46,7 +47,7 @@ class Ended:
     stdout: bytes
     stderr: bytes
     seconds: float = 0.0
-    peak_mb: float = 0.0
+    peak_mb: float = math.nan  # where it was not measured: no comparison holds
 
     @property
     def out(self) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from rft_cli.commands import shared
 from rft_cli.commands.signals import signals_interrupt
 from rft_cli.config.schema import RunConfig
+from rft_cli.config.suggest import counted
 from rft_cli.console import StatusLine, print_audit
 from rft_cli.data import read_examples, reference_of
 from rft_cli.errors import GateNotMet, UsageError
@@ -61,10 +62,8 @@ def audit_grader(
             print_audit(report, _rows_of(report, chosen, len(examples), named, config.seed))
     problems = report.of_level("problem")
     if problems:
-        plural = "problem" if len(problems) == 1 else "problems"
-        raise GateNotMet(
-            f"the audit found {len(problems)} {plural}: {', '.join(finding.name for finding in problems)}"
-        )
+        names = ", ".join(finding.name for finding in problems)
+        raise GateNotMet(f"the audit found {counted(len(problems), 'problem')}: {names}")
 
 
 def _read(path: str, config: RunConfig) -> Sequence[Example]:

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rft_cli.commands.grade_prints import Prints
-from rft_cli.config.suggest import as_word
+from rft_cli.config.suggest import as_word, counted
 from rft_cli.grading import latency
 from rft_cli.grading.outcomes import GraderStats
 from rft_cli.grading.protocol import Grader
@@ -55,7 +55,7 @@ class People:
         if self._line is not None and self._line.due:
             rate = stats.total / (time.monotonic() - self._started)
             failed = f", {stats.failed:,} failed" if stats.failed else ""
-            self._line.show(f"{rows_told(stats.total)}{failed}, {rate:,.0f} a second")
+            self._line.show(f"{counted(stats.total, 'row')}{failed}, {rate:,.0f} a second")
 
     def _wipe(self) -> None:
         if self._line is not None:
@@ -67,7 +67,7 @@ def say_summary(grader: Grader, max_failure_rate: float) -> None:
     stats = grader.stats
     counts = (("graded", stats.graded), ("skipped", stats.skipped), ("failed", stats.failed))
     told = ", ".join(f"{count:,} {name}{_share(count, stats.total)}" for name, count in counts)
-    _say(f"{_clean(grader.signature)}: {rows_told(stats.total)}")
+    _say(f"{_clean(grader.signature)}: {counted(stats.total, 'row')}")
     _say(f"  {told}")
     if stats.mean_reward is not None:
         summary = stats.to_json()
@@ -91,11 +91,6 @@ def say_summary(grader: Grader, max_failure_rate: float) -> None:
         _say("  a grade took {} (median), {} (90 %), {} (99 %)".format(*times))
     if stats.judges is not None:
         _say(f"  judges: {_clean(stats.judges.told())}")
-
-
-def rows_told(count: int) -> str:
-    """`1 row`, `2,000 rows`."""
-    return "1 row" if count == 1 else f"{count:,} rows"
 
 
 def _say_failures(stats: GraderStats) -> None:

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 from rft_cli.commands import shared
 from rft_cli.commands.grade_checks import unreadable
-from rft_cli.commands.grade_people import People, rows_told, say_summary
+from rft_cli.commands.grade_people import People, say_summary
 from rft_cli.commands.signals import signals_interrupt
 from rft_cli.config.schema import GraderConfig, RunConfig
+from rft_cli.config.suggest import counted
 from rft_cli.data import Row
 from rft_cli.errors import GateNotMet, Interrupted, RunFailed
 from rft_cli.grading.open import OnOutput, open_or_tell
@@ -58,7 +59,7 @@ def grade_rows(
                         _write(part.text)
                 people.progress(grader.stats)
         except Interrupted as stop:
-            raise Interrupted(stop.signal_number, f"{stop.message} after {rows_told(written)}") from None
+            raise Interrupted(stop.signal_number, f"{stop.message} after {counted(written, 'row')}") from None
         except RunFailed as error:  # what was graded until then counts
             stopped = error
     stats = grader.stats

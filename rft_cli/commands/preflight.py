@@ -13,6 +13,7 @@ from rft_cli.commands.shared import stdout_to_stderr
 from rft_cli.commands.signals import signals_interrupt
 from rft_cli.config import RunConfig
 from rft_cli.config.load import ConfigProblems
+from rft_cli.config.suggest import counted
 from rft_cli.console import Check, EventPrinter
 from rft_cli.data import Joined, reference_of
 from rft_cli.errors import UsageError, UsageErrors
@@ -60,8 +61,7 @@ class Preflight:
         if key is not None and _IN_A_FILE.search(self.origins.get(key, "")):
             problems = tuple(self._placed(key, problem) for problem in problems)
         self.problems.extend(problems)
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        self.checks.append(Check(name, False, f"{count}, told below"))
+        self.checks.append(Check(name, False, f"{counted(len(problems), 'problem')}, told below"))
 
     def _placed(self, key: str, problem: UsageError) -> UsageError:
         """With the setting's place in front, but where the message has a line of its own file already."""
@@ -144,7 +144,7 @@ def _check_file(found: Preflight, name: str, needs: Sequence[str]) -> None:
         found.blame(label, UsageErrors(problems), f"data.{name}")
     elif name in found.files.data:
         data = found.files.data[name]
-        found.passed(label, f"{data.path}: {_rows(len(data.examples))}, format {data.format}")
+        found.passed(label, f"{data.path}: {counted(len(data.examples), 'row')}, format {data.format}")
     elif name in needs:
         found.blame(label, not_set(name))
     else:
@@ -201,8 +201,8 @@ def _note_audit(found: Preflight, audit: AuditReport | None) -> None:
         found.absent("grader audit", "needs rows with references, and grader.audit")
         return
     problems = len(audit.of_level("problem"))
-    found_what = "no problem" if not problems else "1 problem" if problems == 1 else f"{problems} problems"
-    detail = f"{audit.calls} grades on {_rows(audit.rows)}: {found_what}"
+    found_what = counted(problems, "problem") if problems else "no problem"
+    detail = f"{audit.calls} grades on {counted(audit.rows, 'row')}: {found_what}"
     found.checks.append(Check("grader audit", True, detail, look=problems > 0))
 
 
@@ -222,7 +222,3 @@ def _check_model(found: Preflight, problem: UsageError | None) -> None:
         message = f"{wanted} tokens leave no room for a prompt: the context of {model.path} is {context}"
         place = "" if key in found.origins and _IN_A_FILE.search(found.origins[key]) else f"{key}: "
         found.blame("context", UsageError(place + message, "set it lower, or leave it at auto"), key)
-
-
-def _rows(count: int) -> str:
-    return "1 row" if count == 1 else f"{count} rows"

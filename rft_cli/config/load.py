@@ -30,7 +30,7 @@ from rft_cli.config.layers import (
 )
 from rft_cli.config.openai_job import OpenAIJob, read_job
 from rft_cli.config.schema import RunConfig
-from rft_cli.config.suggest import did_you_mean, near_file
+from rft_cli.config.suggest import counted, did_you_mean, near_file
 from rft_cli.config.yaml_lines import MAX_BYTES
 from rft_cli.errors import UsageError, UsageErrors
 
@@ -135,7 +135,7 @@ def _first(problems: list[UsageError]) -> list[UsageError]:
     rest = len(problems) - SHOWN_PROBLEMS
     if rest <= 0:
         return problems
-    more = UsageError(f"and {rest} more {'problem' if rest == 1 else 'problems'} in the settings")
+    more = UsageError(f"and {counted(rest, 'more problem')} in the settings")
     return [*problems[:SHOWN_PROBLEMS], more]
 
 

@@ -1,4 +1,4 @@
-"""One "did you mean" for every name a person can mistype."""
+"""Words of messages: one "did you mean" for every name a person can mistype, names as they are shown, counts."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ def as_word(text: str) -> str:
     """A name out of a file or an environment as messages show it: on one line, visible, and short."""
     word = text if text.isprintable() and text.strip() else repr(text)[1:-1]
     return word if len(word) <= _LONGEST_NAME else word[: _LONGEST_NAME - 1] + "…"
+
+
+def counted(count: int, word: str) -> str:
+    """`1 row`, `2,000 rows`."""
+    return f"1 {word}" if count == 1 else f"{count:,} {word}s"
 
 
 def near_file(path: Path, suffixes: tuple[str, ...] = ("",)) -> str:

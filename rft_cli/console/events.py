@@ -15,6 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from rft_cli.config.suggest import counted
 from rft_cli.console.text import clean, duration, number, sparkline
 from rft_cli.events import Event, Finished, Note, Progress, Started, Stepped, Validated
 from rft_cli.types import Estimate
@@ -173,12 +174,8 @@ def _started_line(event: Started) -> str:
     )
     return (
         f"{event.algorithm} on {clean(event.model)}: {_count(event.parameters)} parameters, {trained}, "
-        f"{_plural(event.total_steps, 'step')} in {_plural(event.n_epochs, 'epoch')} on {event.device}{processes}"
+        f"{counted(event.total_steps, 'step')} in {counted(event.n_epochs, 'epoch')} on {event.device}{processes}"
     )
-
-
-def _plural(count: int, word: str) -> str:
-    return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
 def _count(value: int) -> str:

@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from rft_cli.config.suggest import counted
 from rft_cli.data.json_line import Row, parse_line
 from rft_cli.errors import UsageError, UsageErrors
 
@@ -84,11 +85,7 @@ class Problems:
         """The first ones as one error, which says how many more there are."""
         shown = [problem for _, problem in self._lowest()]
         rest = self.count - len(shown)
-        more = (
-            [UsageError(f"{self.name}: and {rest} more {'problem' if rest == 1 else 'problems'}")]
-            if rest
-            else []
-        )
+        more = [UsageError(f"{self.name}: and {counted(rest, 'more problem')}")] if rest else []
         return UsageErrors([*shown, *more])
 
     def _lowest(self) -> list[tuple[int, UsageError]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from rft_cli.config.schema import GraderConfig
+from rft_cli.config.suggest import counted
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.audit import AuditReport, brief_audit, warnings_of
 from rft_cli.grading.open import Opener, open_grader, open_or_tell
@@ -162,8 +163,7 @@ def _report(
     references = sum(trial.tried == "reference" for trial in trials)
     notes = [f"scorer: {grader.signature} of {config.shown}"]
     if reference is not None:
-        plural = "" if references == 1 else "s"
-        notes.append(f"scorer: {references} reference{plural} graded, mean reward {reference:.2f}")
+        notes.append(f"scorer: {counted(references, 'reference')} graded, mean reward {reference:.2f}")
     if junk is not None:
         notes.append(f"scorer: junk completions get {junk:.2f}")
     return PreflightReport(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rft_cli.config.suggest import counted
 from rft_cli.report.result import Pair, read_pairs
 from rft_cli.runs import Run
 from rft_cli.types import Estimate, Sample
@@ -117,8 +118,8 @@ def _grader_notes(grader: Mapping[str, Any]) -> list[str]:
 
 
 def _rows_note(result: Mapping[str, Any], pair: Pair) -> str:
-    compared = _count(result["checkpoints_compared"], "checkpoint")
-    rows = _count(len({sample.row for sample in pair.before}), f"{pair.split} row")
+    compared = counted(result["checkpoints_compared"], "checkpoint")
+    rows = counted(len({sample.row for sample in pair.before}), f"{pair.split} row")
     if result["best_step"] == 0:
         return f"{rows}. Compared with the base on the validation rows: {compared}."
     chosen = f"the best checkpoint (step {result['best_step']}) was chosen among {compared} on "
@@ -177,7 +178,3 @@ def _shown(before: Sample, after: Sample) -> Shown:
     first, second = before.grade.reward or 0.0, after.grade.reward or 0.0
     verdict = "same" if abs(second - first) < 1e-9 else "better" if second > first else "worse"
     return Shown(verdict, before.prompt, before.completion, after.completion, first, second)
-
-
-def _count(n: int, word: str) -> str:
-    return f"{n} {word}" if n == 1 else f"{n} {word}s"

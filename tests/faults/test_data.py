@@ -265,7 +265,7 @@ def test_grade_reads_pipes_and_an_endless_device_comes_to_an_end(folder: Path) -
     done = rft("grade", "--reward-model", "echo.py", "-", folder=folder, given=ROW.encode() + b"\xff")
     assert (done.code, done.problems) == (2, ["stdin:2:1: byte 0xff is not valid UTF-8"])
     assert done.stdout.startswith(ROW.encode()[:-2])
-    done = rft("grade", "--reward-model", "echo.py", "/dev/zero", folder=folder)
+    done = rft_measured("grade", "--reward-model", "echo.py", "/dev/zero", folder=folder)
     assert (done.code, done.problems) == (2, ["/dev/zero:1: the line is longer than 100 MB"])
     assert done.peak_mb < 500
 
@@ -301,7 +301,7 @@ def test_a_million_rows_cost_little_more_memory_than_their_file(folder: Path) ->
     size = (folder / "x.jsonl").stat().st_size / 2**20
     done = rft_measured("validate", "-t", "x.jsonl", folder=folder)
     assert done.code == 0, done.err
-    assert b"1000000 rows, format rft" in done.stdout
+    assert b"1,000,000 rows, format rft" in done.stdout
     print(f"1,000,000 rows, {size:.0f} MB: {done.peak_mb:.0f} MB at most")
     assert done.peak_mb < 300
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from rft_cli.config.judges import Price
+from rft_cli.config.suggest import counted
 from rft_cli.errors import RunFailed
 from rft_cli.grading.judge.bounds import Most
 from rft_cli.grading.judge.reply import Tokens
@@ -130,9 +131,8 @@ class Ledger:
     def spent(self) -> str:
         """All that was asked and what it cost, for people."""
         total = self.total()
-        plural = "request" if total.requests == 1 else "requests"
         parts = [
-            f"{total.requests:,} {plural}",
+            counted(total.requests, "request"),
             f"{total.input_tokens:,} tokens read",
             f"{total.output_tokens:,} written",
         ]

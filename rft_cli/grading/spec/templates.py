@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from rft_cli.config.suggest import closest
+from rft_cli.config.suggest import closest, counted
 from rft_cli.grading.spec.problems import SpecProblem
 from rft_cli.grading.wire.work import Item
 from rft_cli.grading.worker.binding import sample_of
@@ -176,8 +176,7 @@ def _absence(place: str, value: Any, step: str | int) -> str:
         return f"{owner} has no key {step!r} (keys: {', '.join(keys) or 'none'}{more})"
     if isinstance(value, list):
         if isinstance(step, int):
-            items = "1 item" if len(value) == 1 else f"{len(value)} items"
-            return f"{place} has {items}, so no [{step}]"
+            return f"{place} has {counted(len(value), 'item')}, so no [{step}]"
         return f"{place} is a list: name an item as [0], not {step!r}"
     kind = {str: "text", bool: "true or false", type(None): "null"}.get(type(value), "a number")
     return f"{place} is {kind}, which has no {_shown(step).lstrip('.')!r}"
