@@ -343,12 +343,17 @@ def only_one() -> Callable[[GradeRequest], Grade]:
     return lambda _: toys.graded(1.0) if next(seen) % 16 == 5 else Grade("skipped")
 
 
+def huge() -> Callable[[GradeRequest], Grade]:
+    """The largest rewards that count, and some beyond."""
+    seen = iter(range(10**6))
+    return lambda _: toys.graded((1e15, -1e15, 1e16, 1e308)[next(seen) % 4])
+
+
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("grader", ["nothing", "broken", "equal", "only_one"])
+@pytest.mark.parametrize("grader", ["nothing", "broken", "equal", "only_one", "huge"])
 def test_batches_without_a_signal_are_no_disaster(algorithm: str, grader: str, tmp_path: Path) -> None:
-    grade = (
-        only_one() if grader == "only_one" else {"nothing": nothing, "broken": broken, "equal": equal}[grader]
-    )
+    graders = {"nothing": nothing, "broken": broken, "equal": equal, "only_one": only_one(), "huge": huge()}
+    grade = graders[grader]
     for critic in ("mlp", "shared") if algorithm == "ppo" else ("mlp",):
         trainer = trainer_for(tmp_path / critic, algorithm, grade, critic, steps=3)
         trainer.train()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
 from rft_cli.grading.protocol import Grader
 from rft_cli.training.distributed.group import agreed
-from rft_cli.types import Example, Grade, GradeRequest, Sample
+from rft_cli.types import Example, Grade, GradeError, GradeRequest, Sample
+
+MOST_REWARD = 1e15
+"""Largest size of a reward that can be trained on: sums of its squares, for deviations, must fit into 32 bits."""
 
 
 @dataclass(slots=True)
@@ -21,6 +24,14 @@ class GradedBatch:
 
     def rewards(self) -> list[float | None]:
         return [s.grade.reward if s.grade.status == "graded" else None for s in self.samples]
+
+
+def trainable(grade: Grade) -> Grade:
+    """The grade, or a failed one where its reward is too large to train on."""
+    if grade.reward is None or abs(grade.reward) <= MOST_REWARD:
+        return grade
+    told = f"the reward {grade.reward:g} is too large to train on: {MOST_REWARD:g} is the most, scale it down"
+    return replace(grade, status="failed", reward=None, components={}, error=GradeError("bad_value", told))
 
 
 def text_of(completion: str | Sequence[dict[str, Any]]) -> str:
@@ -64,7 +75,7 @@ class GraderReward:
         started = perf_counter()
         grades: list[Grade] = agreed(lambda: self._grader.grade(requests))
         samples = [
-            Sample(i, e.id, e.prompt_text(), t, len(ids), cut, g)
+            Sample(i, e.id, e.prompt_text(), t, len(ids), cut, trainable(g))
             for i, e, t, ids, cut, g in zip(
                 row, examples, texts, completion_ids, truncated, grades, strict=True
             )

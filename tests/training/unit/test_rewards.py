@@ -39,6 +39,21 @@ def test_only_graded_completions_have_a_reward() -> None:
     assert call(GraderReward(toys.FunctionGrader(by_text), EXAMPLES, [0, 9])) == [3.0, 0.0, None, None]
 
 
+def test_a_reward_that_is_too_large_to_train_on_is_a_failed_grade() -> None:
+    def huge(request: GradeRequest) -> Grade:
+        return Grade(
+            "graded", {"abc": 1e15, "": -1e15, "skip": 1e16}.get(request.completion, -1e308), {"a": 1.0}
+        )
+
+    reward = GraderReward(toys.FunctionGrader(huge), EXAMPLES, [0, 9])
+    assert call(reward) == [1e15, -1e15, None, None]
+    failed = reward.last.samples[2].grade
+    assert (failed.status, failed.reward, failed.components) == ("failed", None, {})
+    assert failed.error == GradeError(
+        "bad_value", "the reward 1e+16 is too large to train on: 1e+15 is the most, scale it down"
+    )
+
+
 def test_the_grader_gets_the_row_as_it_stood_in_the_file() -> None:
     grader = toys.FunctionGrader(by_text)
     call(GraderReward(grader, EXAMPLES, [0, 9]))
