@@ -15,6 +15,9 @@ export OMP_WAIT_POLICY ?= PASSIVE
 VENV := .venv
 BIN := $(VENV)/bin
 PINS := pyproject.toml constraints.txt
+# A file's tests stay together, because they share jobs, and begin in their order: the long ones don't come last.
+PYTEST := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest \
+	-n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder
 FAULTS := tests/faults tests/training/test_divergence.py tests/cli/test_divergence.py
 
 .PHONY: help quickstart test lint faults learn bench clean
@@ -26,8 +29,7 @@ quickstart: $(VENV)/.ready ## install rft into .venv and train the embedded mode
 	$(BIN)/rft create -t sample_data/train.jsonl -v sample_data/val.jsonl --reward-model sample_data/scorer.py
 
 test: lint ## lint, types, import layers, then every test but the long learning runs, with coverage
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder \
-		--cov --cov-report=term $(PYTEST_ARGS)
+	$(PYTEST) --cov --cov-report=term $(PYTEST_ARGS)
 
 lint: $(VENV)/.ready-dev ## ruff, mypy --strict and the import layers alone
 	$(BIN)/ruff check .
@@ -36,7 +38,7 @@ lint: $(VENV)/.ready-dev ## ruff, mypy --strict and the import layers alone
 	$(BIN)/lint-imports
 
 faults: $(VENV)/.ready-dev ## every fault a job must survive, many times over, with a table (long; make test has a short version)
-	RFT_FAULTS=full HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(FAULTS) $(PYTEST_ARGS)
+	RFT_FAULTS=full $(PYTEST) $(FAULTS) $(PYTEST_ARGS)
 
 learn: $(VENV)/.ready-dev ## three seeds of the quickstart, GRPO beside them, and a second task (long)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.learn
