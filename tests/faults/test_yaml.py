@@ -189,7 +189,7 @@ def test_thousands_of_problems_are_cut_and_counted() -> None:
     assert isinstance(found, list)
     assert len(found) == SHOWN_PROBLEMS + 1
     assert found[SHOWN_PROBLEMS - 1].startswith("c.yaml:50:1: key49: unknown setting")
-    assert found[-1] == "and 3950 more problems in the settings"
+    assert found[-1] == "and 3,950 more problems in the settings"
 
 
 @pytest.mark.parametrize(
