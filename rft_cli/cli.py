@@ -17,6 +17,7 @@ from rft_cli.commands.create import create
 from rft_cli.commands.export import export
 from rft_cli.commands.grade import grade
 from rft_cli.commands.shared import DEBUG_KEY, forget_stdout, rank
+from rft_cli.commands.signals import ignore_signals
 from rft_cli.commands.streams import repair_streams
 from rft_cli.commands.train import train
 from rft_cli.commands.validate import validate
@@ -121,4 +122,11 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # rft tells nobody that it runs; libraries under it would.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    app(prog_name="rft")
+    try:
+        app(prog_name="rft")
+    except SystemExit as end:
+        if (
+            isinstance(end.code, int) and end.code > 128
+        ):  # a signal ended it: what repeats it can't end it otherwise
+            ignore_signals()
+        raise

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 
 class Pulse:
-    """`beats` goes up with every piece of work, however small; `steps` with every optimizer step."""
+    """`beats` goes up with every piece of work, however small."""
 
     def __init__(self) -> None:
         self.beats = 0
-        self.steps = 0
 
     def beat(self, *_: object) -> None:
         """A piece of work is done. Takes whatever a hook passes; cheap enough for every token."""
         self.beats += 1
-
-    def step(self) -> None:
-        """An optimizer step is done: by now every phase but saving was seen."""
-        self.steps += 1
 
 
 PULSE = Pulse()

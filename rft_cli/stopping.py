@@ -20,7 +20,7 @@ class Stop:
     def __init__(self) -> None:
         self.number: int | None = None
         self._finishing = False
-        self._raised_at = float("-inf")
+        self._ended_at = float("-inf")
 
     @contextlib.contextmanager
     def finishing(self) -> Iterator[None]:
@@ -30,18 +30,21 @@ class Stop:
             yield
         finally:
             self._finishing = False
+            if self.number is not None:
+                self._ended_at = time.monotonic()
 
     def ask(self, number: int) -> None:
-        """A signal came. Raises Interrupted where nothing is to be finished, and at a SIGINT that repeats itself.
+        """A signal came. Raises Interrupted where nothing is to be finished, and at a SIGINT behind the first signal.
 
-        What comes within TOGETHER_S of a raised one is dropped: it would break off what that one cleans up.
+        While what the first one ended is cleaned up, for TOGETHER_S, that SIGINT too is dropped.
         """
-        impatient = self.number is not None and number == signal.SIGINT
+        first = self.number is None
         self.note(number)
+        wanted = not self._finishing if first else number == signal.SIGINT
         now = time.monotonic()
-        if (impatient or not self._finishing) and now - self._raised_at >= TOGETHER_S:
-            self._raised_at = now
-            raise interruption(number if self.number is None else self.number)
+        if wanted and now - self._ended_at >= TOGETHER_S:
+            self._ended_at = now
+            raise interruption(self.number or number)
 
     def note(self, number: int) -> None:
         """Remember the signal, from whatever thread."""

@@ -11,7 +11,7 @@ from rft_cli.commands.ready import make_ready
 from rft_cli.commands.request import Output, Settings
 from rft_cli.commands.resume import Continued, changes, continued, refuse
 from rft_cli.commands.shared import print_json, rank, results, stdout_to_stderr, world_size
-from rft_cli.commands.signals import signals_ask, signals_interrupt
+from rft_cli.commands.signals import signals_ask
 from rft_cli.config.load import LoadedConfig
 from rft_cli.console import EventPrinter, choose_mode, print_summary
 from rft_cli.errors import GateNotMet, UsageError
@@ -41,13 +41,14 @@ def run_job(
     Prints the result, and raises GateNotMet below `min_gain`.
     """
     mode = "quiet" if rank() > 0 else choose_mode(output.quiet)
-    with signals_interrupt():  # before the run exists and after it ended too
+    stop = Stop()
+    with signals_ask(stop):  # before the run exists and after it ended too
         with stdout_to_stderr(), EventPrinter(mode) as printer:
             on_event: OnEvent = printer if rank() == 0 else _nobody
             result = (
-                _continue(settings, resume, force, on_event)
+                _continue(settings, resume, force, on_event, stop)
                 if resume
-                else _begin(loaded or settings.load(), on_event)
+                else _begin(loaded or settings.load(), on_event, stop)
             )
         if result is None:  # one of several processes, and not the one that reports
             return
@@ -75,15 +76,17 @@ def check_gain(result: Mapping[str, Any], min_gain: float | None) -> None:
         raise GateNotMet(f"--min-gain {min_gain:g} is not met: the {split} rows gained {gain:.4f}")
 
 
-def _begin(loaded: LoadedConfig, on_event: OnEvent) -> dict[str, Any] | None:
+def _begin(loaded: LoadedConfig, on_event: OnEvent, stop: Stop) -> dict[str, Any] | None:
     job = _checked(loaded, on_event, new=True)
     if world_size() > 1:
-        return _under_launcher(job, on_event, None)
+        return _under_launcher(job, on_event, None, stop)
     lengths = _check_lengths(job) if job.config.num_processes == 1 else None  # several check for themselves
-    return _train(job, create_run(job), on_event, resume=False, lengths=lengths)
+    return _train(job, create_run(job), on_event, stop, resume=False, lengths=lengths)
 
 
-def _continue(settings: Settings, ref: str, force: bool, on_event: OnEvent) -> dict[str, Any] | None:
+def _continue(
+    settings: Settings, ref: str, force: bool, on_event: OnEvent, stop: Stop
+) -> dict[str, Any] | None:
     plan = continued(ref, settings)
     run, changed = plan.run, dict[str, list[Any]]()
     if rank() == 0:  # the others follow: they would look while this one sets files right
@@ -101,8 +104,8 @@ def _continue(settings: Settings, ref: str, force: bool, on_event: OnEvent) -> d
     if rank() == 0:
         make_ready(plan, job, changed, on_event)
     if world_size() > 1:
-        return _under_launcher(job, on_event, run)
-    return _train(job, run, on_event, resume=True)
+        return _under_launcher(job, on_event, run, stop)
+    return _train(job, run, on_event, stop, resume=True)
 
 
 def _finished(plan: Continued) -> UsageError:
@@ -148,20 +151,17 @@ def _check_lengths(job: Job) -> Lengths:
     return check(job)
 
 
-def _under_launcher(job: Job, on_event: OnEvent, run: Run | None) -> dict[str, Any] | None:
+def _under_launcher(job: Job, on_event: OnEvent, run: Run | None, stop: Stop) -> dict[str, Any] | None:
     from rft_cli.training.joined import under_launcher
 
-    stop = Stop()
-    with signals_ask(stop):
-        return under_launcher(job, on_event, run, stop)
+    return under_launcher(job, on_event, run, stop)
 
 
 def _train(
-    job: Job, run: Run, on_event: OnEvent, *, resume: bool, lengths: Lengths | None = None
+    job: Job, run: Run, on_event: OnEvent, stop: Stop, *, resume: bool, lengths: Lengths | None = None
 ) -> dict[str, Any]:
     on_event(Note(f"run: {run.path}"))
-    stop = Stop()
-    with told_how_to_resume(run, new=not resume), signals_ask(stop), run.session():
+    with told_how_to_resume(run, new=not resume), run.session():
         result = _train_here_or_launch(job, run, on_event, resume, stop, lengths)
         run.finish(result)
         return result

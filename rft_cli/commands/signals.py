@@ -71,6 +71,12 @@ def signals_ask(stop: Stop) -> Iterator[None]:
         yield
 
 
+def ignore_signals() -> None:
+    """All has been said and done; to leave, with torch loaded, takes another second."""
+    for number in (*_STOPPING, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
 @contextlib.contextmanager
 def _handled(
     numbers: tuple[signal.Signals, ...], handler: Callable[[int, FrameType | None], None]

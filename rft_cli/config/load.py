@@ -30,7 +30,7 @@ from rft_cli.config.layers import (
 )
 from rft_cli.config.openai_job import OpenAIJob, read_job
 from rft_cli.config.schema import RunConfig
-from rft_cli.config.suggest import counted, did_you_mean, near_file
+from rft_cli.config.suggest import closest, counted, did_you_mean, near_file
 from rft_cli.config.yaml_lines import MAX_BYTES
 from rft_cli.errors import UsageError, UsageErrors
 
@@ -127,7 +127,9 @@ def load_config(
 
 def _is_placed(key: str) -> bool:
     """Whether a name that is no setting says at least which section it is about."""
-    return key in all_keys() or key in all_sections() or key.rpartition(".")[0] in all_sections()
+    if key in all_keys() or key in all_sections() or key.rpartition(".")[0] in all_sections():
+        return True
+    return closest(key.partition(".")[0], all_sections()) is None  # of no section, not even a misspelt one
 
 
 def _first(problems: list[UsageError]) -> list[UsageError]:

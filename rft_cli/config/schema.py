@@ -239,7 +239,7 @@ class DistributedConfig(Section):
 
     hang_timeout_s: Positive = 45.0
     """Seconds without progress after which a job of `num_processes` counts as hung; slow phases get five times what
-    they once took, and ten minutes the first time if they use a processor or a disk."""
+    they once took, and ten minutes the first time if they compute; what moves data from or to a disk gets on."""
     collective_timeout_s: Positive = 1800.0
     """Seconds a process waits for the others in a collective, whoever started them, before it fails."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer
 from trl import GRPOTrainer, RLOOTrainer
 
 from rft_cli.pulse import PULSE
@@ -23,11 +23,6 @@ class Counted(Trainer):
         return int(batches // self.args.gradient_accumulation_steps * self.args.num_train_epochs)
 
 
-class _Steps(TrainerCallback):
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        PULSE.step()
-
-
 class Beating(Trainer):
     """Every pass through the policy or the reference is a sign of life: a token, a scored chunk, a micro-batch."""
 
@@ -38,7 +33,6 @@ class Beating(Trainer):
             model = getattr(trainer, name, None)
             if model is not None:
                 backbone_of(model).register_forward_hook(PULSE.beat)
-        self.add_callback(_Steps())
 
 
 class PPOJob(Guarded, Beating, Counted, SavesInto, PPOTrainer):

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from rft_cli.commands.signals import signals_interrupt
+from rft_cli.commands.signals import signals_ask, signals_interrupt
 from rft_cli.errors import Interrupted
+from rft_cli.stopping import Stop, interruption
 from tests.command import RFT, environment
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1]
@@ -122,3 +123,40 @@ def test_blocks_share_a_handler_and_give_the_old_ones_back() -> None:
         assert inner is outer
         os.kill(os.getpid(), signal.SIGINT)
     assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_what_comes_behind_the_first_signal_breaks_off_no_clean_up() -> None:
+    """A step was finished because of the first one, and what ends now is written down."""
+    stop, done = Stop(), []
+
+    def end() -> None:
+        with signals_ask(stop):
+            try:
+                with stop.finishing():
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    assert stop.number == signal.SIGTERM
+                    raise interruption(stop.number)
+            finally:
+                for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+                    os.kill(os.getpid(), number)
+                done.append("written")
+
+    with pytest.raises(Interrupted, match="SIGTERM"):
+        end()
+    assert done == ["written"]
+
+
+def test_a_second_interrupt_does_not_wait_for_the_step() -> None:
+    stop, done = Stop(), []
+
+    def step() -> None:
+        with signals_ask(stop), stop.finishing():
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+            done.append("went on")
+            os.kill(os.getpid(), signal.SIGINT)
+            done.append("never")
+
+    with pytest.raises(Interrupted, match="SIGTERM"):
+        step()
+    assert done == ["went on"]

@@ -90,6 +90,11 @@ class Process:
     def alive(self) -> bool:
         return psutil.pid_exists(self.pid) and psutil.Process(self.pid).status() != psutil.STATUS_ZOMBIE
 
+    @property
+    def said(self) -> str:
+        """Standard error so far."""
+        return self._err.read_bytes().decode(errors="replace")
+
     def rank(self, number: int) -> psutil.Process:
         """The training process of this rank."""
         return self.ranks()[number]

@@ -81,7 +81,7 @@ def ended_in_good_order(run, ended, number, step):
     assert run.info["error"] == f"interrupted by {name}"
 
 
-@pytest.fixture(scope="module", params=["lora", "full", "grpo"])
+@pytest.fixture(scope="module")
 def undisturbed(request, warm, tmp_path_factory):
     """A job that nothing stops: its settings, what it came to, and how long it took."""
     settings = {"lora": jobs.LORA, "full": {}, "grpo": {"algorithm": "grpo"}}[request.param]
@@ -98,8 +98,12 @@ def comes_to_the_same_bits(undisturbed, folder, start, number, seed, but=""):
     assert not differences(expected, state_of(Run(folder / "runs" / "job")), but)
 
 
-@pytest.mark.fault("SIGKILL at random moments, at most 3 a run")
-@pytest.mark.parametrize("seed", range(14 if FULL else 1))
+RUNS = {"lora": 40, "full": 8, "grpo": 8}
+KILLED = [(name, seed) for name, runs in RUNS.items() for seed in range(runs if FULL else 1)]
+
+
+@pytest.mark.fault("SIGKILL at random moments, at most 3 a run: 40 LoRA with critic, 8 all weights, 8 GRPO")
+@pytest.mark.parametrize(("undisturbed", "seed"), KILLED, indirect=["undisturbed"])
 def test_a_killed_job_comes_to_the_same_bits(undisturbed, warm, tmp_path, seed):
     comes_to_the_same_bits(undisturbed, tmp_path, warm.start, signal.SIGKILL, seed)
 
@@ -120,3 +124,20 @@ def test_a_signalled_job_finishes_its_step_and_comes_to_the_same_bits(
 ):
     # One more checkpoint was saved where it was stopped.
     comes_to_the_same_bits(undisturbed, tmp_path, warm.start, number, 100 * seed + number, but="checkpoints")
+
+
+@pytest.mark.fault("SIGTERM, SIGINT, SIGUSR1, SIGHUP at random moments")
+@pytest.mark.parametrize("again", [signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_behind_the_last_message_ends_it_no_other_way(tmp_path, again):
+    """To leave takes a second, with torch loaded; the exit code is the first signal's all the same."""
+    jobs.make_files(tmp_path)
+    run = Run(tmp_path / "runs" / "job")
+    process = jobs.run_outside(tmp_path, jobs.create_arguments({}))
+    jobs.wait_for(lambda: working(run, process) and last_step(run) > 0, 120)
+    process.signal(signal.SIGUSR1)
+    jobs.wait_for(lambda: "resume with" in process.said or not process.alive, 60)
+    time.sleep(0.1)  # the message is a system call, and then it is on its way out
+    process.signal(again)
+    ended = process.wait()
+    assert ended.code == 128 + signal.SIGUSR1, ended.err[-3000:]
+    assert ended.err.endswith("resume with: rft train --resume runs/job\n")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+from enum import Enum
 
 import psutil
 
@@ -17,8 +18,18 @@ DISK_BYTES = 1 << 14
 """A second; lines of a log are less."""
 WINDOW_S = 1.0
 """The system counts in hundredths of a second: over shorter times one of them would be work."""
+_WAITING = (psutil.STATUS_RUNNING, psutil.STATUS_DISK_SLEEP)
+"""States of a main thread that would work if it were let: other processes have the processor, or a drive is slow."""
 Counts = tuple[float, int]
 """CPU seconds, and bytes that went from and to disks, where the system tells."""
+
+
+class Work(Enum):
+    """What a process does. `COMPUTING` may be a loop that never ends, `MOVING` data from or to a disk is none."""
+
+    IDLE = "idle"
+    COMPUTING = "computing"
+    MOVING = "moving"
 
 
 class Effort:
@@ -29,28 +40,30 @@ class Effort:
         self._at = time.monotonic()
         self._own = _summed([process])
         self._theirs: Counts | None = None
-        self._worked = True
+        self._found = Work.COMPUTING
 
-    def works(self) -> bool:
-        """Whether it did anything worth the name lately, or waits for a disk now. One that has ended works no more."""
+    def look(self) -> Work:
+        """What it did lately. One that waits for a processor or a disk now computes; one that has ended is idle."""
         passed = time.monotonic() - self._at
         if passed >= WINDOW_S:
             self._at += passed
             try:
-                self._worked = self._look(passed)
+                self._found = self._compare(passed)
             except psutil.NoSuchProcess:
-                self._worked = False
-        return self._worked
+                self._found = Work.IDLE
+        return self._found
 
-    def _look(self, passed: float) -> bool:
+    def _compare(self, passed: float) -> Work:
         before, self._own = self._own, _summed([self._process])
-        waits_for_a_disk = self._process.status() == psutil.STATUS_DISK_SLEEP
-        if waits_for_a_disk or _is_work(before, self._own, passed):
+        found = _work(before, self._own, passed)
+        if found is Work.IDLE and self._process.status() in _WAITING:
+            found = Work.COMPUTING
+        if found is not Work.IDLE:
             self._theirs = None
-            return True
+            return found
         # To find the children is to read about every process of the machine: only where all else is still.
         known, self._theirs = self._theirs, _summed(self._process.children(recursive=True))
-        return known is None or _is_work(known, self._theirs, passed)
+        return Work.COMPUTING if known is None else _work(known, self._theirs, passed)
 
 
 def _summed(processes: list[psutil.Process]) -> Counts:
@@ -62,10 +75,12 @@ def _summed(processes: list[psutil.Process]) -> Counts:
             if sys.platform == "linux":
                 counted = process.io_counters()
                 moved += counted.read_bytes + counted.write_bytes
-        except psutil.Error:
-            continue  # it has ended, or is another user's
+        except (psutil.Error, OSError, RuntimeError, ValueError, AttributeError):
+            continue  # it has ended, or is another user's; or this system does not count that
     return used, moved
 
 
-def _is_work(before: Counts, after: Counts, passed: float) -> bool:
-    return after[0] - before[0] > CPU_SHARE * passed or after[1] - before[1] > DISK_BYTES * passed
+def _work(before: Counts, after: Counts, passed: float) -> Work:
+    if after[1] - before[1] > DISK_BYTES * passed:
+        return Work.MOVING
+    return Work.COMPUTING if after[0] - before[0] > CPU_SHARE * passed else Work.IDLE

@@ -10,9 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from rft_cli.training.distributed.effort import Work
+
 FIRST_S = 600.0
-"""Seconds that a phase may be still before it was seen once, if something works in it: models load, kernels are
-compiled, caches are cold."""
+"""Seconds that a phase may be still before it was seen once, if the process computes: kernels are compiled, caches are
+cold. While it moves data from or to a disk it gets on: models load."""
 TIMES_LONGEST = 5.0
 SILENT_S = 5.0
 """A process that has given no sign for this long, where one comes every second, is the one that is stuck."""
@@ -31,7 +33,6 @@ class Patient:
     still: float = 0.0
     idle: float = 0.0
     beats: int = -1
-    steps: int = 0
     phase: str = "starting"
     where: str = ""
     waits: bool = False
@@ -74,7 +75,7 @@ class HangWatch:
                 self.longest[phase] = max(self.longest.get(phase, 0.0), self.still)
             self.still = patient.still = 0.0
         patient.silent = 0.0
-        patient.beats, patient.steps, patient.phase = row["beats"], row["steps"], row["phase"]
+        patient.beats, patient.phase = row["beats"], row["phase"]
         patient.where, patient.waits = row["where"], row["waits"]
         patient.seen = frozenset(row["seen"])
 
@@ -86,11 +87,11 @@ class HangWatch:
         self,
         seconds: float,
         is_stopped: Callable[[int], bool] = lambda _: False,
-        works: Callable[[int], bool] = lambda _: True,
+        work: Callable[[int], Work] = lambda _: Work.COMPUTING,
     ) -> Hang | None:
         """So much time has passed; says whether the job hangs.
 
-        `is_stopped`, `works`: the system says so of this process; `works` is asked in phases that are new.
+        `is_stopped`, `work`: what the system says of this process; `work` is asked in phases that are new.
         """
         if not self.patients:
             return None
@@ -99,7 +100,10 @@ class HangWatch:
         for rank, patient in self.patients.items():
             patient.silent += passed
             patient.still += passed
-            patient.idle = 0.0 if _knows(patient) or works(rank) else patient.idle + passed
+            found = Work.COMPUTING if _knows(patient) else work(rank)
+            patient.idle = patient.idle + passed if found is Work.IDLE else 0.0
+            if found is Work.MOVING:  # a model on a slow line, a checkpoint on a slow drive
+                self.still = patient.still = 0.0
         stuck = [rank for rank, patient in self.patients.items() if self._is_stuck(patient, rank, is_stopped)]
         if stuck:
             return Hang(stuck[0], self.patients[stuck[0]].silent, silent=True)
@@ -116,14 +120,15 @@ class HangWatch:
         """Seconds that the phase of this process may take without a sign of progress."""
         # A scorer may wait for a server while it is imported, and has a deadline for that.
         new = not _knows(patient) and (patient.phase == "grading" or self._busy(patient))
-        seconds = max(FIRST_S if new else self.limit_s, TIMES_LONGEST * self.longest.get(patient.phase, 0.0))
+        first = FIRST_S if new else 0.0
+        seconds = max(self.limit_s, first, TIMES_LONGEST * self.longest.get(patient.phase, 0.0))
         return seconds + (self.grading_s if patient.phase == "grading" else 0.0)
 
     def _is_stuck(self, patient: Patient, rank: int, is_stopped: Callable[[int], bool]) -> bool:
         """Silent for too long. What loads or compiles may keep its interpreter busy for ten minutes, if it works."""
         if patient.silent <= self.limit_s:
             return False
-        excused = patient.steps == 0 and self._busy(patient) and not is_stopped(rank)
+        excused = not _knows(patient) and self._busy(patient) and not is_stopped(rank)
         return not excused or patient.silent > FIRST_S
 
     def _busy(self, patient: Patient) -> bool:
@@ -136,5 +141,5 @@ class HangWatch:
 
 
 def _knows(patient: Patient) -> bool:
-    """Whether it is in a phase that it has been in before: a step has all but that of saving."""
-    return patient.phase in patient.seen or (patient.steps > 0 and patient.phase != "saving")
+    """Whether it is in a phase that it has been in before. How long saving takes is up to the drive, each time."""
+    return patient.phase in patient.seen and patient.phase != "saving"

@@ -165,7 +165,7 @@ class _Following:
             self._watch.leave(rank)
             if rank not in self._spoken:
                 self._fail(_Failure(False, self._closed.get(rank, now), self._death(rank, code)))
-        hang = self._watch.tick(passed, self._ranks.is_stopped, self._ranks.works)
+        hang = self._watch.tick(passed, self._ranks.is_stopped, self._ranks.work)
         if hang is not None and not self._failures:
             message = self._hang(hang)
             self._ranks.dump()

@@ -20,7 +20,7 @@ from typing import IO
 import psutil
 
 from rft_cli.training.distributed.channel import ADDRESS
-from rft_cli.training.distributed.effort import Effort
+from rft_cli.training.distributed.effort import Effort, Work
 
 PARENT = "RFT_INTERNAL_PARENT"
 DUMP_SIGNAL = signal.SIGUSR2
@@ -56,13 +56,14 @@ class Ranks:
         except psutil.NoSuchProcess:
             return False
 
-    def works(self, rank: int) -> bool:
-        """Whether it, or what it started, has used a processor or a disk lately: see `Effort`."""
+    def work(self, rank: int) -> Work:
+        """What it, or what it started, has done lately."""
         try:
-            self._efforts.setdefault(rank, Effort(psutil.Process(self.pid(rank))))
+            if rank not in self._efforts:
+                self._efforts[rank] = Effort(psutil.Process(self.pid(rank)))
         except psutil.NoSuchProcess:
-            return False
-        return self._efforts[rank].works()
+            return Work.IDLE
+        return self._efforts[rank].look()
 
     def dump(self) -> None:
         """Have every process that runs write its stacks to its log."""

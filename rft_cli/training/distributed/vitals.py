@@ -46,11 +46,10 @@ class Vitals:
     """One look at the main thread.
 
     `where`: `file:line in function`, of our own code if it is in any; `waits`: it is in a collective, as far as its
-    stack says, and so may only wait for others; `beats`, `steps`: see `Pulse`; `seen`: phases that it was in before.
+    stack says, and so may only wait for others; `beats`: see `Pulse`; `seen`: phases that it was in before.
     """
 
     beats: int
-    steps: int
     phase: str
     where: str
     waits: bool
@@ -83,7 +82,6 @@ class Examiner:
         self._phase = phase
         return Vitals(
             self._pulse.beats + self._moves,
-            self._pulse.steps,
             phase,
             _where(frames),
             waits,

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
-from rft_cli.training.distributed.effort import WINDOW_S, Effort
+from rft_cli.training.distributed.effort import WINDOW_S, Effort, Work
 
 BUSY = "while True: pass"
 SLEEPING = "import time; time.sleep(1e6)"
@@ -31,23 +31,24 @@ def running(code: str, folder: object) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.mark.parametrize(
-    ("code", "works"), [(BUSY, True), (WAITING, True), (WRITING, True), (SLEEPING, False)]
+    ("code", "work"),
+    [(BUSY, Work.COMPUTING), (WAITING, Work.COMPUTING), (WRITING, Work.MOVING), (SLEEPING, Work.IDLE)],
 )
-def test_work_is_told_from_sleep(code: str, works: bool, tmp_path: object) -> None:
+def test_work_is_told_from_sleep(code: str, work: Work, tmp_path: object) -> None:
     with running(code, tmp_path) as child:
         effort = Effort(psutil.Process(child.pid))
         answers = []
         for _ in range(4):
             time.sleep(WINDOW_S * 1.1)
-            answers.append(effort.works())
-    assert answers[-1] is works, answers
+            answers.append(effort.look())
+    assert answers[-1] is work, answers
 
 
 def test_one_that_has_ended_works_no_more() -> None:
     child = subprocess.Popen([sys.executable, "-c", SLEEPING])
     effort = Effort(psutil.Process(child.pid))
-    assert effort.works()  # nothing can be said yet
+    assert effort.look() is Work.COMPUTING  # nothing can be said yet
     child.kill()
     child.wait()
     time.sleep(WINDOW_S)
-    assert not effort.works()
+    assert effort.look() is Work.IDLE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rft_cli.training.distributed.effort import Work
 from rft_cli.training.distributed.hangs import Hang, HangWatch
 
 LIMIT = 45.0
@@ -15,7 +16,7 @@ class Clinic:
     def __init__(self, limit: float = LIMIT, grading: float = 0.0) -> None:
         self.watch = HangWatch.over(2, limit, grading)
         self.rows: list[dict[str, Any]] = [
-            {"beats": 0, "steps": 1, "phase": "updating", "where": "a.py:1 in f", "waits": False, "seen": ["sampling"]}
+            {"beats": 0, "phase": "updating", "where": "a.py:1 in f", "waits": False, "seen": ["sampling", "updating"]}
             for _ in range(2)
         ]  # fmt: skip
 
@@ -25,13 +26,13 @@ class Clinic:
         moving: tuple[int, ...] = (),
         silent: tuple[int, ...] = (),
         stopped: tuple[int, ...] = (),
-        idle: tuple[int, ...] = (),
+        work: tuple[Work, Work] = (Work.COMPUTING, Work.COMPUTING),
     ) -> Hang | None:
         for rank, row in enumerate(self.rows):
             row["beats"] += rank in (*moved, *moving)
             if rank not in silent:
                 self.watch.sign(rank, row)
-        return self.watch.tick(1.0, lambda rank: rank in stopped, lambda rank: rank not in idle)
+        return self.watch.tick(1.0, lambda rank: rank in stopped, lambda rank: work[rank])
 
     def until_hung(self, most: int = 2000, **how: Any) -> tuple[Hang, int]:
         for second in range(1, most):
@@ -94,13 +95,13 @@ def test_a_phase_gets_five_times_what_it_once_took() -> None:
 def test_the_first_time_of_a_phase_gets_ten_minutes() -> None:
     clinic = Clinic()
     for row in clinic.rows:
-        row |= {"steps": 0, "phase": "loading", "seen": []}
+        row |= {"phase": "loading", "seen": []}
     clinic.second(0, 1)
     assert clinic.until_hung()[1] == 600
     # Seen before, though no step was made yet:
     clinic = Clinic()
     for row in clinic.rows:
-        row |= {"steps": 0, "phase": "sampling"}
+        row |= {"phase": "sampling"}
     clinic.second(0, 1)
     assert clinic.until_hung()[1] == 45
 
@@ -108,34 +109,69 @@ def test_the_first_time_of_a_phase_gets_ten_minutes() -> None:
 def test_nothing_is_excused_that_does_not_even_work() -> None:
     clinic = Clinic()
     for row in clinic.rows:
-        row |= {"steps": 0, "phase": "loading", "seen": []}
+        row |= {"phase": "loading", "seen": []}
     clinic.rows[0]["waits"] = True
     clinic.second(1)
-    hang, second = clinic.until_hung(idle=(0, 1))
+    hang, second = clinic.until_hung(work=(Work.IDLE, Work.IDLE))
     assert (hang.rank, hang.silent, second) == (1, False, 46)
     clinic = Clinic()
-    hang, second = clinic.until_hung(silent=(0, 1), idle=(1,))  # before its first sign
+    hang, second = clinic.until_hung(silent=(0, 1), work=(Work.COMPUTING, Work.IDLE))  # before its first sign
     assert (hang.rank, hang.silent, second) == (1, True, 46)
     # Its scorer may wait for a server, and has a deadline of its own.
     clinic = Clinic()
     for row in clinic.rows:
-        row |= {"steps": 0, "phase": "grading", "seen": []}
+        row |= {"phase": "grading", "seen": []}
     clinic.second(0, 1)
-    assert clinic.until_hung(idle=(0, 1))[1] == 600
+    assert clinic.until_hung(work=(Work.IDLE, Work.IDLE))[1] == 600
 
 
 def test_work_now_and_then_is_work() -> None:
     clinic = Clinic()
     for row in clinic.rows:
-        row |= {"steps": 0, "phase": "loading", "seen": []}
+        row |= {"phase": "loading", "seen": []}
     for second in range(300):
-        assert clinic.second(idle=(0,) if second % 40 == 0 else (0, 1)) is None
+        found = Work.IDLE if second % 40 else Work.COMPUTING
+        assert clinic.second(work=(Work.IDLE, found)) is None
 
 
-def test_the_first_checkpoint_too_gets_ten_minutes() -> None:
+def test_a_model_that_comes_over_a_slow_line_is_no_hang() -> None:
     clinic = Clinic()
-    clinic.rows[0]["phase"] = "saving"
-    clinic.rows[1]["waits"] = True
+    for row in clinic.rows:
+        row |= {"phase": "loading", "seen": []}
+    clinic.rows[0]["waits"] = True
+    for _ in range(5000):
+        assert clinic.second(work=(Work.IDLE, Work.MOVING)) is None
+    hang, seconds = clinic.until_hung(work=(Work.IDLE, Work.IDLE))
+    assert (hang.rank, seconds) == (1, 46)
+
+
+def test_a_limit_of_more_than_ten_minutes_holds_in_new_phases_too() -> None:
+    clinic = Clinic(limit=7200.0)
+    for row in clinic.rows:
+        row |= {"phase": "loading", "seen": []}
+    clinic.second(0, 1)
+    assert clinic.until_hung(9000)[1] == 7200
+    clinic = Clinic(limit=7200.0)
+    for row in clinic.rows:
+        row |= {"phase": "loading", "seen": []}
+    clinic.second(0, 1)
+    assert clinic.until_hung(9000, silent=(1,))[1] == 7200
+
+
+def test_every_checkpoint_gets_ten_minutes_on_a_slow_drive_and_no_more_than_the_limit_when_idle() -> None:
+    for seen in (["updating"], ["updating", "saving"]):
+        for found, seconds in ((Work.COMPUTING, 600), (Work.IDLE, 45)):
+            clinic = Clinic()
+            clinic.rows[0] |= {"phase": "saving", "seen": seen}
+            clinic.rows[1]["waits"] = True
+            clinic.second(0, 1, work=(found, found))
+            assert clinic.until_hung(work=(found, found))[1] == seconds
+
+
+def test_a_resumed_job_validates_for_the_first_time_behind_many_steps() -> None:
+    clinic = Clinic()
+    for row in clinic.rows:
+        row["phase"] = "validating"
     clinic.second(0, 1)
     assert clinic.until_hung()[1] == 600
 
@@ -143,12 +179,12 @@ def test_the_first_checkpoint_too_gets_ten_minutes() -> None:
 def test_a_stopped_process_has_no_excuse_while_it_loads() -> None:
     clinic = Clinic()
     for row in clinic.rows:
-        row |= {"steps": 0, "phase": "loading", "seen": []}
+        row |= {"phase": "loading", "seen": []}
     clinic.second(0, 1)
     assert clinic.until_hung(silent=(1,), stopped=(1,))[1] == 45
     clinic = Clinic()
     for row in clinic.rows:
-        row |= {"steps": 0, "phase": "loading", "seen": []}
+        row |= {"phase": "loading", "seen": []}
     clinic.second(0, 1)
     hang, second = clinic.until_hung(silent=(1,))
     assert (hang.rank, hang.silent, second) == (1, True, 600)
@@ -158,7 +194,7 @@ def test_a_silent_process_is_to_blame_when_the_job_stands_still() -> None:
     clinic = Clinic()
     clinic.watch.limit_s = 10.0
     for row in clinic.rows:
-        row |= {"steps": 0, "phase": "sampling"}
+        row |= {"phase": "sampling"}
     clinic.second(0, 1)
     hang, second = clinic.until_hung(silent=(1,))
     assert (hang.rank, hang.silent, second) == (1, True, 10)
@@ -167,7 +203,7 @@ def test_a_silent_process_is_to_blame_when_the_job_stands_still() -> None:
 def test_grading_has_deadlines_of_its_own() -> None:
     clinic = Clinic(grading=120.0)
     for row in clinic.rows:
-        row["phase"] = "grading"
+        row |= {"phase": "grading", "seen": ["grading"]}
     clinic.second(0, 1)
     assert clinic.until_hung()[1] == 165
 
