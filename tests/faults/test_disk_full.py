@@ -23,6 +23,7 @@ from rft_cli.errors import RunFailed
 from rft_cli.runs import Run
 from tests.command import RFT, environment
 from tests.faults.jobs import in_child, make_files, small_arguments
+from tests.faults.outcome import differences, state_of
 
 pytestmark = pytest.mark.fault("full or read-only disk")
 
@@ -36,7 +37,7 @@ def score(completion, example):
         open("{folder}/filled", "w").close()
         disk = os.statvfs("{folder}/runs")
         with open("{folder}/runs/filler", "wb") as file:
-            file.write(bytes(disk.f_bavail * disk.f_frsize))
+            file.write(bytes((disk.f_bavail - {spare}) * disk.f_frsize))
     return min(1.0, len(completion) / 40)
 """
 DRIVER = """
@@ -79,18 +80,19 @@ def namespaces() -> bool:
     not namespaces(), reason="needs unshare -rm and a tmpfs, which this machine does not permit"
 )
 @pytest.mark.parametrize(
-    ("size", "at", "said", "steps"),
+    ("size", "at", "spare", "said", "steps"),
     [
-        ("32m", "", "checkpoints/step-3", [1, 2]),  # two checkpoints of 12 MB fit
-        ("100m", "3 + 1", "rollouts/step-000000.jsonl", []),  # full when the first rollout batch is written
+        ("32m", "", 0, "checkpoints/step-3", [1, 2]),  # two checkpoints of 12 MB fit
+        ("100m", "3 + 1", 0, "rollouts/step-000000.jsonl", []),  # full when the first rollout batch is written
+        ("100m", "3 + 1", 1, "metrics.jsonl", []),  # one block is left, which that batch takes
     ],
-    ids=["checkpoint", "rollouts"],
+    ids=["checkpoint", "rollouts", "metrics"],
 )
 def test_a_job_stops_cleanly_on_a_disk_that_fills_up_and_goes_on_when_there_is_space(
-    tmp_path, size, at, said, steps
+    tmp_path, warm, size, at, spare, said, steps
 ):
     make_files(tmp_path, rows=4)
-    (tmp_path / "scorer.py").write_text(FILLING.format(at=at, folder=tmp_path))
+    (tmp_path / "scorer.py").write_text(FILLING.format(at=at, folder=tmp_path, spare=spare))
     in_a_small_disk(tmp_path, size)
     first, told = Run(tmp_path / "first"), (tmp_path / "1.err").read_text()
     assert (tmp_path / "1.code").read_text() == "3\n", told
@@ -115,6 +117,11 @@ def test_a_job_stops_cleanly_on_a_disk_that_fills_up_and_goes_on_when_there_is_s
     assert json.loads((tmp_path / "2.out").read_text()) == second.info["result"]
     assert [second.verify_checkpoint(step) for step in second.checkpoints()] == [None] * 3
     assert len(list(second.rollouts())) == 24
+    undisturbed = tmp_path / "undisturbed"
+    make_files(undisturbed, rows=4)
+    shutil.copy(tmp_path / "scorer.py", undisturbed)  # the disk was filled once, and is not again
+    assert warm.start(undisturbed, small_arguments("a", epochs=3)).wait().code == 0
+    assert not differences(state_of(Run(undisturbed / "runs" / "a")), state_of(second))
 
 
 # Each write of a run, on a disk that takes no more.
