@@ -7,7 +7,7 @@ import platform
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from rft_cli import __version__
 from rft_cli.config import RunConfig
 from rft_cli.config.dump import dump_config, with_absolute_paths
-from rft_cli.config.flat import flat
+from rft_cli.config.flat import flat, with_settings
 from rft_cli.config.launcher import world_size_in
 from rft_cli.data import Dataset, apply_overlap, read_examples, solution_of
 from rft_cli.errors import Interrupted, UsageError, UsageErrors
@@ -24,7 +24,7 @@ from rft_cli.grading.source import is_reward_model, is_spec, read_source, split_
 from rft_cli.grading.wire.terms import ScorerSource
 from rft_cli.runs import Run
 from rft_cli.runs.hints import resume_command
-from rft_cli.runs.identity import base_identity
+from rft_cli.runs.identity import base_identity, commit_of
 from rft_cli.types import Example
 
 _NAMES = {"train": ("training", "-t"), "validation": ("validation", "-v"), "test": ("test", "--test")}
@@ -32,12 +32,16 @@ _NAMES = {"train": ("training", "-t"), "validation": ("validation", "-v"), "test
 
 @dataclass(frozen=True)
 class Job:
-    """One job's settings and rows; `test` is None where the job has no test file."""
+    """One job's settings and rows; `test` is None where the job has no test file.
+
+    `asked_revision` is the branch or tag in whose place `config` has its commit, None where none was asked for.
+    """
 
     config: RunConfig
     train: Dataset
     validation: Dataset
     test: Dataset | None = None
+    asked_revision: str | None = None
 
     def reference(self, example: Example) -> str | None:
         """The row's reference as it was written, reasoning included, where its format has one."""
@@ -116,6 +120,21 @@ def _is_stream(path: str) -> bool:
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
+def pinned(job: Job) -> Job:
+    """The job with its hub model at the commit that it is now: what every process loads, and the run when it goes on.
+
+    Raises UsageError where `model.path` is a run or an adapter whose own parts are gone.
+    """
+    model = job.config.model
+    commit = commit_of(model.path, model.revision)
+    return job if commit is None else replace(at_revision(job, commit), asked_revision=model.revision)
+
+
+def at_revision(job: Job, revision: str | None) -> Job:
+    """The job with this revision of its model."""
+    return replace(job, config=with_settings(job.config, {"model.revision": revision}))
+
+
 def hashes(job: Job, grader: ScorerSource) -> dict[str, str]:
     """SHA-256 of what the job reads: its data files and its grader."""
     found = {"train": job.train.sha256, "validation": job.validation.sha256}
@@ -169,7 +188,7 @@ def create_run(job: Job) -> Run:
         config.name,
         # Without the name: the file starts other runs too.
         config_yaml=dump_config(config.model_copy(update={"name": None})),
-        info={**record(job, grader), "versions": versions()},
+        info={**record(job, grader), "asked_revision": job.asked_revision, "versions": versions()},
         files={f"scorer/{Path(grader.path).name}": grader.content},
     )
 

@@ -16,7 +16,7 @@ from rft_cli.config.load import LoadedConfig
 from rft_cli.console import EventPrinter, choose_mode, print_summary
 from rft_cli.errors import GateNotMet, UsageError
 from rft_cli.events import Event, Note, OnEvent
-from rft_cli.job import Job, create_run, told_how_to_resume
+from rft_cli.job import Job, create_run, pinned, told_how_to_resume
 from rft_cli.report.summary import build_summary
 from rft_cli.runs import Run
 from rft_cli.runs.hints import resume_command
@@ -142,7 +142,7 @@ def _checked(loaded: LoadedConfig, on_event: OnEvent, new: bool = False) -> Job:
     for line in found.warnings:
         on_event(Note(line, "warning"))
     on_event(Note(f"grader: {next(check.detail for check in found.checks if check.name == 'grader')}"))
-    return job
+    return pinned(job) if rank() == 0 else job  # the others take what process 0 has found
 
 
 def _check_lengths(job: Job) -> Lengths:

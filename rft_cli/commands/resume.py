@@ -19,6 +19,7 @@ from rft_cli.config.flat import flat, with_settings
 from rft_cli.config.keys import all_keys
 from rft_cli.config.layers import Setting
 from rft_cli.config.load import LoadedConfig, load_config, load_own
+from rft_cli.config.schema import ModelConfig
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.source import read_source, split_target
 from rft_cli.job import CONTENT, PLACE, processes, read_files, scorer_modules
@@ -26,7 +27,7 @@ from rft_cli.runs import Run
 from rft_cli.runs.files import sha256_of
 from rft_cli.runs.identity import base_identity
 
-EPOCHS = "optim.n_epochs"
+EPOCHS, REVISION = "optim.n_epochs", "model.revision"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +70,20 @@ def continued(ref: str, settings: Settings) -> Continued:
     )
     path = resolve_run(loaded.config.model.path, loaded.config.output_dir)
     config = with_absolute_paths(with_settings(loaded.config, {"model.path": path}))
+    inherited = loaded.origins.get(REVISION) == own.origins.get(REVISION)
+    revision = _revision(config.model, own.config.model, info, inherited)
+    config = with_settings(config, {REVISION: revision})
     moved = found_again(config, began_with(info, own.config), run, info)
     config = with_settings(moved.config, {key: getattr(own.config, key) for key in PLACE})
     longer = _is_longer(began_with(info, own.config)[EPOCHS], config, run)
     return Continued(run, info, own.config, replace(loaded, config=config, notes=[]), longer, moved.notes)
+
+
+def _revision(model: ModelConfig, own: ModelConfig, info: Mapping[str, Any], inherited: bool) -> str | None:
+    """What was asked for when the run began means the commit that it was then; another model is not at that commit."""
+    if model.path != own.path:
+        return None if inherited else model.revision
+    return own.revision if model.revision in (None, info.get("asked_revision")) else model.revision
 
 
 def began_with(info: Mapping[str, Any], own: RunConfig) -> dict[str, Any]:
@@ -182,12 +193,12 @@ def _again(key: str) -> str:
 
 def _compare_base(found: dict[str, list[Any]], plan: Continued) -> None:
     model, then = plan.loaded.config.model, plan.info.get("base")
-    if then is None or (plan.over and "model.path" not in found and "model.revision" not in found):
+    if then is None or (plan.over and "model.path" not in found and REVISION not in found):
         return
     now = base_identity(model.path, model.revision)
     if now == then:
         found.pop("model.path", None)
-        found.pop("model.revision", None)
+        found.pop(REVISION, None)
     elif now is not None:
         found["model.path"] = [then, now]
 

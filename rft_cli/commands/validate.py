@@ -106,9 +106,10 @@ def _measure_run(
     """Measure a run with its own settings, where no other config is given; flags win over both."""
     from rft_cli.commands.measure import Gates, measure
     from rft_cli.runs import Run
+    from rft_cli.runs.sources import revision_of
 
     run = Run.open(ref, settings.overrides["output_dir"] or "runs")
     file = settings.file or str(run.path / "config.yaml")
-    overrides = {**settings.overrides, "model.path": run.info["model"]}
+    overrides = {**settings.overrides, "model.path": run.info["model"], "model.revision": revision_of(run)}
     loaded = Settings(file, overrides, settings.sets).load_for_job(MEASURE_NEEDS)
     measure(loaded, run, Gates(min_reward, min_gain), output)

@@ -25,7 +25,7 @@ class ModelConfig(Section):
     path: str = "builtin/tiny"
     """The base model: `builtin/tiny`, a directory, a Hugging Face hub id, a run, or an adapter directory."""
     revision: str | None = None
-    """Hub revision (branch, tag or commit) of the base model."""
+    """Hub revision (branch, tag or commit) of the base model; a run keeps the commit that it was when it began."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Weights' data type. auto: bfloat16 with LoRA on a GPU that has it, else float32."""
     trust_remote_code: bool = False

@@ -114,7 +114,7 @@ def _damaged(file: Path, why: str) -> UsageError:
 
 _KINDS: dict[str, type | tuple[type, ...]] = {
     "schema_version": int, "status": str, "path": str, "created": str, "model": str, "algorithm": str, "base": str,
-    "best_step": int, "num_processes": int, "seconds": (int, float), "result": dict, "settings": dict, "hashes": dict,
-    "grader_modules": dict, "forced": list, "warnings": list,
+    "asked_revision": str, "best_step": int, "num_processes": int, "seconds": (int, float), "result": dict,
+    "settings": dict, "hashes": dict, "grader_modules": dict, "forced": list, "warnings": list,
 }  # fmt: skip
 """What rft relies on in run.json, and the type of each that is there and not null."""

@@ -1,4 +1,4 @@
-"""What a base model is, in one short text: the same text means the same weights. No network is asked.
+"""What a base model is, in one short text: the same text means the same weights.
 
 A hub model is its commit. A directory is a SHA-256 over its files' names, sizes and contents; of a file over 16 MiB
 the contents are 64 blocks of 64 KiB, first and last included, so that hours of training do not begin with minutes of
@@ -11,8 +11,8 @@ import hashlib
 import re
 from pathlib import Path
 
-from rft_cli.errors import UsageError
-from rft_cli.runs.sources import find_model
+from rft_cli.errors import RftError, UsageError
+from rft_cli.runs.sources import ModelSource, find_model
 
 WHOLE = 16 * 2**20
 """Bytes up to which a file is read whole."""
@@ -25,31 +25,42 @@ _PARTS = (".safetensors", ".bin", ".json", ".jinja", ".model", ".txt", ".py")
 def base_identity(model: str, revision: str | None) -> str | None:
     """What `model.path` names now; None where that can't be said without loading it."""
     try:
-        source = find_model(model)
+        source = find_model(model, revision)
     except UsageError:  # told when the model is loaded
         return None
     base = Path(source.base)
     parts = [_of_directory(adapter) for adapter in reversed(source.adapters)]
-    parts.append(
-        _of_directory(base)
-        if base.is_dir()
-        else _of_hub(source.base, revision if source.base == model else None)
-    )
+    parts.append(_of_directory(base) if base.is_dir() else _of_hub(source))
     return " on ".join(part for part in parts if part is not None) or None
 
 
-def _of_hub(model: str, revision: str | None) -> str | None:
+def commit_of(model: str, revision: str | None) -> str | None:
+    """The commit of the hub model that `model.path` comes down to; None where there is none, or nobody can say which.
+
+    A branch or tag is looked up as loading does: on the hub, else in the cache. Raises UsageError as `find_model` does.
+    """
+    source = find_model(model, revision)
+    return None if Path(source.base).is_dir() else _commit(source)
+
+
+def _of_hub(source: ModelSource) -> str | None:
+    commit = _commit(source)
+    return None if commit is None else f"commit {commit}"
+
+
+def _commit(source: ModelSource) -> str | None:
+    if source.revision is not None and _COMMIT.fullmatch(source.revision):
+        return source.revision
     import huggingface_hub
 
-    for name in ("config.json", "adapter_config.json"):
-        try:
-            cached = huggingface_hub.try_to_load_from_cache(model, name, revision=revision)
-        except ValueError:  # no id of the hub's
-            return None
-        if isinstance(cached, str):
-            commit = Path(cached).parent.name  # .../snapshots/COMMIT/config.json
-            return f"commit {commit}" if _COMMIT.fullmatch(commit) else None
-    return None
+    try:
+        file = huggingface_hub.hf_hub_download(source.base, "config.json", revision=source.revision)
+    except RftError:  # a signal
+        raise
+    except Exception:  # whatever it is, loading the model meets it too, and tells
+        return None
+    commit = Path(file).parent.name  # .../snapshots/COMMIT/config.json
+    return commit if _COMMIT.fullmatch(commit) else None
 
 
 def _of_directory(folder: Path) -> str | None:

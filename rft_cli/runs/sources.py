@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rft_cli.errors import UsageError
@@ -15,15 +15,20 @@ BUILTIN = Path(__file__).parent.parent / "builtin"
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """Where weights come from: `base`, a directory or hub id, and the LoRA `adapters` to merge into it in turn."""
+    """Where weights come from: `base`, a directory or hub id, and the LoRA `adapters` to merge into it in turn.
+
+    `revision` is that of a hub id, None its default branch.
+    """
 
     base: str
     adapters: tuple[Path, ...] = ()
+    revision: str | None = None
 
 
-def find_model(path: str) -> ModelSource:
+def find_model(path: str, revision: str | None = None) -> ModelSource:
     """What `--model` names: `builtin/tiny`, a run (its best checkpoint), an adapter, a model directory, a hub id.
 
+    `revision` is that of the hub model at the bottom; without it, the one that a run or an adapter was trained on.
     Raises UsageError where a run's best checkpoint is gone, or an adapter names no base.
     """
     if path.startswith("builtin/"):
@@ -33,30 +38,40 @@ def find_model(path: str) -> ModelSource:
         run = Run.open(folder)
         best = run.best_checkpoint()
         base = str(run.info["model"])
-        return find_model(base) if best is None else tuned_source(best, base)
+        revision = revision or revision_of(run)
+        return find_model(base, revision) if best is None else tuned_source(best, base, revision)
     if (folder / "adapter_config.json").is_file():
-        return _with_adapter(find_model(_base_of(folder)), folder)
-    return ModelSource(str(folder) if folder.is_dir() else path)
+        base, trained_on = _base_of(folder)
+        return _with_adapter(find_model(base, revision or trained_on), folder)
+    return ModelSource(str(folder)) if folder.is_dir() else ModelSource(path, revision=revision)
 
 
-def tuned_source(checkpoint: Path, base: str) -> ModelSource:
-    """The weights of a run's checkpoint; `base` is the model the run began with."""
+def tuned_source(checkpoint: Path, base: str, revision: str | None = None) -> ModelSource:
+    """The weights of a run's checkpoint; `base` at `revision` is the model the run began with."""
     if (checkpoint / "adapter_config.json").is_file():
-        return _with_adapter(find_model(base), checkpoint)
+        return _with_adapter(find_model(base, revision), checkpoint)
     return ModelSource(str(checkpoint))
 
 
+def revision_of(run: Run) -> str | None:
+    """The commit of the hub model that a run was trained from."""
+    settings = run.info.get("settings")
+    found = settings.get("model.revision") if isinstance(settings, dict) else None
+    return found if isinstance(found, str) else None
+
+
 def _with_adapter(source: ModelSource, adapter: Path) -> ModelSource:
-    return ModelSource(source.base, (*source.adapters, adapter))
+    return replace(source, adapters=(*source.adapters, adapter))
 
 
-def _base_of(adapter: Path) -> str:
-    """The model that an adapter was trained on, as its configuration names it."""
+def _base_of(adapter: Path) -> tuple[str, str | None]:
+    """The model that an adapter was trained on, and its revision, as its configuration names them."""
     file = adapter / "adapter_config.json"
     try:
-        base = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError, TypeError):
-        base = None
+        config = json.loads(file.read_text(encoding="utf-8"))
+        base, revision = config["base_model_name_or_path"], config.get("revision")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        base = revision = None
     if not isinstance(base, str) or not base:
         raise UsageError(f"{file}: names no base model", "give an adapter that PEFT has saved")
-    return base
+    return base, revision if isinstance(revision, str) else None

@@ -153,7 +153,7 @@ class _Maker:
         """The checkpoint in float32 as rft runs it: under LoRA the adapter beside the base, not merged."""
         if not self._plan.is_lora:
             return placed(load_model(ModelSource(self._model.path), self._model, torch.float32))
-        base = load_model(find_model(self._base.path), self._base, torch.float32)
+        base = load_model(find_model(self._base.path, self._base.revision), self._base, torch.float32)
         return placed(PeftModel.from_pretrained(base, str(self._plan.checkpoint)))
 
     def _save_merged(

@@ -125,4 +125,5 @@ def peft_config(config: RunConfig) -> PeftLoraConfig:
         target_modules=lora.target_modules,
         task_type="CAUSAL_LM",
         bias="none",
+        revision=config.model.revision,
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from rft_cli.errors import RunFailed
 from rft_cli.events import OnEvent
-from rft_cli.job import Job, create_run, told_how_to_resume
+from rft_cli.job import Job, at_revision, create_run, told_how_to_resume
 from rft_cli.runs import Run
 from rft_cli.stopping import Stop
 from rft_cli.training.distributed import group
@@ -22,6 +22,7 @@ def under_launcher(job: Job, on_event: OnEvent, run: Run | None, stop: Stop) -> 
     of them SIGTERM when it is stopped, and when one of them has failed: `stop` is asked for either way.
     """
     state = group.join(job.config.distributed.collective_timeout_s)
+    job = at_revision(job, group.from_main(lambda: job.config.model.revision))
     resume = run is not None
     lengths = check(job)
     shared = Run(group.from_main(lambda: (run or create_run(job)).path))

@@ -119,7 +119,7 @@ def _load(job: Job, lengths: Lengths, state: PartialState, emit: OnEvent) -> tup
             f"{job.train.path} has {rows} rows for {state.num_processes} processes",
             "train with fewer processes, or with more rows",
         )
-    source = find_model(config.model.path)
+    source = find_model(config.model.path, config.model.revision)
     parameters = build.parameters_of(config.model)
     lora = auto.use_lora(config.lora.enabled, parameters)
     auto.check_critic(config.ppo.critic, lora.value)

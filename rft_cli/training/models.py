@@ -22,11 +22,11 @@ from rft_cli.runs.sources import ModelSource, find_model
 
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     """The tokenizer, padding on the left; raises UsageError where there is none."""
-    source = find_model(config.path)
+    source = find_model(config.path, config.revision)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             source.base,
-            revision=config.revision,
+            revision=source.revision,
             trust_remote_code=config.trust_remote_code,
             padding_side="left",
         )
@@ -46,8 +46,9 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
 def load_config(config: ModelConfig) -> Any:
     """The model's configuration, without its weights."""
     try:
+        source = find_model(config.path, config.revision)
         return AutoConfig.from_pretrained(
-            find_model(config.path).base, revision=config.revision, trust_remote_code=config.trust_remote_code
+            source.base, revision=source.revision, trust_remote_code=config.trust_remote_code
         )
     except Exception as error:
         raise not_loadable(f"model {config.path!r}", error, _MODELS) from error
@@ -59,7 +60,7 @@ def load_model(source: ModelSource, config: ModelConfig, dtype: torch.dtype) -> 
     try:
         model = AutoModelForCausalLM.from_pretrained(
             source.base,
-            revision=config.revision,
+            revision=source.revision,
             trust_remote_code=config.trust_remote_code,
             dtype=dtype,
             **extra,

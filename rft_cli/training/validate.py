@@ -33,6 +33,7 @@ class ValidationOutcome:
 def validate_models(job: Job, base: str, tuned: Path | None, on_event: OnEvent) -> ValidationOutcome:
     """Sample the validation rows from `base`, and from the checkpoint `tuned` where there is one."""
     quiet.libraries()
+    revision = job.config.model.revision
     lengths = check(job)
     with (
         tempfile.TemporaryDirectory(prefix="rft-validate-") as folder,
@@ -45,10 +46,10 @@ def validate_models(job: Job, base: str, tuned: Path | None, on_event: OnEvent) 
                 model, job.validation.examples, lambda done, total: on_event(Progress(what, done, total))
             )
 
-        first = measure(find_model(base), "base" if tuned is not None else "validation")
+        first = measure(find_model(base, revision), "base" if tuned is not None else "validation")
         if tuned is None:
             return ValidationOutcome(None, first)
-        return ValidationOutcome(first, measure(tuned_source(tuned, base), "tuned"))
+        return ValidationOutcome(first, measure(tuned_source(tuned, base, revision), "tuned"))
 
 
 def _on_device(job: Job, source: ModelSource) -> Any:

@@ -29,9 +29,10 @@ from rft_cli.training.models import (
 from tests.training import toys
 
 
-def adapter_folder(folder: Path, base: str) -> Path:
+def adapter_folder(folder: Path, base: str, revision: str | None = None) -> Path:
     folder.mkdir(parents=True)
-    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
+    config = {"base_model_name_or_path": base, "revision": revision}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
     return folder
 
 
@@ -92,6 +93,22 @@ def test_a_run_of_a_run(tmp_path: Path) -> None:
     assert best is not None
     assert find_model(str(second.path)) == ModelSource(str(first.best_checkpoint()), (best,))
     assert tuned_source(best, str(first.path)) == find_model(str(second.path))
+
+
+def test_what_was_trained_on_a_revision_loads_on_it(tmp_path: Path) -> None:
+    """Unless another one is asked for; of a directory there is no other."""
+    run = run_with(tmp_path / "run", "Some/Model", adapter=True)
+    run.update(settings={"model.revision": "abc"})
+    best = run.best_checkpoint()
+    assert best is not None
+    assert find_model(str(run.path)) == ModelSource("Some/Model", (best,), "abc")
+    assert find_model(str(run.path), "v2") == ModelSource("Some/Model", (best,), "v2")
+    run.set_best(None)
+    assert find_model(str(run.path)) == ModelSource("Some/Model", (), "abc")
+    adapter = adapter_folder(tmp_path / "adapter", "Some/Model", revision="abc")
+    assert find_model(str(adapter)) == ModelSource("Some/Model", (adapter,), "abc")
+    assert find_model(str(adapter), "v2") == ModelSource("Some/Model", (adapter,), "v2")
+    assert find_model("builtin/tiny", "v2") == ModelSource(str(BUILTIN / "tiny"))
 
 
 # -- loading ---------------------------------------------------------------------------------------------------------
