@@ -1,4 +1,4 @@
-"""A Hugging Face hub on this machine: `org/tiny` is builtin/tiny, at whichever commit its `main` is told to be."""
+"""A Hugging Face hub on this machine: `org/model` is builtin/tiny, at whichever commit its `main` is told to be."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 TINY = Path(__file__).parents[1] / "rft_cli" / "builtin" / "tiny"
-MODEL = "org/tiny"
+MODEL = "org/model"
 
 
 class Hub:

@@ -109,9 +109,11 @@ def _check_hub(model: str, revision: str | None) -> None:
     if any(isinstance(found, str) for found in cached):
         return
     if constants.HF_HUB_OFFLINE:
+        at, flag = ("", "") if revision is None else (f" at revision {revision}", f" --revision {revision}")
         raise UsageError(
-            f"{model} is no directory, and not in the local Hugging Face cache (HF_HUB_OFFLINE is set)",
-            _near_builtin(model) or "give a directory, or download the model first: hf download " + model,
+            f"{model} is no directory, and not in the local Hugging Face cache{at} (HF_HUB_OFFLINE is set)",
+            _near_builtin(model)
+            or f"give a directory, or download the model first: hf download {model}{flag}",
         )
     try:
         url = huggingface_hub.hf_hub_url(model, "config.json", revision=revision)

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from rft_cli.commands.request import Settings
+from rft_cli.commands.resume import continued
 from rft_cli.runs import Run
 from tests.command import Ended
 from tests.faults.jobs import FILES, SMALL, make_files, run_outside
@@ -17,6 +19,8 @@ from tests.hub import MODEL, Hub
 
 A, B = "a" * 40, "b" * 40
 MAIN = ("--set", "model.revision=main")
+OTHER = "data: {validation: val.jsonl}\ngrader: {path: ./scorer.py, workers: 1, audit: none}\n"
+"""A configuration that names a grader, and no revision."""
 pytestmark = pytest.mark.fault("resume: the hub model moved on")
 
 
@@ -27,8 +31,8 @@ def hub():
     server.close()
 
 
-def rft(folder: Path, hub: Hub, *args: str) -> Ended:
-    return run_outside(folder, args, **hub.environment(folder / "hf")).wait()
+def rft(folder: Path, hub: Hub, *args: str, **env: str) -> Ended:
+    return run_outside(folder, args, **{**hub.environment(folder / "hf"), **env}).wait()
 
 
 def began(folder: Path, hub: Hub, *args: str) -> tuple[str, ...]:
@@ -44,18 +48,13 @@ def began(folder: Path, hub: Hub, *args: str) -> tuple[str, ...]:
     return ("train", "--resume", "a", *job)
 
 
-@pytest.mark.parametrize(
-    ("args", "asked"),
-    [((), None), (MAIN, "main"), (("--num-processes", "2"), None)],
-    ids=["alone", "a branch", "two processes"],
-)
-def test_a_resumed_run_loads_the_commit_that_it_began_with(tmp_path, hub, args, asked):
-    """Its first command is given again, with the branch that it named: that is no change."""
+@pytest.mark.parametrize("args", [(), ("--num-processes", "2")], ids=["alone", "two processes"])
+def test_a_resumed_run_loads_the_commit_that_it_began_with(tmp_path, hub, args):
+    """Its first command is given again: that is no change."""
     again = began(tmp_path, hub, *args)
     run = Run(tmp_path / "runs" / "a")
-    info = run.info
-    assert (info["base"], info["asked_revision"]) == (f"commit {A}", asked)
-    assert info["settings"]["model.revision"] == A
+    assert run.info["base"] == f"commit {A}"
+    assert run.info["settings"]["model.revision"] == A
     assert yaml.safe_load((run.path / "config.yaml").read_text())["model"]["revision"] == A
     done = rft(tmp_path, hub, *again, "--n-epochs", "2")
     assert done.code == 0, done.err
@@ -65,40 +64,56 @@ def test_a_resumed_run_loads_the_commit_that_it_began_with(tmp_path, hub, args, 
 
 
 def test_another_revision_is_refused_and_forced(tmp_path, hub):
-    """And what is made from a run is made from its commit."""
-    again = began(tmp_path, hub)
+    """The branch that it began with is none. And what is made from a run is made from its commit."""
+    again = began(tmp_path, hub, *MAIN)
     run = Run(tmp_path / "runs" / "a")
-    refused = rft(tmp_path, hub, *again, *MAIN)
+    assert "is finished: mean reward" in rft(tmp_path, hub, *again).err
+    other = ("--set", f"model.revision={B}")
+    refused = rft(tmp_path, hub, *again, *other)
     assert refused.code == 2
-    assert f"  model.revision: {A} -> main\n" in refused.err
-    assert f"  model.path: commit {A} -> commit {B}\n" in refused.err
+    assert f"  model.revision: {A} -> {B}\n" in refused.err
+    refused = rft(tmp_path, hub, *again, "--model", "builtin/tiny", "--set", "model.revision=null")
+    assert refused.code == 2
+    assert f"  model.path: commit {A} -> sha256 " in refused.err
+    offline = rft(tmp_path, hub, *again, "--n-epochs", "2", HF_HUB_OFFLINE="1")
+    assert offline.code == 2
+    assert f"hf download {MODEL} --revision {A}" in offline.err
     assert hub.loaded() == set()
 
-    done = rft(tmp_path, hub, "validate", "--run", "a", "--config", str(other_config(tmp_path)), "--quiet")
-    assert done.code == 0, done.err
+    (tmp_path / "other.yaml").write_text(OTHER)
+    measured = rft(tmp_path, hub, "validate", "--run", "a", "--config", "other.yaml", "--quiet")
+    assert measured.code == 0, measured.err
     exported = rft(tmp_path, hub, "export", "a", "--checkpoint", "1", "--format", "adapter", "--quiet")
     assert exported.code == 0, exported.err
     assert json.loads((run.path / "export/adapter/adapter_config.json").read_text())["revision"] == A
     assert hub.loaded() == {A}
 
-    done = rft(tmp_path, hub, *again, *MAIN, "--n-epochs", "2", "--force")
+    done = rft(tmp_path, hub, *again, *other, "--n-epochs", "2", "--force")
     assert done.code == 0, done.err
     [entry] = run.info["forced"]
-    assert entry["changed"]["model.revision"] == [A, "main"]
+    assert entry["changed"]["model.revision"] == [A, B]
     assert (run.info["base"], run.info["settings"]["model.revision"]) == (f"commit {B}", B)
     assert hub.loaded() == {A, B}
 
 
-def other_config(folder: Path) -> Path:
-    """A configuration that names a grader, and no revision."""
-    file = folder / "other.yaml"
-    file.write_text("data: {validation: val.jsonl}\ngrader: {path: ./scorer.py, workers: 1, audit: none}\n")
-    return file
-
-
-def test_another_model_does_not_begin_at_the_old_ones_commit(tmp_path, hub):
-    again = began(tmp_path, hub)
-    done = rft(tmp_path, hub, *again, "--model", "builtin/tiny")
-    assert done.code == 2
-    assert f"  model.revision: {A} -> None\n" in done.err
-    assert f"  model.path: commit {A} -> sha256 " in done.err
+def test_another_model_does_not_begin_at_the_commit_of_the_first(tmp_path):
+    """Its branch is looked up; a revision that is given with it counts."""
+    run = Run.create(
+        tmp_path,
+        "a",
+        config_yaml=f"model: {{path: {MODEL}, revision: {A}}}\n",
+        info={
+            "model": MODEL,
+            "settings": {"model.path": MODEL, "model.revision": A},
+            "asked_revision": "main",
+        },
+    )
+    for given, revision in (
+        ({}, A),
+        ({"model.revision": "main"}, A),
+        ({"model.revision": "v2"}, "v2"),
+        ({"model.path": "org/other"}, None),
+        ({"model.path": "org/other", "model.revision": "main"}, "main"),
+        ({"model.path": "org/other", "model.revision": A}, A),
+    ):
+        assert continued(str(run.path), Settings(None, given, [])).loaded.config.model.revision == revision
