@@ -83,7 +83,13 @@ def namespaces() -> bool:
     ("size", "at", "spare", "said", "steps"),
     [
         ("32m", "", 0, "checkpoints/step-3", [1, 2]),  # two checkpoints of 12 MB fit
-        ("100m", "3 + 1", 0, "rollouts/step-000000.jsonl", []),  # full when the first rollout batch is written
+        (
+            "100m",
+            "3 + 1",
+            0,
+            "rollouts/step-000000.jsonl",
+            [],
+        ),  # full when the first rollout batch is written
         ("100m", "3 + 1", 1, "metrics.jsonl", []),  # one block is left, which that batch takes
     ],
     ids=["checkpoint", "rollouts", "metrics"],
