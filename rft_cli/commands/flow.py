@@ -92,8 +92,7 @@ def _continue(
     if rank() == 0:  # the others follow: they would look while this one sets files right
         run.check_free()
         changed = changes(plan)
-        if not force:
-            refuse(plan, changed)
+        refuse(plan, changed, force)
     if plan.over:
         if rank() == 0:
             run.sweep()  # of a job that was killed just after it had finished

@@ -13,13 +13,14 @@ from typing import Any
 from rft_cli.commands.models import resolve_run
 from rft_cli.commands.moved import found_again
 from rft_cli.commands.request import Settings
+from rft_cli.commands.unchangeable import UNCHANGEABLE
 from rft_cli.config import RunConfig
 from rft_cli.config.dump import with_absolute_paths
 from rft_cli.config.flat import flat, with_settings
 from rft_cli.config.keys import all_keys
 from rft_cli.config.layers import Setting
 from rft_cli.config.load import LoadedConfig, load_config, load_own
-from rft_cli.config.schema import ModelConfig
+from rft_cli.config.schema import GraderConfig, ModelConfig
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.source import read_source, split_target
 from rft_cli.job import CONTENT, PLACE, processes, read_files, scorer_modules
@@ -104,6 +105,9 @@ def changes(plan: Continued) -> dict[str, list[Any]]:
         for key in all_keys()
         if key not in (*PLACE, EPOCHS) and began.get(key) != now.get(key)
     }
+    limit = GraderConfig(timeout_s=began["grader.timeout_s"], sandbox=began["grader.sandbox"]).grade_limit_s
+    if limit == config.grader.grade_limit_s:  # auto and the seconds that it stands for are the same
+        found.pop("grader.timeout_s", None)
     _compare_files(found, plan, began, now)
     _compare_base(found, plan)
     then, here = info.get("num_processes"), processes(config)
@@ -113,16 +117,27 @@ def changes(plan: Continued) -> dict[str, list[Any]]:
     return found
 
 
-def refuse(plan: Continued, changed: Mapping[str, list[Any]]) -> None:
-    """Raise UsageError naming all that changed, where anything did."""
-    if not changed:
-        return
-    lines = [f"  {key}: {_said(plan, key, *pair)}" for key, pair in changed.items()]
-    raise UsageError(
-        f"{plan.run.path} can't go on as the same job, this has changed since it began:\n" + "\n".join(lines),
-        "undo the changes, start a new run with `rft create`, or go on all the same with --force "
-        "(run.json then says so)",
-    )
+def refuse(plan: Continued, changed: Mapping[str, list[Any]], force: bool) -> None:
+    """Raise UsageError naming all that changed; with `force` only what no checkpoint can be continued with."""
+    never = {key: changed[key] for key in changed if key in UNCHANGEABLE}
+    if force and never:
+        lines = [f"  {key}: {_said(plan, key, *pair)} ({UNCHANGEABLE[key]})" for key, pair in never.items()]
+        raise UsageError(
+            f"{plan.run.path} can't go on, not with --force either: a checkpoint can't be continued with another "
+            f"{' or '.join(never)}:\n" + "\n".join(lines),
+            f"undo that, or start a new run with `rft create`; `--model {plan.run.path}` begins with what this one has "
+            "learned",
+        )
+    if changed and not force:
+        lines = [f"  {key}: {_said(plan, key, *pair)}" for key, pair in changed.items()]
+        raise UsageError(
+            f"{plan.run.path} can't go on as the same job, this has changed since it began:\n"
+            + "\n".join(lines),
+            f"undo the changes, or start a new run with `rft create`; --force can't change {' or '.join(never)}"
+            if never
+            else "undo the changes, start a new run with `rft create`, or go on all the same with --force "
+            "(run.json then says so)",
+        )
 
 
 def _said(plan: Continued, key: str, then: Any, now: Any) -> str:

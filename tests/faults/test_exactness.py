@@ -153,7 +153,6 @@ def nothing(checkpoint):
 
 
 FIELDS = {
-    "rollout-0.pt: step": change("rollout-0.pt", "step", to=0),
     "rollout-0.pt: buffer": change("rollout-0.pt", "buffer", to=None),
     "rollout-0.pt: rollouts_seen": change("rollout-0.pt", "rollouts_seen", to=0),
     "rollout-0.pt: guard (policy)": change("rollout-0.pt", "guard", "policy", "total", to=7),

@@ -1,7 +1,8 @@
 """What a checkpoint must hold beside TRL's own files, so that a resumed job goes on where it stopped.
 
 A mixin over TRL's trainers. Prompt order is a pure function of seed and epoch; the rollout buffer and the counters
-are saved by every process. A critic that is equal on all processes is saved once.
+are saved by every process. A critic that is equal on all processes is saved once. Learning rates and weight decay are
+settings: the job's configuration has them, whatever a checkpoint says.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from typing import Any
 
 import torch
 from torch.distributed.tensor import DTensor
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Sampler
 from transformers import Trainer
-from trl.trainer.utils import RepeatSampler
+from trl.trainer.utils import RepeatSampler, split_tensor_dict
 
 from rft_cli.errors import RunFailed
 
@@ -35,12 +37,46 @@ class Resumable(Trainer):
     critic: Any = None
     critic_optimizer: Any
     rollouts_seen = 0
+    _decays: list[float | None]  # of the optimizer's groups
+    _rates: list[float | torch.Tensor]
 
     def _get_train_sampler(self, dataset: Any = None) -> Sampler[int]:
         sampler = super()._get_train_sampler(dataset)
         sampler.__class__ = EpochSampler
         sampler.trainer = self
         return sampler
+
+    def create_scheduler(self, *args: Any, **kwargs: Any) -> Any:
+        """Made once the optimizer is and before a checkpoint is loaded: its groups are as the job configures them."""
+        scheduler = super().create_scheduler(*args, **kwargs)
+        self._decays = [group.get("weight_decay") for group in self.optimizer.param_groups]
+        self._rates = list(getattr(scheduler, "base_lrs", ()))
+        return scheduler
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            self._apply_settings()
+
+    def _apply_settings(self) -> None:
+        """The configured rates on the configured schedule, at the position that was loaded.
+
+        An unchanged job gets what was loaded already, to the bit: `LambdaLR` itself computes base rate x factor.
+        """
+        for group, decay in zip(self.optimizer.param_groups, self._decays, strict=True):
+            if decay is not None:
+                group["weight_decay"] = decay
+        scheduler = self.lr_scheduler
+        if not isinstance(scheduler, LambdaLR):  # DeepSpeed's own: its file has the rates
+            return
+        scheduler.base_lrs = self._rates
+        rates: list[float | torch.Tensor] = [
+            base * factor(scheduler.last_epoch)
+            for base, factor in zip(self._rates, scheduler.lr_lambdas, strict=True)
+        ]
+        for group, base, rate in zip(self.optimizer.param_groups, self._rates, rates, strict=True):
+            group["initial_lr"], group["lr"] = base, rate
+        scheduler._last_lr = rates
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
@@ -68,7 +104,7 @@ class Resumable(Trainer):
         return torch.load(file, weights_only=True, map_location=_location(self.args.device))
 
     def rollout_state(self) -> dict[str, Any]:
-        """Where this process stands between two optimizer steps, as tensors and plain values.
+        """What this process has between two optimizer steps beside their number, as tensors and plain values.
 
         The buffer holds the rollout batch that is being trained on. Between two batches nothing of it is needed.
         Metrics are not in it: a checkpoint is taken when those of its step are logged.
@@ -76,14 +112,15 @@ class Resumable(Trainer):
         trainer: Any = self
         used_up = trainer._step % (self.args.steps_per_generation * trainer.num_iterations) == 0
         return {
-            "step": trainer._step,
             "buffer": None if used_up else trainer._buffered_inputs,
             "rollouts_seen": self.rollouts_seen,
         }
 
     def load_rollout_state(self, state: dict[str, Any]) -> None:
         trainer: Any = self
-        trainer._step, trainer._buffered_inputs = state["step"], state["buffer"]
+        # In passes through the model, which are smaller or larger with another optim.micro_batch_size.
+        trainer._step = self.state.global_step * self.args.gradient_accumulation_steps
+        trainer._buffered_inputs = _dealt(state["buffer"], self.args.steps_per_generation)
         self.rollouts_seen = state["rollouts_seen"]
 
     @property
@@ -107,7 +144,23 @@ class Resumable(Trainer):
             with torch.no_grad():
                 parameter.copy_(saved)
         self.critic.scale.load_state_dict(state["scale"])
-        self.critic_optimizer.inner.load_state_dict(state["optimizer"])
+        self.critic_optimizer.load(state["optimizer"])
+
+
+def _dealt(buffer: list[dict[str, Any]] | None, parts: int) -> list[dict[str, Any]] | None:
+    """The rollout batch in so many equal parts; None, and it is sampled anew, where its rows don't come out even."""
+    if buffer is None or len(buffer) == parts:
+        return buffer
+    whole = {key: _joined([part[key] for part in buffer]) for key in buffer[0]}
+    return split_tensor_dict(whole, parts) if len(whole["prompt_ids"]) % parts == 0 else None
+
+
+def _joined(values: list[Any]) -> Any:
+    """Rows of all parts; a figure of the whole batch stands in each part."""
+    first = values[0]
+    if isinstance(first, list):
+        return [row for rows in values for row in rows]
+    return torch.cat(values) if isinstance(first, torch.Tensor) and first.ndim else first
 
 
 def _location(device: torch.device) -> torch.device | str:

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -202,6 +203,13 @@ class CriticOptimizer:
             self._scale((self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0))
             self.inner.step()
         self.forget()
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on with these moments, at this optimizer's own learning rate: that is a setting."""
+        rates = [group["lr"] for group in self.inner.param_groups]
+        self.inner.load_state_dict(state)
+        for group, rate in zip(self.inner.param_groups, rates, strict=True):
+            group["lr"] = rate
 
     def forget(self) -> None:
         """Drop the gradients."""
