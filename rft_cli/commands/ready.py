@@ -45,6 +45,13 @@ def make_ready(plan: Continued, job: Job, changed: Mapping[str, list[Any]], on_e
                 on_event(Note(f"checkpoint {step} is damaged: {problem}; set aside as {aside}", "warning"))
         _record(plan, job, changed, valid)
     _tell(plan, valid, on_event)
+    if valid and "num_processes" in changed:
+        on_event(
+            Note(
+                "another number of processes: random numbers begin anew, and what is left of the rollout batch at step "
+                f"{valid[-1]} is trained on new completions"
+            )
+        )
 
 
 def _refuse_without(plan: Continued, valid: list[int], problems: Mapping[int, str]) -> None:

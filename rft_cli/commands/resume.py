@@ -13,7 +13,7 @@ from typing import Any
 from rft_cli.commands.models import resolve_run
 from rft_cli.commands.moved import found_again
 from rft_cli.commands.request import Settings
-from rft_cli.commands.unchangeable import UNCHANGEABLE
+from rft_cli.commands.unchangeable import UNCHANGEABLE, can_split
 from rft_cli.config import RunConfig
 from rft_cli.config.dump import with_absolute_paths
 from rft_cli.config.flat import flat, with_settings
@@ -120,6 +120,8 @@ def changes(plan: Continued) -> dict[str, list[Any]]:
 def refuse(plan: Continued, changed: Mapping[str, list[Any]], force: bool) -> None:
     """Raise UsageError naming all that changed; with `force` only what no checkpoint can be continued with."""
     never = {key: changed[key] for key in changed if key in UNCHANGEABLE}
+    if "num_processes" in never and can_split(plan.run, plan.loaded.config, *never["num_processes"]):
+        del never["num_processes"]
     if force and never:
         lines = [f"  {key}: {_said(plan, key, *pair)} ({UNCHANGEABLE[key]})" for key, pair in never.items()]
         raise UsageError(

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
+from rft_cli.config import RunConfig
+from rft_cli.job import read_files
+from rft_cli.runs import Run
+
 _CONTENT = "it decides which weights and optimizers a checkpoint holds"
 _BASE = "a checkpoint is what became of that model, and KL is measured to it"
 _ADAPTER = "it shapes the adapter whose weights a checkpoint holds"
 _BATCH = "it decides how many optimizer steps a rollout batch has or what is in it, and a step is a place in the rows"
+_SPLIT = "a checkpoint has each process's part of the weights, or a rollout batch would have another number of steps"
 
 UNCHANGEABLE = {
     "algorithm": _CONTENT,
@@ -20,6 +27,27 @@ UNCHANGEABLE = {
     "ppo.passes": _BATCH,
     "ppo.minibatches": _BATCH,
     "ppo.critic": _CONTENT,
-    "num_processes": "each process has its own random numbers and its own part of the rollout batch in a checkpoint",
+    "num_processes": _SPLIT,
 }
-"""Settings, and the reason that a message gives for each."""
+"""Settings, and the reason that a message gives for each; num_processes only where the reason is so."""
+
+
+def can_split(run: Run, config: RunConfig, then: int, now: int) -> bool:
+    """Whether checkpoints of `then` processes mean the same to `now`: whole weights, and as many steps an epoch."""
+    if any(os.environ.get(f"ACCELERATE_USE_{kind}") for kind in ("FSDP", "DEEPSPEED")):
+        return False
+    for checkpoint in map(run.checkpoint_path, run.checkpoints()):
+        if not (checkpoint / "optimizer.pt").is_file() or (checkpoint / "critic-0.pt").exists():
+            return False
+    return _steps(config, then) == _steps(config, now)
+
+
+def _steps(config: RunConfig, processes: int) -> int:
+    """Optimizer steps of one pass over the rows."""
+    from rft_cli.training import auto
+
+    train = read_files(config).data.get("train")
+    rows = len(train.examples) if train else 1
+    prompts = auto.prompts_per_batch(config.rollout.prompts_per_batch, rows, processes).value
+    size = prompts * config.rollout.group_size
+    return rows // prompts * auto.steps_a_pass(config.ppo.minibatches, size, processes)

@@ -120,6 +120,11 @@ class BatchSizes:
     minibatches: int
 
 
+def steps_a_pass(minibatches: int, rollout: int, world_size: int) -> int:
+    """The most steps, up to the setting, into which `rollout` completions divide evenly in each process; 0: none."""
+    return max((n for n in range(1, minibatches + 1) if rollout % (n * world_size) == 0), default=0)
+
+
 def batch_sizes(
     setting: int | str, rollout: int, minibatches: int, world_size: int, parameters: int, device: str
 ) -> Chosen[BatchSizes]:
@@ -128,7 +133,7 @@ def batch_sizes(
     Fewer steps a pass where the batch does not divide; micro: the largest divisor of a process's share of a step that
     the device is likely to hold (a guess from the parameter count; `optim.micro_batch_size` sets it).
     """
-    steps = max(n for n in range(1, minibatches + 1) if rollout % (n * world_size) == 0)
+    steps = steps_a_pass(minibatches, rollout, world_size)
     share = rollout // steps // world_size
     if not isinstance(setting, str):
         wanted = setting

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.fault("resume: forced changes")
 REFUSED = {
     "algorithm": "grpo", "lora.enabled": True, "lora.r": 8, "lora.alpha": 8.0, "lora.target_modules": "q_proj",
     "rollout.group_size": 4, "rollout.prompts_per_batch": 2, "ppo.passes": 1, "ppo.minibatches": 1,
-    "ppo.critic": "top", "num_processes": 2,
+    "ppo.critic": "top", "num_processes": 8,  # of eight, four rows make no rollout batch
 }  # fmt: skip
 LOCAL = "http://127.0.0.1:9/v1"
 ACCEPTED = {
@@ -183,6 +183,37 @@ def test_a_batch_that_can_not_be_split_so_is_sampled_anew(run, tmp_path):
     done = forced(tmp_path, {"optim.micro_batch_size": 1})
     assert done.code == 0, done.err
     assert [row["step"] for row in run.metrics()] == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_another_number_of_processes_goes_on_and_says_what_begins_anew(run, tmp_path):
+    """One, two from the middle of a rollout batch on, and one again."""
+    done = forced(tmp_path, {"num_processes": 2})
+    assert done.code == 0, done.err
+    assert "what is left of the rollout batch at step 6 is trained on new completions" in done.err
+    assert len([*run.checkpoint_path(8).glob("rollout-*.pt")]) == 2
+    counts = [loaded(file)["rollouts_seen"] for file in run.checkpoint_path(8).glob("rollout-*.pt")]
+    assert counts == [2, 2]  # the second batch counts once
+    done = forced(tmp_path, {"num_processes": 1, "optim.n_epochs": 3})
+    assert done.code == 0, done.err
+    assert [entry["changed"] for entry in run.info["forced"]] == [
+        {"num_processes": [1, 2]}, {"num_processes": [2, 1]},
+    ]  # fmt: skip
+    assert [row["step"] for row in run.metrics()] == [*range(1, 13)]
+
+
+@pytest.mark.parametrize("sharded", ["its critic", "its optimizer"])
+def test_parts_of_weights_are_not_dealt_to_other_processes(run, tmp_path, sharded):
+    """What FSDP and DeepSpeed save: a part of an adapter critic for each process, and no optimizer.pt."""
+    newest = run.checkpoint_path(6)
+    if sharded == "its critic":
+        (newest / "critic.pt").rename(newest / "critic-0.pt")
+    else:
+        (newest / "optimizer.pt").rename(newest / "optimizer.bin")
+    before = tree(tmp_path)
+    done = forced(tmp_path, {"num_processes": 2})
+    assert done.code == 2
+    assert f"num_processes: 1 -> 2 ({UNCHANGEABLE['num_processes']})" in done.err
+    assert tree(tmp_path) == before
 
 
 def test_seconds_that_auto_stands_for_are_no_change(run, tmp_path):

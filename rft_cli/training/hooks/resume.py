@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import set_seed
 from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Sampler
@@ -90,13 +91,16 @@ class Resumable(Trainer):
         if checkpoint is None:
             return
         folder, rank = Path(checkpoint), self.args.process_index
-        generators = "rng_state.pth" if self.args.world_size <= 1 else f"rng_state_{rank}.pth"
-        if not (folder / generators).is_file():
-            raise RunFailed(
-                f"{folder / generators} is missing: the checkpoint is from another number of processes"
-            )
-        super()._load_rng_state(checkpoint)
-        self.load_rollout_state(self._read(folder / f"rollout-{rank}.pt"))
+        if len([*folder.glob("rollout-*.pt")]) == self.args.world_size:
+            generators = "rng_state.pth" if self.args.world_size <= 1 else f"rng_state_{rank}.pth"
+            if not (folder / generators).is_file():
+                raise RunFailed(f"{folder / generators} is missing")
+            super()._load_rng_state(checkpoint)
+            self.load_rollout_state(self._read(folder / f"rollout-{rank}.pt"))
+        else:  # of another number of processes: what each had for itself can't be dealt out
+            set_seed(self.args.seed + self.state.global_step, device_specific=True)
+            first = self._read(folder / "rollout-0.pt")
+            self.load_rollout_state({**first, "buffer": None if first["buffer"] is None else []})
         if self.critic is not None:
             self.load_critic_state(self._read(folder / self._critic_file))
 
@@ -121,7 +125,10 @@ class Resumable(Trainer):
         # In passes through the model, which are smaller or larger with another optim.micro_batch_size.
         trainer._step = self.state.global_step * self.args.gradient_accumulation_steps
         trainer._buffered_inputs = _dealt(state["buffer"], self.args.steps_per_generation)
-        self.rollouts_seen = state["rollouts_seen"]
+        anew = (
+            state["buffer"] is not None and trainer._buffered_inputs is None
+        )  # sampled, and counted, once more
+        self.rollouts_seen = state["rollouts_seen"] - anew
 
     @property
     def _critic_is_sharded(self) -> bool:
@@ -149,7 +156,9 @@ class Resumable(Trainer):
 
 def _dealt(buffer: list[dict[str, Any]] | None, parts: int) -> list[dict[str, Any]] | None:
     """The rollout batch in so many equal parts; None, and it is sampled anew, where its rows don't come out even."""
-    if buffer is None or len(buffer) == parts:
+    if not buffer:
+        return None
+    if len(buffer) == parts:
         return buffer
     whole = {key: _joined([part[key] for part in buffer]) for key in buffer[0]}
     return split_tensor_dict(whole, parts) if len(whole["prompt_ids"]) % parts == 0 else None

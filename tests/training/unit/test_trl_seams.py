@@ -88,6 +88,12 @@ EXACT: list[tuple[str, Callable[..., Any], list[str], str]] = [
     ("RLOOTrainer.log", RLOOTrainer.log, ["self", "logs", "start_time"], "divergence.py overrides it"),
     ("Trainer._save_rng_state", Trainer._save_rng_state, ["self", "output_dir"], "resume.py overrides it"),
     ("Trainer._load_rng_state", Trainer._load_rng_state, ["self", "checkpoint"], "resume.py overrides it"),
+    (
+        "Trainer._load_optimizer_and_scheduler",
+        Trainer._load_optimizer_and_scheduler,
+        ["self", "checkpoint"],
+        "resume.py overrides it",
+    ),
 ]
 
 
