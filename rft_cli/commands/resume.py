@@ -122,6 +122,8 @@ def refuse(plan: Continued, changed: Mapping[str, list[Any]], force: bool) -> No
     never = {key: changed[key] for key in changed if key in UNCHANGEABLE}
     if "num_processes" in never and can_split(plan.run, plan.loaded.config, *never["num_processes"]):
         del never["num_processes"]
+    if plan.loaded.config.model.path == began_with(plan.info, plan.own)["model.path"]:
+        never.pop("model.path", None)  # another revision of the same model is of the same kind
     if force and never:
         lines = [f"  {key}: {_said(plan, key, *pair)} ({UNCHANGEABLE[key]})" for key, pair in never.items()]
         raise UsageError(

@@ -17,7 +17,6 @@ _SPLIT = "a checkpoint has each process's part of the weights, or a rollout batc
 UNCHANGEABLE = {
     "algorithm": _CONTENT,
     "model.path": _BASE,
-    "model.revision": _BASE,
     "lora.enabled": _CONTENT,
     "lora.r": _ADAPTER,
     "lora.alpha": _ADAPTER,
@@ -29,7 +28,8 @@ UNCHANGEABLE = {
     "ppo.critic": _CONTENT,
     "num_processes": _SPLIT,
 }
-"""Settings, and the reason that a message gives for each; num_processes only where the reason is so."""
+"""Settings, and the reason that a message gives for each; num_processes only where the reason is so, and the model
+not for another revision of it."""
 
 
 def can_split(run: Run, config: RunConfig, then: int, now: int) -> bool:

@@ -90,7 +90,7 @@ def went_on(run: Run, folder: Path, settings: dict[str, object]) -> None:
 
 def test_every_setting_is_one_or_the_other():
     assert {*REFUSED, *ACCEPTED, *OTHERS} == all_keys().keys()
-    assert UNCHANGEABLE.keys() - REFUSED.keys() == {"model.path", "model.revision"}
+    assert UNCHANGEABLE.keys() - REFUSED.keys() == {"model.path"}
     assert REFUSED.keys() <= UNCHANGEABLE.keys()
 
 
@@ -120,7 +120,8 @@ def test_all_that_is_refused_stands_in_one_message_without_the_rest(run, tmp_pat
     ]
 
 
-def test_another_base_model_is_refused(run, tmp_path):
+def test_another_base_model_is_refused_and_another_revision_of_it_goes_on(run, tmp_path):
+    """Other weights at another path, and at the path that the run began with."""
     other = shutil.copytree(Path(__file__).parents[2] / "rft_cli" / "builtin" / "tiny", tmp_path / "other")
     weights = bytearray((other / "model.safetensors").read_bytes())
     weights[-1] ^= 1
@@ -130,6 +131,10 @@ def test_another_base_model_is_refused(run, tmp_path):
     assert done.code == 2
     assert f"({UNCHANGEABLE['model.path']})" in done.err
     assert tree(tmp_path) == before
+    run.update(settings={**run.info["settings"], "model.path": str(other)})
+    done = forced(tmp_path, {"model.path": str(other)})
+    assert done.code == 0, done.err
+    assert run.info["forced"][0]["changed"].keys() == {"model.path"}
 
 
 def test_every_other_setting_counts_from_then_on(run, tmp_path):
