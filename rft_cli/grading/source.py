@@ -16,6 +16,7 @@ from rft_cli.config.schema import GraderConfig
 from rft_cli.config.suggest import near_file
 from rft_cli.errors import UsageError
 from rft_cli.grading.wire.terms import ScorerSource
+from rft_cli.runs.identity import base_identity
 
 KINDS = (
     "a grader is a Python file (scorer.py or scorer.py:function), an OpenAI grader spec (.json or .yaml), or a "
@@ -102,14 +103,12 @@ def _inline(config: GraderConfig) -> ScorerSource:
 
 
 def _reward_model(config: GraderConfig) -> ScorerSource:
-    """What can be said without reading gigabytes: the model's name and, of a directory, its files and their sizes."""
+    """What can be said without reading gigabytes. A directory is the same one wherever it lies."""
     assert config.path is not None
-    folder = Path(config.path).expanduser()
-    files = sorted(f for f in folder.glob("*") if f.is_file()) if folder.is_dir() else []
     note = {
-        "reward_model": os.path.abspath(folder) if files else config.path,
+        "hub_id": None if Path(config.path).expanduser().is_dir() else config.path,
+        "identity": base_identity(config.path, None),
         **config.reward_model.model_dump(),
-        "files": {f.name: f.stat().st_size for f in files},
     }
     return ScorerSource(_MODEL_FILE, config.path, None, json.dumps(note, indent=2).encode() + b"\n")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -194,8 +196,21 @@ def test_a_job_with_a_reward_model_as_its_grader(chat_model: Path, tmp_path: Pat
     (again,) = grader.grade([GradeRequest(sample.completion, {}, prompt=asked)])
     assert again.reward == pytest.approx(sample.grade.reward, abs=1e-3)
     note = json.loads((tmp_path / "job" / "scorer" / "reward-model.json").read_text(encoding="utf-8"))
-    assert note["reward_model"] == str(chat_model)
-    assert "config.json" in note["files"]
+    assert (note["hub_id"], note["identity"][:7]) == (None, "sha256 ")
+    resume = ("train", "--resume", str(run.path), "--n-epochs", "2")
+    moved = shutil.copytree(chat_model, tmp_path / "moved")
+    with (moved / "model.safetensors").open("r+b") as weights:
+        weights.seek(-1, os.SEEK_END)
+        last = weights.read(1)
+        weights.seek(-1, os.SEEK_END)
+        weights.write(bytes([last[0] ^ 1]))
+    refused = rft_here(tmp_path, *resume, "--reward-model", str(moved))
+    assert refused.code == 2
+    assert f"  grader.path: {moved} has changed (SHA-256 " in refused.err
+    with (moved / "model.safetensors").open("r+b") as weights:
+        weights.seek(-1, os.SEEK_END)
+        weights.write(last)
+    assert rft_here(tmp_path, *resume, "--reward-model", str(moved)).code == 0
 
 
 def test_a_hub_id_that_is_not_there_is_told_before_anything_else(tmp_path: Path) -> None:
