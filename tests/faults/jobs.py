@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 
 from rft_cli.cli import app
 from rft_cli.runs import Run
-from tests.command import RFT, Ended, environment, sets
+from tests.command import RFT, ROOT, Ended, environment, sets
 
 FILES = ("-t", "train.jsonl", "-v", "val.jsonl", "--reward-model", "scorer.py")
 SCORER = '''"""Long completions are better; the second component has values of many digits."""
@@ -265,3 +265,20 @@ def tree(folder: Path) -> dict[str, tuple[object, ...]]:
             stat.st_mode, stat.st_mtime_ns, stat.st_size if path.is_file() else 0, content,
         )  # fmt: skip
     return found
+
+
+PLANTS = """
+import signal, time
+def go_to_sleep(*_): time.sleep(1e6)
+def go_wrong(*_): raise ZeroDivisionError("planted")
+signal.signal(signal.SIGRTMIN + 1, go_to_sleep)
+signal.signal(signal.SIGRTMIN + 2, go_wrong)
+"""
+SLEEP, RAISE = signal.SIGRTMIN + 1, signal.SIGRTMIN + 2
+
+
+def plant(folder: Path) -> dict[str, str]:
+    """Variables with which every Python process falls asleep, or raises, at a signal: from a `sitecustomize.py`."""
+    (folder / "plants").mkdir(exist_ok=True)
+    (folder / "plants" / "sitecustomize.py").write_text(PLANTS)
+    return {"PYTHONPATH": f"{folder / 'plants'}:{ROOT}"}

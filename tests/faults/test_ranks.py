@@ -16,24 +16,19 @@ import psutil
 import pytest
 
 from rft_cli.runs import Run
-from tests.command import FULL, ROOT, Ended
+from tests.command import FULL, Ended
 from tests.faults.jobs import (
+    RAISE,
+    SLEEP,
     Process,
     create_arguments,
     lives,
     make_files,
+    plant,
     run_outside,
     wait_for,
 )  # fmt: skip
 
-PLANTS = """
-import signal, time
-def go_to_sleep(*_): time.sleep(1e6)
-def go_wrong(*_): raise ZeroDivisionError("planted")
-signal.signal(signal.SIGRTMIN + 1, go_to_sleep)
-signal.signal(signal.SIGRTMIN + 2, go_wrong)
-"""
-SLEEP, RAISE = signal.SIGRTMIN + 1, signal.SIGRTMIN + 2
 SETTINGS = {
     "validation.temperature": 0, "lora.enabled": True, "rollout.max_completion_tokens": 16,
     "checkpoint.every_steps": 2, "optim.n_epochs": 2,
@@ -49,13 +44,6 @@ COVERED = pytest.mark.skipif(
 )
 RUN = Path("runs/two")
 Start = Callable[..., Process]
-
-
-def plant(folder: Path) -> dict[str, str]:
-    """Make the handlers part of every Python process that begins with these variables."""
-    (folder / "plants").mkdir()
-    (folder / "plants" / "sitecustomize.py").write_text(PLANTS)
-    return {"PYTHONPATH": f"{folder / 'plants'}:{ROOT}"}
 
 
 @pytest.fixture
