@@ -34,7 +34,8 @@ PHASES: tuple[tuple[str, str, str], ...] = (
 WITHOUT_BEATS = frozenset({LOADING, "saving", ELSE})
 """Phases of work inside libraries that can't beat: a main thread that moved counts instead."""
 
-_COLLECTIVES = "torch/distributed/"
+_COLLECTIVES = ("torch/distributed/", "torch/nn/parallel/distributed.py")
+"""The second: DDP, which sends buffers around before a forward pass."""
 _BACKWARD = "_engine_run_backward"  # DDP waits for the others in there, where no Python frame shows it
 _PACKAGE = str(Path(__file__).resolve().parents[2]) + "/"
 _MOVED_S = 0.001
@@ -108,7 +109,7 @@ def _phase(frame: FrameType) -> str | None:
 
 def _waits(innermost: FrameType) -> bool:
     code = innermost.f_code
-    return code.co_name == _BACKWARD or _COLLECTIVES in code.co_filename
+    return code.co_name == _BACKWARD or any(part in code.co_filename for part in _COLLECTIVES)
 
 
 def _where(frames: list[FrameType]) -> str:

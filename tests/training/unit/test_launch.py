@@ -31,7 +31,7 @@ parent = Reporter(os.environ[ADDRESS], rank, asked.append)
 def end(word=None):
     parent.error(word) if word else parent.goodbye()
     sys.exit(1 if word else 0)
-usual = {"beats": 0, "steps": 1, "phase": "updating", "where": "a.py:1 in f", "waits": False, "seen": []}
+usual = {"beats": 0, "phase": "updating", "where": "a.py:1 in f", "waits": False, "seen": ["updating"]}
 def sign(**vitals):
     parent.sign(usual | vitals)
 """

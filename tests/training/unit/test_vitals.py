@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from torch.nn.parallel import DistributedDataParallel
 
 import rft_cli
 from rft_cli.pulse import Pulse
@@ -88,3 +91,13 @@ def test_beats_are_counted() -> None:
     pulse.beat("what", "a", "hook passes")
     pulse.beat()
     assert pulse.beats == 2
+
+
+def test_a_process_that_waits_for_others_inside_of_ddp_waits() -> None:
+    """DDP sends buffers around before a forward pass: in C++, called from its own file."""
+    file = inspect.getsourcefile(DistributedDataParallel)
+    assert file is not None
+    names: dict[str, Any] = {"sleep": time.sleep}
+    exec(compile("def wait(thread):\n    while thread.is_alive(): sleep(0.3)", file, "exec"), names)
+    seen = looked_at(names["wait"], times=2)
+    assert any(vitals.waits for vitals in seen)
