@@ -125,8 +125,7 @@ def main() -> None:
     try:
         app(prog_name="rft")
     except SystemExit as end:
-        if (
-            isinstance(end.code, int) and end.code > 128
-        ):  # a signal ended it: what repeats it can't end it otherwise
+        # Where a signal ended it, what repeats that signal can't end it otherwise.
+        if isinstance(end.code, int) and end.code > 128:
             ignore_signals()
         raise

@@ -28,6 +28,12 @@ def open_(path: str, **settings: Any) -> ScorerGrader:
     return open_grader(GraderConfig(path=path, **{"workers": 1, **settings}), log_path=None)
 
 
+def keeping(path: str, printed: list[tuple[int, str]]) -> ScorerGrader:
+    """One worker; what the scorer prints is added to `printed`, with the place of its completion."""
+    config = GraderConfig(path=path, workers=1)
+    return open_grader(config, log_path=None, on_output=lambda place, text: printed.append((place, text)))
+
+
 def rewards(grader: ScorerGrader, requests: list[GradeRequest]) -> list[float | None]:
     return [grade.reward for grade in grader.grade(requests)]
 
@@ -358,11 +364,7 @@ def test_a_grade_that_spoils_its_process_is_named_in_the_log(write_scorer: Any, 
     note = "rft: this grade changed json.dumps: its process is replaced\n"
     assert (tmp_path / "log").read_text() == note
     printed: list[tuple[int, str]] = []
-    with open_grader(
-        GraderConfig(path=path, workers=1),
-        log_path=None,
-        on_output=lambda place, text: printed.append((place, text)),
-    ) as grader:
+    with keeping(path, printed) as grader:
         grader.grade(requests)
     assert printed == [(30, note)]
 
@@ -480,11 +482,7 @@ def test_a_descriptor_that_a_scorer_closed_is_taken_from_again(write_scorer: Any
         """
     )
     printed: list[tuple[int, str]] = []
-    with open_grader(
-        GraderConfig(path=path, workers=1),
-        log_path=None,
-        on_output=lambda place, text: printed.append((place, text)),
-    ) as grader:
+    with keeping(path, printed) as grader:
         grader.grade([GradeRequest(text, {}) for text in ("zero", "one", "two", "three")])
     assert printed == [(0, "zero\n"), (1, "one\n"), (2, "two\n"), (3, "three\n")]
 
@@ -502,11 +500,7 @@ def test_what_a_thread_prints_between_calls_comes_with_the_next_grade(write_scor
         """
     )
     printed: list[tuple[int, str]] = []
-    with open_grader(
-        GraderConfig(path=path, workers=1),
-        log_path=None,
-        on_output=lambda place, text: printed.append((place, text)),
-    ) as grader:
+    with keeping(path, printed) as grader:
         grader.grade([GradeRequest("later", {})])
         time.sleep(0.8)
         assert printed == []
