@@ -25,7 +25,7 @@ from rft_cli.training.models import (
     check_target_modules,
     context_length,
     load_config,
-    load_model,
+    load_policy,
     load_tokenizer,
     weights_dtype,
 )
@@ -123,7 +123,7 @@ def _load(job: Job, lengths: Lengths, state: PartialState, emit: OnEvent) -> tup
     parameters = build.parameters_of(config.model)
     lora = auto.use_lora(config.lora.enabled, parameters)
     auto.check_critic(config.ppo.critic, lora.value)
-    model = load_model(source, config.model, weights_dtype(config.model.dtype, lora.value, state.device))
+    model = load_policy(source, config.model, weights_dtype(config.model.dtype, lora.value, state.device))
     if lora.value:
         check_target_modules(model, config.lora.target_modules)
     epochs = auto.n_epochs(config.optim.n_epochs, rows, config.rollout.group_size)

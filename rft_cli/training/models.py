@@ -11,6 +11,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -18,6 +19,8 @@ from transformers import (
 from rft_cli.config.schema import ModelConfig
 from rft_cli.errors import RftError, UsageError
 from rft_cli.runs.sources import ModelSource, find_model
+from rft_cli.training.dropout import remember_rates, without_dropout
+from rft_cli.training.ends import declared_ends, give_end, turn_end
 
 
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
@@ -38,9 +41,20 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
         raise UsageError(
             f"model {config.path!r} has no tokenizer", "put its tokenizer files beside the weights"
         )
+    if tokenizer.eos_token_id is None:
+        declared = declared_ends(_generation_config(source), load_config(config))
+        give_end(tokenizer, declared, config.path)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def _generation_config(source: ModelSource) -> GenerationConfig | None:
+    """The one beside the weights, where there is one."""
+    try:
+        return GenerationConfig.from_pretrained(source.base, revision=source.revision)
+    except OSError:
+        return None
 
 
 def load_config(config: ModelConfig) -> Any:
@@ -54,9 +68,24 @@ def load_config(config: ModelConfig) -> Any:
         raise not_loadable(f"model {config.path!r}", error, _MODELS) from error
 
 
-def load_model(source: ModelSource, config: ModelConfig, dtype: torch.dtype) -> PreTrainedModel:
-    """The weights on the CPU, adapters merged in; raises UsageError where they can't be read."""
-    extra = {} if config.attention is None else {"attn_implementation": config.attention}
+def load_policy(source: ModelSource, config: ModelConfig, dtype: torch.dtype) -> PreTrainedModel:
+    """The model as it trains: `load_model` with dropout and router jitter off."""
+    own = load_config(config)
+    model = load_model(source, config, dtype, without_dropout(own))
+    remember_rates(model, own)
+    return model
+
+
+def load_model(
+    source: ModelSource, config: ModelConfig, dtype: torch.dtype, architecture: Any = None
+) -> PreTrainedModel:
+    """The weights on the CPU, adapters merged in; raises UsageError where they can't be read.
+
+    `architecture`: the configuration to build the model from; the checkpoint's own where it is None.
+    """
+    extra: dict[str, Any] = {} if config.attention is None else {"attn_implementation": config.attention}
+    if architecture is not None:
+        extra["config"] = architecture
     try:
         model = AutoModelForCausalLM.from_pretrained(
             source.base,
@@ -121,13 +150,12 @@ def context_length(config: Any) -> int:
 
 
 def stop_tokens(model_config: Any, generation_config: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Every token that ends a completion: the tokenizer's EOS and those the model declares."""
-    found: list[int] = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
-    for config in (generation_config, model_config):
-        declared = getattr(config, "eos_token_id", None)
-        found += declared if isinstance(declared, list) else [] if declared is None else [declared]
-    unique: Sequence[int] = dict.fromkeys(found)  # type: ignore[assignment]
-    return list(unique)
+    """Every token that ends a completion, once: the tokenizer's EOS, those that the model declares, and the one with
+    which the chat template closes a turn."""
+    own: list[int] = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
+    closing = turn_end(tokenizer)
+    found = [*own, *declared_ends(generation_config, model_config), *([] if closing is None else [closing])]
+    return list(dict.fromkeys(found))
 
 
 _MODELS = (

@@ -8,6 +8,7 @@ from transformers import Trainer
 from trl import GRPOTrainer, RLOOTrainer
 
 from rft_cli.pulse import PULSE
+from rft_cli.training.generation import SamplesPlainly
 from rft_cli.training.hooks.divergence import Guarded
 from rft_cli.training.hooks.saving import SavesInto
 from rft_cli.training.ppo.trainer import PPOTrainer
@@ -35,13 +36,13 @@ class Beating(Trainer):
                 backbone_of(model).register_forward_hook(PULSE.beat)
 
 
-class PPOJob(Guarded, Beating, Counted, SavesInto, PPOTrainer):
+class PPOJob(Guarded, Beating, Counted, SavesInto, SamplesPlainly, PPOTrainer):
     """algorithm: ppo"""
 
 
-class GRPOJob(Guarded, Beating, Counted, SavesInto, GRPOTrainer):
+class GRPOJob(Guarded, Beating, Counted, SavesInto, SamplesPlainly, GRPOTrainer):
     """algorithm: grpo"""
 
 
-class RLOOJob(Guarded, Beating, Counted, SavesInto, RLOOTrainer):
+class RLOOJob(Guarded, Beating, Counted, SavesInto, SamplesPlainly, RLOOTrainer):
     """algorithm: rloo"""

@@ -12,6 +12,8 @@ from transformers import Trainer
 from rft_cli.runs import Run
 from rft_cli.runs.records import Recorder
 from rft_cli.training.distributed.group import from_main
+from rft_cli.training.dropout import own_rates
+from rft_cli.training.generation import FILE, blank_generation_config, write_generation_config
 from rft_cli.training.hooks.divergence import check_finite
 
 JOURNAL = "journal.json"
@@ -81,7 +83,8 @@ class SavesInto(Trainer):
         """Everything a resumed job needs, written into `folder` by all processes."""
         self._target = folder
         try:
-            Trainer._save_checkpoint(self, self.model_wrapped, None)
+            with own_rates(self.model), blank_generation_config(self.model):
+                Trainer._save_checkpoint(self, self.model_wrapped, None)
         finally:
             self._target = None
         inner = folder / f"checkpoint-{self.state.global_step}"
@@ -90,6 +93,8 @@ class SavesInto(Trainer):
             for item in inner.iterdir():
                 item.rename(folder / item.name)
             inner.rmdir()
+            if (folder / FILE).exists():  # beside whole weights
+                write_generation_config(self.model.generation_config, folder)
 
     def _get_output_dir(self, trial: Any) -> str:
         return super()._get_output_dir(trial) if self._target is None else str(self._target)

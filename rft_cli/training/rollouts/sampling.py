@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
+from rft_cli.training.generation import blank_generation_config
+
 
 @dataclass(frozen=True, slots=True)
 class SamplingSettings:
@@ -50,7 +52,7 @@ def sample(
     ids = torch.tensor([[settings.pad] * (width - len(p)) + list(p) for p in prompts], device=device)
     attention = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
     devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=devices), blank_generation_config(model):
         torch.manual_seed(seed)
         output = model.generate(
             input_ids=ids,

@@ -263,3 +263,78 @@ def test_every_stop_token_once() -> None:
     assert stop_tokens(Qwen3Config(eos_token_id=None), None, tokenizer) == [0]
     tokenizer.eos_token = None
     assert stop_tokens(model, GenerationConfig(), tokenizer) == [7]
+
+
+# -- ends ------------------------------------------------------------------------------------------------------------
+
+
+def chat_tokenizer(template: str | None, *special: str, eos: str | None = toys.END) -> Any:
+    """The toy tokenizer with these special tokens (16, 17, ...) and this chat template."""
+    tokenizer = toys.tokenizer_of(16)
+    tokenizer.add_special_tokens({"additional_special_tokens": list(special)})
+    tokenizer.chat_template = template
+    if eos is None:
+        tokenizer.eos_token = None
+    return tokenizer
+
+
+TURNS = "{% for m in messages %}<|turn|>{{ m.role }}\n{{ m.content }}CLOSE{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("close", "stops"),
+    [
+        ("<|done|>", [0, 16]),
+        ("<|done|>\n", [0, 16]),
+        ("\n<|done|>\n", [0, 16]),
+        ("<|done|>more", [0, 16]),  # the longer of two that begin alike
+        ("<|done|>x<|turn|>", [0, 16]),
+        (toys.END, [0]),
+        ("\n\n", [0]),
+        ("", [0]),
+        (" and so on <|done|>", [0]),
+    ],
+)
+def test_what_closes_a_turn_ends_a_completion(close: str, stops: list[int]) -> None:
+    tokenizer = chat_tokenizer(TURNS.replace("CLOSE", close), "<|done|>", "<|turn|>", "<|done")
+    assert stop_tokens(Qwen3Config(eos_token_id=None), None, tokenizer) == stops
+
+
+def test_templates_that_close_nothing() -> None:
+    refusing = "{{ raise_exception('no assistant, please') }}"
+    silent = "{% for m in messages if m.role == 'user' %}{{ m.content }}<|done|>{% endfor %}"
+    for template in (None, refusing, silent):
+        tokenizer = chat_tokenizer(template, "<|done|>", "<|turn|>")
+        assert stop_tokens(Qwen3Config(eos_token_id=None), None, tokenizer) == [0], template
+
+
+def saved_with(folder: Path, tokenizer: Any, eos_token_id: int | None = None) -> ModelConfig:
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(folder)
+    model = toys.qwen3(layers=1)
+    model.config.eos_token_id = model.generation_config.eos_token_id = eos_token_id
+    model.config.save_pretrained(folder)
+    model.generation_config.save_pretrained(folder)
+    return ModelConfig(path=str(folder))
+
+
+def test_a_tokenizer_without_eos_takes_the_templates_end(tmp_path: Path) -> None:
+    template = TURNS.replace("CLOSE", "<|done|>\n")
+    tokenizer = chat_tokenizer(template, "<|done|>", "<|turn|>", eos=None)
+    loaded = load_tokenizer(saved_with(tmp_path, tokenizer, eos_token_id=17))
+    assert (loaded.eos_token, loaded.pad_token_id) == ("<|done|>", 16)
+
+
+def test_a_tokenizer_without_eos_takes_a_special_token_that_the_model_names(tmp_path: Path) -> None:
+    tokenizer = chat_tokenizer(None, "<|done|>", eos=None)
+    loaded = load_tokenizer(saved_with(tmp_path, tokenizer, eos_token_id=16))
+    assert loaded.eos_token_id == 16
+
+
+def test_a_tokenizer_without_any_end(tmp_path: Path) -> None:
+    """That the configuration names an ordinary word is the default of its class, not an end."""
+    tokenizer = chat_tokenizer(TURNS.replace("CLOSE", "\n"), "<|turn|>", eos=None)
+    with pytest.raises(UsageError, match="nothing ends a completion") as caught:
+        load_tokenizer(saved_with(tmp_path, tokenizer, eos_token_id=2))
+    assert caught.value.fix is not None
+    assert "eos_token" in caught.value.fix
