@@ -20,7 +20,7 @@ from rft_cli.config.flat import flat, with_settings
 from rft_cli.config.keys import all_keys
 from rft_cli.config.layers import Setting
 from rft_cli.config.load import LoadedConfig, load_config, load_own
-from rft_cli.config.schema import GraderConfig, ModelConfig
+from rft_cli.config.schema import GraderConfig, ModelConfig, audit_setting
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.source import read_source, split_target
 from rft_cli.job import CONTENT, PLACE, processes, read_files, scorer_modules
@@ -90,7 +90,8 @@ def _revision(model: ModelConfig, own: ModelConfig, info: Mapping[str, Any], inh
 def began_with(info: Mapping[str, Any], own: RunConfig) -> dict[str, Any]:
     """The settings that the run began with: as run.json keeps them, and those that it does not know."""
     kept = info.get("settings")
-    return {**flat(own), **kept} if isinstance(kept, dict) else flat(own)
+    found = {**flat(own), **kept} if isinstance(kept, dict) else flat(own)
+    return {**found, "grader.audit": audit_setting(found["grader.audit"])}
 
 
 def changes(plan: Continued) -> dict[str, list[Any]]:

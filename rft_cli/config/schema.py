@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Auto = Literal["auto"]
 Positive = Annotated[float, Field(gt=0)]
@@ -13,6 +13,11 @@ Count = Annotated[int, Field(ge=1)]
 
 GRADE_S, OPENAI_GRADE_S = 30.0, 120.0
 """Seconds that a grade may take by default, and at most under OpenAI's limits."""
+
+
+def audit_setting(value: Any) -> Any:
+    """`grader.audit` was `stop` by default once: an audit only warns now, and runs of that time still go on."""
+    return "warn" if value == "stop" else value
 
 
 class Section(BaseModel):
@@ -121,8 +126,8 @@ class GraderConfig(Section):
     """Worker processes. auto: CPU cores less one (in `rft grade` all of them), at least 1, at most 8."""
     max_failure_rate: Fraction = 0.1
     """Share of failed grades, over the last 512, above which the job stops."""
-    audit: Literal["stop", "warn", "none"] = "stop"
-    """The short audit before a job. Where every reference fails, stop: no job; warn: a warning. none: no audit."""
+    audit: Annotated[Literal["warn", "none"], BeforeValidator(audit_setting)] = "warn"
+    """The short audit before a job, which warns and stops nothing. none: no audit."""
     env: list[str] = Field(default_factory=list)
     """Environment variables with secret-looking names that the scorer may see."""
     memory_mb: Count | None = None

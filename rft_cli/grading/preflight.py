@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.config.suggest import counted
@@ -16,17 +15,12 @@ from rft_cli.grading.source import is_spec, read_source
 from rft_cli.grading.spec.keys import missing_keys
 from rft_cli.grading.spec.load import read_grader
 from rft_cli.grading.spec.static import check_spec
+from rft_cli.grading.trials import LOST, MOST_LOST, Trial, Tried, first_trials, further_trials
 from rft_cli.types import Example, Grade, GradeRequest
 
-JUNK = 'Sure! }{ "answer": ** 1e999, [[ \\boxed{ ``` \u00e9\u4e16\u2028 None, yes and no'
-"""What an untrained model may write: no valid JSON, no number, half a code fence, any script."""
 _SHOWN = 5
 _OF_THE_TEXT = ("sample_parse", "invalid_variable")
 """What fails because of the completion's own form, once the rows have every key: no fault of the grader's."""
-_OF_THE_JUDGE = ("judge_parse", "judge_refusal")
-"""What a judge that works does now and then."""
-
-Tried = Literal["reference", "empty completion", "junk completion"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +43,6 @@ class PreflightReport:
     audit: AuditReport | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Trial:
-    tried: Tried
-    example: Example
-    completion: str
-
-
 def check_grader(
     config: GraderConfig,
     examples: Sequence[Example],
@@ -69,29 +56,51 @@ def check_grader(
     The keys that templates name are looked for in all `rows` (None: in these `n`).
 
     Raises UsageError where the grader does not load, and UsageErrors where a template names a key that a row lacks, or
-    where grading fails on any of these: a model's completions will be junk to begin with, and a scorer must give them
-    a low reward, not an error. A template that reads JSON out of a completion which is none is only warned of.
-    Then comes the short audit, which may raise UsageError too (`brief_audit`).
+    where the grader fails on every text that it was tried with, `further_trials` among them. Where it fails on some,
+    that is a warning: rft made the texts up, and a reference is not always a completion. Then comes the short audit.
     """
-    trials = _trials(examples[:n], references[:n])
     # One process is enough for a few grades and starts faster.
     alone = config.model_copy(update={"workers": 1})
     missing = missing_keys(alone, examples[:n] if rows is None else rows) if is_spec(alone) else []
     with open_or_tell(lambda: opener(alone, log_path=None), missing) as grader:
-        requests = [GradeRequest(t.completion, t.example.fields, prompt=t.example.prompt) for t in trials]
-        # Judges are asked side by side: a verdict may take many seconds.
-        judged = grader.stats.judges is not None
-        grades: list[Grade] = grader.grade(requests) if judged else []
-        for request in requests[len(grades) :]:
-            grades += grader.grade([request])
-            if grades[-1].error is not None and grades[-1].error.kind in ("timeout", "died"):
-                break  # each further one may cost as long
+        trials, grades = _graded(grader, examples[:n], references[:n])
         _raise_failures(config, trials, grades)
         report = _report(config, grader, trials, grades)
-        audited = brief_audit(grader, config, examples[:n], references[:n])
+        # Where a grade was lost to the time limit, an audit might wait for each of its own.
+        audited = None if _lost(grades) else brief_audit(grader, config, examples[:n], references[:n])
         if audited is None:
             return report
         return replace(report, warnings=(*report.warnings, *warnings_of(audited)), audit=audited)
+
+
+def _graded(
+    grader: Grader, examples: Sequence[Example], references: Sequence[str | None]
+) -> tuple[list[Trial], list[Grade]]:
+    """The texts that were tried, and what each got."""
+    trials = first_trials(examples, references)
+    if grader.stats.judges is not None:  # asked side by side, and paid: the first texts must do
+        return trials, grader.grade([_request(trial) for trial in trials])
+    grades: list[Grade] = []
+    for trial in trials:
+        grades += grader.grade([_request(trial)])
+        if _lost(grades) >= MOST_LOST:
+            break  # each further one may cost as long
+    trials = trials[: len(grades)]
+    if not any(grade.status == "graded" for grade in grades) and _lost(grades) < MOST_LOST:
+        for trial, grade in further_trials(examples, references, lambda t: grader.grade([_request(t)])[0]):
+            trials.append(trial)
+            grades.append(grade)
+            if grade.status == "graded" or _lost(grades) >= MOST_LOST:
+                break
+    return trials, grades
+
+
+def _request(trial: Trial) -> GradeRequest:
+    return GradeRequest(trial.completion, trial.example.fields, prompt=trial.example.prompt)
+
+
+def _lost(grades: Sequence[Grade]) -> int:
+    return sum(grade.error is not None and grade.error.kind in LOST for grade in grades)
 
 
 def static_problems(config: GraderConfig, rows: Sequence[Example]) -> list[UsageError]:
@@ -105,37 +114,28 @@ def static_problems(config: GraderConfig, rows: Sequence[Example]) -> list[Usage
     return [*check_spec(read_grader(config, source), source).problems, *missing_keys(config, rows)]
 
 
-def _trials(examples: Sequence[Example], references: Sequence[str | None]) -> list[_Trial]:
-    trials = []
-    for example, reference in zip(examples, references, strict=True):
-        if reference is not None:
-            trials.append(_Trial("reference", example, reference))
-        trials.append(_Trial("empty completion", example, ""))
-        trials.append(_Trial("junk completion", example, JUNK))
-    return trials
-
-
-def _raise_failures(config: GraderConfig, trials: Sequence[_Trial], grades: Sequence[Grade]) -> None:
-    """One problem for each different failure, naming the first row on which it came."""
+def _raise_failures(config: GraderConfig, trials: Sequence[Trial], grades: Sequence[Grade]) -> None:
+    """Where no text could be graded: one problem for each different failure, naming the first row on which it came."""
+    if any(grade.error is None or grade.error.kind in _OF_THE_TEXT for grade in grades):
+        if all(grade.status == "skipped" for grade in grades):
+            message = (
+                f"{config.shown}: returned None for all of {len(grades)} completions: nothing can be graded"
+            )
+            raise UsageError(
+                message, "return a number (is a return missing?); None means: this one can't be graded"
+            )
+        return
     problems: dict[str, UsageError] = {}
-    borne = _OF_THE_TEXT + (_OF_THE_JUDGE if any(grade.error is None for grade in grades) else ())
-    for trial, grade in zip(trials, grades, strict=False):
-        if grade.error is None or grade.error.kind in borne:
-            continue
-        if grade.error.message not in problems:
+    for trial, grade in zip(trials, grades, strict=True):
+        if grade.error is not None and grade.error.message not in problems:
             keys = ", ".join(list(trial.example.fields)[:12])
             message = f"{grade.error.message} (grading the {trial.tried} of {trial.example.source})"
             problems[grade.error.message] = UsageError(message, _fix(grade, trial, keys))
     if problems:
         raise UsageErrors(list(problems.values())[:_SHOWN])
-    if grades and all(grade.status == "skipped" for grade in grades):
-        message = f"{config.shown}: returned None for all of {len(grades)} completions: nothing can be graded"
-        raise UsageError(
-            message, "return a number (is a return missing?); None means: this one can't be graded"
-        )
 
 
-def _fix(grade: Grade, trial: _Trial, keys: str) -> str:
+def _fix(grade: Grade, trial: Trial, keys: str) -> str:
     kind = grade.error.kind if grade.error is not None else ""
     if kind == "timeout":
         return "make it faster, or raise grader.timeout_s"
@@ -151,7 +151,7 @@ def _fix(grade: Grade, trial: _Trial, keys: str) -> str:
 
 
 def _report(
-    config: GraderConfig, grader: Grader, trials: Sequence[_Trial], grades: Sequence[Grade]
+    config: GraderConfig, grader: Grader, trials: Sequence[Trial], grades: Sequence[Grade]
 ) -> PreflightReport:
     def mean(tried: Tried) -> float | None:
         rewards = [
@@ -160,7 +160,9 @@ def _report(
         return sum(rewards) / len(rewards) if rewards else None
 
     reference, empty, junk = mean("reference"), mean("empty completion"), mean("junk completion")
-    references = sum(trial.tried == "reference" for trial in trials)
+    references = sum(
+        t.tried == "reference" and g.reward is not None for t, g in zip(trials, grades, strict=True)
+    )
     notes = [f"scorer: {grader.signature} of {config.shown}"]
     if reference is not None:
         notes.append(f"scorer: {counted(references, 'reference')} graded, mean reward {reference:.2f}")
@@ -181,13 +183,13 @@ def _report(
 
 
 def _warnings(
-    trials: Sequence[_Trial],
+    trials: Sequence[Trial],
     grades: Sequence[Grade],
     reference: float | None,
     empty: float | None,
     junk: float | None,
 ) -> list[str]:
-    warnings = _unreadable(trials, grades)
+    warnings = _failing(trials, grades)
     for name, other in (("junk", junk), ("empty", empty)):
         if reference is not None and other is not None and other > reference:
             warnings.append(
@@ -202,11 +204,21 @@ def _warnings(
     return warnings
 
 
-def _unreadable(trials: Sequence[_Trial], grades: Sequence[Grade]) -> list[str]:
-    """Completions that a template could not read: their grades fail, and a model's will, until it writes JSON."""
-    found: dict[str, str] = {}
+def _failing(trials: Sequence[Trial], grades: Sequence[Grade]) -> list[str]:
+    """The kinds of text on which the grader fails, one line for each different reason."""
+    found: dict[str, list[str]] = {}
+    told: dict[str, str] = {}
     for trial, grade in zip(trials, grades, strict=True):
-        if grade.error is not None:
-            found.setdefault(trial.tried, grade.error.message)
-    advice = "failed grades teach nothing, and too many stop a job; a python grader can give such text a 0"
-    return [f"scorer: {tried}: {message} ({advice})" for tried, message in found.items()]
+        if grade.error is not None and not any(trial.tried in names for names in found.values()):
+            reason = grade.error.message.partition(": ")[0] + grade.error.kind  # one line of code, one reason
+            found.setdefault(reason, []).append(trial.tried)
+            told.setdefault(reason, f"{grade.error.message} ({trial.example.source})")
+    advice = (
+        "failed grades teach nothing, and too many stop a job: give a text that can't be read a low reward"
+    )
+    return [f"scorer: fails on {_listed(names)}: {told[reason]}; {advice}" for reason, names in found.items()]
+
+
+def _listed(names: Sequence[str]) -> str:
+    words = [f"{'an' if name[0] in 'aeiou' else 'a'} {name}" for name in names]
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -73,18 +73,18 @@ def test_it_fails_on_the_first_rows(write_scorer: Any) -> None:
     ]
 
 
-def test_it_fails_on_junk_alone(write_scorer: Any) -> None:
+def test_a_scorer_that_fails_on_some_texts_may_go_on_with_a_warning(write_scorer: Any) -> None:
     path = write_scorer(
         "import json\n\ndef score(completion):\n    return json.loads(completion or '0') >= 0\n"
     )
-    ((message, fix),) = problems(path)
-    assert message.startswith(f"{path}:4: json.decoder.JSONDecodeError: Expecting value")
-    assert message.endswith("(grading the junk completion of train.jsonl:1)")
-    assert fix is not None
-    assert fix.startswith("give such a completion a low reward")
+    warning = check(path, audit="none").warnings[0]
+    assert warning.startswith(
+        f"scorer: fails on a junk completion: {path}:4: json.decoder.JSONDecodeError: Expecting value"
+    )
+    assert "(train.jsonl:1); failed grades teach nothing, and too many stop a job" in warning
 
 
-def test_all_different_problems_at_once(write_scorer: Any) -> None:
+def test_a_wrong_type_now_and_then_is_a_warning_for_each_reason(write_scorer: Any) -> None:
     path = write_scorer(
         """
         def score(completion, example):
@@ -95,20 +95,68 @@ def test_all_different_problems_at_once(write_scorer: Any) -> None:
             return 1
         """
     )
-    assert problems(path) == [
+    assert [warning.partition("; ")[0] for warning in check(path, audit="none").warnings] == [
+        f"scorer: fails on an empty completion: {path}:6: ValueError: empty (train.jsonl:1)",
+        f"scorer: fails on a reference: {path}: returned 'two' (str), which is no number: convert it with float(…) "
+        "(train.jsonl:3)",
+        "scorer: every completion got the same reward (1): nothing to learn from",
+    ]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "json.loads(completion)['answer'] == float(example['answer'])",
+        "json.loads(completion).get('answer') == 98",
+        "json.loads(completion)['city'] + json.loads(completion)['street'] != ''",
+        "re.search(r'<answer>(.*)</answer>', completion).group(1) == example['answer']",
+        "float(re.findall(r'\\\\boxed{(.*)}', completion)[0])",
+        "float(completion.split('#### ')[1])",
+        "float(completion.split('answer is ')[1].rstrip('.'))",
+    ],
+)
+def test_a_scorer_that_reads_one_form_alone_may_go_on(write_scorer: Any, body: str) -> None:
+    path = write_scorer(f"import json\nimport re\n\ndef score(completion, example):\n    return {body}\n")
+    (warning, *_) = check(path).warnings
+    assert warning.startswith("scorer: fails on a reference, an empty completion"), warning
+
+
+def test_all_different_problems_at_once(write_scorer: Any) -> None:
+    path = write_scorer(
+        """
+        def score(completion, example):
+            if completion == "2":
+                return "two"
+            raise ValueError(completion[:6])
+        """
+    )
+    assert problems(path)[:3] == [
         (
-            f"{path}:6: ValueError: empty (grading the empty completion of train.jsonl:1)",
+            f"{path}:5: ValueError: 0 (grading the reference of train.jsonl:1)",
+            "correct the scorer, or this row (its keys: question, answer): rft grade --gold FILE shows more",
+        ),
+        (
+            f"{path}:5: ValueError (grading the empty completion of train.jsonl:1)",
             "give such a completion a low reward: a model will write the like (the row's keys: question, answer)",
         ),
         (
-            f"{path}: returned 'two' (str), which is no number: convert it with float(…) "
-            "(grading the reference of train.jsonl:3)",
-            "return a finite number, a bool, a dict with 'reward', or None",
+            f"{path}:5: ValueError: Sure! (grading the junk completion of train.jsonl:1)",
+            "give such a completion a low reward: a model will write the like (the row's keys: question, answer)",
         ),
     ]
 
 
-def test_a_hanging_scorer_is_tried_once(write_scorer: Any) -> None:
+def test_a_scorer_that_hangs_on_one_text_may_go_on(write_scorer: Any) -> None:
+    path = write_scorer(
+        "import time\ndef score(completion):\n    return time.sleep(60 * (not completion)) or 1\n"
+    )
+    assert [warning.partition(" (")[0] for warning in check(path, timeout_s=0.3).warnings] == [
+        f"scorer: fails on an empty completion: {path}:3: no result after 0.3 s",
+        "scorer: every completion got the same reward",
+    ]
+
+
+def test_a_hanging_scorer_is_tried_twice(write_scorer: Any) -> None:
     path = write_scorer("import time\ndef score(completion):\n    time.sleep(60)\n")
     assert problems(path, timeout_s=0.3) == [
         (
@@ -122,7 +170,7 @@ def test_a_missing_return(write_scorer: Any) -> None:
     path = write_scorer("def score(completion):\n    completion == 'yes'\n")
     with pytest.raises(UsageError) as caught:
         check(path)
-    assert caught.value.message == f"{path}: returned None for all of 24 completions: nothing can be graded"
+    assert caught.value.message == f"{path}: returned None for all of 30 completions: nothing can be graded"
 
 
 def test_some_skipped(write_scorer: Any) -> None:
@@ -151,8 +199,8 @@ def test_a_spec_that_reads_json_warns_of_completions_that_are_none() -> None:
     report = check_grader(GraderConfig(spec=spec), ROWS, REFERENCES)
     assert report.reference_mean == 1.0
     assert [warning.partition(" (")[0] for warning in report.warnings] == [
-        "scorer: empty completion: {{ sample.output_json }}: the completion is no JSON",
-        "scorer: junk completion: {{ sample.output_json }}: the completion is no JSON",
+        "scorer: fails on an empty completion and a junk completion: "
+        "{{ sample.output_json }}: the completion is no JSON",
     ]
 
 

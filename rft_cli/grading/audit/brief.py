@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rft_cli.config.schema import GraderConfig
-from rft_cli.errors import UsageError
 from rft_cli.grading.audit.report import AuditReport, Finding
 from rft_cli.grading.audit.rows import choose_rows
 from rft_cli.grading.audit.run import audit
@@ -13,6 +12,7 @@ from rft_cli.grading.protocol import Grader
 from rft_cli.types import Example
 
 ROWS = 4
+_ANOTHER_FORM = "; right if the scorer wants more than the bare reference: steps before it, JSON around it"
 LIMIT_S = 10.0
 """Seconds after which fewer rows are taken: a preflight must not make people wait."""
 
@@ -22,37 +22,41 @@ def brief_audit(
 ) -> AuditReport | None:
     """Audit up to four of the rows; None where `grader.audit` is none, no row has a reference, or judges would be paid.
 
-    Raises UsageError, unless `grader.audit` is warn, where the reference of every row fails: such a job would not
-    learn what the references say. A grader that pays by the text alone is let through: it does not mean to.
+    It stops nothing: a reference is not always a completion, and what rft tries is made up.
     """
     rows = choose_rows(examples, references, ROWS, seed=0)
     if config.audit == "none" or not rows or grader.stats.judges is not None:
         return None
-    report = audit(grader, rows, timeout_s=config.grade_limit_s, limit_s=LIMIT_S, at_least=0)
-    if config.audit == "stop" and report.gold_failed == report.rows and report.follows_row:
-        raise UsageError(
-            f"{config.shown}: the reference of every row that was tried fails: {_told(report.findings[0])}",
-            "see `rft grade --audit`; if the scorer is not meant to pay for the reference: --set grader.audit=warn",
-        )
-    return report
+    return audit(grader, rows, timeout_s=config.grade_limit_s, limit_s=LIMIT_S, at_least=0)
 
 
 def warnings_of(report: AuditReport) -> list[str]:
-    """One line for each problem that is no exploit, one for all exploits, one where calls with one text differ."""
+    """One line for each problem that is no exploit, one for all exploits, one where calls with one text differ.
+
+    Texts on which the scorer fails are left out: the preflight tells of those.
+    """
     lines = []
     if report.calls == report.rows and report.median_honest is not None:
         lines.append("scorer: too slow for the short audit: run `rft grade --audit` on a few rows")
     for finding in report.findings:
-        if finding.level == "problem" and finding.group != "exploit":
-            lines.append(f"scorer: {finding.name}: {_told(finding)}")
+        if _pays(finding) and finding.group != "exploit":
+            lines.append(
+                f"scorer: {finding.name}: {_told(finding)}{_ANOTHER_FORM if finding.group == 'reference' else ''}"
+            )
         elif finding.name == "three calls" and finding.level == "warning":
             lines.append(f"scorer: three calls with one completion {finding.text}")
-    exploits = [f.name for f in report.of_level("problem") if f.group == "exploit"]
+    exploits = [f.name for f in report.findings if _pays(f) and f.group == "exploit"]
     if exploits:
         lines.append(
-            f"scorer: pays for completions that are no answers: {', '.join(exploits)} (rft grade --audit shows them)"
+            "scorer: some texts that are not answers earn as much as right ones: "
+            f"{', '.join(exploits)} (rft grade --audit shows them)"
         )
     return lines
+
+
+def _pays(finding: Finding) -> bool:
+    """Whether this is a problem of what the scorer pays, not of a text on which it fails."""
+    return finding.level == "problem" and (finding.shown is None or finding.shown.error in (None, "skipped"))
 
 
 def _told(finding: Finding) -> str:

@@ -1,4 +1,4 @@
-"""The short audit in `rft validate`, and when it stops a job."""
+"""The short audit in `rft validate` and before a job: it warns, and stops nothing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def test_a_weak_scorer_is_a_warning(rft: Any) -> None:
     found = check(rft, "weak")
     assert found.code == 0
     assert audit_line(found.out).startswith("warning grader audit 104 grades on 4 rows: ")
-    assert found.err.startswith("warning: scorer: pays for completions that are no answers: ")
+    assert found.err.startswith(
+        "warning: scorer: some texts that are not answers earn as much as right ones: "
+    )
     assert "all options listed, all values per field" in found.err
     assert found.err.count("\n") == 1
 
@@ -41,7 +43,7 @@ def test_the_same_as_json(rft: Any) -> None:
     document = json.loads(found.out)
     assert document["status"] == "ok"
     assert next(check for check in document["checks"] if check["name"] == "grader audit")["ok"] is True
-    assert [warning[:12] for warning in document["warnings"]] == ["scorer: pays"]
+    assert [warning[:18] for warning in document["warnings"]] == ["scorer: some texts"]
 
 
 def test_a_flaky_scorer_is_a_warning(rft: Any) -> None:
@@ -50,32 +52,19 @@ def test_a_flaky_scorer_is_a_warning(rft: Any) -> None:
     assert "warning: scorer: three calls with one completion differ by up to 0." in found.err
 
 
-def test_a_job_whose_references_all_fail_does_not_start(rft: Any) -> None:
-    found = check(rft, "wrong_key")
-    assert found.code == 2
-    assert (
-        "wrong_key.py: the reference of every row that was tried fails: no more than wrong ones: all 4"
-        in found.err
-    )
-    assert "--set grader.audit=warn" in found.err
-    warned = check(rft, "wrong_key", "--set", "grader.audit=warn")
+def test_references_that_all_fail_are_a_warning(rft: Any) -> None:
+    warned = check(rft, "wrong_key")
     assert warned.code == 0
     assert (
         "warning: scorer: reference: no more than wrong ones: all 4 rows (sample_data/train.jsonl:"
         in warned.err
     )
+    assert "right if the scorer wants more than the bare reference" in warned.err
+    as_before = check(rft, "wrong_key", "--set", "grader.audit=stop")  # the default once
+    assert (as_before.code, as_before.err) == (0, warned.err)
     left_out = check(rft, "wrong_key", "--set", "grader.audit=none")
     assert left_out.code == 0
     assert audit_line(left_out.out).startswith("– grader audit")
-
-
-def test_create_stops_too_before_a_model_loads(rft: Any, tmp_path: Any) -> None:
-    found = rft(
-        "create", *VAL, "--reward-model", f"{SCORERS}/wrong_key.py", "--output-dir", str(tmp_path / "runs")
-    )
-    assert found.code == 2
-    assert "the reference of every row that was tried fails" in found.err
-    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("body", ["len(completion)", "1 / (1 + len(completion))"])
@@ -83,7 +72,7 @@ def test_a_scorer_that_means_the_text_alone_may_go_on(rft: Any, tmp_path: Any, b
     (tmp_path / "scorer.py").write_text(f"def score(completion):\n    return {body}\n")
     found = check(rft, str(tmp_path / "scorer.py"))
     assert found.code == 0
-    assert "warning: scorer: pays for completions that are no answers: " in found.err
+    assert "warning: scorer: some texts that are not answers earn as much as right ones: " in found.err
 
 
 def test_a_slow_scorer_is_not_waited_for(rft: Any, tmp_path: Any) -> None:
@@ -95,3 +84,70 @@ def test_a_slow_scorer_is_not_waited_for(rft: Any, tmp_path: Any) -> None:
     assert found.code == 0
     assert "warning: scorer: too slow for the short audit" in found.err
     assert "3 grades on 3 rows" in audit_line(found.out)
+
+
+MATH = [
+    {"data_source": "math", "prompt": [{"role": "user", "content": f"What is {n} + 2? Step by step.\nAnswer: $NUMBER"}],
+     "reward_model": {"style": "rule", "ground_truth": str(n + 2)}, "extra_info": {"index": str(n)}}
+    for n in range(6)
+]  # fmt: skip
+STEPS = """
+import re
+
+def score(completion, example):
+    found = re.search(r"^Answer: (\\d+)\\s*$", completion, re.MULTILINE)
+    steps = completion.count("\\n")
+    return float(bool(found) and steps > 0 and found[1] == example["reward_model"]["ground_truth"])
+"""
+NUMBERS = [{"question": f"What is {n} + 90? Reply as JSON.", "answer": str(n + 90)} for n in range(6)]
+RECORD = """
+import json
+
+def score(completion, example):
+    record = json.loads(completion)
+    return float(record["answer"] == int(example["answer"]))
+"""
+COUNTDOWN = [
+    {
+        "messages": [{"role": "user", "content": f"target: {n}. Reply with JSON: expression."}],
+        "target": str(n),
+    }
+    for n in range(6)
+]
+SPEC = {
+    "type": "python",
+    "name": "countdown",
+    "source": "def grade(sample, item):\n    return float(sample['output_json'].get('expression') == item['target'])\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("rows", "file", "scorer"),
+    [
+        (MATH, "scorer.py", STEPS),
+        (NUMBERS, "scorer.py", RECORD),
+        (COUNTDOWN, "grader.json", json.dumps(SPEC)),
+    ],
+    ids=["steps", "json", "countdown"],
+)
+def test_what_the_reference_is_no_completion_of_may_go_on(
+    rft: Any, tmp_path: Any, rows: Any, file: str, scorer: str
+) -> None:
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / file).write_text(scorer)
+    found = rft("validate", "-t", str(tmp_path / "rows.jsonl"), "--reward-model", str(tmp_path / file))
+    assert found.code == 0, found.err
+    assert "warning: scorer: " in found.err
+    assert "ok       grader  " in found.out
+    assert "Traceback" not in found.err
+
+
+def test_what_fails_on_everything_stops_a_job_before_a_model_loads(rft: Any, tmp_path: Any) -> None:
+    (tmp_path / "scorer.py").write_text(
+        "def score(completion, example):\n    return completion == example['no']\n"
+    )
+    started = ("--reward-model", str(tmp_path / "scorer.py"), "--output-dir", str(tmp_path / "runs"))
+    found = rft("create", *VAL, *started)
+    assert found.code == 2
+    assert "scorer.py:2: KeyError: 'no' (grading the reference of sample_data/train.jsonl:1)" in found.err
+    assert not (tmp_path / "runs").exists()
