@@ -21,10 +21,15 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Note(Event):
-    """A line for people: a choice made by an `auto` rule, or (level "warning") something to look at."""
+    """A line for people: a choice made by an `auto` rule, or (level "warning") something to look at.
+
+    Warnings are kept in run.json. `step`: what a warning is about; `tripwire`: the name of the wire that tripped.
+    """
 
     text: str
     level: str = "info"
+    step: int | None = None
+    tripwire: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ class Job:
     """One job's settings and rows; `test` is None where the job has no test file.
 
     `asked_revision` is the branch or tag in whose place `config` has its commit, None where none was asked for.
+    `warnings` are what was found before the run exists: it keeps them.
     """
 
     config: RunConfig
@@ -42,6 +43,7 @@ class Job:
     validation: Dataset
     test: Dataset | None = None
     asked_revision: str | None = None
+    warnings: tuple[str, ...] = ()
 
     def reference(self, example: Example) -> str | None:
         """The row's reference as it was written, reasoning included, where its format has one."""
@@ -188,7 +190,12 @@ def create_run(job: Job) -> Run:
         config.name,
         # Without the name: the file starts other runs too.
         config_yaml=dump_config(config.model_copy(update={"name": None})),
-        info={**record(job, grader), "asked_revision": job.asked_revision, "versions": versions()},
+        info={
+            **record(job, grader),
+            "asked_revision": job.asked_revision,
+            "versions": versions(),
+            "warnings": [{"step": 0, "text": text} for text in dict.fromkeys(job.warnings)],
+        },
         files={f"scorer/{Path(grader.path).name}": grader.content},
     )
 

@@ -21,6 +21,7 @@ from rft_cli.report.summary import build_summary
 from rft_cli.runs import Run
 from rft_cli.runs.hints import resume_command
 from rft_cli.runs.new import check_new
+from rft_cli.runs.warnings import KeptWarnings, keep
 from rft_cli.stopping import Stop
 
 if TYPE_CHECKING:
@@ -101,7 +102,9 @@ def _continue(
         on_event(Note(line))
     job = _checked(plan.loaded, on_event)
     if rank() == 0:
-        make_ready(plan, job, changed, on_event)
+        make_ready(plan, job, changed, KeptWarnings(run, on_event))
+        if changed:  # else the run has what the preflight found from its beginning
+            keep(run, [{"step": 0, "text": text} for text in job.warnings])
     if world_size() > 1:
         return _under_launcher(job, on_event, run, stop)
     return _train(job, run, on_event, stop, resume=True)

@@ -27,6 +27,10 @@ _IN_A_FILE = re.compile(r":\d+:\d+$")
 _HAS_LINE = re.compile(r"^[^\n]*?\S:\d+(:\d+)?: ")
 ROWS_GRADED = 3
 """Rows of each file on which the grader is tried."""
+DEMONSTRATION = "builtin/tiny"
+"""The model that is taken where none is named."""
+SAMPLE_TASK = "Triage this support message."
+"""How every prompt of the sample data begins, and of the text that the demonstration model has learned from."""
 _FILES = ("data.train", "data.validation", "data.test")
 
 
@@ -82,7 +86,8 @@ class Preflight:
         """The job; raises UsageErrors where something is wrong."""
         self.raise_problems()
         data = self.files.data
-        return Job(self.config, data["train"], data["validation"], data.get("test"))
+        train, validation, test = data["train"], data["validation"], data.get("test")
+        return Job(self.config, train, validation, test, warnings=tuple(self.warnings))
 
     def notes(self) -> list[str]:
         """What was detected, a line a file."""
@@ -206,6 +211,12 @@ def _note_audit(found: Preflight, audit: AuditReport | None) -> None:
     found.checks.append(Check("grader audit", True, detail, look=problems > 0))
 
 
+def _own_rows(found: Preflight) -> bool:
+    """Whether the training rows are another task than the one that the demonstration model was made for."""
+    train = found.files.data.get("train")
+    return train is not None and not all(SAMPLE_TASK in e.prompt_text() for e in train.examples[:ROWS_GRADED])
+
+
 def _check_model(found: Preflight, problem: UsageError | None) -> None:
     model = found.config.model
     try:
@@ -216,6 +227,11 @@ def _check_model(found: Preflight, problem: UsageError | None) -> None:
         found.blame("model", error, "model.path")
         return
     found.passed("model", model.path)
+    if model.path == DEMONSTRATION and found.origins.get("model.path") == "default" and _own_rows(found):
+        found.warnings.append(
+            f"{DEMONSTRATION} is a demonstration model: it knows the task of the sample data and nothing else; for "
+            "rows of your own choose a model, for example --model Qwen/Qwen2.5-0.5B-Instruct or --model DIRECTORY"
+        )
     context, wanted = context_of(model.path, model.revision), found.config.rollout.max_completion_tokens
     if context is not None and wanted != "auto" and wanted >= context:
         key = "rollout.max_completion_tokens"

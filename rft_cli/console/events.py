@@ -112,7 +112,8 @@ class EventPrinter:
         match event:
             case Note():
                 text = re.sub(r"\n(?! )", "\n  ", clean(event.text))
-                return f"{'warning: ' if event.level == 'warning' else ''}{text}"
+                step = "" if event.step is None else f"step {event.step}: "
+                return f"{'warning: ' if event.level == 'warning' else ''}{step}{text}"
             case Started():
                 return _started_line(event)
             case Progress():

@@ -39,6 +39,11 @@ def print_summary(summary: Summary, file: TextIO | None = None) -> None:
     console.print()
     for note in summary.notes:
         console.print(Text(clean(note)))
+    if summary.warnings:
+        console.print()
+        console.print(Text("Warnings", style="bold yellow"))
+        for warning in summary.warnings:
+            console.print(Text(f"- {clean(warning)}"))
     if summary.completions:
         _print_completions(console, summary.completions, summary.split)
     console.print()

@@ -12,6 +12,7 @@ from rft_cli.report.estimates import compare, compare_components
 from rft_cli.report.outcomes import outcomes
 from rft_cli.runs import Run
 from rft_cli.runs.hints import quoted
+from rft_cli.runs.warnings import texts
 from rft_cli.types import Sample
 
 SCHEMA = "rft.result/1"
@@ -66,6 +67,7 @@ def build_result(run: Run, *, status: str = "finished") -> dict[str, Any]:
     result["components"] = {name: comparison.to_json() for name, comparison in components.items()}
     result["training_reward"] = training_reward(metrics)
     result["grader"] = outcomes(run.rollouts())
+    result["warnings"] = texts(run)
     result["next"] = next_command(run, best_step, metrics)
     return result
 

@@ -12,6 +12,7 @@ from rft_cli.runs import Run
 from rft_cli.types import Estimate, Sample
 
 SHOWN = 5
+MOST_WARNINGS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,8 @@ class Shown:
 class Summary:
     """Everything a person is told at the end of a job.
 
-    `split` says which rows `table` is about; `headline` is the verdict; `notes` are further lines.
+    `split` says which rows `table` is about; `headline` is the verdict; `notes` are further lines; `warnings` are what
+    the job warned of on its way.
     """
 
     headline: str
@@ -50,6 +52,7 @@ class Summary:
     completions: tuple[Shown, ...]
     run: str
     next: str
+    warnings: tuple[str, ...] = ()
 
 
 def build_summary(run: Run, result: Mapping[str, Any]) -> Summary:
@@ -63,10 +66,17 @@ def build_summary(run: Run, result: Mapping[str, Any]) -> Summary:
         split=pair.split,
         table=tuple(table),
         notes=tuple(_notes(result, pair)),
+        warnings=tuple(_warnings(result)),
         completions=shown,
         run=result["run"],
         next=result["next"],
     )
+
+
+def _warnings(result: Mapping[str, Any]) -> list[str]:
+    found = [str(text).splitlines()[0] for text in result.get("warnings", ()) if str(text).strip()]
+    left = len(found) - MOST_WARNINGS
+    return [*found[:MOST_WARNINGS], *([f"and {left} more, in run.json"] if left > 0 else [])]
 
 
 def _row(label: str, comparison: Mapping[str, Any]) -> SummaryRow:

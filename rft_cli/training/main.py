@@ -15,6 +15,7 @@ from rft_cli.grading.protocol import Grader
 from rft_cli.job import Job
 from rft_cli.runs import Run
 from rft_cli.runs.sources import find_model
+from rft_cli.runs.warnings import KeptWarnings
 from rft_cli.stopping import Stop
 from rft_cli.training import auto, build, quiet
 from rft_cli.training.distributed import group
@@ -90,7 +91,7 @@ def train(
     """
     quiet.libraries()
     state = group.join(job.config.distributed.collective_timeout_s)
-    emit: OnEvent = on_event if state.is_main_process else _ignore
+    emit: OnEvent = KeptWarnings(run, on_event) if state.is_main_process else _ignore
     lengths = lengths or check(job)
     model, resolved = _load(job, lengths, state, emit)
     log = run.path / "logs"

@@ -107,7 +107,7 @@ def test_create_makes_a_run_trains_and_shows_the_table(rft, files, training):
 
 
 def test_json_is_one_document_and_the_same_as_in_run_json(rft, files, training):
-    found = rft("create", *GOOD, "--name", "a", "--json", "--quiet")
+    found = rft("create", *GOOD, "--model", "builtin/tiny", "--name", "a", "--json", "--quiet")
     assert found.code == 0, found.err
     document = json.loads(found.out)
     assert document == Run.open("a").info["result"]
@@ -149,6 +149,50 @@ def test_test_rows_reach_the_job_and_overlap_is_a_warning(rft, files, training):
     assert found.code == 0
     assert training.job.test is not None
     assert "warning: train.jsonl: 6 of 6 training rows" in found.err
+
+
+def test_what_the_preflight_warned_of_stands_in_the_run_and_beside_the_result(rft, files, training):
+    (files / "lax.py").write_text(
+        "def score(completion, example):\n    return float(example['output'] in completion)\n"
+    )
+    (files / "test.jsonl").write_text((files / "train.jsonl").read_text())
+    args = ("-t", "train.jsonl", "-v", "val.jsonl", "--test", "test.jsonl", "--reward-model", "lax.py")
+    found = rft("create", *args, "--model", "builtin/tiny", "--name", "a")
+    assert found.code == 0, found.err
+    info = Run.open("a").info
+    overlap, holes = (warning["text"] for warning in info["warnings"])
+    assert overlap.startswith("train.jsonl: 6 of 6 training rows")
+    assert holes.startswith("scorer: some texts that are not answers earn as much as right ones: ")
+    assert [warning["step"] for warning in info["warnings"]] == [0, 0]
+    assert info["result"]["warnings"] == [overlap, holes]
+    shown = found.out.partition("\nWarnings\n")[2].partition("\n\n")[0]
+    assert " ".join(shown.split()) == f"- {overlap} - {holes}"
+    # Told again when the run goes on, and kept once.
+    training.before_end = lambda: os.kill(os.getpid(), signal.SIGTERM)
+    assert rft("create", "--resume", "a", "--n-epochs", "50").code == 143
+    training.before_end = lambda: None
+    again = rft("create", "--resume", "a")
+    assert again.code == 0, again.err
+    assert "warning: scorer: some texts" in again.err
+    assert Run.open("a").info["result"]["warnings"] == [overlap, holes]
+
+
+def test_own_rows_and_no_model_are_told_before_and_after(rft, files, training):
+    found = rft("create", *GOOD, "--name", "a")
+    (said,) = Run.open("a").info["result"]["warnings"]
+    assert said.startswith("builtin/tiny is a demonstration model: ")
+    assert "--model Qwen/Qwen2.5-0.5B-Instruct or --model DIRECTORY" in said
+    assert f"warning: {said}\n" in found.err
+    assert f"Warnings - {said} " in " ".join(found.out.split())
+
+
+def test_who_names_the_demonstration_model_or_has_its_rows_is_not_told(rft, files, training):
+    (files / "job.yaml").write_text("model: {path: builtin/tiny}\n")
+    for more in (("--model", "builtin/tiny"), ("--config", "job.yaml")):
+        assert "demonstration" not in rft("create", *GOOD, *more).err
+    row = {"task": "Triage this support message. Reply with JSON.", "input": "Hello", "output": "{}"}
+    (files / "train.jsonl").write_text(json.dumps(row) + "\n")
+    assert "demonstration" not in rft("create", *GOOD).err
 
 
 def test_a_run_or_its_name_serves_as_the_model(rft, files, training):

@@ -89,6 +89,7 @@ def test_result_has_the_documented_shape_and_numbers(run):
                 }
             ],
         },
+        "warnings": [],
         "next": f"rft export {run.path}",
     }
 

@@ -1,4 +1,4 @@
-"""What a tripped wire does: a warning, an entry in run.json, and, where asked for, the end of the job."""
+"""What a tripped wire does: a warning and, where asked for, the end of the job."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rft_cli.training.hooks.tripwires import Figures, Tripwires
 
 
 class Alarms:
-    """Shows each rollout batch to the tripwires; every process calls it alike, process 0 writes and decides."""
+    """Shows each rollout batch to the tripwires; every process calls it alike, process 0 tells and decides."""
 
     def __init__(self, wires: Tripwires, action: str, run: Run, on_event: OnEvent, rank: int) -> None:
         self._wires, self._action, self._run, self._on_event = wires, action, run, on_event
@@ -37,11 +37,8 @@ class Alarms:
 
     def _tell(self, step: int, metrics: Figures) -> str:
         tripped = self._wires.observe(metrics)
-        if tripped:
-            new = [{"step": step, "tripwire": t.name, "text": t.text} for t in tripped]
-            self._run.update(warnings=[*(self._run.info.get("warnings") or []), *new])
         for t in tripped:
-            self._on_event(Note(f"step {step}: {t.text}", "warning"))
+            self._on_event(Note(t.text, "warning", step, t.name))
         return "; ".join(t.text for t in tripped)
 
     def check(self) -> None:

@@ -10,6 +10,7 @@ from rft_cli.config.schema import TripwireConfig
 from rft_cli.errors import RunFailed
 from rft_cli.events import Event, Note
 from rft_cli.runs import Run
+from rft_cli.runs.warnings import KeptWarnings
 from rft_cli.training.hooks.alarms import Alarms
 from rft_cli.training.hooks.tripwires import Tripwires
 
@@ -28,7 +29,8 @@ class Setting:
     def __init__(self, folder: Path, action: str, rank: int = 0) -> None:
         self.run = Run.create(folder, "r", config_yaml="", info={})
         self.events: list[Event] = []
-        self.alarms = Alarms(Tripwires(SETTINGS, "ppo", 60), action, self.run, self.events.append, rank)
+        self.emit = KeptWarnings(self.run, self.events.append)
+        self.alarms = Alarms(Tripwires(SETTINGS, "ppo", 60), action, self.run, self.emit, rank)
 
 
 def test_warn_tells_once_and_writes_it_down(tmp_path: Path) -> None:
@@ -37,7 +39,7 @@ def test_warn_tells_once_and_writes_it_down(tmp_path: Path) -> None:
     for step, metrics in enumerate([NEAR, FAR, FAR, NEAR, FAR], 1):
         assert not it.alarms.observe(step, metrics)
         it.alarms.check()
-    assert it.events == [Note(f"step {n}: {TEXT}", "warning") for n in (2, 5)]
+    assert it.events == [Note(TEXT, "warning", n, "kl") for n in (2, 5)]
     assert it.run.info["warnings"] == [{"step": n, "tripwire": "kl", "text": TEXT} for n in (2, 5)]
 
 
@@ -79,7 +81,7 @@ def test_a_resumed_job_drops_warnings_that_will_be_made_again_and_goes_on(tmp_pa
     state = it.alarms.state()
     for step, metrics in ((2, NEAR), (3, FAR)):
         it.alarms.observe(step, metrics)
-    again = Alarms(Tripwires(SETTINGS, "ppo", 60), "warn", it.run, it.events.append, 0)
+    again = Alarms(Tripwires(SETTINGS, "ppo", 60), "warn", it.run, it.emit, 0)
     again.load(state)
     again.begin(1)
     assert [w["step"] for w in it.run.info["warnings"]] == [1]
