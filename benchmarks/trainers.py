@@ -37,6 +37,7 @@ from rft_cli.training.hf_args import Resolved
 from rft_cli.training.hooks.alarms import Alarms
 from rft_cli.training.hooks.journal import Journal
 from rft_cli.training.hooks.tripwires import Tripwires
+from rft_cli.training.lora import lora_targets
 from rft_cli.training.models import stop_tokens
 from rft_cli.training.rollouts.prompts import training_rows
 from rft_cli.training.rollouts.rewards import GraderReward
@@ -136,7 +137,9 @@ def grpo(loaded: Loaded, output_dir: str) -> Any:
         ),
         train_dataset=training_rows(examples, loaded.lengths.tokenizer),
         processing_class=loaded.lengths.tokenizer,
-        peft_config=hf_args.peft_config(config) if resolved.lora else None,
+        peft_config=hf_args.peft_config(config, lora_targets(loaded.model, config.lora.target_modules))
+        if resolved.lora
+        else None,
     )
 
 

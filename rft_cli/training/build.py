@@ -16,6 +16,7 @@ from rft_cli.config import RunConfig
 from rft_cli.config.schema import ModelConfig
 from rft_cli.training import hf_args
 from rft_cli.training.hf_args import Resolved
+from rft_cli.training.lora import lora_targets
 from rft_cli.training.models import count_parameters, load_config
 from rft_cli.training.ppo.critic import Critic, MlpCritic, SharedCritic
 from rft_cli.training.ppo.critic_top import LoraCritic, LoraTopCritic, TopCritic
@@ -45,7 +46,8 @@ def build_trainer(
     """The trainer of `config.algorithm`, its model on the device, ready for `train()`."""
     common: dict[str, Any] = {"model": model, "train_dataset": rows, "processing_class": tokenizer}
     if resolved.lora:
-        common["peft_config"] = hf_args.peft_config(config)
+        targets = lora_targets(model, config.lora.target_modules)
+        common["peft_config"] = hf_args.peft_config(config, targets)
     needed = config.algorithm == "ppo" or config.ppo.kl_coef > 0
     reference = frozen_copy(model, config.rollout.temperature) if needed and not resolved.lora else None
     if config.algorithm == "ppo":
@@ -91,4 +93,4 @@ def build_critic(config: RunConfig, resolved: Resolved, policy: Any) -> Critic:
         if not resolved.lora:
             return TopCritic(policy, hidden, lora=False)
         design = LoraTopCritic if resolved.critic == "top" else LoraCritic
-        return design(policy, hidden, hf_args.peft_config(config))
+        return design(policy, hidden, policy.peft_config["default"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,13 +117,14 @@ def ppo_settings(config: RunConfig, resolved: Resolved) -> PPOSettings:
     )
 
 
-def peft_config(config: RunConfig) -> PeftLoraConfig:
+def peft_config(config: RunConfig, targets: Sequence[str]) -> PeftLoraConfig:
+    """`targets`: the names of the modules that get an adapter."""
     lora = config.lora
     return PeftLoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,  # a float works: the scale is alpha / r
         lora_dropout=lora.dropout,
-        target_modules=lora.target_modules,
+        target_modules=list(targets),
         task_type="CAUSAL_LM",
         bias="none",
         revision=config.model.revision,

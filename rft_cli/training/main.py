@@ -22,8 +22,8 @@ from rft_cli.training.distributed import group
 from rft_cli.training.graders import open_grader
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.loop import run_training
+from rft_cli.training.lora import lora_targets
 from rft_cli.training.models import (
-    check_target_modules,
     context_length,
     load_config,
     load_policy,
@@ -126,7 +126,7 @@ def _load(job: Job, lengths: Lengths, state: PartialState, emit: OnEvent) -> tup
     auto.check_critic(config.ppo.critic, lora.value)
     model = load_policy(source, config.model, weights_dtype(config.model.dtype, lora.value, state.device))
     if lora.value:
-        check_target_modules(model, config.lora.target_modules)
+        lora_targets(model, config.lora.target_modules)  # what is wrong with them is told early
     epochs = auto.n_epochs(config.optim.n_epochs, rows, config.rollout.group_size)
     rate = auto.learning_rate(config.optim.learning_rate, parameters, lora.value)
     prompts = auto.prompts_per_batch(config.rollout.prompts_per_batch, rows, state.num_processes)

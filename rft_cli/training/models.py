@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -21,6 +19,7 @@ from rft_cli.errors import RftError, UsageError
 from rft_cli.runs.sources import ModelSource, find_model
 from rft_cli.training.dropout import remember_rates, without_dropout
 from rft_cli.training.ends import declared_ends, give_end, turn_end
+from rft_cli.training.lora import freeze_beside_text
 
 
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
@@ -69,10 +68,11 @@ def load_config(config: ModelConfig) -> Any:
 
 
 def load_policy(source: ModelSource, config: ModelConfig, dtype: torch.dtype) -> PreTrainedModel:
-    """The model as it trains: `load_model` with dropout and router jitter off."""
+    """The model as it trains: dropout and router jitter off, only what reads text trainable."""
     own = load_config(config)
     model = load_model(source, config, dtype, without_dropout(own))
     remember_rates(model, own)
+    freeze_beside_text(model)
     return model
 
 
@@ -102,32 +102,6 @@ def load_model(
         raise not_loadable(f"model {config.path!r}", error, _MODELS) from error
     model.requires_grad_(True)  # PEFT leaves the weights that it merged into frozen
     return model
-
-
-def check_target_modules(model: torch.nn.Module, wanted: str | Sequence[str]) -> None:
-    """UsageError where LoRA is to go into modules that the model does not have."""
-    if isinstance(wanted, str):  # all-linear, or a regular expression, which PEFT matches with whole names
-        names = (
-            []
-            if wanted == "all-linear" or any(_matches(wanted, n) for n, _ in model.named_modules())
-            else [wanted]
-        )
-    else:
-        ends = {name.rpartition(".")[2] for name, _ in model.named_modules()}
-        names = [w for w in wanted if w.rpartition(".")[2] not in ends]
-    if names:
-        linear = {n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
-        raise UsageError(
-            f"lora.target_modules: the model has no {', '.join(names)}",
-            f"it has: {', '.join(sorted(linear))}; or set all-linear",
-        )
-
-
-def _matches(pattern: str, name: str) -> bool:
-    try:
-        return re.fullmatch(pattern, name) is not None
-    except re.error:
-        return False
 
 
 def weights_dtype(setting: str, lora: bool, device: torch.device) -> torch.dtype:

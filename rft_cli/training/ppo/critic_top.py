@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig as PeftLoraConfig
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from rft_cli.training.ppo.adapters import active_adapter
@@ -88,9 +89,15 @@ class OnAdapter(Critic):
     """
 
     def attach(self, policy: Any, config: PeftLoraConfig, first_layer: int) -> None:
-        """Add the adapter; its weights are the same in every process."""
+        """Add the adapter where the policy has its own; its weights are the same in every process."""
+        layers = list(layers_of(backbone_of(policy)))[first_layer:]
+        inside = {module for layer in layers for module in layer.modules()}
         own = copy.deepcopy(config)
-        own.layers_to_transform = list(range(first_layer, len(layers_of(backbone_of(policy)))))
+        own.target_modules = [
+            name
+            for name, module in policy.get_base_model().named_modules()
+            if isinstance(module, BaseTunerLayer) and module in inside
+        ]
         trainable = [p for p in policy.parameters() if p.requires_grad]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)

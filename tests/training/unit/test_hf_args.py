@@ -124,7 +124,7 @@ def test_ppo_settings() -> None:
 
 
 def test_lora() -> None:
-    made = peft_config(config(lora={"r": 4, "alpha": 8.0, "dropout": 0.1, "target_modules": ["q_proj"]}))
+    made = peft_config(config(lora={"r": 4, "alpha": 8.0, "dropout": 0.1}), ["q_proj"])
     assert (made.r, made.lora_alpha, made.lora_dropout) == (4, 8.0, 0.1)
     assert made.target_modules == {"q_proj"}
     assert (made.task_type, made.bias) == ("CAUSAL_LM", "none")
