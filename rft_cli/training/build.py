@@ -17,19 +17,23 @@ from rft_cli.config.schema import ModelConfig
 from rft_cli.training import hf_args
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.lora import lora_targets
-from rft_cli.training.models import count_parameters, load_config
+from rft_cli.training.models import count_parameters, load_config, not_loadable
 from rft_cli.training.ppo.critic import Critic, MlpCritic, SharedCritic
 from rft_cli.training.ppo.critic_top import LoraCritic, LoraTopCritic, TopCritic
+from rft_cli.training.refusals import FIX
 from rft_cli.training.rollouts.rewards import GraderReward
 from rft_cli.training.trainers import GRPOJob, PPOJob, RLOOJob
 
 
 def parameters_of(config: ModelConfig) -> int:
     """The model's parameter count, from its configuration alone: no weights are read."""
-    with init_empty_weights():
-        model = AutoModelForCausalLM.from_config(
-            load_config(config), trust_remote_code=config.trust_remote_code
-        )
+    try:
+        with init_empty_weights():
+            model = AutoModelForCausalLM.from_config(
+                load_config(config), trust_remote_code=config.trust_remote_code
+            )
+    except Exception as error:
+        raise not_loadable(f"model {config.path!r}", error, FIX) from error
     model.tie_weights()
     return count_parameters(model)
 

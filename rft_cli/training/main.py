@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from accelerate import PartialState
@@ -30,6 +31,7 @@ from rft_cli.training.models import (
     load_tokenizer,
     weights_dtype,
 )
+from rft_cli.training.refusals import check_architecture, check_token_ids, first_use
 from rft_cli.training.rollouts.prompts import encode, too_long
 
 LEAST_ROOM = 8
@@ -49,10 +51,13 @@ class Lengths:
 def check(job: Job) -> Lengths:
     """The preflight that needs the tokenizer, before any weights load: prompts that leave no room are named."""
     quiet.libraries()
+    model, own = job.config.model.path, load_config(job.config.model)
+    check_architecture(model, own)
     tokenizer = load_tokenizer(job.config.model)
-    context = context_length(load_config(job.config.model))
+    context = context_length(own)
     everything = [*job.train.examples, *job.validation.examples, *(job.test.examples if job.test else ())]
     ids = encode(tokenizer, everything)
+    check_token_ids(model, own, tokenizer, everything, ids)
     wanted = job.config.rollout.max_completion_tokens
     room = LEAST_ROOM if isinstance(wanted, str) else min(wanted, LEAST_ROOM)
     long = too_long(everything, ids, context, room)
@@ -104,8 +109,13 @@ def train(
         return open_grader(job.config.grader, log_path=own_log, seed=job.config.seed, brief=True)
 
     # Until the grader is closed: a signal in the middle of that would leave its processes' things behind.
-    with stop.finishing(), group.agreed(opened) as grader:
+    worked = partial(_has_stepped, run, resume)
+    with stop.finishing(), group.agreed(opened) as grader, first_use(model, worked):
         return run_training(job, run, emit, resume, model, resolved, lengths.tokenizer, grader, stop)
+
+
+def _has_stepped(run: Run, resume: bool) -> bool:
+    return resume or any(True for _ in run.metrics())
 
 
 def _ignore(_event: Any) -> None:

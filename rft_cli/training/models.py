@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -87,13 +88,15 @@ def load_model(
     if architecture is not None:
         extra["config"] = architecture
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model, found = AutoModelForCausalLM.from_pretrained(
             source.base,
             revision=source.revision,
             trust_remote_code=config.trust_remote_code,
             dtype=dtype,
+            output_loading_info=True,
             **extra,
         )
+        _check_complete(config.path, found["missing_keys"])
         for adapter in source.adapters:
             from peft import PeftModel
 
@@ -102,6 +105,17 @@ def load_model(
         raise not_loadable(f"model {config.path!r}", error, _MODELS) from error
     model.requires_grad_(True)  # PEFT leaves the weights that it merged into frozen
     return model
+
+
+def _check_complete(model: str, missing: Iterable[str]) -> None:
+    """UsageError where the files lack weights: transformers would make them up. Tied ones are not missing."""
+    names = sorted(missing)
+    if names:
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        raise UsageError(
+            f"model {model!r} lacks weights: its files hold no {', '.join(names[:3])}{more}",
+            "take a checkpoint of the whole language model, head included",
+        )
 
 
 def weights_dtype(setting: str, lora: bool, device: torch.device) -> torch.dtype:

@@ -9,6 +9,8 @@ from typing import Any
 from datasets import Dataset as HfDataset
 from transformers import PreTrainedTokenizerBase
 
+from rft_cli.config.suggest import counted
+from rft_cli.errors import UsageError
 from rft_cli.types import Example, Message
 
 
@@ -36,12 +38,39 @@ def encode(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]) -> l
         return []
     if template:
         conversations: Any = rendered
-        encoded: Any = tokenizer.apply_chat_template(
-            conversations, add_generation_prompt=True, tokenize=True, return_dict=True
-        )
+        try:
+            encoded: Any = _apply(tokenizer, conversations)
+        except Exception:
+            raise _refusal(tokenizer, examples, conversations) from None
         return [list(ids) for ids in encoded["input_ids"]]
     texts: Any = rendered
     return [list(ids) for ids in tokenizer(text=texts)["input_ids"]]
+
+
+def _apply(tokenizer: PreTrainedTokenizerBase, conversations: Any) -> Any:
+    return tokenizer.apply_chat_template(
+        conversations, add_generation_prompt=True, tokenize=True, return_dict=True
+    )
+
+
+def _refusal(
+    tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], conversations: Sequence[Any]
+) -> UsageError:
+    """What the chat template says of the first row that it raises an error for; it may refuse what it likes."""
+    found = []
+    for example, conversation in zip(examples, conversations, strict=True):
+        try:
+            _apply(tokenizer, [conversation])
+        except Exception as error:
+            found.append((example, conversation, error))
+    example, conversation, first = found[0]
+    said = (str(first).strip() or type(first).__name__).splitlines()[0]
+    roles = ", ".join(dict.fromkeys(message["role"] for message in conversation))
+    more = f" (and {counted(len(found) - 1, 'more row')})" if len(found) > 1 else ""
+    return UsageError(
+        f"{example.source}{more}: the model's chat template refuses a prompt of {roles}: {said}",
+        "change these rows' messages, say a system message's text in the user's, or take another model",
+    )
 
 
 @dataclass(frozen=True, slots=True)

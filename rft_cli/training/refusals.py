@@ -1,0 +1,83 @@
+"""What can be said against a model before its weights load: its architecture, and token ids it has no embedding for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
+
+from rft_cli.config.suggest import counted
+from rft_cli.errors import UsageError
+from rft_cli.training.distributed.channel import lost_peer
+from rft_cli.types import Example
+
+FIX = "take a decoder that continues text: docs/models.md lists the architectures that were tried"
+_OF_A_MODEL = (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError)
+
+
+def check_architecture(model: str, config: Any) -> None:
+    """UsageError where the architecture is not that of a causal language model."""
+    kind = f"model {model!r} ({config.model_type})"
+    if getattr(config, "is_encoder_decoder", False):
+        raise UsageError(f"{kind} is an encoder-decoder; rft trains causal language models", FIX)
+    remote = getattr(config, "auto_map", None) or {}
+    causal = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING or "AutoModelForCausalLM" in remote
+    decodes = causal and getattr(config, "is_decoder", None) is not False
+    if type(config) in MODEL_FOR_MASKED_LM_MAPPING and not decodes:
+        raise UsageError(f"{kind} is an encoder: it fills gaps in a text and does not continue one", FIX)
+    if not causal:
+        what = "a multimodal model" if hasattr(config, "vision_config") else "a model of another kind"
+        raise UsageError(f"{kind} is {what}: transformers has no causal language model for it", FIX)
+
+
+def check_token_ids(
+    model: str,
+    config: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    prompts: Sequence[Sequence[int]],
+) -> None:
+    """UsageError where padding or a prompt has token ids that the model has no embedding for."""
+    size = getattr(config.get_text_config(), "vocab_size", None)
+    if not isinstance(size, int):
+        return
+    fix = "give the tokenizer that the model was trained with, or a model whose embeddings were resized to it"
+    for what, token in (("pads with", tokenizer.pad_token_id), ("ends a text with", tokenizer.eos_token_id)):
+        if token is not None and token >= size:
+            raise UsageError(
+                f"{_small(model, size)}, and its tokenizer {what} {_named(tokenizer, token)}", fix
+            )
+    beyond = [(e, max(ids)) for e, ids in zip(examples, prompts, strict=True) if max(ids, default=0) >= size]
+    if beyond:
+        example, token = beyond[0]
+        more = f" (and {counted(len(beyond) - 1, 'more row')})" if len(beyond) > 1 else ""
+        said = f"{example.source}{more}: the prompt holds {_named(tokenizer, token)}; {_small(model, size)}"
+        raise UsageError(said, fix)
+
+
+def _small(model: str, size: int) -> str:
+    return f"model {model!r} has embeddings for {size} tokens"
+
+
+def _named(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
+    return f"token {token} ({tokenizer.convert_ids_to_tokens(token)!r})"
+
+
+@contextmanager
+def first_use(model: Any, worked: Callable[[], bool]) -> Iterator[None]:
+    """An error of building on a model and first using it names the model; later ones, where it has `worked`, do not.
+
+    Libraries assume much of an architecture, and what they raise where it does not hold says nothing to a user.
+    """
+    try:
+        yield
+    except _OF_A_MODEL as error:
+        if isinstance(error, torch.OutOfMemoryError) or lost_peer(error) is not None or worked():
+            raise
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        kind = f"{type(model).__name__} ({model.config.model_type})"
+        raise UsageError(f"{kind} can't be trained here: {type(error).__name__}: {said}", FIX) from error
