@@ -75,9 +75,8 @@ def load(config_json: str, output_dir: str) -> Loaded:
     state = PartialState(cpu=not torch.cuda.is_available())
     lengths = main.check(job)
     model, resolved = main._load(job, lengths, state, lambda _event: None)
-    return Loaded(
-        job, replace(resolved, n_epochs=ENDLESS, validate_every=ENDLESS), lengths, model, Footprint(model)
-    )
+    endless = replace(resolved, n_epochs=ENDLESS, max_steps=None, validate_every=ENDLESS)
+    return Loaded(job, endless, lengths, model, Footprint(model))
 
 
 def quietly(_: Event) -> None:

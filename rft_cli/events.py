@@ -42,7 +42,7 @@ class Started(Event):
     algorithm: str
     world_size: int
     total_steps: int
-    n_epochs: int
+    n_epochs: float
     device: str
 
 

@@ -19,7 +19,7 @@ from rft_cli.events import Event, Note, OnEvent
 from rft_cli.job import Job, create_run, pinned, told_how_to_resume
 from rft_cli.report.summary import build_summary
 from rft_cli.runs import Run
-from rft_cli.runs.hints import resume_command
+from rft_cli.runs.hints import longer, resume_command
 from rft_cli.runs.new import check_new
 from rft_cli.runs.warnings import KeptWarnings, keep
 from rft_cli.stopping import Stop
@@ -111,11 +111,11 @@ def _continue(
 
 
 def _finished(plan: Continued) -> UsageError:
-    run, epochs = plan.run, plan.loaded.config.optim.n_epochs
-    more = 2 * epochs if isinstance(epochs, int) else "N"
+    run, optim = plan.run, plan.loaded.config.optim
+    more = longer(optim.n_epochs, optim.max_steps, max(run.checkpoints(), default=1))
     return UsageError(
         f"{run.path} is finished: {_gained(plan.info.get('result') or {})}its result stands in its run.json",
-        f"train it longer: {resume_command(run.path)} --n-epochs {more}; or start a new run",
+        f"train it longer: {resume_command(run.path)} {more}; or start a new run",
     )
 
 

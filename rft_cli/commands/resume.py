@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rft_cli.commands.longer import LENGTH, is_longer
 from rft_cli.commands.models import resolve_run
 from rft_cli.commands.moved import found_again
 from rft_cli.commands.request import Settings
@@ -23,12 +24,12 @@ from rft_cli.config.load import LoadedConfig, load_config, load_own
 from rft_cli.config.schema import GraderConfig, ModelConfig, audit_setting
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.source import read_source, split_target
-from rft_cli.job import CONTENT, PLACE, processes, read_files, scorer_modules
+from rft_cli.job import CONTENT, PLACE, processes, scorer_modules
 from rft_cli.runs import Run
 from rft_cli.runs.files import sha256_of
 from rft_cli.runs.identity import base_identity
 
-EPOCHS, REVISION = "optim.n_epochs", "model.revision"
+REVISION = "model.revision"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def continued(ref: str, settings: Settings) -> Continued:
     config = with_settings(config, {REVISION: revision})
     moved = found_again(config, began_with(info, own.config), run, info)
     config = with_settings(moved.config, {key: getattr(own.config, key) for key in PLACE})
-    longer = _is_longer(began_with(info, own.config)[EPOCHS], config, run)
+    longer = is_longer(began_with(info, own.config), config, run)
     return Continued(run, info, own.config, replace(loaded, config=config, notes=[]), longer, moved.notes)
 
 
@@ -104,7 +105,7 @@ def changes(plan: Continued) -> dict[str, list[Any]]:
     found = {
         key: [began.get(key), now.get(key)]
         for key in all_keys()
-        if key not in (*PLACE, EPOCHS) and began.get(key) != now.get(key)
+        if key not in (*PLACE, *LENGTH) and began.get(key) != now.get(key)
     }
     limit = GraderConfig(timeout_s=began["grader.timeout_s"], sandbox=began["grader.sandbox"]).grade_limit_s
     if limit == config.grader.grade_limit_s:  # auto and the seconds that it stands for are the same
@@ -221,25 +222,3 @@ def _compare_base(found: dict[str, list[Any]], plan: Continued) -> None:
         found.pop(REVISION, None)
     elif now is not None:
         found["model.path"] = [then, now]
-
-
-def _is_longer(then: int | str, config: RunConfig, run: Run) -> bool:
-    now = config.optim.n_epochs
-    if then == now:
-        return False
-    before, after = _epochs(then, config), _epochs(now, config)
-    if after < before:
-        raise UsageError(
-            f"{run.path} trains for {before} epochs: it can't be made shorter ({EPOCHS} {after})",
-            f"give more than {before}, leave it out, or start a new run",
-        )
-    return after > before
-
-
-def _epochs(setting: int | str, config: RunConfig) -> int:
-    if isinstance(setting, int):
-        return setting
-    from rft_cli.training.auto import n_epochs
-
-    rows = read_files(config).data.get("train")
-    return n_epochs(setting, len(rows.examples) if rows else 1, config.rollout.group_size).value

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
+from rft_cli.commands.longer import batches_of
 from rft_cli.config import RunConfig
-from rft_cli.job import read_files
 from rft_cli.runs import Run
 
 _CONTENT = "it decides which weights and optimizers a checkpoint holds"
@@ -39,15 +39,5 @@ def can_split(run: Run, config: RunConfig, then: int, now: int) -> bool:
     for checkpoint in map(run.checkpoint_path, run.checkpoints()):
         if not (checkpoint / "optimizer.pt").is_file() or (checkpoint / "critic-0.pt").exists():
             return False
-    return _steps(config, then) == _steps(config, now)
-
-
-def _steps(config: RunConfig, processes: int) -> int:
-    """Optimizer steps of one pass over the rows."""
-    from rft_cli.training import auto
-
-    train = read_files(config).data.get("train")
-    rows = len(train.examples) if train else 1
-    prompts = auto.prompts_per_batch(config.rollout.prompts_per_batch, rows, processes).value
-    size = prompts * config.rollout.group_size
-    return rows // prompts * auto.steps_a_pass(config.ppo.minibatches, size, processes)
+    before, after = batches_of(config, then), batches_of(config, now)
+    return before.an_epoch * before.steps == after.an_epoch * after.steps

@@ -101,12 +101,18 @@ def _batches(config: RunConfig) -> list[Conflict]:
 
 
 def _validation(config: RunConfig) -> list[Conflict]:
-    samples = config.validation.samples_per_prompt
-    if samples == 1 or config.validation.temperature > 0:
-        return []
-    message = f"{samples} samples at validation.temperature 0 would all be the same"
-    fix = "set validation.samples_per_prompt to 1, or a validation.temperature over 0"
-    return [Conflict(("validation.samples_per_prompt", "validation.temperature"), message, fix)]
+    found = []
+    samples, every = config.validation.samples_per_prompt, ("every_completions", "every_epochs")
+    if samples > 1 and config.validation.temperature == 0:
+        message = f"{samples} samples at validation.temperature 0 would all be the same"
+        fix = "set validation.samples_per_prompt to 1, or a validation.temperature over 0"
+        found.append(Conflict(("validation.samples_per_prompt", "validation.temperature"), message, fix))
+    if all(getattr(config.validation, name) != "auto" for name in every):
+        keys = tuple(f"validation.{name}" for name in every)
+        found.append(
+            Conflict(keys, f"set beside {keys[1]}: both say when to validate", "set one of them to auto")
+        )
+    return found
 
 
 def _grader(config: RunConfig) -> list[Conflict]:

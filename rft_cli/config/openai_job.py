@@ -40,7 +40,7 @@ _NO_MEANING = {
     "they are JSON",
     f"{_SETTINGS}.learning_rate_multiplier": "scales a rate that OpenAI does not tell; --learning-rate sets it",
     f"{_SETTINGS}.compute_multiplier": "rollout.group_size sets how many completions a prompt gets",
-    f"{_SETTINGS}.eval_interval": "counts steps; validation.every_epochs counts epochs",
+    f"{_SETTINGS}.eval_interval": "counts steps; validation.every_completions counts completions",
     f"{_SETTINGS}.reasoning_effort": "open models have no such switch",
 }
 _SAY_NOTHING: tuple[Any, ...] = ("", "auto", "default", [], {"type": "text"})

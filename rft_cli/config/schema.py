@@ -172,8 +172,11 @@ class ValidationConfig(Section):
     """Nucleus sampling of validation."""
     batch_size: Count | Auto = "auto"
     """Rows sampled at a time in each process. auto: 128 on CPU, 64 on a GPU."""
+    every_completions: Count | Auto = "auto"
+    """Training completions between validations, in whole rollout batches; the last step is always validated.
+    auto: about 600, or twice a validation's own completions, or a twentieth of the job's, whichever is most."""
     every_epochs: Count | Auto = "auto"
-    """Epochs between validations. auto: so that a job validates at most about ten times."""
+    """Epochs between validations, in place of `every_completions`. auto: that one decides."""
     seed: int = 1234
     """Seed of validation sampling: the same model gets the same verdict twice."""
 
@@ -217,7 +220,10 @@ class OptimConfig(Section):
     learning_rate: Positive | Auto = "auto"
     """Peak learning rate of the policy. auto: from parameter count and LoRA, printed with its reason."""
     n_epochs: Count | Auto = "auto"
-    """Passes over the training rows. auto: a rule from the number of rows, printed with its reason."""
+    """Passes over the training rows. auto: as many as sample about 6,000 completions, or part of one; printed with its
+    reason."""
+    max_steps: Count | None = None
+    """Optimizer steps after which the job ends, in whole rollout batches. Empty: `n_epochs` alone decides."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """Learning-rate schedule after warm-up."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
@@ -234,7 +240,7 @@ class OptimConfig(Section):
 
 class CheckpointConfig(Section):
     every_steps: Count | Auto = "auto"
-    """Optimizer steps between checkpoints beside those of validations. auto: only after validations."""
+    """Optimizer steps between checkpoints beside those of validations. auto: only with validations."""
     keep_last: Count = 2
     """Newest checkpoints kept beside the best."""
 

@@ -175,7 +175,8 @@ def _started_line(event: Started) -> str:
     )
     return (
         f"{event.algorithm} on {clean(event.model)}: {_count(event.parameters)} parameters, {trained}, "
-        f"{counted(event.total_steps, 'step')} in {counted(event.n_epochs, 'epoch')} on {event.device}{processes}"
+        f"{counted(event.total_steps, 'step')} in {event.n_epochs:g} {'epoch' if event.n_epochs == 1 else 'epochs'} "
+        f"on {event.device}{processes}"
     )
 
 
@@ -187,7 +188,7 @@ def _count(value: int) -> str:
 
 
 def _place(event: Stepped, started: Started | None) -> str:
-    epochs = "" if started is None else f"/{started.n_epochs}"
+    epochs = "" if started is None else f"/{started.n_epochs:g}"
     return f"epoch {event.epoch:.1f}{epochs}  step {event.step}/{event.total_steps}"
 
 

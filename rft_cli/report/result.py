@@ -11,7 +11,7 @@ from typing import Any
 from rft_cli.report.estimates import compare, compare_components
 from rft_cli.report.outcomes import outcomes
 from rft_cli.runs import Run
-from rft_cli.runs.hints import quoted
+from rft_cli.runs.hints import longer, quoted
 from rft_cli.runs.warnings import texts
 from rft_cli.types import Sample
 
@@ -73,23 +73,25 @@ def build_result(run: Run, *, status: str = "finished") -> dict[str, Any]:
 
 
 def training_reward(metrics: Sequence[dict[str, Any]]) -> dict[str, float | None]:
-    """Mean training reward in the first and in the last epoch (None before the first step)."""
-    rows = [row for row in metrics if isinstance(row.get("reward"), int | float)]
-    if not rows:
-        return {"first": None, "last": None}
-    last_epoch = max(_epoch(row) for row in rows)
-    return {
-        "first": _mean([row["reward"] for row in rows if _epoch(row) == 1]),
-        "last": _mean([row["reward"] for row in rows if _epoch(row) == last_epoch]),
-    }
+    """Mean training reward in as many steps as the first epoch has, at the job's beginning and at its end.
+
+    At most half of the job's steps; None before the first step.
+    """
+    rewards = [row["reward"] for row in metrics if isinstance(row.get("reward"), int | float)]
+    epoch = sum(_epoch(row) == 1 for row in metrics)
+    part = max(1, min(epoch, len(rewards) // 2))
+    return {"first": _mean(rewards[:part]), "last": _mean(rewards[-part:])}
 
 
 def next_command(run: Run, best_step: int, metrics: Sequence[dict[str, Any]]) -> str:
     """What to type next: export what was learned, or train longer where nothing beat the base."""
     if best_step:
         return f"rft export {quoted(run.path)}"
-    epochs = max((_epoch(row) for row in metrics), default=1)
-    return f"rft train {quoted(run.path / 'config.yaml')} --n-epochs {2 * epochs}"
+    settings = run.info.get("settings") or {}
+    steps = max((int(row.get("step") or 0) for row in metrics), default=1)
+    epochs = settings.get("optim.n_epochs", max((_epoch(row) for row in metrics), default=1))
+    more = longer(epochs, settings.get("optim.max_steps"), steps)
+    return f"rft train {quoted(run.path / 'config.yaml')} {more}"
 
 
 def _epoch(row: dict[str, Any]) -> int:

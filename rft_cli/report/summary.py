@@ -147,7 +147,7 @@ def _reward_notes(result: Mapping[str, Any], best: int) -> list[str]:
         return []
     first, last, validation = training["first"], training["last"], result["validation"]
     before, after, gain = (validation[name]["mean"] for name in ("before", "after", "difference"))
-    line = f"Training reward {first:.3f} -> {last:.3f} (first and last epoch, as sampled)"
+    line = f"Training reward {first:.3f} -> {last:.3f} (at the beginning and at the end, as sampled)"
     if not best:
         return [f"{line}, validation reward of the base {before:.3f}."]
     verdict = _verdict(last - first, gain, validation["difference"]["ci95"][0])

@@ -12,6 +12,7 @@ T = TypeVar("T")
 
 LORA_FROM_PARAMETERS = 100_000_000
 COMPLETIONS_WANTED = 6_000
+"""Completions that a job samples where nobody says how long it is."""
 MOST_EPOCHS = 40
 
 
@@ -50,14 +51,6 @@ def learning_rate(setting: float | str, parameters: int, lora: bool) -> Chosen[f
     rate = round(rate, digits)
     kind = "LoRA" if lora else "full fine-tuning"
     return Chosen(rate, f"learning rate {rate:.1e}: {kind} of {parameters / 1e6:.1f} M parameters")
-
-
-def n_epochs(setting: int | str, rows: int, group_size: int) -> Chosen[int]:
-    """As many passes as sample about 6,000 completions, at least 1 and at most 40."""
-    if not isinstance(setting, str):
-        return Chosen(setting)
-    epochs = min(MOST_EPOCHS, max(1, math.ceil(COMPLETIONS_WANTED / (rows * group_size))))
-    return Chosen(epochs, f"{epochs} epochs: {rows} rows x {group_size} completions a pass")
 
 
 def prompts_per_batch(setting: int, rows: int, world_size: int) -> Chosen[int]:
@@ -105,11 +98,6 @@ def critic_warmup(setting: int, batches: int) -> Chosen[int]:
     value = min(setting, batches // 10)
     reason = f"critic warm-up {value} rollout batches: the job has {batches}"
     return Chosen(value, "" if value == setting else reason)
-
-
-def validate_every(setting: int | str, epochs: int) -> int:
-    """Epochs between validations: at most about ten a job."""
-    return setting if not isinstance(setting, str) else max(1, round(epochs / 10))
 
 
 @dataclass(frozen=True, slots=True)

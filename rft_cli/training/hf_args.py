@@ -23,11 +23,12 @@ class Resolved:
     critic: str
     critic_learning_rate: float
     n_epochs: int
+    max_steps: int | None  # whole rollout batches; None: the epochs' end
+    validate_every: int  # steps, whole rollout batches
     prompts_per_batch: int
     max_completion_tokens: int
     micro_batch_size: int
     gradient_checkpointing: bool
-    validate_every: int
     critic_warmup: int
     world_size: int
     minibatches: int
@@ -54,6 +55,7 @@ def trainer_arguments(config: RunConfig, resolved: Resolved, output_dir: str) ->
         "top_p": config.rollout.top_p,
         "top_k": 0,
         "num_train_epochs": resolved.n_epochs,
+        "max_steps": -1 if resolved.max_steps is None else resolved.max_steps,
         "learning_rate": resolved.learning_rate,
         "lr_scheduler_type": {"constant": "constant_with_warmup"}.get(
             config.optim.schedule, config.optim.schedule

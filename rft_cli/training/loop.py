@@ -81,7 +81,7 @@ def run_training(
             config.algorithm,
             accelerator.num_processes,
             trainer.total_steps(),
-            resolved.n_epochs,
+            round(trainer.total_steps() / trainer.steps_an_epoch(), 1),
             str(accelerator.device),
         )
     )

@@ -18,7 +18,7 @@ from rft_cli.runs import Run
 from rft_cli.runs.sources import find_model
 from rft_cli.runs.warnings import KeptWarnings
 from rft_cli.stopping import Stop
-from rft_cli.training import auto, build, quiet
+from rft_cli.training import auto, build, quiet, schedule
 from rft_cli.training.distributed import group
 from rft_cli.training.graders import open_grader
 from rft_cli.training.hf_args import Resolved
@@ -137,7 +137,6 @@ def _load(job: Job, lengths: Lengths, state: PartialState, emit: OnEvent) -> tup
     model = load_policy(source, config.model, weights_dtype(config.model.dtype, lora.value, state.device))
     if lora.value:
         lora_targets(model, config.lora.target_modules)  # what is wrong with them is told early
-    epochs = auto.n_epochs(config.optim.n_epochs, rows, config.rollout.group_size)
     rate = auto.learning_rate(config.optim.learning_rate, parameters, lora.value)
     prompts = auto.prompts_per_batch(config.rollout.prompts_per_batch, rows, state.num_processes)
     limit = auto.max_completion_tokens(
@@ -154,8 +153,18 @@ def _load(job: Job, lengths: Lengths, state: PartialState, emit: OnEvent) -> tup
         parameters,
         state.device.type,
     )
-    warmup = auto.critic_warmup(config.ppo.critic_warmup, rows // prompts.value * epochs.value)
-    choices: list[auto.Chosen[Any]] = [lora, rate, epochs, prompts, limit, sizes]
+    steps = sizes.value.minibatches * config.ppo.passes
+    plan = schedule.Batches(rows, prompts.value, config.rollout.group_size, steps)
+    batches = schedule.length(config.optim.n_epochs, config.optim.max_steps, plan)
+    validations = schedule.validate_every(
+        config.validation.every_completions,
+        config.validation.every_epochs,
+        len(job.validation.examples) * config.validation.samples_per_prompt,
+        plan,
+        batches.value,
+    )
+    warmup = auto.critic_warmup(config.ppo.critic_warmup, batches.value)
+    choices: list[auto.Chosen[Any]] = [lora, rate, prompts, limit, sizes, batches, validations]
     if config.algorithm == "ppo":
         choices.append(warmup)
     for chosen in choices:
@@ -169,14 +178,15 @@ def _load(job: Job, lengths: Lengths, state: PartialState, emit: OnEvent) -> tup
         critic_learning_rate=auto.critic_learning_rate(
             config.ppo.critic_learning_rate, rate.value, config.ppo.critic == "shared"
         ).value,
-        n_epochs=epochs.value,
+        n_epochs=plan.begun(batches.value),
+        max_steps=batches.value * steps,
+        validate_every=validations.value * steps,
         prompts_per_batch=prompts.value,
         max_completion_tokens=limit.value,
         micro_batch_size=sizes.value.micro,
         gradient_checkpointing=checkpointing
         if isinstance(checkpointing, bool)
         else state.device.type == "cuda" and parameters > 300_000_000,
-        validate_every=auto.validate_every(config.validation.every_epochs, epochs.value),
         critic_warmup=warmup.value,
         world_size=state.num_processes,
         minibatches=sizes.value.minibatches,

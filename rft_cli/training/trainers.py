@@ -20,8 +20,18 @@ class Counted(Trainer):
 
     def total_steps(self) -> int:
         """Optimizer steps of the whole job."""
-        batches = len(self.get_train_dataloader())
-        return int(batches // self.args.gradient_accumulation_steps * self.args.num_train_epochs)
+        whole = int(self.steps_an_epoch() * self.args.num_train_epochs)
+        return whole if self.args.max_steps < 0 else min(whole, self.args.max_steps)
+
+    def steps_an_epoch(self) -> int:
+        """Optimizer steps of one pass over the rows."""
+        return len(self.get_train_dataloader()) // self.args.gradient_accumulation_steps
+
+    def completions(self) -> int:
+        """Completions sampled so far, at the end of a rollout batch."""
+        args: Any = self.args
+        a_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        return int(self.state.global_step * a_step // args.num_iterations)
 
 
 class Beating(Trainer):

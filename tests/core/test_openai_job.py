@@ -124,8 +124,8 @@ def test_what_is_taken_and_what_is_said(load: Any) -> None:
                 "in the run",
                 'response_format {"type": "json_schema", "json_schema"... has no meaning here: completions are not '
                 "forced into the schema; sample.output_json is there where they are JSON",
-                "hyperparameters.eval_interval 5 has no meaning here: counts steps; validation.every_epochs counts "
-                "epochs",
+                "hyperparameters.eval_interval 5 has no meaning here: counts steps; validation.every_completions "
+                "counts completions",
                 "hyperparameters.learning_rate_multiplier 0.5 has no meaning here: scales a rate that OpenAI does not "
                 "tell; --learning-rate sets it",
                 "hyperparameters.compute_multiplier 1.5 has no meaning here: rollout.group_size sets how many "

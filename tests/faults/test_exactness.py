@@ -42,7 +42,8 @@ def chosen_jobs(draw):
     per_step = group * prompts // minibatches
     micro = draw(strategies.sampled_from([size for size in (1, 2, 4) if per_step % size == 0]))
     epochs = 2
-    steps = epochs * (4 // prompts) * passes * minibatches
+    batches = draw(strategies.integers(1, epochs * (4 // prompts)))
+    steps = batches * passes * minibatches
     settings = {
         "rollout.group_size": group,
         "rollout.prompts_per_batch": prompts,
@@ -51,6 +52,9 @@ def chosen_jobs(draw):
         "ppo.minibatches": minibatches,
         "optim.micro_batch_size": micro,
         "optim.n_epochs": epochs,
+        "optim.max_steps": steps,
+        "validation.every_epochs": "auto",
+        "validation.every_completions": draw(strategies.sampled_from([1, 2])) * group * prompts,
         "optim.schedule": draw(strategies.sampled_from(["constant", "linear", "cosine"])),
         "checkpoint.every_steps": draw(strategies.integers(1, 5)),
         "checkpoint.keep_last": draw(strategies.integers(1, 2)),
@@ -112,6 +116,64 @@ def comes_to_the_same_bits(warm, job, step):
         assert ended.code == 0, ended.err[-3000:]
         expected = state_of(Run(undisturbed / "runs" / "job"))
         assert not differences(expected, state_of(Run(killed / "runs" / "job")))
+
+
+KILLED_IN_A_VALIDATION = """
+import os, signal
+from rft_cli.training.hooks.milestones import Milestones
+went_on = Milestones.sample
+def sample(self, rows, what):
+    if what == "validation after step 12, 24 completions":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return went_on(self, rows, what)
+Milestones.sample = sample
+"""
+
+
+@pytest.mark.fault("a validation in the middle of an epoch, killed")
+@pytest.mark.parametrize("before", [KILLED_IN_A_VALIDATION, killed_at(14)])
+def test_validations_in_mid_epoch_and_a_job_that_ends_there_come_to_the_same_bits(warm, tmp_path, before):
+    """8 rows are 2 rollout batches of 8 completions and 4 steps: 20 steps end in the middle of the third epoch."""
+    job = {
+        "validation.every_epochs": "auto", "validation.every_completions": 8, "optim.max_steps": 18,
+        "checkpoint.every_steps": "auto", "optim.schedule": "linear",
+    }  # fmt: skip
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    for folder in (undisturbed, killed):
+        jobs.make_files(folder)
+    ended = warm.start(undisturbed, jobs.create_arguments(job)).wait()
+    assert ended.code == 0, ended.err[-3000:]
+    assert "validation every 8 completions" not in ended.err  # as it was asked for
+    assert "20 steps: optim.max_steps 18, in whole rollout batches of 4" in ended.err
+    whole = Run(undisturbed / "runs" / "job")
+    assert [row["step"] for row in whole.metrics()] == [*range(1, 21)]
+    assert whole.validated_steps() == [0, 4, 8, 12, 16, 20]
+    assert {16, 20} <= {*whole.checkpoints()} <= {4, 8, 12, 16, 20}
+    assert warm.start(killed, jobs.create_arguments(job), before=before).wait().code == -9
+    run = Run(killed / "runs" / "job")
+    assert run.checkpoints()[-1] == 12
+    assert run.validated_steps() == [0, 4, 8] + [12] * (before is not KILLED_IN_A_VALIDATION)
+    ended = warm.start(killed, jobs.RESUME).wait()
+    assert ended.code == 0, ended.err[-3000:]
+    assert not differences(state_of(whole), state_of(run))
+
+
+def test_a_job_trained_longer_is_the_job_that_was_as_long_from_the_beginning(warm, tmp_path):
+    job = {"validation.every_epochs": "auto", "validation.every_completions": 8, "optim.max_steps": 20}
+    at_once, later = tmp_path / "at-once", tmp_path / "later"
+    for folder, steps in ((at_once, 20), (later, 12)):
+        jobs.make_files(folder)
+        ended = warm.start(folder, jobs.create_arguments({**job, "optim.max_steps": steps})).wait()
+        assert ended.code == 0, ended.err[-3000:]
+    over = warm.start(later, jobs.RESUME).wait()
+    assert over.code == 2
+    assert "train it longer: rft train --resume runs/job --n-epochs 6 --set optim.max_steps=24" in over.err
+    shorter = warm.start(later, [*jobs.RESUME, "--set", "optim.max_steps=8"]).wait()
+    assert shorter.code == 2
+    assert "error: runs/job trains for 12 steps: it can't be made shorter (optim.max_steps 8)" in shorter.err
+    ended = warm.start(later, [*jobs.RESUME, "--set", "optim.max_steps=20"]).wait()
+    assert ended.code == 0, ended.err[-3000:]
+    assert not differences(state_of(Run(at_once / "runs" / "job")), state_of(Run(later / "runs" / "job")))
 
 
 # -- what a checkpoint holds -----------------------------------------------------------------------------------------

@@ -129,8 +129,8 @@ class Journal(TrainerCallback):
         self._alarms.begin(state.global_step)
         self._started = self._last_log = monotonic()
 
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._last_log = monotonic()  # a validation may lie before it
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._last_log = monotonic()  # a checkpoint and a validation may lie before it
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any

@@ -1,7 +1,7 @@
 """The job's course: baseline, validations, the best checkpoint, checkpoints between, and where it stops when asked.
 
-A callback of transformers' Trainer. All processes take part; only process 0 writes. A checkpoint is committed before
-its validation is sampled, so that a job that dies in between does no more than sample again.
+A callback of transformers' Trainer. All processes take part; only process 0 writes. A validation follows the checkpoint
+of its step: a job that dies in between does no more than sample again. Validations stand between two rollout batches.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Milestones(TrainerCallback):
     """See the module's docstring.
 
     Args:
-        validate_every: epochs between validations; the last one is always validated.
+        validate_every: optimizer steps between validations; the last one is always validated.
         save_every: optimizer steps between checkpoints; None leaves those of the validations.
         on_samples: gets every validation's samples, on all processes.
     """
@@ -69,25 +69,24 @@ class Milestones(TrainerCallback):
             from_main(lambda: self._drop_incomplete("test-before", self._test_rows or ()))
             self.validate(0, 0.0)
             self.sample_test("test-before")
-        elif again or (epoch == round(epoch) and self._due(state)):
+        elif again or self._due(state):
             self.validate(step, epoch)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._stopped_by = stop_asked(self._stop)
-        if self._stopped_by or (self._save_every and state.global_step % self._save_every == 0):
+        save = self._save_every and state.global_step % self._save_every == 0
+        if self._stopped_by or save or self._due(state):
             control.should_save = True
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """The checkpoint of this step is committed."""
         if self._stopped_by:
             raise interruption(self._stopped_by)
-
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self._due(state):
-            self.validate(state.global_step, float(round(state.epoch)))
+            self.validate(state.global_step, float(state.epoch))
 
     def _due(self, state: Any) -> bool:
-        return round(state.epoch) % self._validate_every == 0 or state.global_step >= state.max_steps
+        return state.global_step % self._validate_every == 0 or state.global_step >= state.max_steps
 
     # -- validations -------------------------------------------------------------------------------------------------
 
@@ -96,14 +95,10 @@ class Milestones(TrainerCallback):
 
         Samples that a job which died has left are taken as they are: they would come out the same.
         """
-        if step > 0:
-            self._writer.save()
         name = _name(step)
         samples = from_main(lambda: self._run.read_samples(name) if self._run.has_samples(name) else None)
         if samples is None:
-            samples = self.sample(
-                self._rows, "baseline" if step == 0 else f"validation after epoch {epoch:g}"
-            )
+            samples = self.sample(self._rows, self._what(step, epoch))
             if self._main:
                 self._run.write_samples(name, samples)
         self._on_samples(samples)
@@ -118,6 +113,13 @@ class Milestones(TrainerCallback):
         if step == 0:
             self._warn_of_truncation(samples)
         self._on_event(Validated(step, epoch, found.mean, *found.ci95, found.n, best))
+
+    def _what(self, step: int, epoch: float) -> str:
+        if step == 0:
+            return "baseline"
+        if epoch == round(epoch):
+            return f"validation after epoch {epoch:g}"
+        return f"validation after step {step}, {self._trainer.completions():,} completions"
 
     def _drop_incomplete(self, name: str, rows: Sequence[Example]) -> bool:
         """Delete samples of this step of which lines are gone, so that they are made again: they come out the same.

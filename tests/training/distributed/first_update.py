@@ -112,8 +112,8 @@ def first_update(state: PartialState, kind: str) -> dict[str, Any]:
     share = PROMPTS * GROUP // state.num_processes
     resolved = Resolved(
         lora=kind == "lora", learning_rate=1e-4, critic=CRITICS[kind], critic_learning_rate=1e-3, n_epochs=1,
-        prompts_per_batch=PROMPTS, max_completion_tokens=40, micro_batch_size=share // 2, gradient_checkpointing=False,
-        validate_every=1, critic_warmup=0, world_size=state.num_processes, minibatches=1,
+        max_steps=None, prompts_per_batch=PROMPTS, max_completion_tokens=40, micro_batch_size=share // 2,
+        gradient_checkpointing=False, validate_every=1, critic_warmup=0, world_size=state.num_processes, minibatches=1,
     )  # fmt: skip
     stop = stop_tokens(model.config, model.generation_config, tokenizer)
     reward = GraderReward(TableGrader(), examples, stop)

@@ -49,17 +49,6 @@ def test_learning_rate_says_why_or_nothing() -> None:
     assert auto.learning_rate(3e-5, 10_000_000, True) == Chosen(3e-5)
 
 
-def test_n_epochs_aims_at_a_number_of_completions() -> None:
-    wanted = auto.COMPLETIONS_WANTED
-    assert auto.n_epochs("auto", wanted // 8, 8).value == 1
-    assert auto.n_epochs("auto", wanted // 8 - 1, 8).value == 2
-    assert auto.n_epochs("auto", wanted // 80, 8).value == 10
-    assert auto.n_epochs("auto", 10**7, 8).value == 1
-    assert auto.n_epochs("auto", 1, 8).value == auto.MOST_EPOCHS
-    assert auto.n_epochs("auto", 10**7, 8).reason == "1 epochs: 10000000 rows x 8 completions a pass"
-    assert auto.n_epochs(3, 1, 8) == Chosen(3)
-
-
 def test_prompts_per_batch() -> None:
     assert auto.prompts_per_batch(16, 48, 1) == Chosen(16)
     assert auto.prompts_per_batch(16, 16, 2) == Chosen(16)
@@ -114,13 +103,6 @@ def test_critic_warmup_is_a_tenth_of_the_job_at_most() -> None:
     assert auto.critic_warmup(0, 5) == Chosen(0)
     assert auto.critic_warmup(4, 30) == Chosen(3, "critic warm-up 3 rollout batches: the job has 30")
     assert auto.critic_warmup(4, 9).value == 0
-
-
-@pytest.mark.parametrize(
-    ("setting", "epochs", "every"), [("auto", 1, 1), ("auto", 10, 1), ("auto", 40, 4), (3, 40, 3)]
-)
-def test_validate_every(setting: int | str, epochs: int, every: int) -> None:
-    assert auto.validate_every(setting, epochs) == every
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ RESOLVED = Resolved(
     critic="shared",
     critic_learning_rate=1e-3,
     n_epochs=3,
+    max_steps=None,
     prompts_per_batch=16,
     max_completion_tokens=40,
     micro_batch_size=16,
@@ -64,12 +65,14 @@ def test_settings_arrive(tmp_path: Path) -> None:
         optim={"warmup_steps": 5, "weight_decay": 0.01, "max_grad_norm": 0.3},
         ppo={"clip_low": 0.1, "clip_high": 0.4, "passes": 3},
     )
-    arguments = grpo_config(chosen, replace(RESOLVED, n_epochs=5, micro_batch_size=8), str(tmp_path))
+    resolved = replace(RESOLVED, n_epochs=5, max_steps=90, micro_batch_size=8)
+    arguments = grpo_config(chosen, resolved, str(tmp_path))
     expected = {
         "seed": 7, "temperature": 0.9, "top_p": 0.8, "top_k": 0, "num_generations": 4, "warmup_steps": 5,
         "weight_decay": 0.01, "max_grad_norm": 0.3, "epsilon": 0.1, "epsilon_high": 0.4, "num_iterations": 3,
-        "num_train_epochs": 5, "learning_rate": 1e-4, "max_completion_length": 40, "disable_dropout": True,
-        "gradient_checkpointing": False, "loss_type": "dapo", "scale_rewards": "group", "output_dir": str(tmp_path),
+        "num_train_epochs": 5, "max_steps": 90, "learning_rate": 1e-4, "max_completion_length": 40,
+        "disable_dropout": True, "gradient_checkpointing": False, "loss_type": "dapo", "scale_rewards": "group",
+        "output_dir": str(tmp_path),
     }  # fmt: skip
     assert {name: getattr(arguments, name) for name in expected} == expected
     assert arguments.report_to == []
