@@ -18,7 +18,7 @@ def score(completion, example):
 # Few rows, two completions a prompt, one update an epoch, at most eight tokens: seconds instead of minutes.
 SMALL = [
     "rollout.group_size=2", "rollout.max_completion_tokens=8", "ppo.passes=1", "ppo.minibatches=1",
-    "ppo.critic_warmup=0", "grader.workers=1",
+    "ppo.critic_warmup=0", "grader.workers=1", "validation.every_epochs=1",
 ]  # fmt: skip
 
 

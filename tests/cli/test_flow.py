@@ -316,7 +316,7 @@ def test_a_finished_run_is_told_with_how_to_train_it_longer(rft, files, training
     found = rft("create", "--resume", "a", "--json")
     assert (found.code, found.out) == (2, "")
     assert "error: runs/a is finished: mean reward " in found.err
-    assert "fix: train it longer: rft train --resume runs/a --n-epochs " in found.err
+    assert "fix: train it longer: rft train --resume runs/a --set optim.max_steps=" in found.err
     assert training.calls == ["check", "train"]
 
 

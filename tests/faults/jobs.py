@@ -238,8 +238,9 @@ def in_child(work: Callable[[], object]) -> Callable[[], tuple[int, str]]:
 
 
 def small_arguments(name: str, epochs: int = 2) -> list[str]:
-    """`rft create` for the job with one step an epoch."""
-    return ["create", *FILES, *SMALL, "--n-epochs", str(epochs), "--name", name]
+    """`rft create` for the job with one step an epoch, each validated."""
+    each = sets({"validation.every_completions": 8})
+    return ["create", *FILES, *SMALL, *each, "--n-epochs", str(epochs), "--name", name]
 
 
 def moved(run: Run, before: Path, now: Path) -> Run:

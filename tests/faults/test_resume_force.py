@@ -50,10 +50,11 @@ ACCEPTED = {
     "seed": 7,
 }  # fmt: skip
 OTHERS = {
-    *PLACE, "optim.n_epochs",  # no change of the job
+    *PLACE, "optim.n_epochs", "optim.max_steps",  # no change of the job
     *CONTENT, "grader.spec", "model.path", "model.revision",  # known by what is in them
     "data.columns.prompt", "data.columns.messages", "data.columns.question", "data.columns.answer",  # not these rows'
     "grader.sandbox",  # refuses this scorer
+    "validation.every_completions",  # stands in place of validation.every_epochs
 }  # fmt: skip
 
 

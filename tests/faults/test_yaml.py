@@ -200,6 +200,8 @@ def test_thousands_of_problems_are_cut_and_counted() -> None:
         ("optim: {micro_batch_size: 24}", "c.yaml:1:27: optim.micro_batch_size: 24 does not divide the 64 completions"),
         ("ppo: {critic: adapter}\nlora: {enabled: false}", "c.yaml:1:15: ppo.critic: adapter needs LoRA"),
         ("grader: {path: s.py, spec: {type: multi}}", "c.yaml:1:16: grader.path: a grader file and an inline spec"),
+        ("validation: {every_epochs: 1, every_completions: 600}",
+         "c.yaml:1:50: validation.every_completions: set beside validation.every_epochs: both say when to validate"),
         ("seed: -1\nvalidation: {seed: 4294967296}", "c.yaml:1:7: seed: must be a whole number from 0 to 4294967295"),
     ],
 )  # fmt: skip

@@ -148,6 +148,27 @@ def test_training_reward_takes_whole_epochs():
     assert training_reward([{"reward": 2.0}]) == {"first": 2.0, "last": 2.0}
 
 
+def test_training_reward_of_a_job_within_an_epoch_takes_its_halves():
+    rows = [{"epoch": n / 100, "reward": float(n)} for n in (1, 2, 3, 4, 5)]
+    assert training_reward(rows) == {"first": 1.5, "last": 4.5}
+    whole = [{"epoch": n / 2, "reward": float(n)} for n in (1, 2, 3, 4, 5)]  # ends in its third epoch
+    assert training_reward(whole) == {"first": 1.5, "last": 4.5}
+
+
+@pytest.mark.parametrize(
+    ("epochs", "most", "flags"),
+    [
+        (3, None, "--n-epochs 6"),
+        (3, 10, "--n-epochs 6 --set optim.max_steps=24"),
+        ("auto", None, "--set optim.max_steps=24"),
+        ("auto", 10, "--set optim.max_steps=24"),
+    ],
+)
+def test_what_makes_a_job_twice_as_long(run, epochs, most, flags):
+    run.update(settings={"optim.n_epochs": epochs, "optim.max_steps": most})
+    assert build_result(run)["next"] == f"rft train {run.path}/config.yaml {flags}"
+
+
 def test_summary_tells_reward_components_counts_and_what_next(run):
     best(run)
     result = build_result(run)
