@@ -1,21 +1,21 @@
-"""Dropout and router jitter of a policy: off while it trains, back in the configuration that is saved.
+"""Dropout and the noise of routers: off while a policy trains, as they are in evaluation.
 
-With dropout, a pass that trains scores other log-probabilities than the pass that sampled, and PPO's ratio is noise.
-Many models read their rates once, when they are built, and hand them to functions: so the configuration is changed
-before the model is built, not its modules after.
+With either, a pass that trains scores other log-probabilities than the pass that sampled, and PPO's ratio is noise.
+Many models read their dropout rates once, when they are built, and hand them to functions: so the configuration is
+changed before the model is built, and given back where it is saved. A router's jitter is no such rate: PhiMoE's decides
+which experts count in evaluation too, so routers that have one stay in evaluation mode instead.
 """
 
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from transformers import PretrainedConfig
 
-_RATE = re.compile("drop|jitter")
 _OWN = "_rft_own_rates"
 
 Rates = dict[tuple[str, ...], float]
@@ -23,7 +23,7 @@ Rates = dict[tuple[str, ...], float]
 
 
 def without_dropout(config: Any) -> Any:
-    """A copy in which every rate of dropout, layer drop and jitter is 0, in nested configurations too."""
+    """A copy in which every rate of dropout and layer drop is 0, in nested configurations too."""
     changed = copy.deepcopy(config)
     _write(changed, _zeros(rates_of(changed)))
     return changed
@@ -34,6 +34,18 @@ def remember_rates(model: Any, config: Any) -> None:
     # Of a multimodal checkpoint transformers may have built the text part alone.
     built = config if type(config) is type(model.config) else config.get_text_config()
     setattr(model, _OWN, rates_of(built))
+
+
+def quiet_routers(model: Any) -> None:
+    """Keep the modules that have a jitter in evaluation mode, whatever the model around them is set to."""
+    for module in model.modules():
+        if any("jitter" in name for name in vars(module)):
+            module.eval()
+            module.train = partial(_stay, module)
+
+
+def _stay(module: Any, mode: bool = True) -> Any:
+    return module
 
 
 @contextmanager
@@ -54,7 +66,7 @@ def rates_of(config: Any) -> Rates:
     for name, value in (config if isinstance(config, dict) else vars(config)).items():
         if isinstance(value, PretrainedConfig | dict):
             found |= {(name, *path): rate for path, rate in rates_of(value).items()}
-        elif _RATE.search(str(name)) and type(value) in (int, float) and value != 0:
+        elif "drop" in str(name) and type(value) in (int, float) and value != 0:
             found[name,] = value
     return found
 

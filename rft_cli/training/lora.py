@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
@@ -33,9 +34,7 @@ def lora_targets(model: Any, wanted: str | Sequence[str]) -> list[str]:
     }
     head = model.get_output_embeddings()
     unseen = set(_read_past_the_call(model))
-    linear = [
-        name for name, module in text.items() if isinstance(module, nn.Linear | Conv1D) and module is not head
-    ]
+    linear = [name for name, module in text.items() if _is_linear(module) and module is not head]
     if isinstance(wanted, str) and wanted.lower() == ALL_LINEAR:
         return [name for name in linear if name not in unseen]
     every = dict(model.named_modules())
@@ -75,6 +74,23 @@ def freeze_beside_text(model: Any) -> None:
     for parameter in model.base_model.parameters():
         if id(parameter) not in text:
             parameter.requires_grad_(False)
+
+
+def _is_linear(module: nn.Module) -> bool:
+    """Not what some models build on a linear layer: a router that returns its choice of experts."""
+    if not isinstance(module, nn.Linear | Conv1D):
+        return False
+    if type(module).forward in (nn.Linear.forward, Conv1D.forward) or not _of_a_model(type(module)):
+        return True
+    try:
+        with torch.no_grad():
+            return isinstance(module(module.weight.new_zeros(1, module.in_features)), torch.Tensor)
+    except (RuntimeError, TypeError, ValueError):
+        return False
+
+
+def _of_a_model(kind: type) -> bool:
+    return ".modeling_" in kind.__module__
 
 
 def _read_past_the_call(model: nn.Module) -> Iterator[str]:

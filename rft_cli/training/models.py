@@ -18,7 +18,7 @@ from transformers import (
 from rft_cli.config.schema import ModelConfig
 from rft_cli.errors import RftError, UsageError
 from rft_cli.runs.sources import ModelSource, find_model
-from rft_cli.training.dropout import remember_rates, without_dropout
+from rft_cli.training.dropout import quiet_routers, remember_rates, without_dropout
 from rft_cli.training.ends import declared_ends, give_end, turn_end
 from rft_cli.training.lora import freeze_beside_text
 
@@ -69,11 +69,12 @@ def load_config(config: ModelConfig) -> Any:
 
 
 def load_policy(source: ModelSource, config: ModelConfig, dtype: torch.dtype) -> PreTrainedModel:
-    """The model as it trains: dropout and router jitter off, only what reads text trainable."""
+    """The model as it trains: without dropout and routers' noise, only what reads text trainable."""
     own = load_config(config)
     model = load_model(source, config, dtype, without_dropout(own))
     remember_rates(model, own)
     freeze_beside_text(model)
+    quiet_routers(model)
     return model
 
 

@@ -13,10 +13,12 @@ from rft_cli.errors import UsageError
 
 
 def backbone_of(model: nn.Module) -> nn.Module:
-    """The decoder without its language-model head, under PEFT or not."""
+    """The decoder that the language-model head calls, under PEFT or not."""
     wrapped: Any = model
     inner = wrapped.get_base_model() if hasattr(wrapped, "get_base_model") else wrapped
-    return inner.base_model
+    # A text part may have kept the name that the whole multimodal model gives it (Llama 4).
+    found = inner.model if inner.base_model is inner else inner.base_model
+    return getattr(found, "decoder", found)  # OPT's head calls a decoder inside of the base model
 
 
 def layers_of(backbone: nn.Module) -> nn.ModuleList:

@@ -10,10 +10,12 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import (
     AutoModelForCausalLM,
+    FalconConfig,
     Gemma3Config,
     Gemma3TextConfig,
     GPT2Config,
     MambaConfig,
+    PhimoeConfig,
     Qwen3Config,
     RwkvConfig,
     SiglipVisionConfig,
@@ -61,8 +63,13 @@ def ends(names: list[str]) -> set[str]:
             RwkvConfig(vocab_size=32, hidden_size=16, num_hidden_layers=2, attention_hidden_size=16),
             {"key", "value", "receptance", "output"},
         ),
+        (PhimoeConfig(**{**TEXT, "num_local_experts": 2}), {"q_proj", "k_proj", "v_proj", "o_proj"}),
+        (
+            FalconConfig(vocab_size=32, hidden_size=16, num_hidden_layers=2, num_attention_heads=2),
+            {"query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"},
+        ),
     ],
-    ids=["qwen3", "gpt2", "mamba", "rwkv"],
+    ids=["qwen3", "gpt2", "mamba", "rwkv", "phimoe", "falcon"],
 )
 def test_all_linear_is_what_an_adapter_reaches(config: Any, expected: set[str]) -> None:
     """Neither the head, nor what a fused kernel reads without a call: PEFT refuses some of those, and misses others."""
