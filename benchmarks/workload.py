@@ -10,6 +10,8 @@ from typing import Any
 from benchmarks.side import BUILD, ROOT
 
 SAMPLE = ROOT / "sample_data"
+TOKENS = 60
+"""Length limit of a completion: the benchmarks run no pilot, which would find one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ def settings(train: Path = SAMPLE / "train.jsonl", seed: int = 0, **sections: di
         "seed": seed,
         "data": {"train": str(train), "validation": str(SAMPLE / "val.jsonl")},
         "grader": {"path": str(SAMPLE / "scorer.py")},
+        "rollout": {"max_completion_tokens": TOKENS},
     }
     for name, values in sections.items():
         chosen[name] = {**chosen.get(name, {}), **values}

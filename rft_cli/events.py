@@ -33,6 +33,13 @@ class Note(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Piloted(Event):
+    """The base model has answered a few prompts; `pilot` is what stands in pilot.json."""
+
+    pilot: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Started(Event):
     """The model is loaded and training is about to begin."""
 
@@ -89,7 +96,7 @@ class Finished(Event):
 OnEvent = Callable[[Event], None]
 
 _BY_NAME: dict[str, type[Event]] = {
-    c.__name__: c for c in (Note, Started, Progress, Stepped, Validated, Finished)
+    c.__name__: c for c in (Note, Piloted, Started, Progress, Stepped, Validated, Finished)
 }
 
 

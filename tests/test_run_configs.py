@@ -17,6 +17,7 @@ SMALL = (
     "model.path=builtin/tiny", "model.dtype=float32", "model.gradient_checkpointing=false",  # no GPU, no hub
     "optim.n_epochs=1", "optim.micro_batch_size=auto", "rollout.group_size=2", "rollout.prompts_per_batch=4",
     "rollout.max_completion_tokens=8", "grader.workers=1", "checkpoint.every_steps=auto",
+    "pilot.prompts=2", "pilot.gate=none",
 )  # fmt: skip
 """Overridden in every file: size and device. Algorithm, LoRA, critic and PPO's settings stay as the file has them."""
 

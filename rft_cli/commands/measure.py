@@ -86,8 +86,8 @@ def measure(loaded: LoadedConfig, run: Run | None, gates: Gates, output: Output)
             printer(Note(f"nothing beat the base in {run.path}: its best model is the base", "warning"))
         from rft_cli.training.validate import validate_models
 
-        outcome = validate_models(_job(found), base, tuned, printer)
-    measured = _Measured(base, outcome.before or outcome.after, outcome.after, run)
+        outcome = validate_models(_job(found), base, run, printer)
+    measured = _Measured(base, outcome.before or outcome.after, outcome.after, run, outcome.pilot)
     document = measured.document(gates)
     with results():
         if output.json:
@@ -112,6 +112,7 @@ class _Measured:
     before: Sequence[Sample]
     after: Sequence[Sample]
     run: Run | None
+    pilot: Mapping[str, Any] | None = None
 
     @cached_property
     def reward(self) -> Comparison | Estimate:
@@ -130,6 +131,8 @@ class _Measured:
         document["validation"] = self.reward.to_json()
         document["components"] = {name: value.to_json() for name, value in self.components.items()}
         document["grader"] = count_statuses([*([] if self.run is None else self.before), *self.after])
+        if self.pilot is not None:
+            document["pilot"] = self.pilot
         document["gates"] = _failed_gates(document, gates)
         document["status"] = "gate not met" if document["gates"] else "ok"
         return document

@@ -156,11 +156,20 @@ class RolloutConfig(Section):
     prompts_per_batch: Count = 16
     """Prompts in one rollout batch (over all processes); lowered where the training file has fewer rows."""
     max_completion_tokens: Count | Auto = "auto"
-    """Length limit of a completion in tokens. auto: see `docs/configuration.md`; never over the context."""
+    """Length limit of a completion in tokens. auto: twice what the model needs in the pilot; never over the context."""
     temperature: Positive = 1.0
     """Sampling temperature in training. PPO's ratios and KL assume 1.0 unless you know why."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Nucleus sampling in training; 1.0 is off, and keeps log-probabilities true."""
+
+
+class PilotConfig(Section):
+    """Before anything trains, the base model answers a few training prompts: see `docs/pilot.md`."""
+
+    prompts: Annotated[int, Field(ge=0)] = 16
+    """Training prompts that the pilot answers, each `rollout.group_size` times. 0: no pilot."""
+    gate: Literal["stop", "warn", "none"] = "stop"
+    """Where no prompt has two different rewards: stop: no job, exit code 1; warn: a warning; none: nothing."""
 
 
 class ValidationConfig(Section):
@@ -290,6 +299,7 @@ class RunConfig(Section):
     data: DataConfig = Field(default_factory=DataConfig)
     grader: GraderConfig = Field(default_factory=GraderConfig)
     rollout: RolloutConfig = Field(default_factory=RolloutConfig)
+    pilot: PilotConfig = Field(default_factory=PilotConfig)
     validation: ValidationConfig = Field(default_factory=ValidationConfig)
     ppo: PPOConfig = Field(default_factory=PPOConfig)
     optim: OptimConfig = Field(default_factory=OptimConfig)

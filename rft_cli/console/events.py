@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -16,8 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from rft_cli.config.suggest import counted
+from rft_cli.console.pilots import pilot_lines
 from rft_cli.console.text import clean, duration, number, sparkline
-from rft_cli.events import Event, Finished, Note, Progress, Started, Stepped, Validated
+from rft_cli.events import Event, Finished, Note, Piloted, Progress, Started, Stepped, Validated
 from rft_cli.types import Estimate
 
 Mode = Literal["live", "plain", "quiet"]
@@ -114,6 +116,8 @@ class EventPrinter:
                 text = re.sub(r"\n(?! )", "\n  ", clean(event.text))
                 step = "" if event.step is None else f"step {event.step}: "
                 return f"{'warning: ' if event.level == 'warning' else ''}{step}{text}"
+            case Piloted():
+                return pilot_lines(event.pilot, min(100, shutil.get_terminal_size().columns))
             case Started():
                 return _started_line(event)
             case Progress():

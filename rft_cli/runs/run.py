@@ -6,6 +6,7 @@ Everything in it is written whole or not at all: it can be read while it runs an
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import socket
@@ -18,8 +19,10 @@ from typing import Any
 from rft_cli.errors import Interrupted, RftError
 from rft_cli.runs import best, disk, find, lock, new
 from rft_cli.runs.checkpoints import CheckpointStore
-from rft_cli.runs.files import append_line, drafts, read_lines, write_atomic, write_lines
+from rft_cli.runs.files import append_line, drafts, finite, read_lines, write_atomic, write_lines
 from rft_cli.types import Sample
+
+PILOT = "pilot.json"
 
 
 class Run:
@@ -131,6 +134,20 @@ class Run:
         """Replace config.yaml: the job is continued with another setting."""
         with self.writing(self.path / "config.yaml"):
             write_atomic(self.path / "config.yaml", config_yaml)
+
+    def write_pilot(self, pilot: Mapping[str, Any]) -> None:
+        """Keep what the pilot found as pilot.json."""
+        with self.writing(self.path / PILOT):
+            write_atomic(self.path / PILOT, json.dumps(finite(pilot), indent=2) + "\n")
+
+    def read_pilot(self) -> dict[str, Any] | None:
+        """What `write_pilot` kept; None where there was no pilot, or its file is damaged."""
+        try:
+            found = json.loads((self.path / PILOT).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        limit = found.get("max_completion_tokens") if isinstance(found, dict) else None
+        return found if isinstance(limit, int) and limit > 0 else None
 
     def discard_if_empty(self) -> bool:
         """Delete the run if nothing was measured or saved in it; whether it was deleted."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from rft_cli.errors import UsageError
+from rft_cli.report.pilot import percentile
 
 T = TypeVar("T")
 
@@ -14,6 +16,10 @@ LORA_FROM_PARAMETERS = 100_000_000
 COMPLETIONS_WANTED = 6_000
 """Completions that a job samples where nobody says how long it is."""
 MOST_EPOCHS = 40
+WITHOUT_PILOT = 512
+LEAST_LIMIT = 64
+HARDLY_ANY = 0.25
+"""Share of the pilot's completions that must end by themselves before their lengths say what the model needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,24 +66,48 @@ def prompts_per_batch(setting: int, rows: int, world_size: int) -> Chosen[int]:
     return Chosen(value, "" if value == setting else f"{value} prompts a rollout batch: {why}")
 
 
-def max_completion_tokens(
-    setting: int | str, context: int, longest_prompt: int, longest_reference: int | None
-) -> Chosen[int]:
-    """Twice the longest reference plus 16 tokens (at least 32) where rows have one, else 512; never over the context.
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Completions of the pilot: tokens of those that ended by themselves, how many there were, the limit they had."""
 
-    Base models that reason before they answer need more: the job warns where the baseline runs into the limit.
+    ended: Sequence[int]
+    total: int
+    limit: int
+
+
+def generous_limit(device: str) -> int:
+    """Tokens that the pilot lets a completion have before anything is known of the lengths that the model needs."""
+    return 512 if device == "cpu" else 1024
+
+
+def max_completion_tokens(
+    setting: int | str, context: int, longest_prompt: int, seen: Seen | None
+) -> Chosen[int]:
+    """Twice the 95th percentile of the lengths of those completions of the pilot that ended by themselves, at least 64.
+
+    The pilot's own limit where fewer than a quarter ended; 512 where there was no pilot; never over the context. What
+    the references' lengths are does not count: a model that reasons before it answers needs more.
     """
     room = context - longest_prompt
     if not isinstance(setting, str):
         return Chosen(
             min(setting, room), "" if setting <= room else f"max completion {room} tokens: the context"
         )
-    wanted = 512 if longest_reference is None else max(32, 2 * longest_reference + 16)
+    if seen is None:
+        wanted, why = WITHOUT_PILOT, "no pilot measured what the model needs"
+    elif len(seen.ended) < HARDLY_ANY * seen.total or not seen.ended:
+        wanted, why = seen.limit, f"{len(seen.ended)} of {seen.total} completions ended by themselves"
+    else:
+        long = percentile(seen.ended, 0.95)
+        wanted = max(LEAST_LIMIT, 2 * long)
+        twice = "twice that" if wanted == 2 * long else f"at least {LEAST_LIMIT}"
+        why = (
+            f"of {len(seen.ended)} completions that ended by themselves 95 % have at most {long}, so {twice}"
+        )
     value = min(wanted, room)
-    why = "no references" if longest_reference is None else f"the longest reference has {longest_reference}"
-    return Chosen(
-        value, f"max completion {value} tokens: {why}, context {context}, longest prompt {longest_prompt}"
-    )
+    if value < wanted:
+        why += f"; context {context}, longest prompt {longest_prompt}"
+    return Chosen(value, f"max completion {value} tokens: {why}")
 
 
 def check_critic(design: str, lora: bool) -> None:

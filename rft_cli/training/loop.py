@@ -14,7 +14,7 @@ from rft_cli.job import Job
 from rft_cli.report.result import build_result
 from rft_cli.runs import Run
 from rft_cli.stopping import Stop
-from rft_cli.training import build
+from rft_cli.training import build, memory
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.hooks.alarms import Alarms
 from rft_cli.training.hooks.divergence import told
@@ -85,7 +85,10 @@ def run_training(
             str(accelerator.device),
         )
     )
-    with told(run, resolved.learning_rate, resolved.critic_learning_rate):
+    with (
+        told(run, resolved.learning_rate, resolved.critic_learning_rate),
+        memory.told(resolved.micro_batch_size),
+    ):
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     milestones.check_stop()
     best = run.best_checkpoint()

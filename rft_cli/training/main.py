@@ -9,11 +9,11 @@ from typing import Any
 from accelerate import PartialState
 from transformers import PreTrainedTokenizerBase
 
-from rft_cli.data import solution_of
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.events import Note, OnEvent
 from rft_cli.grading.protocol import Grader
 from rft_cli.job import Job
+from rft_cli.report.pilot import Course
 from rft_cli.runs import Run
 from rft_cli.runs.sources import find_model
 from rft_cli.runs.warnings import KeptWarnings
@@ -31,8 +31,10 @@ from rft_cli.training.models import (
     load_tokenizer,
     weights_dtype,
 )
+from rft_cli.training.pilot import settle
 from rft_cli.training.refusals import check_architecture, check_token_ids, first_use
 from rft_cli.training.rollouts.prompts import encode, too_long
+from rft_cli.training.rollouts.waves import Room
 
 LEAST_ROOM = 8
 """Tokens a prompt must leave for its completion."""
@@ -45,7 +47,10 @@ class Lengths:
     tokenizer: PreTrainedTokenizerBase
     context: int
     longest_prompt: int
-    longest_reference: int | None
+
+    @property
+    def room(self) -> Room:
+        return Room(self.context, self.longest_prompt)
 
 
 def check(job: Job) -> Lengths:
@@ -71,12 +76,7 @@ def check(job: Job) -> Lengths:
                 for p in long[:20]
             ]
         )
-    columns = job.config.data.columns
-    references = [r for e in everything if (r := solution_of(e, columns)) is not None]
-    longest = (
-        max((len(i) for i in tokenizer(text=references)["input_ids"]), default=None) if references else None
-    )
-    return Lengths(tokenizer, context, max(len(i) for i in ids), longest)
+    return Lengths(tokenizer, context, max(len(i) for i in ids))
 
 
 def train(
@@ -111,6 +111,19 @@ def train(
     # Until the grader is closed: a signal in the middle of that would leave its processes' things behind.
     worked = partial(_has_stepped, run, resume)
     with stop.finishing(), group.agreed(opened) as grader, first_use(model, worked):
+        resolved = settle(
+            job,
+            run,
+            model,
+            lengths.tokenizer,
+            lengths.room,
+            resolved,
+            _course(job, resolved),
+            grader,
+            emit,
+            stop,
+            resume,
+        )
         return run_training(job, run, emit, resume, model, resolved, lengths.tokenizer, grader, stop)
 
 
@@ -122,8 +135,23 @@ def _ignore(_event: Any) -> None:
     """Processes other than 0 tell nobody."""
 
 
+def _course(job: Job, resolved: Resolved) -> Course:
+    """How long the job is."""
+    config, whole = job.config, resolved.max_steps or 0
+    validations = 1 + -(-whole // resolved.validate_every)
+    steps = resolved.minibatches * config.ppo.passes
+    return Course(
+        batch=resolved.rollout_size(config.rollout.group_size),
+        steps=steps,
+        passes=config.ppo.passes,
+        batches=whole // steps,
+        validated=validations * len(job.validation.examples) * config.validation.samples_per_prompt
+        + (0 if job.test is None else 2 * len(job.test.examples)),
+    )
+
+
 def _load(job: Job, lengths: Lengths, state: PartialState, emit: OnEvent) -> tuple[Any, Resolved]:
-    """The base model and what the auto rules make of it."""
+    """The base model and what the auto rules make of it; the limit of a completion is that of a job without a pilot."""
     config, rows = job.config, len(job.train.examples)
     if rows < state.num_processes:
         raise UsageError(
@@ -143,7 +171,7 @@ def _load(job: Job, lengths: Lengths, state: PartialState, emit: OnEvent) -> tup
         config.rollout.max_completion_tokens,
         lengths.context,
         lengths.longest_prompt,
-        lengths.longest_reference,
+        None,
     )
     sizes = auto.batch_sizes(
         config.optim.micro_batch_size,
@@ -164,7 +192,7 @@ def _load(job: Job, lengths: Lengths, state: PartialState, emit: OnEvent) -> tup
         batches.value,
     )
     warmup = auto.critic_warmup(config.ppo.critic_warmup, batches.value)
-    choices: list[auto.Chosen[Any]] = [lora, rate, prompts, limit, sizes, batches, validations]
+    choices: list[auto.Chosen[Any]] = [lora, rate, prompts, sizes, batches, validations]
     if config.algorithm == "ppo":
         choices.append(warmup)
     for chosen in choices:

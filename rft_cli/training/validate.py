@@ -13,43 +13,66 @@ from accelerate import Accelerator
 
 from rft_cli.events import OnEvent, Progress
 from rft_cli.job import Job
+from rft_cli.runs import Run
 from rft_cli.runs.sources import ModelSource, find_model, tuned_source
-from rft_cli.training import auto, quiet
+from rft_cli.training import quiet
 from rft_cli.training.graders import open_grader
-from rft_cli.training.main import Lengths, check
+from rft_cli.training.main import check
 from rft_cli.training.models import load_model, weights_dtype
-from rft_cli.training.rollouts.validation import Validator, validator_of
+from rft_cli.training.pilot import gate, limit_of, look
+from rft_cli.training.rollouts.validation import validator_of
 from rft_cli.types import Sample
 
 
 @dataclass(frozen=True, slots=True)
 class ValidationOutcome:
-    """The same rows, sampled with the same seeds: `before` from the base, None where only one model was asked for."""
+    """The same rows, sampled with the same seeds: `before` from the base, None where only one model was asked for.
+
+    `pilot` is the document of the one model's pilot, None where there was none.
+    """
 
     before: list[Sample] | None
     after: list[Sample]
+    pilot: dict[str, Any] | None = None
 
 
-def validate_models(job: Job, base: str, tuned: Path | None, on_event: OnEvent) -> ValidationOutcome:
-    """Sample the validation rows from `base`, and from the checkpoint `tuned` where there is one."""
+def validate_models(job: Job, base: str, run: Run | None, on_event: OnEvent) -> ValidationOutcome:
+    """Sample the validation rows from `base`, and from the best checkpoint of `run` where there is one.
+
+    One model alone answers a pilot first, from which the limit of a completion comes; a run has its own.
+    """
     quiet.libraries()
     revision = job.config.model.revision
     lengths = check(job)
+    tuned = None if run is None else run.best_checkpoint()
     with (
         tempfile.TemporaryDirectory(prefix="rft-validate-") as folder,
         open_grader(job.config.grader, log_path=Path(folder) / "grader.log", seed=job.config.seed) as grader,
     ):
 
-        def measure(source: ModelSource, what: str) -> list[Sample]:
-            model = _on_device(job, source)
-            return _validator(job, lengths, model, grader).run(
+        def measure(model: Any, what: str, limit: int) -> list[Sample]:
+            accelerator = Accelerator(cpu=not torch.cuda.is_available())
+            validator = validator_of(job.config, lengths.tokenizer, model, limit, accelerator, grader)
+            return validator.run(
                 model, job.validation.examples, lambda done, total: on_event(Progress(what, done, total))
             )
 
-        first = measure(find_model(base, revision), "base" if tuned is not None else "validation")
+        model = _on_device(job, find_model(base, revision))
+        if run is not None or job.config.pilot.prompts == 0:
+            seen = None
+            limit = limit_of(job.config, lengths.room, None if run is None else run.read_pilot()).value
+        else:
+            seen = look(
+                job.config, model, lengths.tokenizer, lengths.room, job.train.examples, grader, on_event,
+                lambda: None, None,
+            )  # fmt: skip
+            gate(seen, job.config, on_event, stops=False)
+            limit = seen.limit.value
+        first = measure(model, "base" if tuned is not None else "validation", limit)
         if tuned is None:
-            return ValidationOutcome(None, first)
-        return ValidationOutcome(first, measure(tuned_source(tuned, base, revision), "tuned"))
+            return ValidationOutcome(None, first, None if seen is None else seen.document)
+        model = _on_device(job, tuned_source(tuned, base, revision))
+        return ValidationOutcome(first, measure(model, "tuned", limit))
 
 
 def _on_device(job: Job, source: ModelSource) -> Any:
@@ -57,17 +80,6 @@ def _on_device(job: Job, source: ModelSource) -> Any:
     dtype = weights_dtype(job.config.model.dtype, True, device)
     model: Any = load_model(source, job.config.model, dtype)
     return model.to(device).eval()
-
-
-def _validator(job: Job, lengths: Lengths, model: Any, grader: Any) -> Validator:
-    limit = auto.max_completion_tokens(
-        job.config.rollout.max_completion_tokens,
-        lengths.context,
-        lengths.longest_prompt,
-        lengths.longest_reference,
-    ).value
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())
-    return validator_of(job.config, lengths.tokenizer, model, limit, accelerator, grader)
 
 
 __all__: Sequence[str] = ["ValidationOutcome", "validate_models"]

@@ -39,7 +39,7 @@ JOB = {
 }
 SMALL = [
     "rollout.group_size=2", "rollout.max_completion_tokens=8", "ppo.passes=1", "ppo.minibatches=1",
-    "ppo.critic_warmup=0", "grader.workers=1",
+    "ppo.critic_warmup=0", "grader.workers=1", "pilot.prompts=0",
 ]  # fmt: skip
 
 

@@ -20,6 +20,7 @@ SMALL = (
     "ppo.passes=1",
     "ppo.minibatches=1",
     "grader.audit=none",
+    "pilot.prompts=0",
 )
 STRICT = """
 def score(completion, example):

@@ -408,6 +408,7 @@ def test_several_processes_are_launched_or_joined(rft, files, training, monkeypa
 class Outcome:
     before: list | None
     after: list
+    pilot: dict | None = None
 
 
 @pytest.fixture
@@ -415,7 +416,8 @@ def measured(monkeypatch):
     """validate_models, with the rewards of base and tuned model written here."""
     found = {"base": 0.25, "tuned": 0.75, "asked": []}
 
-    def validate_models(job, base, tuned, on_event):
+    def validate_models(job, base, run, on_event):
+        tuned = None if run is None else run.best_checkpoint()
         found["asked"].append((base, None if tuned is None else tuned.name))
         print("a library prints")
         before = samples(job, found["base"])

@@ -46,6 +46,7 @@ SETTINGS = {
     "validation.samples_per_prompt": 1,
     "optim.n_epochs": 3,
     "optim.learning_rate": 0.003,
+    "pilot.prompts": 0,
 }
 """Three epochs of two rollout batches with four optimizer steps each: checkpoints fall inside of batches."""
 LORA = {"lora.enabled": True, "lora.dropout": 0.1, "ppo.critic": "top"}
@@ -55,7 +56,7 @@ RESUME = ("train", "--resume", "runs/job")
 SMALL = tuple(sets({
     "rollout.group_size": 2, "rollout.max_completion_tokens": 8, "ppo.passes": 1, "ppo.minibatches": 1,
     "grader.workers": 1, "grader.audit": "none", "checkpoint.every_steps": 1, "checkpoint.keep_last": 3,
-    "optim.learning_rate": 0.001,
+    "optim.learning_rate": 0.001, "pilot.prompts": 0,
 }))  # fmt: skip
 """One optimizer step an epoch, each with its checkpoint, for four rows."""
 

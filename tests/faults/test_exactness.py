@@ -68,6 +68,7 @@ def chosen_jobs(draw):
                 {"ppo.critic_warmup": 1},
                 jobs.LORA,
                 {"lora.enabled": True, "ppo.critic": "adapter"},
+                {"pilot.prompts": 2, "pilot.gate": "none"},
                 {"algorithm": "grpo"},
                 {"algorithm": "rloo"},
             ]

@@ -21,7 +21,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from rft_cli.errors import Interrupted, RftError, RunFailed, UsageError, UsageErrors
+from rft_cli.errors import GateNotMet, Interrupted, RftError, RunFailed, UsageError, UsageErrors
 from rft_cli.events import Event
 
 ADDRESS = "RFT_INTERNAL_SOCKET"
@@ -175,13 +175,13 @@ def error_to_json(error: BaseException, rank: int) -> dict[str, Any]:
 
 
 def error_from_json(row: dict[str, Any]) -> RftError:
-    """The error that `error_to_json` told: wrong usage and interruptions stay so, all else is a failed run."""
+    """The error that `error_to_json` told: usage, interruptions and gates stay so, all else is a failed run."""
     if row["error"] == UsageErrors.__name__:
         return UsageErrors([UsageError(p["message"], p["fix"]) for p in row["problems"]])
     if row["error"] == Interrupted.__name__:
         return Interrupted(row["signal"], row["message"], row["fix"])
-    kind = UsageError if row["error"] == UsageError.__name__ else RunFailed
-    return kind(row["message"], row["fix"])
+    kinds: dict[str, type[RftError]] = {kind.__name__: kind for kind in (UsageError, GateNotMet)}
+    return kinds.get(row["error"], RunFailed)(row["message"], row["fix"])
 
 
 def lost_peer(error: BaseException) -> str | None:

@@ -28,6 +28,11 @@ def join(timeout_s: float) -> PartialState:
     return PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(seconds=timeout_s))
 
 
+def device() -> torch.device:
+    """Where this process computes."""
+    return cast(torch.device, PartialState().device)
+
+
 def leave() -> None:
     """Leave the others in order: without it an abort at exit was seen."""
     if _are_several():

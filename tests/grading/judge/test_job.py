@@ -24,7 +24,7 @@ SPEC = {
 SMALL = [
     "rollout.group_size=2", "rollout.prompts_per_batch=4", "rollout.max_completion_tokens=8", "ppo.passes=1",
     "ppo.minibatches=1", "ppo.critic_warmup=0", "optim.n_epochs=4", "checkpoint.every_steps=1",
-    "optim.learning_rate=1e-3",
+    "optim.learning_rate=1e-3", "pilot.prompts=0",
 ]  # fmt: skip
 
 

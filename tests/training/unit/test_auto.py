@@ -6,7 +6,7 @@ import pytest
 
 from rft_cli.errors import UsageError
 from rft_cli.training import auto
-from rft_cli.training.auto import BatchSizes, Chosen
+from rft_cli.training.auto import BatchSizes, Chosen, Seen
 
 
 @pytest.mark.parametrize(
@@ -62,34 +62,54 @@ def test_prompts_per_batch() -> None:
     assert auto.prompts_per_batch(2, 48, 4).value == 4
 
 
+ENDED = Seen(list(range(1, 101)), 128, 512)
+"""100 of 128 completions ended by themselves, 95 % of them within 95 tokens."""
+
+
 @pytest.mark.parametrize(
-    ("setting", "context", "prompt", "reference", "value"),
+    ("setting", "context", "seen", "value"),
     [
-        (64, 512, 100, None, 64),
-        (500, 512, 100, None, 412),
-        ("auto", 4096, 100, None, 512),
-        ("auto", 512, 100, None, 412),
-        ("auto", 512, 100, 5, 32),
-        ("auto", 512, 100, 40, 96),
-        ("auto", 512, 100, 300, 412),
+        (64, 512, ENDED, 64),
+        (500, 512, None, 412),
+        ("auto", 4096, None, 512),
+        ("auto", 512, None, 412),
+        ("auto", 4096, ENDED, 190),
+        ("auto", 250, ENDED, 150),
+        ("auto", 4096, Seen([10] * 128, 128, 512), 64),
+        ("auto", 4096, Seen([40] * 31, 128, 512), 512),
+        ("auto", 4096, Seen([40] * 32, 128, 512), 80),
+        ("auto", 4096, Seen([], 16, 512), 512),
+        ("auto", 300, Seen([], 16, 512), 200),
+        ("auto", 4096, Seen([400] * 16, 16, 512), 800),
     ],
 )
-def test_max_completion_tokens(
-    setting: int | str, context: int, prompt: int, reference: int | None, value: int
-) -> None:
-    assert auto.max_completion_tokens(setting, context, prompt, reference).value == value
+def test_max_completion_tokens(setting: int | str, context: int, seen: Seen | None, value: int) -> None:
+    assert auto.max_completion_tokens(setting, context, 100, seen).value == value
 
 
 def test_max_completion_tokens_says_why() -> None:
-    def reason(setting: int | str, reference: int | None) -> str:
-        return auto.max_completion_tokens(setting, 512, 100, reference).reason
+    def reason(setting: int | str, context: int, seen: Seen | None) -> str:
+        return auto.max_completion_tokens(setting, context, 100, seen).reason
 
-    assert reason(64, None) == ""
-    assert reason(500, None) == "max completion 412 tokens: the context"
-    assert reason("auto", None) == "max completion 412 tokens: no references, context 512, longest prompt 100"
-    assert reason("auto", 40) == (
-        "max completion 96 tokens: the longest reference has 40, context 512, longest prompt 100"
+    assert reason(64, 512, ENDED) == ""
+    assert reason(500, 512, None) == "max completion 412 tokens: the context"
+    assert reason("auto", 4096, None) == "max completion 512 tokens: no pilot measured what the model needs"
+    assert reason("auto", 4096, ENDED) == (
+        "max completion 190 tokens: of 100 completions that ended by themselves 95 % have at most 95, so twice that"
     )
+    assert reason("auto", 4096, Seen([10] * 8, 8, 512)) == (
+        "max completion 64 tokens: of 8 completions that ended by themselves 95 % have at most 10, so at least 64"
+    )
+    assert reason("auto", 612, Seen([9], 16, 512)) == (
+        "max completion 512 tokens: 1 of 16 completions ended by themselves"
+    )
+    assert reason("auto", 250, Seen([], 16, 512)) == (
+        "max completion 150 tokens: 0 of 16 completions ended by themselves; context 250, longest prompt 100"
+    )
+
+
+def test_the_generous_limit_is_smaller_on_a_cpu() -> None:
+    assert (auto.generous_limit("cpu"), auto.generous_limit("cuda")) == (512, 1024)
 
 
 def test_critic_learning_rate() -> None:

@@ -50,7 +50,7 @@ def as_raised(error: BaseException) -> RftError:
         (UsageError("no model", "give one"), UsageError, 2, "no model", "give one"),
         (UsageErrors([UsageError("one"), UsageError("two")]), UsageErrors, 2, "one\ntwo", None),
         (RunFailed("the grader fails", "look into it"), RunFailed, 3, "the grader fails", "look into it"),
-        (GateNotMet("too little"), RunFailed, 3, "too little", None),
+        (GateNotMet("too little"), GateNotMet, 1, "too little", None),
         (Interrupted(15, "stopped"), Interrupted, 143, "stopped", None),
         (ZeroDivisionError("by zero"), RunFailed, 3, "process 1 raised ZeroDivisionError: by zero", None),
         (KeyboardInterrupt(), RunFailed, 3, "process 1 raised KeyboardInterrupt: ", None),

@@ -1,0 +1,205 @@
+"""The pilot of a job: what the base model's first completions say of it, the gate, and the `auto` settings from it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from rft_cli.config import RunConfig
+from rft_cli.data import solution_of
+from rft_cli.errors import GateNotMet
+from rft_cli.events import Note, OnEvent, Piloted
+from rft_cli.grading.protocol import Grader
+from rft_cli.job import Job
+from rft_cli.report import pilot as report
+from rft_cli.report.pilot_gate import Verdict, told, verdict
+from rft_cli.runs import Run
+from rft_cli.stopping import Stop, interruption
+from rft_cli.training import auto, memory
+from rft_cli.training.distributed import group
+from rft_cli.training.hf_args import Resolved
+from rft_cli.training.rollouts.prompts import encode
+from rft_cli.training.rollouts.waves import Room, Sampled, Waves
+from rft_cli.types import Example, Sample
+
+MOST_ROWS = 32
+MOST_LOGITS = 64_000_000
+"""Bounds on the forward pass that is timed: rows, and numbers in its logits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a pilot brought: its document (pilot.json), the verdict, all samples, and the limit of a completion."""
+
+    document: dict[str, Any]
+    verdict: Verdict
+    samples: Sequence[Sample]
+    limit: auto.Chosen[int]
+
+
+def settle(
+    job: Job,
+    run: Run,
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    room: Room,
+    resolved: Resolved,
+    course: report.Course,
+    grader: Grader,
+    emit: OnEvent,
+    stop: Stop,
+    resume: bool,
+) -> Resolved:
+    """`resolved` with the limit of a completion, and on a GPU the micro-batch size, from a pilot.
+
+    A run that goes on takes both from its own. Raises GateNotMet where nothing can be learned and `pilot.gate` says
+    stop; with checkpoints that is a warning. All processes call it.
+    """
+    config = job.config
+    known = group.from_main(run.read_pilot) if resume else None
+    if known is not None:
+        limit = limit_of(config, room, known).value
+        emit(Note(f"max completion {limit} tokens, as when the run began"))
+        micro = known.get("micro_batch_size")
+        if config.optim.micro_batch_size == "auto" and isinstance(micro, int):
+            resolved = replace(resolved, micro_batch_size=micro)
+        return replace(resolved, max_completion_tokens=limit)
+    reason = _left_out(config)
+    if reason is not None:
+        emit(Note(reason))
+        return _with_limit(resolved, limit_of(config, room, None), emit)
+
+    def check_stop() -> None:
+        number = group.stop_asked(stop)
+        if number is not None:
+            raise interruption(number)
+
+    seen = look(config, model, tokenizer, room, job.train.examples, grader, emit, check_stop, course)
+    gate(seen, config, emit, stops=group.from_main(lambda: not run.checkpoints()))
+    resolved = _with_limit(resolved, seen.limit, emit)
+    document = seen.document
+    if config.optim.micro_batch_size == "auto" and group.device().type == "cuda":
+        resolved = _that_fits(resolved, model, room, config.rollout.group_size, emit)
+        document = {**document, "micro_batch_size": resolved.micro_batch_size}
+    group.from_main(lambda: run.write_pilot(document))
+    return resolved
+
+
+def _with_limit(resolved: Resolved, limit: auto.Chosen[int], emit: OnEvent) -> Resolved:
+    if limit.reason:
+        emit(Note(limit.reason))
+    return replace(resolved, max_completion_tokens=limit.value)
+
+
+def _that_fits(resolved: Resolved, model: Any, room: Room, group_size: int, emit: OnEvent) -> Resolved:
+    share = resolved.rollout_size(group_size) // resolved.minibatches // resolved.world_size
+    tokens = room.longest_prompt + resolved.max_completion_tokens
+    size = memory.fitting(model, resolved, tokens, share)
+    if size < resolved.micro_batch_size:
+        emit(
+            Note(
+                f"micro-batches of {size} completions: {resolved.micro_batch_size} of {tokens} tokens do not fit"
+            )
+        )
+    return replace(resolved, micro_batch_size=size)
+
+
+def limit_of(config: RunConfig, room: Room, known: Mapping[str, Any] | None) -> auto.Chosen[int]:
+    """The limit of a completion without a pilot, or with the document of one that was."""
+    setting = config.rollout.max_completion_tokens
+    if isinstance(setting, str) and known is not None:
+        setting = int(known["max_completion_tokens"])
+    return auto.max_completion_tokens(setting, room.context, room.longest_prompt, None)
+
+
+def _left_out(config: RunConfig) -> str | None:
+    """Why there is no pilot; None where there is one."""
+    if config.pilot.prompts == 0:
+        return "no pilot: pilot.prompts is 0"
+    if any(os.environ.get(f"ACCELERATE_USE_{kind}") for kind in ("FSDP", "DEEPSPEED")):
+        return "no pilot: the model is spread over the processes, and none of them holds it whole"
+    return None
+
+
+def look(
+    config: RunConfig,
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    room: Room,
+    examples: Sequence[Example],
+    grader: Grader,
+    emit: OnEvent,
+    check_stop: Callable[[], None],
+    course: report.Course | None,
+) -> Seen:
+    """Sample, grade, measure and tell. The model goes to this process's device. All processes call this together."""
+    started = perf_counter()
+    model.to(group.device())
+    waves = Waves(config, tokenizer, model, room, grader, emit, check_stop)
+    sampled = waves.run(examples)
+    samples, limit = sampled.samples, waves.limit()
+    found = report.figures(samples)
+    references = {row: solution_of(examples[row], config.data.columns) for row in {s.row for s in samples}}
+    judged = verdict(found, samples, references)
+    prompt = encode(tokenizer, [examples[samples[0].row]])[0]
+    times = _times(sampled, model, len(prompt), course)
+    document = {
+        "schema": report.SCHEMA,
+        **found.to_json(),
+        "group_size": config.rollout.group_size,
+        "prompt": str(tokenizer.decode(prompt, skip_special_tokens=False)),
+        "shown": [s.to_json() for s in report.shown(samples)],
+        "limit_tried": waves.widest,
+        "max_completion_tokens": limit.value,
+        "verdict": {"level": judged.level, "message": judged.message, "advice": list(judged.advice)},
+        "seconds": {**times, "pilot": perf_counter() - started},
+    }
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    emit(Piloted(document))
+    return Seen(document, judged, samples, limit)
+
+
+def gate(seen: Seen, config: RunConfig, emit: OnEvent, stops: bool) -> None:
+    """GateNotMet where nothing can be learned, a warning where `pilot.gate` is warn, or `stops` is off."""
+    judged = seen.verdict
+    if judged.level == "ok" or config.pilot.gate == "none":
+        return
+    said = told(judged, report.shown(seen.samples))
+    if judged.level == "nothing" and config.pilot.gate == "stop" and stops:
+        raise GateNotMet(
+            f"{said.message}\nnothing was trained, and no run is kept",
+            f"{said.fix}\nto train all the same: --set pilot.gate=warn",
+        )
+    emit(Note(f"{said.message}\n{said.fix}", "warning"))
+
+
+def _times(
+    sampled: Sampled, model: Any, prompt: int, course: report.Course | None
+) -> dict[str, float | None]:
+    """Seconds that a rollout batch, a step and the job are likely to take."""
+    tokens = sum(s.tokens for s in sampled.samples) / len(sampled.samples)
+    return report.times(
+        sampled.rollout_s / sampled.timed,
+        sampled.grading_s / sampled.timed,
+        _forward_seconds(model, prompt + round(tokens)),
+        course,
+    )
+
+
+def _forward_seconds(model: Any, tokens: int) -> float:
+    """Seconds that a row of so many tokens costs in a forward pass without gradients, in a batch of some rows."""
+    vocabulary = int(model.get_input_embeddings().weight.shape[0])
+    rows = max(1, min(MOST_ROWS, MOST_LOGITS // (max(1, tokens) * vocabulary)))
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(vocabulary, (rows, max(1, tokens)), generator=generator).to(model.device)
+    started = perf_counter()
+    with torch.no_grad():
+        float(model(input_ids=ids, use_cache=False).logits[0, -1, 0])  # waits for the device
+    return (perf_counter() - started) / rows
