@@ -32,7 +32,8 @@ class ModelConfig(Section):
     revision: str | None = None
     """Hub revision (branch, tag or commit) of the base model; a run keeps the commit that it was when it began."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Weights' data type. auto: bfloat16 with LoRA on a GPU that has it, else float32."""
+    """Data type of arithmetic and, with LoRA, of the frozen weights; full fine-tuning keeps float32 weights. auto:
+    bfloat16 on a GPU that has it, else float32. float16: GPUs only, with a gradient scaler; critic mlp."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Off: such models are refused."""
     gradient_checkpointing: bool | Auto = "auto"

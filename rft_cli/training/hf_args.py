@@ -32,6 +32,7 @@ class Resolved:
     critic_warmup: int
     world_size: int
     minibatches: int
+    compute: str = "float32"  # or bfloat16, float16: autocast over the weights' own type
 
     def rollout_size(self, group_size: int) -> int:
         """Completions in one rollout batch, over all processes."""
@@ -64,9 +65,8 @@ def trainer_arguments(config: RunConfig, resolved: Resolved, output_dir: str) ->
         "weight_decay": config.optim.weight_decay,
         "max_grad_norm": config.optim.max_grad_norm,
         "gradient_checkpointing": resolved.gradient_checkpointing,
-        "bf16": torch.cuda.is_available()
-        and torch.cuda.is_bf16_supported()
-        and config.model.dtype != "float32",
+        "bf16": resolved.compute == "bfloat16",
+        "fp16": resolved.compute == "float16",
         "use_cpu": not torch.cuda.is_available(),
         "dataloader_pin_memory": torch.cuda.is_available(),
         "epsilon": config.ppo.clip_low,

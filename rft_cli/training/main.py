@@ -18,7 +18,7 @@ from rft_cli.runs import Run
 from rft_cli.runs.sources import find_model
 from rft_cli.runs.warnings import KeptWarnings
 from rft_cli.stopping import Stop
-from rft_cli.training import auto, build, quiet, schedule
+from rft_cli.training import auto, build, precision, quiet, schedule
 from rft_cli.training.distributed import group
 from rft_cli.training.graders import open_grader
 from rft_cli.training.hf_args import Resolved
@@ -162,7 +162,10 @@ def _load(job: Job, lengths: Lengths, state: PartialState, emit: OnEvent) -> tup
     parameters = build.parameters_of(config.model)
     lora = auto.use_lora(config.lora.enabled, parameters)
     auto.check_critic(config.ppo.critic, lora.value)
-    model = load_policy(source, config.model, weights_dtype(config.model.dtype, lora.value, state.device))
+    dtype, device = config.model.dtype, state.device.type
+    compute = precision.compute_dtype(dtype, device, precision.has_bfloat16(device))
+    precision.check_critic(compute, config.algorithm, config.ppo.critic)
+    model = load_policy(source, config.model, weights_dtype(dtype, lora.value, state.device))
     if lora.value:
         lora_targets(model, config.lora.target_modules)  # what is wrong with them is told early
     rate = auto.learning_rate(config.optim.learning_rate, parameters, lora.value)
@@ -195,9 +198,9 @@ def _load(job: Job, lengths: Lengths, state: PartialState, emit: OnEvent) -> tup
     choices: list[auto.Chosen[Any]] = [lora, rate, prompts, sizes, batches, validations]
     if config.algorithm == "ppo":
         choices.append(warmup)
-    for chosen in choices:
-        if chosen.reason:
-            emit(Note(chosen.reason))
+    for reason in (precision.told(dtype, lora.value, compute), *(chosen.reason for chosen in choices)):
+        if reason:
+            emit(Note(reason))
     checkpointing = config.model.gradient_checkpointing
     resolved = Resolved(
         lora=lora.value,
@@ -218,5 +221,6 @@ def _load(job: Job, lengths: Lengths, state: PartialState, emit: OnEvent) -> tup
         critic_warmup=warmup.value,
         world_size=state.num_processes,
         minibatches=sizes.value.minibatches,
+        compute=compute,
     )
     return model, resolved

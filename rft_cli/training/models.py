@@ -21,6 +21,7 @@ from rft_cli.runs.sources import ModelSource, find_model
 from rft_cli.training.dropout import quiet_routers, remember_rates, without_dropout
 from rft_cli.training.ends import declared_ends, give_end, turn_end
 from rft_cli.training.lora import freeze_beside_text
+from rft_cli.training.precision import has_bfloat16
 
 
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
@@ -120,12 +121,13 @@ def _check_complete(model: str, missing: Iterable[str]) -> None:
 
 
 def weights_dtype(setting: str, lora: bool, device: torch.device) -> torch.dtype:
-    """auto: fp32 master weights for full fine-tuning and on CPU; bf16 for the frozen base under LoRA on a GPU."""
+    """fp32 for weights that are trained: with 16 bits, small updates would be rounded away. A base that is frozen under
+    LoRA takes the setting; auto is bf16 on a GPU that has it."""
+    if not lora:
+        return torch.float32
     if setting != "auto":
         return getattr(torch, setting)
-    if device.type == "cuda" and lora and torch.cuda.is_bf16_supported():
-        return torch.bfloat16
-    return torch.float32
+    return torch.bfloat16 if has_bfloat16(device.type) else torch.float32
 
 
 def count_parameters(model: torch.nn.Module) -> int:

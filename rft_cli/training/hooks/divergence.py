@@ -110,10 +110,21 @@ class Guarded(Resumable):
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
         norm = super()._clip_grad_norm(model)
-        self.skipping = self._skips.record(self._not_finite(norm))
+        wrong = self._not_finite(norm)
+        if wrong == ["gradient"] and self._scale_falls:
+            self._skips.total += 1
+            self.skipping = True
+        else:
+            self.skipping = self._skips.record(wrong)
         if self.skipping:
             self.optimizer.zero_grad(set_to_none=True)
         return norm
+
+    @property
+    def _scale_falls(self) -> bool:
+        """float16: whether a gradient that overflowed makes the scaler lower its scale; then nothing diverged."""
+        scaler = self.accelerator.scaler
+        return scaler is not None and scaler.get_scale() > 1.0
 
     def _not_finite(self, norm: Any) -> list[str]:
         """What was not finite in this step, in any process."""

@@ -145,8 +145,12 @@ class MlpCritic(Critic):
         self.body.float()
 
     def forward(self, batch: CriticBatch) -> Tensor:
-        assert batch.features is not None
-        return self.read(self.body(batch.features.float()))
+        features = batch.features
+        assert features is not None
+        with torch.autocast(
+            features.device.type, enabled=False
+        ):  # small, and float16 would lose its gradients
+            return self.read(self.body(features.float()))
 
 
 @dataclass(frozen=True, slots=True)

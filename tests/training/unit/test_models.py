@@ -215,15 +215,18 @@ def test_weights_dtype_on_a_cpu() -> None:
     cpu = torch.device("cpu")
     assert weights_dtype("auto", lora=True, device=cpu) == torch.float32
     assert weights_dtype("auto", lora=False, device=cpu) == torch.float32
-    assert weights_dtype("bfloat16", lora=False, device=cpu) == torch.bfloat16
+    assert weights_dtype("bfloat16", lora=True, device=cpu) == torch.bfloat16
+    assert weights_dtype("bfloat16", lora=False, device=cpu) == torch.float32
+    assert weights_dtype("float16", lora=False, device=cpu) == torch.float32
 
 
 def test_weights_dtype_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = torch.device("cuda")
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
     assert weights_dtype("auto", lora=True, device=gpu) == torch.bfloat16
     assert weights_dtype("auto", lora=False, device=gpu) == torch.float32  # master weights
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    # A T4 emulates it.
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
     assert weights_dtype("auto", lora=True, device=gpu) == torch.float32
 
 

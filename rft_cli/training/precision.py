@@ -1,0 +1,46 @@
+"""In which data type a job computes: `model.dtype` on this device. `models.weights_dtype` is the weights' own."""
+
+from __future__ import annotations
+
+import torch
+
+from rft_cli.errors import UsageError
+
+
+def has_bfloat16(device: str) -> bool:
+    """Whether a GPU multiplies bfloat16 in hardware; older ones emulate it, slower than float32."""
+    return device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def compute_dtype(setting: str, device: str, bfloat16: bool) -> str:
+    """What matrix products are computed in (autocast): float32 is none. `bfloat16`: the device has it in hardware.
+
+    Raises UsageError for float16 on a CPU.
+    """
+    if setting == "float16":
+        if device != "cuda":
+            raise UsageError(
+                "model.dtype: float16 trains on GPUs alone", "set model.dtype to auto, float32 or bfloat16"
+            )
+        return "float16"
+    return "bfloat16" if bfloat16 and setting != "float32" else "float32"
+
+
+def check_critic(computed: str, algorithm: str, critic: str) -> None:
+    """UsageError for a critic whose gradients float16 would lose: the scaler is there for the policy's alone."""
+    if computed == "float16" and algorithm == "ppo" and critic != "mlp":
+        raise UsageError(
+            f"ppo.critic: {critic} does not train in float16",
+            "set ppo.critic to mlp, or model.dtype to bfloat16 or float32",
+        )
+
+
+def told(setting: str, lora: bool, computed: str) -> str:
+    """What a job says where full fine-tuning was asked for in 16 bits; empty where nothing is to be said."""
+    if lora or setting not in ("bfloat16", "float16"):
+        return ""
+    why = "" if computed == setting else f" (this device has no {setting} arithmetic)"
+    return (
+        f"model.dtype {setting}: full fine-tuning keeps float32 weights, because 16 bits would lose small updates, "
+        f"and computes in {computed}{why}"
+    )

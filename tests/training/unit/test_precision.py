@@ -1,0 +1,51 @@
+"""`model.dtype` on each device: what is computed in, what is refused, what is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from rft_cli.errors import UsageError
+from rft_cli.training.precision import check_critic, compute_dtype, told
+
+
+@pytest.mark.parametrize(
+    ("setting", "device", "bfloat16", "computed"),
+    [
+        ("auto", "cuda", True, "bfloat16"),
+        ("bfloat16", "cuda", True, "bfloat16"),
+        ("float32", "cuda", True, "float32"),
+        ("float16", "cuda", True, "float16"),
+        ("auto", "cuda", False, "float32"),  # T4, V100
+        ("bfloat16", "cuda", False, "float32"),
+        ("float16", "cuda", False, "float16"),
+        ("auto", "cpu", False, "float32"),
+        ("bfloat16", "cpu", False, "float32"),
+    ],
+)
+def test_compute_dtype(setting: str, device: str, bfloat16: bool, computed: str) -> None:
+    assert compute_dtype(setting, device, bfloat16) == computed
+
+
+def test_float16_needs_a_gpu() -> None:
+    with pytest.raises(UsageError, match=r"model\.dtype: float16 trains on GPUs alone"):
+        compute_dtype("float16", "cpu", False)
+
+
+@pytest.mark.parametrize("critic", ["shared", "top", "adapter"])
+def test_critics_that_go_through_the_policy_do_not_train_in_float16(critic: str) -> None:
+    with pytest.raises(UsageError, match=rf"ppo\.critic: {critic} does not train in float16"):
+        check_critic("float16", "ppo", critic)
+    check_critic("float16", "grpo", critic)  # which has none
+    check_critic("bfloat16", "ppo", critic)
+    check_critic("float16", "ppo", "mlp")
+
+
+def test_full_fine_tuning_says_that_it_keeps_float32() -> None:
+    start = (
+        "full fine-tuning keeps float32 weights, because 16 bits would lose small updates, and computes in"
+    )
+    assert told("bfloat16", False, "bfloat16") == f"model.dtype bfloat16: {start} bfloat16"
+    assert told("bfloat16", False, "float32") == (
+        f"model.dtype bfloat16: {start} float32 (this device has no bfloat16 arithmetic)"
+    )
+    assert told("bfloat16", True, "float32") == told("auto", False, "bfloat16") == ""
