@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,9 +17,12 @@ from rft_cli.errors import GateNotMet, UsageError
 from rft_cli.events import Note
 from rft_cli.job import Job
 from rft_cli.report.estimates import compare, compare_components, component_names, count_statuses, estimate
-from rft_cli.report.summary import SummaryRow
+from rft_cli.report.pairs import Pair
+from rft_cli.report.result import answers_json
+from rft_cli.report.summary import SummaryRow, constant_rows
+from rft_cli.report.verdict import answers_note, headline
 from rft_cli.runs import Run
-from rft_cli.types import Comparison, Estimate, Sample
+from rft_cli.types import Comparison, Estimate
 
 SCHEMA = "rft.validate/1"
 
@@ -87,7 +90,8 @@ def measure(loaded: LoadedConfig, run: Run | None, gates: Gates, output: Output)
         from rft_cli.training.validate import validate_models
 
         outcome = validate_models(_job(found), base, run, printer)
-    measured = _Measured(base, outcome.before or outcome.after, outcome.after, run, outcome.pilot)
+    pair = Pair("validation", outcome.before or outcome.after, outcome.after, outcome.constants)
+    measured = _Measured(base, pair, run, outcome.pilot)
     document = measured.document(gates)
     with results():
         if output.json:
@@ -109,28 +113,31 @@ class _Measured:
     """The samples of one model, or of a run's base and best checkpoint."""
 
     base: str
-    before: Sequence[Sample]
-    after: Sequence[Sample]
+    pair: Pair
     run: Run | None
     pilot: Mapping[str, Any] | None = None
 
     @cached_property
     def reward(self) -> Comparison | Estimate:
-        return estimate(self.after) if self.run is None else compare(self.before, self.after)
+        return estimate(self.pair.after) if self.run is None else compare(self.pair.before, self.pair.after)
 
     @cached_property
     def components(self) -> Mapping[str, Comparison | Estimate]:
         if self.run is None:
-            return {name: estimate(self.after, name) for name in component_names(self.after)}
-        return compare_components(self.before, self.after)
+            return {name: estimate(self.pair.after, name) for name in component_names(self.pair.after)}
+        return compare_components(self.pair.before, self.pair.after)
 
     def document(self, gates: Gates) -> dict[str, Any]:
         document: dict[str, Any] = {"schema": SCHEMA, "status": "ok", "model": self.base}
         if self.run is not None:
             document |= {"run": str(self.run.path), "best_step": self.run.info["best_step"]}
         document["validation"] = self.reward.to_json()
+        if self.run is not None:
+            document["validation"] |= answers_json(self.pair)
         document["components"] = {name: value.to_json() for name, value in self.components.items()}
-        document["grader"] = count_statuses([*([] if self.run is None else self.before), *self.after])
+        document["grader"] = count_statuses(
+            [*([] if self.run is None else self.pair.before), *self.pair.after]
+        )
         if self.pilot is not None:
             document["pilot"] = self.pilot
         document["gates"] = _failed_gates(document, gates)
@@ -144,9 +151,13 @@ class _Measured:
             print_estimates(f"validation rows, {self.base}", alone)
             return
         pairs = {name: row for name, row in rows.items() if isinstance(row, Comparison)}
+        table = [SummaryRow(name, row.before, row.after, row.difference) for name, row in pairs.items()]
+        answers = answers_note(self.pair)
+        verdict = [] if self.pair.before is self.pair.after else [headline(pairs["reward"], self.pair)]
         print_comparison(
             f"{self.base} against step {self.run.info['best_step']} of {self.run.path}",
-            [SummaryRow(name, row.before, row.after, row.difference) for name, row in pairs.items()],
+            [table[0], *constant_rows(self.pair), *table[1:]],
+            notes=[*verdict, *([] if answers is None else [answers])],
         )
 
 

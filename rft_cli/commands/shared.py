@@ -47,7 +47,9 @@ ValidationFile = Annotated[
 TestFile = Annotated[
     str | None,
     typer.Option(
-        "--test", metavar="FILE", help="Test rows: nothing is chosen on them, the final table is theirs."
+        "--test",
+        metavar="FILE",
+        help="Test rows: not used to choose the checkpoint; the final table is theirs.",
     ),
 ]
 Model = Annotated[

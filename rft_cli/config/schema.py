@@ -70,7 +70,7 @@ class DataConfig(Section):
     validation: str | None = None
     """Validation rows: a JSONL file. The best checkpoint is chosen on them."""
     test: str | None = None
-    """Test rows: a JSONL file by which nothing is chosen; the final table comes from them."""
+    """Test rows: a JSONL file, not used to choose the checkpoint; the final table comes from them."""
     format: Literal["auto", "rft", "openai", "trl", "gsm8k", "verl"] = "auto"
     """Row format. auto: detected from the keys and printed."""
     columns: dict[str, str] = Field(default_factory=dict)

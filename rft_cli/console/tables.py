@@ -76,12 +76,16 @@ def print_estimates(title: str, rows: Mapping[str, Estimate], file: TextIO | Non
     console.print(table)
 
 
-def print_comparison(title: str, rows: Iterable[SummaryRow], file: TextIO | None = None) -> None:
-    """The comparison table alone, under a title."""
+def print_comparison(
+    title: str, rows: Iterable[SummaryRow], file: TextIO | None = None, notes: Iterable[str] = ()
+) -> None:
+    """The comparison table under a title, and what it says."""
     console = open_console(file)
     console.print(Text(clean(title), style="bold"))
     console.print(comparison_table("validation", rows))
     console.print(Text(LEGEND, style="dim"))
+    for note in notes:
+        console.print(Text(clean(note)))
 
 
 def print_checks(checks: Iterable[Check], file: TextIO | None = None) -> None:

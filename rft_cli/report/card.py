@@ -11,9 +11,10 @@ import yaml
 
 from rft_cli.config import RunConfig
 from rft_cli.config.paths import is_path
+from rft_cli.report.answers import best_constant
 from rft_cli.report.estimates import compare, component_names
 from rft_cli.report.markdown import code, prose
-from rft_cli.report.result import Pair, read_pairs
+from rft_cli.report.pairs import Pair, read_pairs
 from rft_cli.runs import Run
 from rft_cli.types import Comparison, Estimate
 
@@ -80,17 +81,30 @@ def _gain(run: Run, config: RunConfig, step: int) -> list[str]:
             "This checkpoint was saved between two validations: its reward was not measured.",
         ]
     settings = config.validation
+    constants: list[str] = []
     lines = ["| rows | quantity | before | after | difference |", "|---|---|---|---|---|"]
     for pair in pairs:
         names = [None, *component_names(pair.after)]
         lines += [_row(pair, name) for name in names]
+        constants += _constant(pair)
     said = (
         f"Means over rows with 95 % intervals (bootstrap); the difference is paired by row. "
         f"Completions a row: {settings.samples_per_prompt}; temperature {settings.temperature:g}, "
         f"top_p {settings.top_p:g}, seed {settings.seed}."
     )
     said += " The checkpoint was chosen on the validation rows, so the gain there is a little flattered."
-    return ["## Reward", "\n".join(lines), said]
+    return ["## Reward", "\n".join(lines), said, *constants]
+
+
+def _constant(pair: Pair) -> list[str]:
+    """What one completion for every row would earn, where the checkpoint is no better."""
+    found = best_constant(pair.constants, pair.after)
+    if found is None or not found.as_good:
+        return []
+    return [
+        f"**No better than one answer for everything:** {code(found.completion[:200])} for every row earns "
+        f"{_interval(found.reward)} on the {pair.split} rows."
+    ]
 
 
 def _measured(run: Run, step: int) -> list[Pair]:

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from rft_cli.config.suggest import counted
-from rft_cli.report.result import Pair, read_pairs
+from rft_cli.report.answers import best_constant
+from rft_cli.report.pairs import Pair, read_pairs
+from rft_cli.report.verdict import answers_note, headline, matters, reward_verdict
 from rft_cli.runs import Run
-from rft_cli.types import Estimate, Sample
+from rft_cli.types import Comparison, Estimate, Sample
 
 SHOWN = 5
+NOTHING_BEAT = "Nothing beat the base model on the validation rows: the best model is the base, unchanged."
 MOST_WARNINGS = 8
 
 
@@ -57,15 +60,17 @@ class Summary:
 
 def build_summary(run: Run, result: Mapping[str, Any]) -> Summary:
     """The summary of a finished run from its result and its samples."""
-    pair = read_pairs(run, result["best_step"])[-1]
-    table = [_row("reward", result[pair.split])]
-    table += [_row(name, comparison) for name, comparison in result["components"].items()]
+    pairs = read_pairs(run, result["best_step"])
+    pair, validation = pairs[-1], pairs[0]
+    reward = _comparison(result[pair.split])
+    table = [_row("reward", reward), *constant_rows(pair)]
+    table += [_row(name, _comparison(found)) for name, found in result["components"].items()]
     shown = () if result["best_step"] == 0 else tuple(pick_completions(pair, SHOWN))
     return Summary(
-        headline=_headline(result, table[0], pair.split),
+        headline=NOTHING_BEAT if result["best_step"] == 0 else headline(reward, pair),
         split=pair.split,
         table=tuple(table),
-        notes=tuple(_notes(result, pair)),
+        notes=tuple(_notes(result, pair, validation)),
         warnings=tuple(_warnings(result)),
         completions=shown,
         run=result["run"],
@@ -79,31 +84,33 @@ def _warnings(result: Mapping[str, Any]) -> list[str]:
     return [*found[:MOST_WARNINGS], *([f"and {left} more, in run.json"] if left > 0 else [])]
 
 
-def _row(label: str, comparison: Mapping[str, Any]) -> SummaryRow:
+def constant_rows(pair: Pair) -> list[SummaryRow]:
+    """The best constant answer in the place of the base, where it is worth a line."""
+    found = best_constant(pair.constants, pair.after)
+    if found is None or not matters(found, pair):
+        return []
+    return [SummaryRow("best constant", found.reward, found.after, found.difference)]
+
+
+def _comparison(found: Mapping[str, Any]) -> Comparison:
     def read(name: str) -> Estimate:
-        row = comparison[name]
+        row = found[name]
         return Estimate(mean=row["mean"], ci95=(row["ci95"][0], row["ci95"][1]), n=row["n"])
 
-    return SummaryRow(label, read("before"), read("after"), read("difference"))
+    return Comparison(read("before"), read("after"), read("difference"))
 
 
-def _headline(result: Mapping[str, Any], reward: SummaryRow, split: str) -> str:
-    if result["best_step"] == 0:
-        return "Nothing beat the base model on the validation rows: the best model is the base, unchanged."
-    low, high = reward.difference.ci95
-    line = f"Mean reward on the {split} rows went from {reward.before.mean:.3f} to {reward.after.mean:.3f}"
-    if low > 0:
-        return f"{line}."
-    if high < 0:
-        return f"{line}: worse than the base there."
-    return f"{line}; the interval of the difference includes 0, so this may be chance."
+def _row(label: str, found: Comparison) -> SummaryRow:
+    return SummaryRow(label, found.before, found.after, found.difference)
 
 
-def _notes(result: Mapping[str, Any], pair: Pair) -> list[str]:
+def _notes(result: Mapping[str, Any], pair: Pair, validation: Pair) -> list[str]:
     notes = [_rows_note(result, pair)]
-    best = result["best_step"]
-    notes += _reward_notes(result, best)
-    return notes + _grader_notes(result["grader"])
+    answers = answers_note(pair)
+    notes += [] if answers is None else [answers]
+    notes += _reward_notes(result, validation)
+    advice = result.get("advice")
+    return [*notes, *_grader_notes(result["grader"]), *([] if advice is None else [advice])]
 
 
 def _grader_notes(grader: Mapping[str, Any]) -> list[str]:
@@ -134,32 +141,29 @@ def _rows_note(result: Mapping[str, Any], pair: Pair) -> str:
         return f"{rows}. Compared with the base on the validation rows: {compared}."
     chosen = f"the best checkpoint (step {result['best_step']}) was chosen among {compared} on "
     if pair.split == "test":
-        return f"{rows}, by which nothing was chosen: {chosen}the validation rows."
+        return f"{rows} (not used to choose the checkpoint): {chosen}the validation rows."
     return (
         f"{rows}: {chosen}these same rows, so its gain is a little flattered. "
         "--test FILE measures it on rows that choose nothing."
     )
 
 
-def _reward_notes(result: Mapping[str, Any], best: int) -> list[str]:
+def _reward_notes(result: Mapping[str, Any], validation: Pair) -> list[str]:
     training = result["training_reward"]
-    if training["first"] is None or training["last"] is None:
+    first, last = training["first"], training["last"]
+    if first is None or last is None:
         return []
-    first, last, validation = training["first"], training["last"], result["validation"]
-    before, after, gain = (validation[name]["mean"] for name in ("before", "after", "difference"))
-    line = f"Training reward {first:.3f} -> {last:.3f} (at the beginning and at the end, as sampled)"
-    if not best:
-        return [f"{line}, validation reward of the base {before:.3f}."]
-    verdict = _verdict(last - first, gain, validation["difference"]["ci95"][0])
-    return [f"{line}, validation reward {before:.3f} -> {after:.3f}: {verdict}"]
-
-
-def _verdict(training_gain: float, validation_gain: float, validation_low: float) -> str:
-    if validation_low <= 0:
-        return "no clear gain on rows that were not trained on."
-    if training_gain > 0 and validation_gain < 0.5 * training_gain:
-        return "less than half of the training gain carries over to new rows, a sign of memorising."
-    return "learning, not memorising."
+    reward = _comparison(result["validation"])
+    lines = []
+    if first != last:  # one step is its own first and last
+        lines.append(f"Training reward {first:.3f} -> {last:.3f} (at the beginning and at the end, as sampled)")
+    if not result["best_step"]:
+        lines.append(f"validation reward of the base {reward.before.mean:.3f}.")
+    else:
+        verdict = reward_verdict(reward, last - first, validation)
+        lines.append(f"validation reward {reward.before.mean:.3f} -> {reward.after.mean:.3f}: {verdict}")
+    line = ", ".join(lines)
+    return [line[0].upper() + line[1:]]
 
 
 def pick_completions(pair: Pair, count: int) -> list[Shown]:

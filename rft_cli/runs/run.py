@@ -188,11 +188,12 @@ class Run:
                 file.unlink()
 
     def truncate_samples(self, after_step: int) -> None:
-        """Drop the validations of steps later than `after_step` and the last test: they will be made again."""
+        """Drop the validations of steps later than `after_step` and what is made at the end: it will be made again."""
         for step in self.validated_steps():
             if step > after_step:
                 self._samples(f"step-{step:06d}").unlink()
-        self._samples("test-after").unlink(missing_ok=True)
+        for name in ("test-after", "constant-validation", "constant-test"):
+            self._samples(name).unlink(missing_ok=True)
 
     def _remove_drafts(self) -> None:
         for path in self._drafts():
@@ -213,7 +214,7 @@ class Run:
             yield from read_lines(file)
 
     def write_samples(self, name: str, samples: Sequence[Sample]) -> None:
-        """Keep one validation as validation/NAME.jsonl (`step-000000`, `test-before`, `test-after`)."""
+        """Keep one validation as validation/NAME.jsonl (`step-000000`, `test-before`, `constant-test`)."""
         self._inside("validation")
         self._write_lines(self._samples(name), (sample.to_json() for sample in samples))
 

@@ -15,6 +15,8 @@ from rft_cli.report.result import build_result
 from rft_cli.runs import Run
 from rft_cli.stopping import Stop
 from rft_cli.training import build, memory
+from rft_cli.training.constants import keep_constants
+from rft_cli.training.distributed.group import from_main
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.hooks.alarms import Alarms
 from rft_cli.training.hooks.divergence import told
@@ -95,7 +97,7 @@ def run_training(
     if job.test is not None and best is not None:
         _load_weights(trainer, best)
         milestones.sample_test("test-after")
-    accelerator.wait_for_everyone()
+    from_main(lambda: keep_constants(job, run, grader, emit))
     if not accelerator.is_main_process:
         return {}
     result: dict[str, Any] = build_result(run)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from rft_cli.job import Job
 from rft_cli.runs import Run
 from rft_cli.runs.sources import ModelSource, find_model, tuned_source
 from rft_cli.training import quiet
+from rft_cli.training.constants import grade_constants
 from rft_cli.training.graders import open_grader
 from rft_cli.training.main import check
 from rft_cli.training.models import load_model, weights_dtype
@@ -29,11 +30,13 @@ class ValidationOutcome:
     """The same rows, sampled with the same seeds: `before` from the base, None where only one model was asked for.
 
     `pilot` is the document of the one model's pilot, None where there was none.
+    `constants`: where there are two, the most frequent completions of `after`, each on every row.
     """
 
     before: list[Sample] | None
     after: list[Sample]
     pilot: dict[str, Any] | None = None
+    constants: list[Sample] = field(default_factory=list)
 
 
 def validate_models(job: Job, base: str, run: Run | None, on_event: OnEvent) -> ValidationOutcome:
@@ -72,7 +75,9 @@ def validate_models(job: Job, base: str, run: Run | None, on_event: OnEvent) -> 
         if tuned is None:
             return ValidationOutcome(None, first, None if seen is None else seen.document)
         model = _on_device(job, tuned_source(tuned, base, revision))
-        return ValidationOutcome(first, measure(model, "tuned", limit))
+        after = measure(model, "tuned", limit)
+        constants = grade_constants(grader, [after], job.validation.examples)
+        return ValidationOutcome(first, after, constants=constants)
 
 
 def _on_device(job: Job, source: ModelSource) -> Any:

@@ -10,7 +10,7 @@ import re
 import signal
 import sys
 import types
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -409,6 +409,7 @@ class Outcome:
     before: list | None
     after: list
     pilot: dict | None = None
+    constants: list = field(default_factory=list)
 
 
 @pytest.fixture

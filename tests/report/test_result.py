@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rft_cli.report.result import Pair, build_result, training_reward
+from rft_cli.report.pairs import Pair
+from rft_cli.report.result import build_result, training_reward
 from rft_cli.report.summary import build_summary, pick_completions
 from rft_cli.runs import Run
 from rft_cli.types import Grade, Sample
@@ -70,7 +71,16 @@ def test_result_has_the_documented_shape_and_numbers(run):
         "checkpoints_compared": 2,
         "completions_sampled": 384,
         "seconds": 150.5,
-        "validation": {"before": exactly(0.0), "after": exactly(0.5), "difference": exactly(0.5)},
+        "validation": {
+            "before": exactly(0.0),
+            "after": exactly(0.5),
+            "difference": exactly(0.5),
+            "answers": {
+                "before": {"n": 4, "distinct": 1, "most_frequent": "no", "share": 1.0},
+                "after": {"n": 4, "distinct": 4, "most_frequent": "yes 0", "share": 0.25},
+            },
+            "constant": None,
+        },
         "components": {"json": {"before": exactly(0.0), "after": exactly(1.0), "difference": exactly(1.0)}},
         "training_reward": {"first": pytest.approx(0.2), "last": pytest.approx(0.7)},
         "grader": {
@@ -90,6 +100,7 @@ def test_result_has_the_documented_shape_and_numbers(run):
             ],
         },
         "warnings": [],
+        "advice": None,
         "next": f"rft export {run.path}",
     }
 
@@ -106,7 +117,7 @@ def test_test_rows_come_beside_and_give_the_components(run):
     summary = build_summary(run, result)
     assert summary.split == "test"
     assert any(
-        "2 test rows, by which nothing was chosen: the best checkpoint (step 12)" in note
+        "2 test rows (not used to choose the checkpoint): the best checkpoint (step 12)" in note
         for note in summary.notes
     )
 
@@ -183,7 +194,10 @@ def test_summary_tells_reward_components_counts_and_what_next(run):
     )
     assert "--test FILE" in text
     assert "Training reward 0.200 -> 0.700" in text
-    assert "validation reward 0.000 -> 0.500: learning, not memorising." in text
+    assert (
+        "validation reward 0.000 -> 0.500: the gain holds on rows that were not trained on; "
+        "read the completions to see whether the scorer was fooled." in text
+    )
     assert "Grader: of the completions 3 graded (60.0%), 1 skipped (20.0%), 1 failed (20.0%)" in text
     assert "failed 1 × raised: scorer.py:1: ValueError: no" in text
     assert "Half of the grades took at most 2 ms, 99 % at most 4 ms." in text

@@ -1,0 +1,103 @@
+"""What to do after a job: the next command, and a reason for it that fits what was seen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rft_cli.report.answers import answers_of, best_constant
+from rft_cli.report.pairs import Pair
+from rft_cli.runs import Run
+from rft_cli.runs.hints import longer, quoted
+
+MOST_CUT = 0.9
+"""Share of cut completions above which nothing but the length limit matters."""
+_SMALLER = 3.0
+"""What a learning rate that was too large is divided by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """`text` says why, where there is more to say than the command does."""
+
+    next: str
+    text: str | None = None
+
+
+def advise(run: Run, best_step: int, metrics: Sequence[Mapping[str, Any]], pair: Pair) -> Advice:
+    """What comes next after a job with these lines of metrics; `pair`: the rows that the result is about."""
+    config = quoted(run.path / "config.yaml")
+    cut = _mean(metrics, "truncated")
+    if not best_step and cut is not None and cut > MOST_CUT:
+        limit = max((sample.tokens for sample in pair.before if sample.truncated), default=64)
+        return Advice(
+            f"rft train {config} --set rollout.max_completion_tokens={2 * limit}",
+            f"{cut:.0%} of the training completions were cut at the length limit, so the scorer saw no whole answer: "
+            "give them room, or ask for shorter answers; more epochs would not help.",
+        )
+    if not best_step and _mean(metrics, "constant_groups") == 1.0:
+        rewards = {row["reward"] for row in metrics if isinstance(row.get("reward"), int | float)}
+        return Advice(
+            f"rft validate {config} --model {quoted(run.info.get('model') or '')}", _why_flat(rewards)
+        )
+    if not best_step:
+        return _nothing_beat(run, config, metrics)
+    return _of_a_gain(run, config, metrics, pair)
+
+
+def _why_flat(rewards: set[float]) -> str:
+    if rewards == {0.0}:
+        return (
+            "No completion earned anything in training, so there was nothing to learn from, and more epochs would not "
+            "help. Read the completions in rollouts/: either the scorer wants a form that the prompt does not ask for, "
+            "or the rows are too hard: give partial credit, take easier rows or a larger model."
+        )
+    return (
+        "All completions of a prompt got the same reward, in every batch: there was nothing to learn from, and more "
+        "epochs would not help. Take harder rows, or a scorer that tells a good completion from a better one."
+    )
+
+
+def _nothing_beat(run: Run, config: str, metrics: Sequence[Mapping[str, Any]]) -> Advice:
+    rewards = [row["reward"] for row in metrics if isinstance(row.get("reward"), int | float)]
+    part = max(1, len(rewards) // 3)
+    rate = _smaller_rate(metrics)
+    if len(rewards) > 1 and math.fsum(rewards[-part:]) < math.fsum(rewards[:part]) and rate is not None:
+        return Advice(
+            f"rft train {config} --learning-rate {rate:.1g}",
+            "The training reward fell: steps that are too large are the usual reason.",
+        )
+    settings = run.info.get("settings") or {}
+    steps = max((int(row.get("step") or 0) for row in metrics), default=1)
+    epochs = settings.get("optim.n_epochs", max((epoch_of(row) for row in metrics), default=1))
+    return Advice(f"rft train {config} {longer(epochs, settings.get('optim.max_steps'), steps)}")
+
+
+def _of_a_gain(run: Run, config: str, metrics: Sequence[Mapping[str, Any]], pair: Pair) -> Advice:
+    constant, answers = best_constant(pair.constants, pair.after), answers_of(pair.after)
+    rate = _smaller_rate(metrics)
+    if constant is not None and constant.as_good and answers is not None and answers.collapsed and rate:
+        return Advice(
+            f"rft train {config} --learning-rate {rate:.1g}",
+            "One answer to every row is what was learned: smaller steps keep a policy from collapsing, and rows in "
+            "which no answer is much more often right than the others give it less to collapse to.",
+        )
+    return Advice(f"rft export {quoted(run.path)}")
+
+
+def epoch_of(row: Mapping[str, Any]) -> int:
+    """The epoch, counted from 1, that a line of metrics belongs to."""
+    # `epoch` is the fraction of passes done after the step: everything up to 1.0 belongs to the first.
+    return max(1, math.ceil(round(float(row.get("epoch") or 0.0), 6)))
+
+
+def _mean(metrics: Sequence[Mapping[str, Any]], key: str) -> float | None:
+    values = [row[key] for row in metrics if isinstance(row.get(key), int | float)]
+    return math.fsum(values) / len(values) if values else None
+
+
+def _smaller_rate(metrics: Sequence[Mapping[str, Any]]) -> float | None:
+    rates = [row["learning_rate"] for row in metrics if isinstance(row.get("learning_rate"), int | float)]
+    return max(rates) / _SMALLER if rates and max(rates) > 0 else None
