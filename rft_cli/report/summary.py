@@ -156,7 +156,9 @@ def _reward_notes(result: Mapping[str, Any], validation: Pair) -> list[str]:
     reward = _comparison(result["validation"])
     lines = []
     if first != last:  # one step is its own first and last
-        lines.append(f"Training reward {first:.3f} -> {last:.3f} (at the beginning and at the end, as sampled)")
+        lines.append(
+            f"Training reward {first:.3f} -> {last:.3f} (at the beginning and at the end, as sampled)"
+        )
     if not result["best_step"]:
         lines.append(f"validation reward of the base {reward.before.mean:.3f}.")
     else:
