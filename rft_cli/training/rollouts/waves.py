@@ -2,7 +2,8 @@
 
 They are sampled in waves, each the same whatever the number of processes:
 
-1. one completion a prompt, with a generous limit, where the limit is to be found;
+1. one completion a prompt, with a generous limit, where the limit is to be found; once all but an eighth have ended,
+   the others get twice the longest length of those, which is what the limit would come to;
 2. the rest of each prompt's group, with the limit that the first lengths give (a quarter of the prompts where most
    completions of the first wave were cut: a model that rambles would cost minutes);
 3. only where no prompt has two different rewards, though completions do end: up to three times as many further
@@ -38,6 +39,7 @@ from rft_cli.types import Example, Sample
 MOST_TIMES = 4
 """Times `pilot.prompts` that are answered before a job is stopped for a reward that never differs."""
 MOSTLY_CUT = 0.5
+PATIENCE = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,7 @@ class Waves:
         random.Random(config.seed).shuffle(order)
         first, rest = order[: config.pilot.prompts], order[config.pilot.prompts :]
         if isinstance(config.rollout.max_completion_tokens, str):
-            self._wave(examples, first, 1, self.generous)
+            self._wave(examples, first, 1, self.generous, patience=PATIENCE)
             cut = sum(s.truncated for s in self.sampled.samples)
             rambles = cut > MOSTLY_CUT * len(first)
             again = first[: max(1, len(first) // 4)] if rambles else first
@@ -158,7 +160,13 @@ class Waves:
         return not found.teaches and bool(found.rewards) and (found.ended > 0 or chosen)
 
     def _wave(
-        self, examples: Sequence[Example], places: Sequence[int], times: int, limit: int, whole: bool = False
+        self,
+        examples: Sequence[Example],
+        places: Sequence[int],
+        times: int,
+        limit: int,
+        whole: bool = False,
+        patience: float | None = None,
     ) -> None:
         """`times` completions of each of the rows at `places`."""
         rollout = self._config.rollout
@@ -167,6 +175,7 @@ class Waves:
             max_new_tokens=limit,
             temperature=rollout.temperature,
             top_p=rollout.top_p,
+            patience=patience,
         )
         validator: Validator = replace(
             self._validator,

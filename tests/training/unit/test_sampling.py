@@ -132,3 +132,23 @@ def test_validation_gives_samples_in_the_order_of_the_rows() -> None:
         assert s.truncated == (s.tokens == 6 and len(s.completion.split()) == 6)
     assert any(s.truncated for s in samples)
     assert samples == validate(4, toys.FunctionGrader(length_of))[0]
+
+
+@pytest.mark.parametrize(
+    ("endless", "patience", "longest"), [(1, 2.0, 6), (1, 3.0, 9), (1, None, 20), (2, 2.0, 20), (0, 2.0, 3)]
+)
+def test_few_that_go_on_are_not_waited_for(endless: int, patience: float | None, longest: int) -> None:
+    model, passes = toys.qwen3(), []
+
+    def end_the_others_with_the_third(_module: object, _args: object, logits: torch.Tensor) -> torch.Tensor:
+        passes.append(1)
+        logits[..., 0] = -1e9
+        if len(passes) == 3:
+            logits[endless:, ..., 0] = 1e9
+        return logits
+
+    model.lm_head.register_forward_hook(end_the_others_with_the_third)
+    settings = replace(SETTINGS, max_new_tokens=20, patience=patience)
+    found = sample(model, [[1, 2]] * 8, settings, seed=1)
+    assert [len(ids) for ids in found] == [longest] * endless + [3] * (8 - endless)
+    assert len(passes) == longest
