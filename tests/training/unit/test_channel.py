@@ -105,7 +105,7 @@ def test_what_a_process_says_arrives_in_order_with_its_rank(listener: Listener) 
     said = hear(listener, 5)
     assert [line.rank for line in said] == [3] * 5
     assert [line.row for line in said] == [
-        {"event": "Note", "text": "hello", "level": "info"},
+        {"event": "Note", "text": "hello", "level": "info", "step": None, "tripwire": None},
         {"sign": {"beats": 1}},
         {"event": "Finished", "result": {"status": "done"}},
         {"goodbye": True},
