@@ -179,8 +179,8 @@ def _started_line(event: Started) -> str:
     )
     return (
         f"{event.algorithm} on {clean(event.model)}: {_count(event.parameters)} parameters, {trained}, "
-        f"{counted(event.total_steps, 'step')} in {event.n_epochs:g} {'epoch' if event.n_epochs == 1 else 'epochs'} "
-        f"on {event.device}{processes}"
+        f"{counted(event.total_steps, 'step')} in {_whole(event.n_epochs)} "
+        f"{'epoch' if event.n_epochs == 1 else 'epochs'} on {event.device}{processes}"
     )
 
 
@@ -192,8 +192,18 @@ def _count(value: int) -> str:
 
 
 def _place(event: Stepped, started: Started | None) -> str:
-    epochs = "" if started is None else f"/{started.n_epochs:g}"
-    return f"epoch {event.epoch:.1f}{epochs}  step {event.step}/{event.total_steps}"
+    epochs = "" if started is None else f"/{_whole(started.n_epochs)}"
+    return f"epoch {_epoch(event.epoch)}{epochs}  step {event.step}/{event.total_steps}"
+
+
+def _epoch(value: float) -> str:
+    """`1.5`, and `0.013` where so many rows are far from their first pass's end."""
+    return f"{value:.1f}" if value == 0 or value >= 0.1 else f"{value:.2g}"
+
+
+def _whole(epochs: float) -> str:
+    """The job's epochs: `16`, `15.3`."""
+    return _epoch(epochs).removesuffix(".0")
 
 
 def _figures(metrics: Mapping[str, float | None], started: Started | None) -> list[str]:
@@ -226,7 +236,7 @@ def _left(event: Stepped) -> str:
 
 
 def _validated_line(event: Validated) -> str:
-    where = "base" if event.step == 0 else f"epoch {event.epoch:.1f}, step {event.step}"
+    where = "base" if event.step == 0 else f"epoch {_epoch(event.epoch)}, step {event.step}"
     estimate = Estimate(event.mean, (event.low, event.high), event.n)
     low, high = (number(value) for value in estimate.ci95)
     best = "  best so far" if event.best and event.step > 0 else ""

@@ -83,7 +83,7 @@ def run_training(
             config.algorithm,
             accelerator.num_processes,
             trainer.total_steps(),
-            round(trainer.total_steps() / trainer.steps_an_epoch(), 1),
+            trainer.total_steps() / trainer.steps_an_epoch(),
             str(accelerator.device),
         )
     )

@@ -1,6 +1,7 @@
 """EventPrinter in its three modes, and the tables, driven with events and results written by hand."""
 
 import io
+from dataclasses import replace
 
 import pytest
 
@@ -129,6 +130,16 @@ def test_started_says_what_is_trained_and_by_how_many():
         "grpo on m: 7.0 B parameters, 40.0 k trained, 10 steps in 1 epoch on cuda:0, 2 processes\n"
     )
     assert "m: 12 parameters" in printed("plain", [Started("m", 12, 12, "ppo", 1, 1, 1, "cpu")])
+
+
+def test_a_job_within_an_epoch_says_how_far_it_is():
+    started = Started("m", 12, 12, "ppo", 1, 184, 184 / 1868, "cpu")
+    events = [started, Stepped(24, 184, 24 / 1868, {}), Validated(24, 24 / 1868, 0.5, 0.5, 0.5, 9, False)]
+    said = printed("plain", events)
+    assert "184 steps in 0.099 epochs on cpu\n" in said
+    assert "validation (epoch 0.013, step 24): " in said
+    assert "epoch 0.013/0.099  step 24/184\n" in printed("plain", events[:2])
+    assert "184 steps in 15.3 epochs" in printed("plain", [replace(started, n_epochs=46 / 3)])
 
 
 def test_a_step_without_figures_is_printed_too():

@@ -15,7 +15,9 @@ from tests.faults.outcome import differences, state_of
 
 SETTINGS = {
     **jobs.LORA, "optim.n_epochs": 2, "ppo.passes": 1, "checkpoint.every_steps": 1, "distributed.hang_timeout_s": 8,
+    "validation.every_epochs": "auto", "validation.every_completions": 8,
 }  # fmt: skip
+"""Two epochs of two rollout batches, each validated."""
 STOPS = ("a rank", "the parent", "SIGTERM", "asleep")
 pytestmark = [
     pytest.mark.slow,
