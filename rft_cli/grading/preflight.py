@@ -199,7 +199,7 @@ def _warnings(
     others = [other for other in (empty, junk) if other is not None]
     if reference is not None and others and len(rewards) == 1:
         warnings.append(
-            f"scorer: every completion got the same reward ({rewards.pop():g}): nothing to learn from"
+            f"scorer: every completion got the same reward ({rewards.pop():g}): nothing to learn from if a model's do"
         )
     return warnings
 

@@ -61,15 +61,18 @@ def further_trials(
             Trial("worked answer", example, _WORKED.format(said)),
         ):
             yield trial, grade(trial)
-        record = {"answer": _value(said)}
-        while len(record) <= _MOST_KEYS:
-            trial = Trial("JSON object", example, json.dumps(record, ensure_ascii=False))
-            found = grade(trial)
-            yield trial, found
-            missing = None if found.error is None else _MISSING_KEY.search(found.error.message)
-            if missing is None or missing[1] in record:
-                break
-            record[missing[1]] = _value(said)
+        keys, meant = ["answer"], _value(said)
+        for value in (meant,) if meant == said else (meant, said):  # 98, and "98"
+            while len(keys) <= _MOST_KEYS:
+                trial = Trial(
+                    "JSON object", example, json.dumps(dict.fromkeys(keys, value), ensure_ascii=False)
+                )
+                found = grade(trial)
+                yield trial, found
+                missing = None if found.error is None else _MISSING_KEY.search(found.error.message)
+                if missing is None or missing[1] in keys:
+                    break
+                keys.append(missing[1])
 
 
 def _value(text: str) -> Any:

@@ -59,7 +59,7 @@ def test_warnings(write_scorer: Any) -> None:
     )
     same = write_scorer("def score(completion):\n    return 0.5\n", "same.py")
     assert check(same, audit="none").warnings == (
-        "scorer: every completion got the same reward (0.5): nothing to learn from",
+        "scorer: every completion got the same reward (0.5): nothing to learn from if a model's do",
     )
 
 
@@ -99,7 +99,7 @@ def test_a_wrong_type_now_and_then_is_a_warning_for_each_reason(write_scorer: An
         f"scorer: fails on an empty completion: {path}:6: ValueError: empty (train.jsonl:1)",
         f"scorer: fails on a reference: {path}: returned 'two' (str), which is no number: convert it with float(…) "
         "(train.jsonl:3)",
-        "scorer: every completion got the same reward (1): nothing to learn from",
+        "scorer: every completion got the same reward (1): nothing to learn from if a model's do",
     ]
 
 
@@ -112,6 +112,7 @@ def test_a_wrong_type_now_and_then_is_a_warning_for_each_reason(write_scorer: An
         "re.search(r'<answer>(.*)</answer>', completion).group(1) == example['answer']",
         "float(re.findall(r'\\\\boxed{(.*)}', completion)[0])",
         "float(completion.split('#### ')[1])",
+        "eval(json.loads(completion)['expression']) == int(example['answer'])",
         "float(completion.split('answer is ')[1].rstrip('.'))",
     ],
 )
@@ -170,7 +171,7 @@ def test_a_missing_return(write_scorer: Any) -> None:
     path = write_scorer("def score(completion):\n    completion == 'yes'\n")
     with pytest.raises(UsageError) as caught:
         check(path)
-    assert caught.value.message == f"{path}: returned None for all of 30 completions: nothing can be graded"
+    assert caught.value.message == f"{path}: returned None for all of 32 completions: nothing can be graded"
 
 
 def test_some_skipped(write_scorer: Any) -> None:

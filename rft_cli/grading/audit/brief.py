@@ -33,13 +33,16 @@ def brief_audit(
 def warnings_of(report: AuditReport) -> list[str]:
     """One line for each problem that is no exploit, one for all exploits, one where calls with one text differ.
 
-    Texts on which the scorer fails are left out: the preflight tells of those.
+    Where no reference earns anything, that is said, and not what else earns as little. Texts on which the scorer fails
+    are left out: the preflight tells of those.
     """
     lines = []
+    useless = any(_pays(f) and f.group == "reference" and f.hits == f.rows for f in report.findings)
+    told = ("reference",) if useless else ("reference", "wrong")
     if report.calls == report.rows and report.median_honest is not None:
         lines.append("scorer: too slow for the short audit: run `rft grade --audit` on a few rows")
     for finding in report.findings:
-        if _pays(finding) and finding.group != "exploit":
+        if _pays(finding) and finding.group in told:
             lines.append(
                 f"scorer: {finding.name}: {_told(finding)}{_ANOTHER_FORM if finding.group == 'reference' else ''}"
             )
