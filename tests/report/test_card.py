@@ -97,3 +97,15 @@ def test_code_for_a_base_in_a_directory(run: Run) -> None:
     assert "base = AutoModelForCausalLM.from_pretrained('/models/own')\n" in text
     assert "on another machine, put its path there instead" in text
     assert "base_model:" not in text
+
+
+def test_a_checkpoint_no_better_than_one_answer_says_so(run: Run) -> None:
+    assert "No better than one answer" not in card(run, 12)
+    run.write_samples("constant-validation", samples(0.75))
+    run.write_samples("constant-test", samples(0.5))
+    text = card(run, 12)
+    assert (
+        "**No better than one answer for everything:** `text` for every row earns 0.750 [0.750, 0.750] on the "
+        "validation rows." in text
+    )
+    assert "on the test rows" not in text
