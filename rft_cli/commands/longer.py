@@ -30,7 +30,10 @@ def is_longer(began: Mapping[str, Any], config: RunConfig, run: Run) -> bool:
         return False
     in_epochs = all(side[STEPS] is None and side[EPOCHS] != "auto" for side in (then, now))
     plan = Batches(1, 1, 1, 1) if in_epochs else batches_of(config, processes(config))
-    before, after = (length(side[EPOCHS], side[STEPS], plan).value * plan.steps for side in (then, now))
+    wanted = _wanted(config) if "auto" in (then[EPOCHS], now[EPOCHS]) else 0
+    before, after = (
+        length(side[EPOCHS], side[STEPS], plan, wanted).value * plan.steps for side in (then, now)
+    )
     if after < before:
         what = counted(before, "epoch" if in_epochs else "step")
         given = ", ".join(f"{key} {'empty' if now[key] is None else now[key]}" for key in changed)
@@ -39,6 +42,14 @@ def is_longer(began: Mapping[str, Any], config: RunConfig, run: Run) -> bool:
             f"give more than {before}, leave it out, or start a new run",
         )
     return after > before
+
+
+def _wanted(config: RunConfig) -> int:
+    """What `auto` means for this model."""
+    from rft_cli.training.auto import completions_wanted
+    from rft_cli.training.build import parameters_of
+
+    return completions_wanted(parameters_of(config.model))
 
 
 def batches_of(config: RunConfig, world_size: int) -> Batches:

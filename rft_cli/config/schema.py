@@ -194,8 +194,11 @@ class ValidationConfig(Section):
 class PPOConfig(Section):
     """PPO's own settings; `passes`, `minibatches`, `kl_coef` and the clip range serve grpo and rloo too."""
 
-    kl_coef: Annotated[float, Field(ge=0)] = 0.005
-    """Weight of the per-token KL (k1) in the reward, in raw reward units. grpo: k3 in the loss."""
+    kl_coef: Annotated[float, Field(ge=0)] = 0.02
+    """Weight of the per-token KL (k1) in the reward, in units of `kl_unit` a nat. grpo: k3 in the loss."""
+    kl_unit: Literal["spread", "reward"] = "spread"
+    """Unit of `kl_coef`. spread: standard deviations of the job's rewards, so that a scorer of 0 to 100 trains like one
+    of 0 to 1. reward: raw reward. grpo has its own unit: a standard deviation of the group's rewards."""
     passes: Count = 2
     """Passes over each rollout batch."""
     minibatches: Count = 2
@@ -210,7 +213,7 @@ class PPOConfig(Section):
     """GAE lambda of the policy's advantages. 1 has no bias from the critic; long completions may want 0.95-0.99."""
     lambda_value: Fraction = 1.0
     """GAE lambda of the critic's targets (1: the return itself)."""
-    critic: Literal["mlp", "shared", "adapter", "top"] = "mlp"
+    critic: Literal["none", "mlp", "shared", "adapter", "top"] = "mlp"
     """Critic design: see `docs/algorithm.md`."""
     critic_learning_rate: Positive | Auto = "auto"
     """Learning rate of the critic."""

@@ -13,7 +13,7 @@ from rft_cli.report.pilot import percentile
 T = TypeVar("T")
 
 LORA_FROM_PARAMETERS = 100_000_000
-COMPLETIONS_WANTED = 6_000
+SMALL = 20_000_000
 """Completions that a job samples where nobody says how long it is."""
 MOST_EPOCHS = 40
 WITHOUT_PILOT = 512
@@ -43,20 +43,27 @@ def use_lora(setting: bool | str, parameters: int) -> Chosen[bool]:
 
 
 def learning_rate(setting: float | str, parameters: int, lora: bool) -> Chosen[float]:
-    """2e-4 at 1 M parameters, falling with the 0.6th power to 1e-6 at 7 B; ten times that for LoRA.
+    """Full fine-tuning: 2e-4 at 1 M parameters, falling with the 0.6th power to 1e-6 at 7 B. LoRA: 3e-4 at 135 M,
+    falling with the 0.57th power to 3e-5 at 8 B; at most 1e-3, at least 2e-5.
 
-    The upper end is measured on small models (docs/learning.md), the lower end is the field's practice for full
-    fine-tuning at 7 B (1e-6) and LoRA's factor of ten (Schulman et al. 2025).
+    Measured at 1 M (full) and 135 M (LoRA; docs/learning.md); the lower ends are the field's practice: 1e-6 at 7 B,
+    LoRA 2e-5 to 3e-5 at 8 B to 72 B.
     """
     if not isinstance(setting, str):
         return Chosen(setting)
-    rate = 2e-4 * (max(parameters, 1_000_000) / 1e6) ** -0.6
     if lora:
-        rate *= 10.0
+        rate = min(1e-3, max(2e-5, 3e-4 * (parameters / 135e6) ** -0.57))
+    else:
+        rate = 2e-4 * (max(parameters, 1_000_000) / 1e6) ** -0.6
     digits = -math.floor(math.log10(rate)) + 1
     rate = round(rate, digits)
     kind = "LoRA" if lora else "full fine-tuning"
     return Chosen(rate, f"learning rate {rate:.1e}: {kind} of {parameters / 1e6:.1f} M parameters")
+
+
+def completions_wanted(parameters: int) -> int:
+    """How many completions a job takes where its length is left to `auto`: those of small models cost little."""
+    return 6_000 if parameters < SMALL else 3_000
 
 
 def prompts_per_batch(setting: int, rows: int, world_size: int) -> Chosen[int]:
@@ -117,10 +124,13 @@ def check_critic(design: str, lora: bool) -> None:
 
 
 def critic_learning_rate(setting: float | str, policy_rate: float, joint: bool) -> Chosen[float]:
-    """Heads and critics start from nothing and see fewer gradients than the policy: a higher rate."""
+    """1e-3 for a critic with its own optimizer: it starts from nothing whatever the policy's size (docs/algorithm.md).
+
+    A head in the policy's backward pass gets ten times the policy's rate.
+    """
     if not isinstance(setting, str):
         return Chosen(setting)
-    return Chosen(policy_rate * (10.0 if joint else 3.0))
+    return Chosen(policy_rate * 10.0 if joint else 1e-3)
 
 
 def critic_warmup(setting: int, batches: int) -> Chosen[int]:

@@ -18,7 +18,7 @@ from rft_cli.training import hf_args
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.lora import lora_targets
 from rft_cli.training.models import count_parameters, load_config, not_loadable
-from rft_cli.training.ppo.critic import Critic, MlpCritic, SharedCritic
+from rft_cli.training.ppo.critic import Critic, MlpCritic, NoCritic, SharedCritic
 from rft_cli.training.ppo.critic_top import LoraCritic, LoraTopCritic, TopCritic
 from rft_cli.training.refusals import FIX
 from rft_cli.training.rollouts.rewards import GraderReward
@@ -68,13 +68,16 @@ def build_trainer(
     )
     args = make_args(config, resolved, output_dir)
     if reference is None:
-        return job(args=args, reward_funcs=[reward], **common)
-    # TRL would read the reference again from where the model came from: another model, where an adapter was merged into
-    # it or a revision was asked for.
-    beta, args.beta = args.beta, 0.0
-    trainer = job(args=args, reward_funcs=[reward], **common)
-    trainer.beta = args.beta = beta
-    trainer.ref_model = reference.to(trainer.accelerator.device)
+        trainer: Any = job(args=args, reward_funcs=[reward], **common)
+    else:
+        # TRL would read the reference again from where the model came from: another model, where an adapter was merged
+        # into it or a revision was asked for.
+        beta, args.beta = args.beta, 0.0
+        trainer = job(args=args, reward_funcs=[reward], **common)
+        trainer.beta = args.beta = beta
+        trainer.ref_model = reference.to(trainer.accelerator.device)
+    trainer.aux_loss_enabled = False  # a router's balance is no part of the reward
+    trainer.in_spreads = config.ppo.kl_unit == "spread"
     return trainer
 
 
@@ -90,6 +93,8 @@ def build_critic(config: RunConfig, resolved: Resolved, policy: Any) -> Critic:
     hidden = int(policy.config.get_text_config().hidden_size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
+        if resolved.critic == "none":
+            return NoCritic(1)
         if resolved.critic == "shared":
             return SharedCritic(hidden)
         if resolved.critic == "mlp":

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from transformers import GenerationConfig, Trainer
+from transformers import GenerationConfig
 
 FILE = "generation_config.json"
 
@@ -31,13 +31,3 @@ def blank_generation_config(model: Any) -> Iterator[None]:
 def write_generation_config(config: GenerationConfig, folder: Path) -> None:
     """Write it as it is: transformers refuses to save some that it loads, a temperature without `do_sample` for one."""
     config.to_json_file(folder / FILE, use_diff=True)
-
-
-class SamplesPlainly(Trainer):
-    """TRL's generation leaves fields open: a blank config stands behind it while it samples."""
-
-    model: Any
-
-    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
-        with blank_generation_config(self.model):
-            return super()._generate_single_turn(*args, **kwargs)

@@ -96,13 +96,16 @@ def grpo_config(config: RunConfig, resolved: Resolved, output_dir: str) -> GRPOC
 
 
 def rloo_config(config: RunConfig, resolved: Resolved, output_dir: str) -> RLOOConfig:
-    return RLOOConfig(**trainer_arguments(config, resolved, output_dir), beta=config.ppo.kl_coef)
+    """Its KL stands in the reward; advantages are normalised, so that the scorer's scale does not matter."""
+    arguments = trainer_arguments(config, resolved, output_dir)
+    return RLOOConfig(**arguments, beta=config.ppo.kl_coef, normalize_advantages=True)
 
 
 def ppo_settings(config: RunConfig, resolved: Resolved) -> PPOSettings:
     ppo = config.ppo
     return PPOSettings(
         kl_coef=ppo.kl_coef,
+        kl_unit=ppo.kl_unit,
         gamma=ppo.gamma,
         lambda_policy=ppo.lambda_policy,
         lambda_value=ppo.lambda_value,

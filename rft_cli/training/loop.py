@@ -50,6 +50,7 @@ def run_training(
     reward = GraderReward(grader, job.train.examples, stop_ids)
     rows = training_rows(job.train.examples, tokenizer)
     trainer = build.build_trainer(config, resolved, tokenizer, model, str(run.path), reward, rows)
+    trainer.on_note = emit
     accelerator = trainer.accelerator
     wires = Tripwires(config.tripwires, config.algorithm, resolved.max_completion_tokens)
     alarms = Alarms(wires, config.tripwires.action, run, emit, accelerator.process_index)

@@ -163,9 +163,9 @@ def _load(job: Job, lengths: Lengths, state: PartialState, emit: OnEvent) -> tup
     lora = auto.use_lora(config.lora.enabled, parameters)
     auto.check_critic(config.ppo.critic, lora.value)
     dtype, device = config.model.dtype, state.device.type
-    compute = precision.compute_dtype(dtype, device, precision.has_bfloat16(device))
+    compute = precision.compute_dtype(dtype, device, precision.has_bfloat16(device, parameters))
     precision.check_critic(compute, config.algorithm, config.ppo.critic)
-    model = load_policy(source, config.model, weights_dtype(dtype, lora.value, state.device))
+    model = load_policy(source, config.model, weights_dtype(dtype, lora.value, state.device, parameters))
     if lora.value:
         lora_targets(model, config.lora.target_modules)  # what is wrong with them is told early
     rate = auto.learning_rate(config.optim.learning_rate, parameters, lora.value)
@@ -186,7 +186,9 @@ def _load(job: Job, lengths: Lengths, state: PartialState, emit: OnEvent) -> tup
     )
     steps = sizes.value.minibatches * config.ppo.passes
     plan = schedule.Batches(rows, prompts.value, config.rollout.group_size, steps)
-    batches = schedule.length(config.optim.n_epochs, config.optim.max_steps, plan)
+    batches = schedule.length(
+        config.optim.n_epochs, config.optim.max_steps, plan, auto.completions_wanted(parameters)
+    )
     validations = schedule.validate_every(
         config.validation.every_completions,
         config.validation.every_epochs,

@@ -120,14 +120,14 @@ def _check_complete(model: str, missing: Iterable[str]) -> None:
         )
 
 
-def weights_dtype(setting: str, lora: bool, device: torch.device) -> torch.dtype:
+def weights_dtype(setting: str, lora: bool, device: torch.device, parameters: int = 0) -> torch.dtype:
     """fp32 for weights that are trained: with 16 bits, small updates would be rounded away. A base that is frozen under
-    LoRA takes the setting; auto is bf16 on a GPU that has it."""
+    LoRA takes the setting; auto is bf16 where `has_bfloat16` says that it pays."""
     if not lora:
         return torch.float32
     if setting != "auto":
         return getattr(torch, setting)
-    return torch.bfloat16 if has_bfloat16(device.type) else torch.float32
+    return torch.bfloat16 if has_bfloat16(device.type, parameters) else torch.float32
 
 
 def count_parameters(model: torch.nn.Module) -> int:

@@ -6,10 +6,21 @@ import torch
 
 from rft_cli.errors import UsageError
 
+BF16_FROM_PARAMETERS = 50_000_000
+"""On a CPU the products of smaller models take too little of the time (docs/benchmarks.md)."""
 
-def has_bfloat16(device: str) -> bool:
-    """Whether a GPU multiplies bfloat16 in hardware; older ones emulate it, slower than float32."""
-    return device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+def has_bfloat16(device: str, parameters: int = 0) -> bool:
+    """Whether products in bfloat16 pay: in hardware (older GPUs emulate it), on a CPU for a model of some size."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device == "cpu" and parameters >= BF16_FROM_PARAMETERS and cpu_multiplies_bfloat16()
+
+
+def cpu_multiplies_bfloat16() -> bool:
+    """Whether this CPU has AMX or AVX512-BF16."""
+    checks = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("amx_tile", "avx512_bf16"))
+    return any(check is not None and bool(check()) for check in checks)
 
 
 def compute_dtype(setting: str, device: str, bfloat16: bool) -> str:

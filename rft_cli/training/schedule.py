@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from rft_cli.training.auto import COMPLETIONS_WANTED, MOST_EPOCHS, Chosen
+from rft_cli.training.auto import MOST_EPOCHS, Chosen
 
 VALIDATE_EVERY = 600
 """Completions between validations."""
@@ -36,12 +36,12 @@ class Batches:
         return math.ceil(batches / self.an_epoch)
 
 
-def length(n_epochs: int | str, max_steps: int | None, plan: Batches) -> Chosen[int]:
+def length(n_epochs: int | str, max_steps: int | None, plan: Batches, wanted: int) -> Chosen[int]:
     """Rollout batches of the whole job.
 
     So many epochs, ended by `max_steps` where that comes first (rounded up to the end of its rollout batch). Epochs
-    left at auto end with `max_steps`, or else with as many batches as fit into COMPLETIONS_WANTED, at least one and at
-    most those of MOST_EPOCHS.
+    left at auto end with `max_steps`, or else with as many batches as fit into `wanted` completions, at least one and
+    at most those of MOST_EPOCHS.
     """
     asked = None if max_steps is None else math.ceil(max_steps / plan.steps)
     if not isinstance(n_epochs, str):
@@ -52,7 +52,7 @@ def length(n_epochs: int | str, max_steps: int | None, plan: Batches) -> Chosen[
     if asked is not None:
         rounded = f"{asked * plan.steps} steps: optim.max_steps {max_steps}, in whole rollout batches of {plan.steps}"
         return Chosen(asked, "" if asked * plan.steps == max_steps else rounded)
-    batches = min(MOST_EPOCHS * plan.an_epoch, max(1, COMPLETIONS_WANTED // plan.completions))
+    batches = min(MOST_EPOCHS * plan.an_epoch, max(1, wanted // plan.completions))
     epochs = batches / plan.an_epoch
     why = f"{epochs:.2g} epochs of {plan.rows:,} rows" if epochs < 10 else f"{epochs:.0f} epochs"
     more = "; --n-epochs 1 takes all rows" if epochs < 1 else ""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from transformers import Trainer
 from trl import GRPOTrainer, RLOOTrainer
 
 from rft_cli.pulse import PULSE
-from rft_cli.training.generation import SamplesPlainly
 from rft_cli.training.hooks.divergence import Guarded
 from rft_cli.training.hooks.saving import SavesInto
 from rft_cli.training.ppo.trainer import PPOTrainer
 from rft_cli.training.rollouts.backbone import backbone_of
+from rft_cli.training.rollouts.scored_rollouts import ScoredRollouts
 
 
 class Counted(Trainer):
@@ -46,13 +47,31 @@ class Beating(Trainer):
                 backbone_of(model).register_forward_hook(PULSE.beat)
 
 
-class PPOJob(Guarded, Beating, Counted, SavesInto, SamplesPlainly, PPOTrainer):
+class PPOJob(Guarded, Beating, Counted, SavesInto, PPOTrainer):
     """algorithm: ppo"""
 
 
-class GRPOJob(Guarded, Beating, Counted, SavesInto, SamplesPlainly, GRPOTrainer):
+class GRPOJob(Guarded, Beating, Counted, SavesInto, ScoredRollouts, GRPOTrainer):
     """algorithm: grpo"""
 
 
-class RLOOJob(Guarded, Beating, Counted, SavesInto, SamplesPlainly, RLOOTrainer):
+class RLOOJob(Guarded, Beating, Counted, SavesInto, ScoredRollouts, RLOOTrainer):
     """algorithm: rloo"""
+
+    in_spreads = True
+    """Whether the KL's weight is in spreads of the job's rewards; else in raw rewards."""
+
+    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
+        # TRL's RLOOTrainer asks for the completions alone.
+        return super()._generate_single_turn(*args, **kwargs)[0]
+
+    def _generate_and_score_completions(self, inputs: Any) -> Any:
+        trainer: Any = self
+        # Of the batches so far: in the first one there is no KL yet.
+        if self.in_spreads:
+            trainer.beta = trainer.args.beta * self.spread.value
+        batch = super()._generate_and_score_completions(inputs)
+        rewards = [float("nan") if r is None else r for r in trainer.reward_funcs[0].last.rewards()]
+        given = torch.tensor(rewards, dtype=torch.float32, device=self.accelerator.device)
+        self._observe(given, ~given.isnan())
+        return batch

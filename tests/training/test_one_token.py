@@ -73,7 +73,7 @@ def solve(folder: Path, critic: str, lora: bool, rate: float, rollouts: int) -> 
         prompts=[PROMPT] * PROMPTS,
         settings={
             "seed": SEED,
-            "ppo": {"kl_coef": KL_COEF, "critic_warmup": 1},
+            "ppo": {"kl_coef": KL_COEF, "kl_unit": "reward", "critic_warmup": 1},
             "rollout": {"group_size": GROUP},
             "optim": {"schedule": "linear"},
         },

@@ -40,13 +40,14 @@ RENAMED = {
 
 OWN = (
     "kl", "kl_k3", "kl_per_token", "ratio", "clip_fraction", "explained_variance", "value_loss", "policy_loss",
-    "return_mean", "return_std", "rollout_seconds", "rollouts_not_finite", "skipped_steps", "skipped_critic_steps",
+    "return_mean", "return_std", "reward_spread", "rollout_seconds", "rollouts_not_finite", "skipped_steps",
+    "skipped_critic_steps",
 )  # fmt: skip
 
 PER_ROLLOUT = (
     "reward", "reward_std", "constant_groups", "completion_tokens", "truncated", "kl", "kl_k3", "kl_per_token",
-    "explained_variance", "value_loss", "return_mean", "return_std", "rollout_seconds", "rollouts_not_finite",
-    "grade_seconds",
+    "explained_variance", "value_loss", "return_mean", "return_std", "reward_spread", "rollout_seconds",
+    "rollouts_not_finite", "grade_seconds",
 )  # fmt: skip
 """Measured once a rollout batch; the lines of its later steps repeat them."""
 

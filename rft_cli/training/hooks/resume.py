@@ -37,6 +37,7 @@ class Resumable(Trainer):
 
     critic: Any = None
     critic_optimizer: Any
+    spread: Any
     rollouts_seen = 0
     _decays: list[float | None]  # of the optimizer's groups
     _rates: list[float | torch.Tensor]
@@ -118,6 +119,7 @@ class Resumable(Trainer):
         return {
             "buffer": None if used_up else trainer._buffered_inputs,
             "rollouts_seen": self.rollouts_seen,
+            "spread": self.spread.state_dict(),
         }
 
     def load_rollout_state(self, state: dict[str, Any]) -> None:
@@ -129,6 +131,7 @@ class Resumable(Trainer):
             state["buffer"] is not None and trainer._buffered_inputs is None
         )  # sampled, and counted, once more
         self.rollouts_seen = state["rollouts_seen"] - anew
+        self.spread.load_state_dict(state["spread"])
 
     @property
     def _critic_is_sharded(self) -> bool:

@@ -7,19 +7,12 @@ behind the mask.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-Reduce = Callable[[Tensor], Tensor]
-"""Sums a tensor over all processes; the identity where there is one."""
-
-
-def identity(x: Tensor) -> Tensor:
-    """The `Reduce` of a single process."""
-    return x
+from rft_cli.training.rollouts.moments import Reduce, counting, identity, masked_moments
 
 
 def kl_k1(policy_logps: Tensor, reference_logps: Tensor) -> Tensor:
@@ -34,11 +27,6 @@ def kl_k3(policy_logps: Tensor, reference_logps: Tensor) -> Tensor:
     """
     k1 = (policy_logps - reference_logps).clamp(-20.0, 20.0)
     return torch.exp(-k1) - 1.0 + k1
-
-
-def counting(x: Tensor, mask: Tensor) -> Tensor:
-    """`x` where the mask is 1, zero elsewhere; unlike a product, it stops a NaN behind the mask. `(B, T)`."""
-    return torch.where(mask.bool(), x, torch.zeros_like(x))
 
 
 def finite_rows(x: Tensor, mask: Tensor) -> Tensor:
@@ -113,36 +101,33 @@ def advantages_and_returns(
     return AdvantagesAndReturns(advantages, for_value + counting(values, mask))
 
 
-@dataclass(frozen=True, slots=True)
-class Moments:
-    """Mean and standard deviation (population) over all counting entries of all processes; scalars."""
+def others_mean(x: Tensor, groups: Tensor, counts: Tensor) -> Tensor:
+    """For each row the mean of `x` over the other counting rows of its group; 0 where there is none. `(B,)`.
 
-    mean: Tensor
-    std: Tensor
-    count: Tensor
+    The leave-one-out baseline of RLOO (Kool et al. 2019): a row's own value is not in it, so it adds no bias.
 
-
-def masked_moments(x: Tensor, mask: Tensor, reduce: Reduce = identity) -> Moments:
-    """Two reductions rather than E[x^2] - E[x]^2, which loses all digits when the mean is large.
-
-    Where nothing counts, mean and spread are NaN: there are none.
+    Args:
+        x: `(B,)`, read where `counts` is true; groups: `(B,)`, equal numbers for rows of one prompt.
     """
-    wide = counting(x, mask).to(torch.float64)
-    total = reduce(torch.stack([wide.sum(), mask.to(torch.float64).sum()]))
-    count = total[1]
-    mean = total[0] / count
-    variance = reduce(counting((wide - mean).square(), mask).sum()) / count
-    return Moments(mean.to(x.dtype), variance.sqrt().to(x.dtype), count)
+    same = (groups.unsqueeze(0) == groups.unsqueeze(1)) & counts.unsqueeze(0)
+    same = same & ~torch.eye(len(x), dtype=torch.bool, device=x.device)
+    total = (same.to(x.dtype) * torch.where(counts, x, torch.zeros_like(x))).sum(dim=1)
+    return total / same.sum(dim=1).clamp(min=1)
 
 
-def whiten(x: Tensor, mask: Tensor, reduce: Reduce = identity, eps: float = 1e-8) -> Tensor:
-    """(x - mean) / std over all counting entries of all processes; zeros where the mask is 0.
+def group_centred(
+    advantages: Tensor, token_reward: Tensor, values: Tensor, mask: Tensor, groups: Tensor, gamma: float
+) -> Tensor:
+    """Advantages less what the critic's first value missed by in the prompt's other completions. `(B, T)`.
 
-    A batch whose entries are all equal carries no signal and becomes zeros, not noise divided by eps.
+        A'_t = A_t - mean over the others of (return_0 - V_0)
+
+    The critic alone must know how hard each prompt is; a group's other completions tell it without bias. With
+    values that are equal everywhere and lambda 1 this is RLOO; the critic adds what it knows within a completion.
     """
-    moments = masked_moments(x, mask, reduce)
-    scale = torch.where(moments.std > 1e-6, 1.0 / (moments.std + eps), torch.zeros_like(moments.std))
-    return counting((x - moments.mean) * scale, mask)
+    start = gae(token_reward, values, mask, gamma, 1.0)[:, 0]
+    missed = others_mean(start, groups, mask.any(dim=1))
+    return counting(advantages - missed.unsqueeze(1), mask)
 
 
 def explained_variance(values: Tensor, returns: Tensor, mask: Tensor, reduce: Reduce = identity) -> Tensor:

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from rft_cli.training.hooks.divergence import Skips
-from rft_cli.training.ppo.advantages import Moments
 from rft_cli.training.ppo.losses import masked_sum, value_terms
+from rft_cli.training.rollouts.moments import Moments
 
 
 class ReturnScale(nn.Module):
@@ -103,6 +103,7 @@ class Critic(nn.Module):
     """
 
     joint = False
+    learns = True
     depth: int | None = None
 
     def __init__(self, hidden_size: int) -> None:
@@ -128,6 +129,16 @@ class Critic(nn.Module):
     def trained_parameters(self) -> list[nn.Parameter]:
         """The parameters its optimizer moves."""
         return [p for p in self.parameters() if p.requires_grad]
+
+
+class NoCritic(Critic):
+    """A constant: the group's other completions alone are the baseline."""
+
+    learns = False
+
+    def forward(self, batch: CriticBatch) -> Tensor:
+        length = batch.completion_length
+        return torch.zeros(batch.input_ids.size(0), length, device=batch.input_ids.device)
 
 
 class SharedCritic(Critic):

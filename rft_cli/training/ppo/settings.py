@@ -10,6 +10,7 @@ class PPOSettings:
     """Flat values of the algorithm; units as in `PPOConfig`."""
 
     kl_coef: float
+    kl_unit: str
     gamma: float
     lambda_policy: float
     lambda_value: float

@@ -6,8 +6,10 @@ TRL keeps generation, rollout buffering, PEFT, Accelerate, FSDP and DeepSpeed. T
 - `_generate_and_score_completions`: adds values, KL in the reward, GAE; trains a critic that has its own passes.
 - `_compute_loss`: PPO's clipped losses as a token mean over all processes.
 
-Differences from Schulman et al. 2017: advantages are whitened over all tokens of the rollout batch and all processes;
-the KL to the reference stands in the token rewards (k1), as in Ziegler et al. 2019, so TRL's own `beta` stays 0.
+Differences from Schulman et al. 2017: a prompt's other completions correct the critic's value of the prompt
+(`advantages.group_centred`); advantages are divided by the spread of the job's rewards (`spread.py`) and not whitened
+batch by batch; the KL to the reference stands in the token rewards (k1), as in Ziegler et al. 2019, so TRL's own `beta`
+stays 0.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from transformers import TrainerCallback
+from trl import GRPOTrainer
 
 from rft_cli.training.ppo import advantages as adv
 from rft_cli.training.ppo.adapters import active_adapter
@@ -29,9 +32,10 @@ from rft_cli.training.ppo.critic import Critic, CriticBatch, CriticOptimizer, Fi
 from rft_cli.training.ppo.losses import PolicyTerms, masked_sum, policy_terms, value_terms
 from rft_cli.training.ppo.settings import PPOSettings
 from rft_cli.training.ppo.taps import Tap
-from rft_cli.training.rollouts.backbone import backbone_of
+from rft_cli.training.rollouts.moments import counting, masked_moments
 from rft_cli.training.rollouts.rewards import GraderReward
 from rft_cli.training.rollouts.scored_rollouts import ScoredRollouts
+from rft_cli.training.rollouts.shared_prompts import distinct_prompts
 
 
 class _StepsWithPolicy(TrainerCallback):
@@ -47,7 +51,7 @@ class _StepsWithPolicy(TrainerCallback):
             self._trainer.critic_optimizer.step()
 
 
-class PPOTrainer(ScoredRollouts):
+class PPOTrainer(ScoredRollouts, GRPOTrainer):
     """See the module's docstring.
 
     Args:
@@ -112,13 +116,14 @@ class PPOTrainer(ScoredRollouts):
 
     @torch.no_grad()
     def _add_advantages(self, batch: dict[str, Any]) -> None:
-        """Values, token rewards, GAE and whitening; writes them into `batch` and trains a separate critic."""
+        """Values, token rewards and advantages; writes them into `batch` and trains a separate critic."""
         settings = self.ppo
         length = batch["completion_ids"].size(1)
         ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
         attention = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
 
-        rolled = self._take_scores(ids, attention, length)
+        groups = distinct_prompts(batch["prompt_ids"], batch["prompt_mask"]).where
+        rolled = self._score(self.model, ids, attention, length)
         old_logps = rolled.logps
         reference_logps, features = self._reference_pass(ids, attention, length)
 
@@ -131,16 +136,19 @@ class PPOTrainer(ScoredRollouts):
         sound = adv.finite_rows(adv.kl_k1(old_logps, reference_logps), mask)
         not_finite = self._sum_over_processes((~sound).sum().float())
         mask = mask * sound.unsqueeze(1).to(mask)  # one such completion would spoil every mean
-        old_logps, reference_logps = adv.counting(old_logps, mask), adv.counting(reference_logps, mask)
+        old_logps, reference_logps = counting(old_logps, mask), counting(reference_logps, mask)
         kl = adv.kl_k1(old_logps, reference_logps)
-        token_reward = adv.token_rewards(rewards, kl, mask, settings.kl_coef)
+        self._observe(rewards, mask.any(dim=1))
+        unit = self.spread.value
+        kl_coef = settings.kl_coef * (unit if settings.kl_unit == "spread" else 1.0)
+        token_reward = adv.token_rewards(rewards, kl, mask, kl_coef)
 
         own = CriticBatch(ids, attention, length, features)
         old_values = self.critic.scale.to_raw(self._values(own, rolled.states)) * mask
         done = adv.advantages_and_returns(
             token_reward, old_values, mask, settings.gamma, settings.lambda_policy, settings.lambda_value
         )
-        moments = adv.masked_moments(done.returns, mask, self._sum_over_processes)
+        moments = masked_moments(done.returns, mask, self._sum_over_processes)
         if self.rollouts_seen == 0:
             # The very first values are a constant 0: every completion would look good or bad as one. The mean return
             # is the critic's better first word.
@@ -154,11 +162,14 @@ class PPOTrainer(ScoredRollouts):
         if self.rollouts_seen > 0:
             self.critic.scale.update(moments, self.critic.head)
 
-        batch["advantages"] = adv.whiten(done.advantages, mask, self._sum_over_processes)
+        centred = adv.group_centred(done.advantages, token_reward, old_values, mask, groups, settings.gamma)
+        batch["advantages"] = centred / unit
         batch["old_per_token_logps"] = old_logps
         batch["loss_mask"] = mask
         batch["num_items_in_batch"] = tokens
-        if self.critic.joint:
+        if not self.critic.learns:
+            pass
+        elif self.critic.joint:
             batch["old_values"] = self.critic.scale.to_normalised(old_values)
             batch["value_targets"] = self.critic.scale.to_normalised(done.returns)
         else:
@@ -184,9 +195,7 @@ class PPOTrainer(ScoredRollouts):
         adapter_off = active_adapter(model, None) if self.reference is None else nullcontext()
         tapped = nullcontext() if self._tap is None else self._tap.open()
         with adapter_off, tapped as taken:
-            # What a tap takes are whole texts.
-            share = self._share and self._tap is None
-            scores = self._score(model, backbone_of(model), ids, attention, length, share)
+            scores = self._score(model, ids, attention, length, whole=self._tap is not None)
         return scores.logps, scores.states if taken is None else torch.cat(taken)
 
     def _values(self, batch: CriticBatch, states: Tensor) -> Tensor:
@@ -233,8 +242,7 @@ class PPOTrainer(ScoredRollouts):
         attention = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
         length = inputs["completion_ids"].size(1)
 
-        # `model` may be a wrapper; the decoder inside it is the same.
-        scores = self._score(model, backbone_of(self.model), ids, attention, length, self._share)
+        scores = self._score(model, ids, attention, length)
         entropy = scores.entropy
         assert entropy is not None
         terms = policy_terms(

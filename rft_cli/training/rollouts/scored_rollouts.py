@@ -1,54 +1,56 @@
-"""Rollouts whose log-probabilities cost little: TRL's GRPOTrainer, its two seams for sampling and scoring overridden.
+"""Rollouts that cost little: what TRL's trainers compute for them, done with less.
 
-- `_generate_single_turn`: listened to, for the hidden states that completions were sampled from.
-- `_get_per_token_logps_and_entropies`: only the completions' positions go through the language-model head.
+Three of TRL's methods are overridden (their signatures are checked by a test, because they are TRL's private API):
+
+- `_generate_single_turn`: samples as the pilot and the validations do (`sampling.py`); the first batch is checked
+  (`first_batch.py`).
+- `_get_per_token_logps_and_entropies`: old, new and reference log-probabilities go one way (`scoring.py`).
+- `_prepare_inputs`: a prompt's completions stay together (`micro_batches.py`).
 """
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from trl import GRPOTrainer
+from transformers import Trainer
+from trl.models.utils import unwrap_model_for_generation
 
+from rft_cli.errors import UsageError
+from rft_cli.events import Note, OnEvent
+from rft_cli.training.rollouts import first_batch, micro_batches
 from rft_cli.training.rollouts.backbone import backbone_of
-from rft_cli.training.rollouts.scoring import Scores, sampled_states, score, score_states
-from rft_cli.training.rollouts.shared_prompts import prompts_sampled_once, splitting_is_exact
+from rft_cli.training.rollouts.moments import masked_moments
+from rft_cli.training.rollouts.sampling import SamplingSettings, sample
+from rft_cli.training.rollouts.scoring import Scores, score
+from rft_cli.training.rollouts.shared_prompts import splitting_is_exact
+from rft_cli.training.rollouts.spread import RewardSpread
 
 
-class ScoredRollouts(GRPOTrainer):
-    """See the module's docstring."""
+class ScoredRollouts(Trainer):
+    """A mixin for TRL's GRPOTrainer and RLOOTrainer; see the module's docstring."""
 
     model: Any  # transformers says that it may be None; here it never is
+    on_note: OnEvent = staticmethod(lambda _: None)
+    _checked = False
+    _agreement = first_batch.Agreement(0.0, 0.0)
 
-    _sampled: Tensor | None = None
-    """Hidden states `(B, T, H)` that this rollout's tokens were sampled from."""
-    _rolled: Scores | None = None
-    """The policy's scores of this rollout."""
-
-    @property
-    def _sampling_is_scoring(self) -> bool:
-        """Whether sampling token by token gives the log-probabilities that a pass over the whole text gives.
-
-        It does in fp32, to rounding. Half precision rounds the two differently, and other engines differ more.
-        """
-        return (
-            self.accelerator.mixed_precision == "no"
-            and self.model.dtype == torch.float32
-            and not self.use_vllm
-            and not self.use_transformers_continuous_batching
-        )
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.spread = RewardSpread()
 
     @cached_property
-    def _share(self) -> bool:
-        """Whether a group's prompt runs once: tried on the model itself, because caches differ by architecture.
+    def _sharded(self) -> bool:
+        """Whether processes shard parameters: a layer's weights are gathered at each call, so all must call alike."""
+        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
-        Not where processes shard parameters: a layer's weights are gathered at each call, so all must call alike.
-        """
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+    @cached_property
+    def _splits(self) -> bool:
+        """Whether a pass may be split in two over the model's cache: tried, because caches differ by architecture."""
+        if self._sharded:
             return False
         with self.accelerator.autocast():
             works = splitting_is_exact(self.model, self.accelerator.device)
@@ -56,14 +58,103 @@ class ScoredRollouts(GRPOTrainer):
             self._mean_over_processes(torch.tensor(float(works), device=self.accelerator.device)) == 1
         )
 
-    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
-        self._sampled = self._rolled = None
-        shared = prompts_sampled_once(self.model) if self._share else nullcontext()
-        with sampled_states(self.model) as taken, shared:
-            generated = super()._generate_single_turn(*args, **kwargs)
-        if self._sampling_is_scoring:
-            self._sampled = torch.stack(taken, dim=1)
-        return generated
+    @cached_property
+    def _share(self) -> bool:
+        """Whether a group's prompt is scored once; checkpointed layers recompute without a cache, so not then."""
+        return self._splits and not self.args.gradient_checkpointing
+
+    def _generate_single_turn(self, prompt_ids: Any, *_: Any, **__: Any) -> Any:
+        if self._checked or self._sharded:
+            return self._sample(prompt_ids), None
+        with first_batch.sampled_logits(self.model) as logits:
+            completions = self._sample(prompt_ids)
+        if not self._agree(prompt_ids, completions, logits):
+            self._splits = self._share = False
+            with first_batch.sampled_logits(self.model) as logits:
+                completions = self._sample(prompt_ids)
+            if not self._agree(prompt_ids, completions, logits):
+                self._refuse()
+        self._checked = True
+        return completions, None
+
+    def _sample(self, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+        trainer: Any = self
+        with (
+            unwrap_model_for_generation(
+                self.model_wrapped,
+                self.accelerator,
+                gather_deepspeed3_params=trainer.args.ds3_gather_for_generation,
+            ) as unwrapped,
+            trainer._dist.summon_full_params(self.model_wrapped, recurse=False),
+        ):
+            return sample(unwrapped, prompts, self._sampling, None, self._sharded, self._splits)
+
+    @cached_property
+    def _sampling(self) -> SamplingSettings:
+        trainer: Any = self
+        return SamplingSettings(
+            max_new_tokens=trainer.max_completion_length,
+            temperature=trainer.temperature,
+            top_p=trainer.top_p,
+            stop=tuple(trainer.eos_token_ids),
+            pad=trainer._tokenizer.pad_token_id,
+        )
+
+    def _agree(
+        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], logits: Sequence[Tensor]
+    ) -> bool:
+        """Whether sampling and scoring agree with the model's own logits, in every process."""
+
+        def scorer(ids: Tensor, attention: Tensor, length: int) -> Tensor:
+            return self._score(self.model, ids, attention, length).logps
+
+        was_training = self.model.training
+        self.model.eval()
+        with self.accelerator.autocast():
+            found = first_batch.compare(
+                self.model,
+                scorer,
+                prompts,
+                completions,
+                logits,
+                self._sampling.temperature,
+                self._sampling.pad,
+            )
+        self.model.train(was_training)
+        self._agreement = found
+        off = max(found.sampled, found.scored)
+        wrong = not off <= first_batch.TOLERANCE[self._computed]
+        everywhere = self._mean_over_processes(torch.tensor(float(wrong), device=self.accelerator.device))
+        return bool(everywhere == 0)
+
+    @property
+    def _computed(self) -> torch.dtype:
+        kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
+        return kinds.get(self.accelerator.mixed_precision, self.model.dtype)
+
+    def _refuse(self) -> None:
+        """In float32 nothing but a model that rft can't score explains it; in 16 bits rounding may."""
+        found = self._agreement
+        name = type(self.accelerator.unwrap_model(self.model)).__name__
+        what = (
+            f"{name}: log-probabilities differ from the model's own by {found.sampled:.2g} nats a token where "
+            f"completions are sampled, by {found.scored:.2g} where they are scored"
+        )
+        if self._computed == torch.float32:
+            raise UsageError(f"{what}: rft can't train this model", "take a model of another architecture")
+        self.on_note(
+            Note(f"{what}: {self._computed} rounds much here; model.dtype=float32 is exact", "warning")
+        )
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        """The micro-batch of this pass; a new rollout batch where the last one is used up."""
+        trainer: Any = self
+        every = trainer.args.steps_per_generation * trainer.num_iterations
+        # None: a job that goes on from a checkpoint
+        if trainer._step % every == 0 or trainer._buffered_inputs is None:
+            batch = trainer._generate_and_score_completions(generation_batch)
+            trainer._buffered_inputs = micro_batches.split(batch, trainer.args.steps_per_generation)
+        return trainer._buffered_inputs[trainer._step % trainer.args.steps_per_generation]
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -74,28 +165,20 @@ class ScoredRollouts(GRPOTrainer):
         *_: Any,
         **__: Any,
     ) -> Any:
-        """TRL's question for the policy's log-probabilities of a rollout, before any update."""
-        self._rolled = self._score_rollout(input_ids, attention_mask, logits_to_keep)
-        return self._rolled.logps, self._rolled.entropy, None
+        scores = self._score(model, input_ids, attention_mask, logits_to_keep)
+        return scores.logps, scores.entropy, None
 
-    def _take_scores(self, ids: Tensor, attention: Tensor, length: int) -> Scores:
-        """The scores that TRL has asked for, or now made; they are of no use after that."""
-        scores = self._rolled or self._score_rollout(ids, attention, length)
-        self._sampled = self._rolled = None
-        return scores
-
-    def _score_rollout(self, ids: Tensor, attention: Tensor, length: int) -> Scores:
-        """The policy's own scores: from the states it sampled from, where they are as good."""
-        sampled = self._sampled
-        if sampled is None or sampled.size(0) != ids.size(0) or sampled.size(1) < length:
-            return self._score(self.model, backbone_of(self.model), ids, attention, length, self._share)
-        return score_states(self.model, sampled[:, :length], ids, attention)
-
-    def _score(
-        self, model: nn.Module, backbone: nn.Module, ids: Tensor, attention: Tensor, length: int, share: bool
-    ) -> Scores:
+    def _score(self, model: Any, ids: Tensor, attention: Tensor, length: int, whole: bool = False) -> Scores:
+        """Scores of the last `length` tokens of `ids` `(B, P+T)` under `model`, in whatever wrapper it trains."""
+        inner = self.model if model is self.model_wrapped else model
         chunk = self.args.per_device_train_batch_size
-        return score(model, backbone, ids, attention, length, chunk, self.accelerator.autocast, share)
+        autocast = self.accelerator.autocast
+        return score(model, backbone_of(inner), ids, attention, length, chunk, autocast, self._share, whole)
+
+    def _observe(self, rewards: Tensor, graded: Tensor) -> None:
+        """Take one rollout batch's rewards `(B,)` of this process into the spread; `graded` marks those that count."""
+        self.spread.update(masked_moments(rewards, graded, self._sum_over_processes))
+        self._note(reward_spread=self.spread.value)
 
     # -- collectives -------------------------------------------------------------------------------------------------
 

@@ -7,17 +7,19 @@ completion tokens are predicted before the head sees it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from rft_cli.training.rollouts.backbone import backbone_of, replaced_forward
-from rft_cli.training.rollouts.shared_prompts import can_share, distinct_prompts, states_before_each_token
+from rft_cli.training.rollouts.backbone import replaced_forward
+from rft_cli.training.rollouts.positions import positions
+from rft_cli.training.rollouts.shared_prompts import distinct_prompts, states_before_each_token
 
 Autocast = Callable[[], AbstractContextManager[None]]
 
@@ -44,41 +46,89 @@ def score(
     chunk: int,
     autocast: Autocast,
     share: bool = False,
+    whole: bool = False,
 ) -> Scores:
     """Forward passes over `ids` `(B, P+T)`, `chunk` rows at a time; the last `length` tokens are scored.
+
+    Each chunk is trimmed to its own longest prompt and completion: padding is not computed.
 
     Args:
         model: what is called, in whatever wrapper it trains; `backbone` is the decoder inside it.
         share: prompts that several rows of a chunk have run once (`shared_prompts.py`).
+        whole: compute padding and shared prompts too, for who listens to the layers.
     """
-    labels = _labels(ids, attention, length)
-    share = share and can_share(backbone)
-    parts: list[Scores] = []
+    room = None if not whole else _Room(0, ids.size(1), length)
+    parts = [
+        _score_chunk(
+            model,
+            backbone,
+            ids[start : start + chunk],
+            attention[start : start + chunk],
+            length,
+            autocast,
+            share and not whole,
+            room or _trimmed(attention[start : start + chunk], length),
+        )
+        for start in range(0, len(ids), chunk)
+    ]
+    if len(parts) == 1:
+        return parts[0]
+    return Scores(
+        torch.cat([p.logps for p in parts]),
+        None if parts[0].entropy is None else torch.cat([p.entropy for p in parts if p.entropy is not None]),
+        torch.cat([p.states for p in parts]),
+    )
+
+
+def _score_chunk(
+    model: nn.Module,
+    backbone: nn.Module,
+    ids: Tensor,
+    attention: Tensor,
+    length: int,
+    autocast: Autocast,
+    share: bool,
+    room: _Room,
+) -> Scores:
+    ids, attention = ids[:, room.first : room.last], attention[:, room.first : room.last]
     taken: list[Tensor] = []
 
     def before_each_token(forward: Any, **inputs: Any) -> BaseModelOutputWithPast:
-        taken.append(_states(backbone, forward, length, share, inputs))
+        taken.append(_states(backbone, forward, room.length, share, inputs))
         return BaseModelOutputWithPast(last_hidden_state=taken[-1])
 
-    with replaced_forward(backbone, before_each_token):
-        for start in range(0, len(ids), chunk):
-            part = slice(start, start + chunk)
-            with autocast():
-                output = model(
-                    input_ids=ids[part],
-                    attention_mask=attention[part],
-                    shift_labels=labels[part],
-                    fused_lm_head=True,
-                )
-            parts.append(Scores(output.log_probs, output.entropy, taken.pop()))
-    if len(parts) == 1:
-        return parts[0]
-    entropies = [p.entropy for p in parts if p.entropy is not None]
+    with replaced_forward(backbone, before_each_token), autocast():
+        output = model(
+            input_ids=ids,
+            attention_mask=attention,
+            **positions(backbone, attention),
+            shift_labels=_labels(ids, attention, room.length),
+            fused_lm_head=True,
+        )
+    missing = length - room.length
     return Scores(
-        torch.cat([p.logps for p in parts]),
-        torch.cat(entropies) if entropies else None,
-        torch.cat([p.states for p in parts]),
+        pad(output.log_probs, (0, missing)),
+        None if output.entropy is None else pad(output.entropy, (0, missing)),
+        pad(taken[0], (0, 0, 0, missing)),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """The columns `[first, last)` of a chunk that any row uses, the last `length` of them of completions."""
+
+    first: int
+    last: int
+    length: int
+
+
+def _trimmed(attention: Tensor, length: int) -> _Room:
+    used = attention.any(dim=0).nonzero().squeeze(1)
+    prompt = attention.size(1) - length
+    if not len(used):
+        return _Room(prompt - 1, prompt + 1, 1)
+    last = max(int(used[-1]) + 1, prompt + 1)
+    return _Room(min(int(used[0]), prompt - 1), last, last - prompt)
 
 
 def _states(backbone: nn.Module, forward: Any, length: int, share: bool, inputs: dict[str, Any]) -> Tensor:
@@ -90,37 +140,6 @@ def _states(backbone: nn.Module, forward: Any, length: int, share: bool, inputs:
             return states_before_each_token(backbone, forward, ids, attention, length, distinct)
     whole: Tensor = forward(**inputs).last_hidden_state
     return whole[:, -length - 1 : -1]
-
-
-def score_states(model: nn.Module, states: Tensor, ids: Tensor, attention: Tensor) -> Scores:
-    """Scores from hidden states `(B, T, H)` that are there already: the head alone runs."""
-
-    def there_already(_forward: Any, **_inputs: Any) -> BaseModelOutputWithPast:
-        return BaseModelOutputWithPast(last_hidden_state=states)
-
-    with replaced_forward(backbone_of(model), there_already):
-        output: Any = model(
-            input_ids=ids,
-            attention_mask=attention,
-            shift_labels=_labels(ids, attention, states.size(1)),
-            fused_lm_head=True,
-        )
-    return Scores(output.log_probs, output.entropy, states)
-
-
-@contextmanager
-def sampled_states(model: nn.Module) -> Iterator[list[Tensor]]:
-    """Yields a list that takes, from each forward pass while open, the states `(B, H)` of the newest token."""
-    taken: list[Tensor] = []
-
-    def newest(_module: nn.Module, _args: Any, output: Any) -> None:
-        taken.append(output.last_hidden_state[:, -1])
-
-    handle = backbone_of(model).register_forward_hook(newest)
-    try:
-        yield taken
-    finally:
-        handle.remove()
 
 
 def _labels(ids: Tensor, attention: Tensor, length: int) -> Tensor:

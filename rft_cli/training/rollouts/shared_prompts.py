@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from rft_cli.training.rollouts.backbone import backbone_of, replaced_forward
+from rft_cli.training.rollouts.positions import positions
 
 WORTH = 0.9
 """Share of the tokens above which splitting a pass in two costs more than it saves."""
@@ -43,12 +44,6 @@ def distinct_prompts(ids: Tensor, attention: Tensor) -> Distinct:
     return Distinct(rows, where)
 
 
-def can_share(backbone: nn.Module) -> bool:
-    """Whether passes may be split now: checkpointed layers recompute without a cache."""
-    checkpointed = any(getattr(module, "gradient_checkpointing", False) for module in backbone.modules())
-    return not (backbone.training and checkpointed)
-
-
 @torch.no_grad()
 def splitting_is_exact(model: Any, device: torch.device) -> bool:
     """Whether this model gives the same states in two passes as in one, tried on a few tokens.
@@ -56,14 +51,19 @@ def splitting_is_exact(model: Any, device: torch.device) -> bool:
     Caches differ by architecture: one whose state can't be handed from row to row fails here, and is not split.
     """
     backbone: Any = backbone_of(model)
-    ids = torch.arange(1, 1 + 4 * 10, device=device).view(4, 10) % model.config.get_text_config().vocab_size
+    # Spread over the vocabulary: rare tokens side by side are rounded to anything in 16 bits.
+    ids = (
+        torch.arange(1, 1 + 4 * 10, device=device).view(4, 10) * 7919
+    ) % model.config.get_text_config().vocab_size
     ids[2:, :6] = ids[0, :6]
     attention = torch.ones_like(ids)
     attention[[0, 2, 3], :2] = 0
     was_training = model.training
     model.eval()
     try:
-        whole = backbone(input_ids=ids, attention_mask=attention, use_cache=False).last_hidden_state[:, 5:-1]
+        places = positions(backbone, attention)
+        output = backbone(input_ids=ids, attention_mask=attention, use_cache=False, **places)
+        whole = output.last_hidden_state[:, 5:-1]
         distinct = distinct_prompts(ids[:, :6], attention[:, :6])
         split = states_before_each_token(backbone, backbone, ids, attention, 4, distinct)
     except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
@@ -84,12 +84,18 @@ def states_before_each_token(
         distinct: of the prompts `(B, P)`.
     """
     prompt = ids.size(1) - length
-    first, cache = _prompts(backbone, forward, ids[:, :prompt], attention[:, :prompt], distinct)
+    places = positions(backbone, attention)
+    before = {name: value[:, :prompt][distinct.rows] for name, value in places.items()}
+    first, cache = _prompts(backbone, forward, ids[:, :prompt], attention[:, :prompt], distinct, **before)
     last: Tensor = first.last_hidden_state[distinct.where, -1:]
     if length == 1:
         return last
     rest = forward(
-        input_ids=ids[:, prompt:-1], attention_mask=attention[:, :-1], past_key_values=cache, use_cache=True
+        input_ids=ids[:, prompt:-1],
+        attention_mask=attention[:, :-1],
+        past_key_values=cache,
+        use_cache=True,
+        **{name: value[:, prompt:-1] for name, value in places.items()},
     )
     return torch.cat([last, rest.last_hidden_state], dim=1)
 
@@ -101,22 +107,26 @@ def prompts_sampled_once(model: nn.Module) -> Iterator[None]:
 
     def sampling(forward: Any, **inputs: Any) -> Any:
         ids, attention, cache = (inputs.get(k) for k in ("input_ids", "attention_mask", "past_key_values"))
-        if (
-            not isinstance(ids, Tensor)
-            or not isinstance(attention, Tensor)
-            or attention.shape != ids.shape
-            or not isinstance(cache, DynamicCache)
-            or cache.get_seq_length() > 0
-        ):
+        if not isinstance(ids, Tensor) or not isinstance(cache, DynamicCache) or cache.get_seq_length() > 0:
+            return forward(**inputs)
+        if attention is None:
+            attention = torch.ones_like(ids)
+        if not isinstance(attention, Tensor) or attention.shape != ids.shape:
             return forward(**inputs)
         distinct = distinct_prompts(ids, attention)
-        if not distinct.saves(ids.size(1), 0):
-            return forward(**inputs)
-        positions = inputs.get("position_ids")
-        extra = {} if positions is None else {"position_ids": positions.expand(len(ids), -1)[distinct.rows]}
-        output, filled = _prompts(backbone, forward, ids, attention, distinct, **extra)
-        output.last_hidden_state = output.last_hidden_state[distinct.where, -1:]
-        output.past_key_values = filled
+        if distinct.saves(ids.size(1), 0):
+            positions = inputs.get("position_ids")
+            extra = (
+                {} if positions is None else {"position_ids": positions.expand(len(ids), -1)[distinct.rows]}
+            )
+            output, filled = _prompts(backbone, forward, ids, attention, distinct, **extra)
+            last = output.last_hidden_state[:, -1][distinct.where]
+            output.past_key_values = filled
+        else:
+            output = forward(**inputs)
+            last = output.last_hidden_state[:, -1]
+        # Contiguous: over strided rows the head's product would copy its weights once a row.
+        output.last_hidden_state = last.contiguous().unsqueeze(1)
         return output
 
     with replaced_forward(backbone, sampling):

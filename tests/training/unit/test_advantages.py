@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rft_cli.training.ppo import advantages as adv
+from rft_cli.training.rollouts.moments import Reduce, masked_moments
 
 NAN = float("nan")
 
@@ -120,38 +121,48 @@ def test_nothing_behind_the_mask_reaches_a_result() -> None:
     same(reward, t([0.0, 1.0, 0.0], [0.0, 0.0, 0.0]))
     same(done.advantages, t([0.475, 0.5, 0.0], [0.0, 0.0, 0.0]))
     same(done.returns, t([1.0, 1.0, 0.0], [0.0, 0.0, 0.0]))
-    same(
-        adv.whiten(done.advantages + t([0, 0, NAN], [NAN, NAN, NAN]), mask),
-        t([-1.0, 1.0, 0.0], [0.0, 0.0, 0.0]),
-    )
     assert adv.explained_variance(values, done.returns, mask).item() == 0.0
-    assert adv.masked_moments(values, mask).mean.item() == 0.5
+    assert masked_moments(values, mask).mean.item() == 0.5
 
 
-# -- moments and whitening -------------------------------------------------------------------------------------------
+# -- a group's baseline ----------------------------------------------------------------------------------------------
 
 
-def test_whitening_uses_counting_entries_alone() -> None:
-    x = t([1.0, 2.0], [3.0, 100.0])
-    mask = t([1, 1], [1, 0])
-    same(adv.whiten(x, mask), t([-1.2247449, 0.0], [1.2247449, 0.0]))  # mean 2, variance 2/3
+def test_a_rows_baseline_is_the_mean_of_the_others() -> None:
+    x = torch.tensor([1.0, 0.0, 0.5, 7.0, NAN, 3.0])
+    groups = torch.tensor([0, 0, 0, 1, 0, 2])
+    counts = torch.tensor([True, True, True, True, False, True])
+    same(adv.others_mean(x, groups, counts), torch.tensor([0.25, 0.75, 0.5, 0.0, 0.5, 0.0]))
 
 
-def test_a_constant_batch_becomes_zeros() -> None:
-    same(adv.whiten(t([0.7, 0.7], [0.7, 0.7]), torch.ones(2, 2)), torch.zeros(2, 2))
+def test_with_equal_values_the_group_alone_is_the_baseline() -> None:
+    """RLOO: reward less the mean of the others', whatever constant the critic says."""
+    reward, mask = t([0.0, 1.0], [0.0, 0.0], [0.5, 0.0]), t([1, 1], [1, 1], [1, 0])
+    for value in (0.0, 0.4):
+        values = mask * value
+        plain = adv.gae(reward, values, mask, 1.0, 1.0)
+        found = adv.group_centred(plain, reward, values, mask, torch.zeros(3), 1.0)
+        same(found, t([0.75, 0.75], [-0.75, -0.75], [0.0, 0.0]))
 
 
-def test_a_batch_without_a_grade_becomes_zeros() -> None:
-    same(adv.whiten(t([0.7, 0.1]), torch.zeros(1, 2)), torch.zeros(1, 2))
+def test_within_a_completion_the_critic_gives_the_credit() -> None:
+    """The second token is where the reward was decided: the critic knew half of it at the first one."""
+    reward, mask = t([0.0, 1.0], [0.0, 0.0]), torch.ones(2, 2)
+    values = t([0.5, 0.9], [0.5, 0.1])
+    plain = adv.gae(reward, values, mask, 1.0, 1.0)
+    found = adv.group_centred(plain, reward, values, mask, torch.zeros(2), 1.0)
+    same(found, t([1.0, 0.6], [-1.0, -0.6]))
+
+
+# -- moments ---------------------------------------------------------------------------------------------------------
 
 
 def test_moments_of_no_entries() -> None:
-    moments = adv.masked_moments(t([5.0]), torch.zeros(1, 1))
+    moments = masked_moments(t([5.0]), torch.zeros(1, 1))
     assert moments.count.item() == 0.0
     assert moments.mean.isnan()  # there is no mean of nothing: a 0 would be logged as a figure
     assert moments.std.isnan()
     assert adv.explained_variance(t([1.0]), t([2.0]), torch.zeros(1, 1)).isnan()
-    assert adv.whiten(t([5.0]), torch.zeros(1, 1)).item() == 0.0
 
 
 def test_rows_with_an_entry_that_is_not_finite_are_found_where_it_counts() -> None:
@@ -161,7 +172,7 @@ def test_rows_with_an_entry_that_is_not_finite_are_found_where_it_counts() -> No
 
 
 def test_moments_far_from_zero_keep_their_digits() -> None:
-    moments = adv.masked_moments(t([1_000_000.0, 1_000_001.0]), torch.ones(1, 2))
+    moments = masked_moments(t([1_000_000.0, 1_000_001.0]), torch.ones(1, 2))
     assert moments.std.item() == pytest.approx(0.5, abs=1e-6)
 
 
@@ -172,7 +183,7 @@ class TwoProcesses:
         self._barrier = Barrier(2)
         self._slots: list[Tensor] = [torch.zeros(()), torch.zeros(())]
 
-    def _reduce(self, rank: int) -> adv.Reduce:
+    def _reduce(self, rank: int) -> Reduce:
         def reduce(x: Tensor) -> Tensor:
             self._slots[rank] = x
             self._barrier.wait(10)
@@ -182,7 +193,7 @@ class TwoProcesses:
 
         return reduce
 
-    def run(self, work: Callable[[int, adv.Reduce], Tensor]) -> list[Tensor]:
+    def run(self, work: Callable[[int, Reduce], Tensor]) -> list[Tensor]:
         results: list[Tensor] = [torch.zeros(()), torch.zeros(())]
 
         def one(rank: int) -> None:
@@ -201,19 +212,12 @@ PART_MASKS = [t([1, 1, 0]), t([1, 1, 1], [0, 0, 0])]  # counting: 1, 2 and 3, 6,
 
 
 def test_moments_are_those_of_all_processes() -> None:
-    def work(rank: int, reduce: adv.Reduce) -> Tensor:
-        moments = adv.masked_moments(PARTS[rank], PART_MASKS[rank], reduce)
+    def work(rank: int, reduce: Reduce) -> Tensor:
+        moments = masked_moments(PARTS[rank], PART_MASKS[rank], reduce)
         return torch.stack([moments.mean, moments.std, moments.count.float()])
 
     for found in TwoProcesses().run(work):
         same(found, torch.tensor([4.0, math.sqrt(6.8), 5.0]))
-
-
-def test_whitening_over_two_processes() -> None:
-    first, second = TwoProcesses().run(lambda rank, reduce: adv.whiten(PARTS[rank], PART_MASKS[rank], reduce))
-    std = math.sqrt(6.8)
-    same(first, t([-3 / std, -2 / std, 0.0]))
-    same(second, t([-1 / std, 2 / std, 4 / std], [0.0, 0.0, 0.0]))
 
 
 # -- explained variance ----------------------------------------------------------------------------------------------

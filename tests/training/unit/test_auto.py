@@ -29,9 +29,11 @@ def test_use_lora(setting: bool | str, parameters: int, expected: Chosen[bool]) 
         (200_000, False, 2e-4),  # no higher below 1 M
         (1_000_000, False, 2e-4),
         (10_000_000, False, 5e-5),  # 2e-4 / 10 ** 0.6 = 5.02e-5
-        (100_000_000, True, 1.3e-4),  # ten times 1.26e-5
+        (1_000_000, True, 1e-3),  # no higher
+        (135_000_000, True, 3e-4),
         (7_000_000_000, False, 9.9e-7),
-        (7_000_000_000, True, 9.9e-6),
+        (8_000_000_000, True, 2.9e-5),  # 3e-4 / 59.3 ** 0.57 = 2.93e-5
+        (72_000_000_000, True, 2e-5),  # no lower
     ],
 )
 def test_learning_rate(parameters: int, lora: bool, rate: float) -> None:
@@ -44,7 +46,7 @@ def test_learning_rate_says_why_or_nothing() -> None:
     )
     assert (
         auto.learning_rate("auto", 10_000_000, True).reason
-        == "learning rate 5.0e-04: LoRA of 10.0 M parameters"
+        == "learning rate 1.0e-03: LoRA of 10.0 M parameters"
     )
     assert auto.learning_rate(3e-5, 10_000_000, True) == Chosen(3e-5)
 
@@ -114,7 +116,7 @@ def test_the_generous_limit_is_smaller_on_a_cpu() -> None:
 
 def test_critic_learning_rate() -> None:
     assert auto.critic_learning_rate("auto", 1e-4, joint=True).value == pytest.approx(1e-3)
-    assert auto.critic_learning_rate("auto", 1e-4, joint=False).value == pytest.approx(3e-4)
+    assert auto.critic_learning_rate("auto", 1e-4, joint=False).value == 1e-3
     assert auto.critic_learning_rate(0.5, 1e-4, joint=True).value == 0.5
 
 
@@ -162,3 +164,11 @@ def test_an_adapter_critic_needs_lora() -> None:
     auto.check_critic("adapter", lora=True)
     with pytest.raises(UsageError, match="needs LoRA"):
         auto.check_critic("adapter", lora=False)
+
+
+def test_small_models_take_more_completions() -> None:
+    assert [auto.completions_wanted(n) for n in (1_000_000, 135_000_000, 8_000_000_000)] == [
+        6_000,
+        3_000,
+        3_000,
+    ]

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from rft_cli.training.ppo.advantages import Moments, identity
 from rft_cli.training.ppo.critic import (
     Critic,
     CriticBatch,
@@ -20,6 +19,7 @@ from rft_cli.training.ppo.critic import (
     before_each_token,
     fit,
 )
+from rft_cli.training.rollouts.moments import Moments, identity
 from tests.training import toys
 
 

@@ -12,11 +12,11 @@ from transformers import AutoModelForCausalLM, GPT2Config, GraniteConfig, LlamaC
 
 from rft_cli.errors import UsageError
 from rft_cli.training.ppo.adapters import active_adapter
-from rft_cli.training.ppo.advantages import Moments, identity
 from rft_cli.training.ppo.critic import Critic, CriticBatch, CriticOptimizer, FitSettings, fit
 from rft_cli.training.ppo.critic_top import LoraCritic, LoraTopCritic, TopCritic, top_depth
 from rft_cli.training.ppo.taps import Tap
 from rft_cli.training.rollouts.backbone import backbone_of
+from rft_cli.training.rollouts.moments import Moments, identity
 from tests.training import toys
 
 HIDDEN = 32

@@ -110,6 +110,7 @@ def test_ppo_settings() -> None:
     )  # fmt: skip
     assert ppo_settings(chosen, replace(RESOLVED, critic_warmup=3)) == PPOSettings(
         kl_coef=0.1,
+        kl_unit="spread",
         gamma=0.9,
         lambda_policy=0.8,
         lambda_value=0.7,

@@ -15,6 +15,7 @@ from tests.training import toys
 
 SETTINGS = SamplingSettings(max_new_tokens=6, temperature=1.0, top_p=1.0, stop=(0,), pad=0)
 PROMPTS = [[1, 2, 3], [4], [5, 6]]
+GREEDY = replace(SETTINGS, max_new_tokens=40, temperature=0.0, stop=(15,))
 
 
 @pytest.mark.parametrize(
@@ -135,7 +136,7 @@ def test_validation_gives_samples_in_the_order_of_the_rows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("endless", "patience", "longest"), [(1, 2.0, 6), (1, 3.0, 9), (1, None, 20), (2, 2.0, 20), (0, 2.0, 3)]
+    ("endless", "patience", "longest"), [(1, 2.0, 16), (1, 6.0, 20), (1, None, 20), (2, 2.0, 20), (0, 2.0, 3)]
 )
 def test_few_that_go_on_are_not_waited_for(endless: int, patience: float | None, longest: int) -> None:
     model, passes = toys.qwen3(), []
@@ -152,3 +153,15 @@ def test_few_that_go_on_are_not_waited_for(endless: int, patience: float | None,
     found = sample(model, [[1, 2]] * 8, settings, seed=1)
     assert [len(ids) for ids in found] == [longest] * endless + [3] * (8 - endless)
     assert len(passes) == longest
+
+
+def test_rows_that_have_ended_leave_the_batch_and_change_nothing() -> None:
+    """Greedy completions are the same with and without; a model that goes on runs with fewer and fewer rows."""
+    model, sizes = toys.qwen3(head_std=0.3), []
+    prompts = [[1 + n % 7, 2 + n % 5, 3] for n in range(12)]
+    whole = sample(model, prompts, GREEDY, seed=1, shrink=False)
+    assert len({len(row) for row in whole}) > 1
+    model.lm_head.register_forward_hook(lambda _m, _a, logits: sizes.append(logits.size(0)))
+    assert sample(model, prompts, GREEDY, seed=1, shrink=True) == whole
+    assert sizes[0] == 12
+    assert sizes[-1] < 12

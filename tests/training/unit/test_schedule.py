@@ -14,11 +14,6 @@ GSM8K = Batches(rows=7473, prompts=16, group_size=8, steps=4)
 """467 rollout batches an epoch, 1,868 steps."""
 
 
-@pytest.fixture(autouse=True)
-def wanted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schedule, "COMPLETIONS_WANTED", 6_000)
-
-
 def test_rows_make_whole_rollout_batches() -> None:
     assert (SAMPLE.completions, SAMPLE.an_epoch) == (128, 3)
     assert (GSM8K.completions, GSM8K.an_epoch, GSM8K.an_epoch * GSM8K.steps) == (128, 467, 1868)
@@ -53,7 +48,7 @@ def test_rows_make_whole_rollout_batches() -> None:
     ],
 )  # fmt: skip
 def test_length(epochs: int | str, most: int | None, plan: Batches, expected: Chosen[int]) -> None:
-    assert schedule.length(epochs, most, plan) == expected
+    assert schedule.length(epochs, most, plan, wanted=6_000) == expected
 
 
 @pytest.mark.parametrize(
