@@ -13,7 +13,6 @@ from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.events import Note, OnEvent
 from rft_cli.grading.protocol import Grader
 from rft_cli.job import Job
-from rft_cli.report.pilot import Course
 from rft_cli.runs import Run
 from rft_cli.runs.sources import find_model
 from rft_cli.runs.warnings import KeptWarnings
@@ -26,6 +25,7 @@ from rft_cli.training.loop import run_training
 from rft_cli.training.lora import lora_targets
 from rft_cli.training.models import (
     context_length,
+    count_parameters,
     load_config,
     load_policy,
     load_tokenizer,
@@ -118,7 +118,7 @@ def train(
             lengths.tokenizer,
             lengths.room,
             resolved,
-            _course(job, resolved),
+            schedule.course_of(job, count_parameters(model), state.num_processes),
             grader,
             emit,
             stop,
@@ -133,21 +133,6 @@ def _has_stepped(run: Run, resume: bool) -> bool:
 
 def _ignore(_event: Any) -> None:
     """Processes other than 0 tell nobody."""
-
-
-def _course(job: Job, resolved: Resolved) -> Course:
-    """How long the job is."""
-    config, whole = job.config, resolved.max_steps or 0
-    validations = 1 + -(-whole // resolved.validate_every)
-    steps = resolved.minibatches * config.ppo.passes
-    return Course(
-        batch=resolved.rollout_size(config.rollout.group_size),
-        steps=steps,
-        passes=config.ppo.passes,
-        batches=whole // steps,
-        validated=validations * len(job.validation.examples) * config.validation.samples_per_prompt
-        + (0 if job.test is None else 2 * len(job.test.examples)),
-    )
 
 
 def _load(job: Job, lengths: Lengths, state: PartialState, emit: OnEvent) -> tuple[Any, Resolved]:

@@ -15,11 +15,11 @@ from rft_cli.events import OnEvent, Progress
 from rft_cli.job import Job
 from rft_cli.runs import Run
 from rft_cli.runs.sources import ModelSource, find_model, tuned_source
-from rft_cli.training import quiet
+from rft_cli.training import quiet, schedule
 from rft_cli.training.constants import grade_constants
 from rft_cli.training.graders import open_grader
 from rft_cli.training.main import check
-from rft_cli.training.models import load_model, weights_dtype
+from rft_cli.training.models import count_parameters, load_model, weights_dtype
 from rft_cli.training.pilot import gate, limit_of, look
 from rft_cli.training.rollouts.validation import validator_of
 from rft_cli.types import Sample
@@ -67,7 +67,8 @@ def validate_models(job: Job, base: str, run: Run | None, on_event: OnEvent) -> 
         else:
             seen = look(
                 job.config, model, lengths.tokenizer, lengths.room, job.train.examples, grader, on_event,
-                lambda: None, None,
+                lambda: None,
+                None if job.train is job.validation else schedule.course_of(job, count_parameters(model), 1),
             )  # fmt: skip
             gate(seen, job.config, on_event, stops=False)
             limit = seen.limit.value

@@ -108,7 +108,9 @@ def test_the_gate_can_warn_and_the_pilot_can_be_left_out(files):
         "--set", "rollout.max_completion_tokens=8", "--set", "grader.audit=none",
     )  # fmt: skip
     assert measured.code == 0, measured.err  # a measurement is no job: nothing is stopped
-    assert json.loads(measured.out)["pilot"]["verdict"]["level"] == "nothing"
+    pilot = json.loads(measured.out)["pilot"]
+    assert pilot["verdict"]["level"] == "nothing"
+    assert "job" not in pilot["seconds"]  # there are no training rows
     assert "warning: nothing can be learned from these rows: none of 2 prompts has" in measured.err
 
 

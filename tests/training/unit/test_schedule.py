@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from rft_cli.config import RunConfig
+from rft_cli.report.pilot import Course
 from rft_cli.training import schedule
 from rft_cli.training.auto import Chosen
-from rft_cli.training.schedule import Batches
+from rft_cli.training.schedule import Batches, course_of
 
 SAMPLE = Batches(rows=48, prompts=16, group_size=8, steps=4)
 """3 rollout batches of 128 completions an epoch."""
@@ -83,3 +88,17 @@ def test_validate_every(
     expected: Chosen[int],
 ) -> None:
     assert schedule.validate_every(completions, epochs, samples, plan, batches) == expected
+
+
+def test_the_course_of_a_job() -> None:
+    """2 epochs of 3 batches; validations at 0, 3 and 6 batches; test rows before and after."""
+    config = RunConfig.model_validate({"optim": {"n_epochs": 2}, "validation": {"every_epochs": 1}})
+    rows = {
+        name: SimpleNamespace(examples=[None] * n)
+        for name, n in (("train", 48), ("validation", 20), ("test", 5))
+    }
+    job: Any = SimpleNamespace(config=config, **rows)
+    passes = config.ppo.passes
+    assert course_of(job, 1_000_000, 1) == Course(
+        batch=128, steps=passes * config.ppo.minibatches, passes=passes, batches=6, validated=3 * 20 + 2 * 5
+    )
