@@ -120,6 +120,7 @@ def main() -> None:
     # Read once, when torch loads its threads: waiting threads that spin make a job many times slower on cores it has
     # to share (measured: 5.6 s for 0.9 s of sampling, with one other busy process on two cores).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
     # rft tells nobody that it runs; libraries under it would.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:

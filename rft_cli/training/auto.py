@@ -166,7 +166,7 @@ def batch_sizes(
     if not isinstance(setting, str):
         wanted = setting
     elif device == "cpu":
-        wanted = 128 if parameters < 20_000_000 else 8
+        wanted = 128 if parameters < SMALL else 32 if parameters < 1_000_000_000 else 8
     else:
         wanted = 128 if parameters < 50_000_000 else 32 if parameters < 1_000_000_000 else 8
     micro = max(n for n in range(1, min(wanted, share) + 1) if share % n == 0)
