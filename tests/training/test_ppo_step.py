@@ -202,3 +202,22 @@ def test_the_other_algorithms_take_the_same_job(algorithm: str, tmp_path: Path) 
 
 def test_without_kl_there_is_no_reference_to_keep(tmp_path: Path) -> None:
     assert trainer_for(tmp_path, settings={"algorithm": "grpo"}, ppo={"kl_coef": 0.0}).ref_model is None
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "grpo", "rloo"])
+def test_a_scorer_of_0_to_100_trains_like_one_of_0_to_1(algorithm: str, tmp_path: Path) -> None:
+    """The same seeds, rewards times 100: the same policy in the end, up to the rounding of float32."""
+
+    def trained(folder: Path, scale: float) -> dict[str, Tensor]:
+        def grade(request: GradeRequest) -> Grade:
+            return toys.graded(scale * (len(request.completion) % 3) / 2)
+
+        trainer = trainer_for(
+            folder, settings={"algorithm": algorithm}, grade=grade, n_epochs=3, minibatches=1
+        )
+        trainer.train()
+        return weights(trainer.model)
+
+    small, large = trained(tmp_path / "a", 1.0), trained(tmp_path / "b", 100.0)
+    for name, weight in small.items():
+        torch.testing.assert_close(large[name], weight, rtol=1e-3, atol=5e-4)
