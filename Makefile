@@ -20,7 +20,7 @@ PYTEST := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest \
 	-n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder
 FAULTS := tests/faults tests/training/test_divergence.py tests/cli/test_divergence.py
 
-.PHONY: help quickstart test lint faults learn bench clean
+.PHONY: help quickstart test lint faults zoo learn bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -39,6 +39,9 @@ lint: $(VENV)/.ready-dev ## ruff, mypy --strict and the import layers alone
 
 faults: $(VENV)/.ready-dev ## every fault a job must survive, many times over, with a table (long; make test has a short version)
 	RFT_FAULTS=full $(PYTEST) $(FAULTS) $(PYTEST_ARGS)
+
+zoo: $(VENV)/.ready-dev ## one step and its export on a tiny model of every architecture in docs/models.md (make test tries some)
+	RFT_ZOO=full $(PYTEST) tests/training/test_zoo.py $(PYTEST_ARGS)
 
 learn: $(VENV)/.ready-dev ## three seeds of the quickstart, GRPO beside them, and a second task (long)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.learn

@@ -59,7 +59,7 @@ def test_make_alone_lists_the_targets(checkout: Path):
     result = make(checkout)
     assert result.returncode == 0
     targets = [line.split()[1] for line in result.stdout.splitlines()]
-    assert targets == ["help", "quickstart", "test", "lint", "faults", "learn", "bench", "clean"]
+    assert targets == ["help", "quickstart", "test", "lint", "faults", "zoo", "learn", "bench", "clean"]
 
 
 def test_quickstart_runs_exactly_the_readme_command(checkout: Path):
