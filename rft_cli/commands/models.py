@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 from rft_cli.config.suggest import closest
 from rft_cli.errors import UsageError
 from rft_cli.runs import Run, is_run
-from rft_cli.runs.sources import BUILTIN
+from rft_cli.runs.sources import BUILTIN, GGUF
 
 OPEN_MODELS = "Qwen/Qwen3-0.6B, HuggingFaceTB/SmolLM2-360M-Instruct, meta-llama/Llama-3.2-1B-Instruct"
 
@@ -47,9 +48,7 @@ def check_model(model: str, revision: str | None = None) -> None:
     elif model.startswith("builtin/"):
         _check_builtin(model)
     elif path.exists():
-        raise UsageError(
-            f"{model} is a file, not a model", "give the directory with config.json and the weights"
-        )
+        _check_file(model, path)
     elif model.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(model):
         raise UsageError(f"{model}: no such model directory", _near(path))
     else:
@@ -76,6 +75,26 @@ def context_of(model: str, revision: str | None = None) -> int | None:
     return context if isinstance(context, int) else None
 
 
+def _check_file(model: str, path: Path) -> None:
+    """A GGUF file holds weights, tokenizer and chat template; no other file is a model."""
+    try:
+        with path.open("rb") as content:
+            is_gguf = content.read(4) == b"GGUF"
+    except OSError as error:
+        raise UsageError(f"{model} can't be read: {error.strerror}") from None
+    if not is_gguf:
+        kind = (
+            "no GGUF file, whatever its name says" if path.suffix.lower() == GGUF else "a file, not a model"
+        )
+        raise UsageError(
+            f"{model} is {kind}", "give the directory with config.json and the weights, or a GGUF file"
+        )
+    if path.suffix.lower() != GGUF:
+        raise UsageError(f"{model} is a GGUF file of another name", f"name it {path.stem}{GGUF}")
+    if find_spec("gguf") is None:
+        raise UsageError(f"{model}: reading a GGUF file needs the package gguf", "pip install 'rft[gguf]'")
+
+
 _WEIGHTS = ("*.safetensors", "*.bin", "*.safetensors.index.json")
 
 
@@ -86,9 +105,12 @@ def _check_directory(model: str, path: Path) -> None:
         if not any(any(path.glob(pattern)) for pattern in _WEIGHTS):
             raise UsageError(f"{model} holds a config.json and no weights", "put *.safetensors beside it")
         return
+    files = sorted(file.name for file in path.glob(f"*{GGUF}"))
     raise UsageError(
         f"{model} holds no model: neither config.json nor adapter_config.json, and it is no run",
-        "give the directory with config.json and the weights",
+        f"name the file: {path / files[0]}"
+        if files
+        else "give the directory with config.json and the weights",
     )
 
 

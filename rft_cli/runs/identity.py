@@ -1,14 +1,15 @@
 """What a base model is, in one short text: the same text means the same weights.
 
-A hub model is its commit. A directory is a SHA-256 over its files' names, sizes and contents; of a file over 16 MiB
-the contents are 64 blocks of 64 KiB, first and last included, so that hours of training do not begin with minutes of
-reading: other weights are seen, a single changed byte in a large file may not be.
+A hub model is its commit. A directory, or a GGUF file, is a SHA-256 over its files' names, sizes and contents; of a
+file over 16 MiB the contents are 64 blocks of 64 KiB, first and last included, so that hours of training do not begin
+with minutes of reading: other weights are seen, a single changed byte in a large file may not be.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from rft_cli.errors import RftError, UsageError
@@ -30,7 +31,8 @@ def base_identity(model: str, revision: str | None) -> str | None:
         return None
     base = Path(source.base)
     parts = [_of_directory(adapter) for adapter in reversed(source.adapters)]
-    parts.append(_of_directory(base) if base.is_dir() else _of_hub(source))
+    local = _of_directory(base) if base.is_dir() else _of_files([base], base.parent)
+    parts.append(local if base.exists() else _of_hub(source))
     return " on ".join(part for part in parts if part is not None) or None
 
 
@@ -40,7 +42,7 @@ def commit_of(model: str, revision: str | None) -> str | None:
     A branch or tag is looked up as loading does: on the hub, else in the cache. Raises UsageError as `find_model` does.
     """
     source = find_model(model, revision)
-    return None if Path(source.base).is_dir() else _commit(source)
+    return None if Path(source.base).exists() else _commit(source)
 
 
 def _of_hub(source: ModelSource) -> str | None:
@@ -64,8 +66,12 @@ def _commit(source: ModelSource) -> str | None:
 
 
 def _of_directory(folder: Path) -> str | None:
-    digest = hashlib.sha256()
     files = sorted(p for p in folder.rglob("*") if p.suffix in _PARTS and p.is_file())
+    return _of_files(files, folder) if files else None
+
+
+def _of_files(files: Sequence[Path], folder: Path) -> str:
+    digest = hashlib.sha256()
     for file in files:
         size = file.stat().st_size
         digest.update(f"{file.relative_to(folder).as_posix()}\0{size}\0".encode())
@@ -76,4 +82,4 @@ def _of_directory(folder: Path) -> str | None:
             for number in range(BLOCKS):
                 content.seek((size - BLOCK) * number // (BLOCKS - 1))
                 digest.update(content.read(BLOCK))
-    return f"sha256 {digest.hexdigest()}" if files else None
+    return f"sha256 {digest.hexdigest()}"

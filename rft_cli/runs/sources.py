@@ -11,11 +11,12 @@ from rft_cli.runs.find import is_run
 from rft_cli.runs.run import Run
 
 BUILTIN = Path(__file__).parent.parent / "builtin"
+GGUF = ".gguf"
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """Where weights come from: `base`, a directory or hub id, and the LoRA `adapters` to merge into it in turn.
+    """Where weights come from: `base`, a directory, GGUF file or hub id, and LoRA `adapters` to merge into it in turn.
 
     `revision` is that of a hub id, None its default branch.
     """
@@ -24,9 +25,13 @@ class ModelSource:
     adapters: tuple[Path, ...] = ()
     revision: str | None = None
 
+    @property
+    def is_gguf(self) -> bool:
+        return self.base.lower().endswith(GGUF) and Path(self.base).is_file()
+
 
 def find_model(path: str, revision: str | None = None) -> ModelSource:
-    """What `--model` names: `builtin/tiny`, a run (its best checkpoint), an adapter, a model directory, a hub id.
+    """What `--model` names: `builtin/tiny`, a run (its best checkpoint), an adapter, a directory, GGUF file or hub id.
 
     `revision` is that of the hub model at the bottom; without it, the one that a run or an adapter was trained on.
     Raises UsageError where a run's best checkpoint is gone, or an adapter names no base.
@@ -43,7 +48,7 @@ def find_model(path: str, revision: str | None = None) -> ModelSource:
     if (folder / "adapter_config.json").is_file():
         base, trained_on = _base_of(folder)
         return _with_adapter(find_model(base, revision or trained_on), folder)
-    return ModelSource(str(folder)) if folder.is_dir() else ModelSource(path, revision=revision)
+    return ModelSource(str(folder)) if folder.exists() else ModelSource(path, revision=revision)
 
 
 def tuned_source(checkpoint: Path, base: str, revision: str | None = None) -> ModelSource:

@@ -208,6 +208,11 @@ def _public_base(plan: ExportPlan, base: str) -> str:
             "that merged model alone",
             "export whole weights with --format merged",
         )
+    if source.is_gguf:
+        raise UsageError(
+            f"{plan.run.path} began with {base}: PEFT can't load an adapter's base from a GGUF file",
+            "export whole weights with --format merged",
+        )
     return source.base
 
 

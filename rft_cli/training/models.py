@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,8 +30,7 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     source = find_model(config.path, config.revision)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            source.base,
-            revision=source.revision,
+            **_place(source),
             trust_remote_code=config.trust_remote_code,
             padding_side="left",
         )
@@ -53,7 +53,11 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
 def _generation_config(source: ModelSource) -> GenerationConfig | None:
     """The one beside the weights, where there is one."""
     try:
-        return GenerationConfig.from_pretrained(source.base, revision=source.revision)
+        return (
+            None
+            if source.is_gguf
+            else GenerationConfig.from_pretrained(source.base, revision=source.revision)
+        )
     except OSError:
         return None
 
@@ -62,9 +66,7 @@ def load_config(config: ModelConfig) -> Any:
     """The model's configuration, without its weights."""
     try:
         source = find_model(config.path, config.revision)
-        return AutoConfig.from_pretrained(
-            source.base, revision=source.revision, trust_remote_code=config.trust_remote_code
-        )
+        return AutoConfig.from_pretrained(**_place(source), trust_remote_code=config.trust_remote_code)
     except Exception as error:
         raise not_loadable(f"model {config.path!r}", error, _MODELS) from error
 
@@ -91,14 +93,15 @@ def load_model(
         extra["config"] = architecture
     try:
         model, found = AutoModelForCausalLM.from_pretrained(
-            source.base,
-            revision=source.revision,
+            **_place(source),
             trust_remote_code=config.trust_remote_code,
             dtype=dtype,
             output_loading_info=True,
             **extra,
         )
         _check_complete(config.path, found["missing_keys"])
+        if source.is_gguf:
+            _forget_gguf(model, source.base)
         for adapter in source.adapters:
             from peft import PeftModel
 
@@ -107,6 +110,22 @@ def load_model(
         raise not_loadable(f"model {config.path!r}", error, _MODELS) from error
     model.requires_grad_(True)  # PEFT leaves the weights that it merged into frozen
     return model
+
+
+def _place(source: ModelSource) -> dict[str, Any]:
+    """Where `from_pretrained` finds it."""
+    if source.is_gguf:
+        file = Path(source.base)
+        return {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+    return {"pretrained_model_name_or_path": source.base, "revision": source.revision}
+
+
+def _forget_gguf(model: Any, file: str) -> None:
+    """Weights read from GGUF are plain numbers now: without this transformers refuses to save them."""
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.is_quantized, model.hf_quantizer = False, None
+    model.config.name_or_path = model.name_or_path = file  # what an adapter names as its base
 
 
 def _check_complete(model: str, missing: Iterable[str]) -> None:
@@ -159,4 +178,6 @@ def not_loadable(what: str, error: Exception, fix: str) -> RftError:
     if isinstance(error, RftError):
         return error
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if "ignore_mismatched_sizes" in first:  # transformers has printed which
+        first = "the shapes of its weights are not those that its configuration says"
     return UsageError(f"{what} can't be loaded: {first}", fix)
