@@ -78,7 +78,13 @@ ZOO: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-BROKEN: dict[str, str] = {}
+_PADDED = "not yet: its log-probabilities depend on padding"
+_SCORED = "not yet: what is scored is not what is sampled"
+BROKEN = {
+    "biogpt": _PADDED, "gpt2": _PADDED, "gpt_bigcode": _PADDED, "gpt_neo": _PADDED, "openai-gpt": _PADDED,
+    "xglm": _PADDED, "recurrent_gemma": _SCORED, "rwkv": _SCORED,
+    "llama4_text": "not yet: its head asks its decoder for router logits",
+}  # fmt: skip
 """Architectures that do not train, and why."""
 
 SHORT = (
@@ -192,7 +198,7 @@ END = "<!-- end of zoo -->"
 
 def table() -> str:
     """A row for each architecture."""
-    rows = ["| `model_type` | class | full | LoRA | adapters go to |", "|---|---|---|---|---|"]
+    rows = ["| model type | class | full | LoRA | adapters go to |", "|---|---|---|---|---|"]
     for kind in sorted(ZOO):
         with torch.device("meta"):
             model: Any = AutoModelForCausalLM.from_config(config_of(kind))
