@@ -78,13 +78,12 @@ ZOO: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-_PADDED = "not yet: its log-probabilities depend on padding"
-_SCORED = "not yet: what is scored is not what is sampled"
+_REFUSED = "refused: log-probabilities differ between sampling and scoring"
 BROKEN = {
-    "biogpt": _PADDED, "gpt2": _PADDED, "gpt_bigcode": _PADDED, "gpt_neo": _PADDED, "openai-gpt": _PADDED,
-    "xglm": _PADDED, "recurrent_gemma": _SCORED, "rwkv": _SCORED,
-    "llama4_text": "not yet: its head asks its decoder for router logits",
-}  # fmt: skip
+    "recurrent_gemma": _REFUSED,
+    "rwkv": _REFUSED,
+    "llama4_text": "refused: its decoder stands where no other has it",
+}
 """Architectures that do not train, and why."""
 
 SHORT = (
