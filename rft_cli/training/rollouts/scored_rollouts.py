@@ -84,8 +84,10 @@ class ScoredRollouts(Trainer):
                 self.model_wrapped,
                 self.accelerator,
                 gather_deepspeed3_params=trainer.args.ds3_gather_for_generation,
+                gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
             ) as unwrapped,
             trainer._dist.summon_full_params(self.model_wrapped, recurse=False),
+            self.accelerator.autocast(),  # around all tokens: float32 weights are cast once, not once a token
         ):
             return sample(unwrapped, prompts, self._sampling, None, self._sharded, self._splits)
 

@@ -2,23 +2,26 @@
 
 A rollout batch holds each prompt `group_size` times. Its keys and values are computed for one row and given to all rows
 of the group, in sampling and in scoring, with gradients through them: the result is the same to rounding, for
-U·P + B·T tokens instead of B·(P + T).
+U·P + B·T tokens instead of B·(P + T). Completions of similar length are scored together: few tokens are padding.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from transformers import DynamicCache
 
 from rft_cli.training.rollouts.backbone import backbone_of, replaced_forward
 from rft_cli.training.rollouts.positions import positions
 
+SHORT = 16
 WORTH = 0.9
 """Share of the tokens above which splitting a pass in two costs more than it saves."""
 
@@ -88,16 +91,46 @@ def states_before_each_token(
     before = {name: value[:, :prompt][distinct.rows] for name, value in places.items()}
     first, cache = _prompts(backbone, forward, ids[:, :prompt], attention[:, :prompt], distinct, **before)
     last: Tensor = first.last_hidden_state[distinct.where, -1:]
-    if length == 1:
-        return last
-    rest = forward(
-        input_ids=ids[:, prompt:-1],
-        attention_mask=attention[:, :-1],
-        past_key_values=cache,
-        use_cache=True,
-        **{name: value[:, prompt:-1] for name, value in places.items()},
-    )
-    return torch.cat([last, rest.last_hidden_state], dim=1)
+    order, parts = [], []
+    for rows, longest in by_length(attention[:, prompt:].sum(dim=1)):
+        end = prompt + longest - 1  # what the last token is predicted from
+        order.append(rows)
+        if end == prompt:
+            parts.append(last.new_zeros(len(rows), length - 1, last.size(-1)))
+            continue
+        rest = forward(
+            input_ids=ids[rows, prompt:end],
+            attention_mask=attention[rows, :end],
+            past_key_values=_for_rows(cache, distinct.where[rows]),
+            use_cache=True,
+            **{name: value[rows, prompt:end] for name, value in places.items()},
+        )
+        parts.append(pad(rest.last_hidden_state, (0, 0, 0, length - longest)))
+    return torch.cat([last, torch.cat(parts)[torch.cat(order).argsort()]], dim=1)
+
+
+def by_length(lengths: Tensor) -> list[tuple[Tensor, int]]:
+    """Rows `(B,)` of similar length together, and the longest of each part: padding is at most half of it.
+
+    Lengths halve from part to part down to SHORT tokens, below which a pass of its own costs more than it saves.
+    """
+    parts, above = [], int(lengths.max())
+    while above >= 1:
+        below = above // 2 if above > SHORT else 0
+        rows = ((lengths <= above) & (lengths > below)).nonzero().squeeze(1)
+        if len(rows):
+            parts.append((rows, int(lengths[rows].max())))
+        above = below
+    empty = (lengths < 1).nonzero().squeeze(1)
+    return [*parts, (empty, 1)] if len(empty) else parts
+
+
+def _for_rows(cache: DynamicCache, rows: Tensor) -> DynamicCache:
+    """A cache of these rows of `cache`, which stays as it is."""
+    own = copy(cache)
+    own.layers = [copy(layer) for layer in cache.layers]
+    own.batch_select_indices(rows)
+    return own
 
 
 @contextmanager
@@ -120,6 +153,7 @@ def prompts_sampled_once(model: nn.Module) -> Iterator[None]:
                 {} if positions is None else {"position_ids": positions.expand(len(ids), -1)[distinct.rows]}
             )
             output, filled = _prompts(backbone, forward, ids, attention, distinct, **extra)
+            filled.batch_select_indices(distinct.where)
             last = output.last_hidden_state[:, -1][distinct.where]
             output.past_key_values = filled
         else:
@@ -136,7 +170,7 @@ def prompts_sampled_once(model: nn.Module) -> Iterator[None]:
 def _prompts(
     backbone: Any, forward: Any, ids: Tensor, attention: Tensor, distinct: Distinct, **extra: Any
 ) -> tuple[Any, DynamicCache]:
-    """The backbone's output for the distinct prompts `(U, P)`, and their keys and values for all `B` rows."""
+    """The backbone's output for the distinct prompts `(U, P)`, and their keys and values."""
     cache = DynamicCache(config=backbone.config)
     output = forward(
         input_ids=ids[distinct.rows],
@@ -145,5 +179,4 @@ def _prompts(
         use_cache=True,
         **extra,
     )
-    cache.batch_select_indices(distinct.where)
     return output, cache

@@ -2,7 +2,7 @@
 
 `rft create`, `rft train` and `rft validate` all come here. Rows are sorted by prompt length into batches of a fixed
 size; batch k is sampled with seed + k by process k mod world size. So the samples do not depend on how many
-processes share the work.
+processes share the work; they do on whether those shard the model, where no row leaves a batch early.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import DistributedType, gather_object
 from transformers import PreTrainedTokenizerBase
 from trl.models.utils import unwrap_model_for_generation
 
@@ -60,19 +60,20 @@ class Validator:
         prompts = encode(self.tokenizer, examples)
         plan = Plan.make([len(p) for p in prompts], self.samples_per_prompt, self.batch_size)
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        sharded = self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
         mine: list[tuple[int, int, Sample]] = []
         unwrapped = self.accelerator.unwrap_model(model)
         was_training = unwrapped.training
         unwrapped.eval()
         rounds = -(-len(plan.batches) // world)
-        with unwrap_model_for_generation(model, self.accelerator) as generator:
+        with unwrap_model_for_generation(model, self.accelerator) as generator, self.accelerator.autocast():
             for turn in range(rounds):
                 number = turn * world + rank
                 rows = plan.batches[
                     min(number, len(plan.batches) - 1)
                 ]  # a spare process keeps step with the others
                 ids = sample(
-                    generator, [prompts[r] for r in rows], self.settings, self.seed + number, world > 1
+                    generator, [prompts[r] for r in rows], self.settings, self.seed + number, sharded
                 )
                 own = number < len(plan.batches)
                 graded = agreed(partial(self._grade, rows, ids, examples) if own else list[Sample])

@@ -24,6 +24,7 @@ from rft_cli.training.rollouts.backbone import backbone_of
 from rft_cli.training.rollouts.scoring import score
 from rft_cli.training.rollouts.shared_prompts import (
     Distinct,
+    by_length,
     distinct_prompts,
     prompts_sampled_once,
     splitting_is_exact,
@@ -181,3 +182,33 @@ def test_splitting_must_be_worth_it() -> None:
     assert eight.saves(100, 60)
     assert not eight.saves(5, 60)  # 485 tokens of 520
     assert not Distinct(torch.arange(8), torch.arange(8)).saves(100, 60)
+
+
+def test_rows_of_similar_length_go_together() -> None:
+    found = by_length(torch.tensor([40, 3, 100, 16, 55, 0, 24, 1]))
+    assert [(rows.tolist(), longest) for rows, longest in found] == [
+        ([2, 4], 100),
+        ([0], 40),
+        ([3, 6], 24),
+        ([1, 7], 3),
+        ([5], 1),
+    ]
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_long_and_short_completions_are_scored_alike(name: str) -> None:
+    """Lengths 1 to 40 behind shared prompts: each row as in one pass over the whole text, gradients too."""
+    model = model_of(name)
+    lengths = torch.tensor([40, 1, 17, 9, 22, 5])
+    ends = (torch.arange(40) < lengths.unsqueeze(1)).long()
+    ids = torch.cat([PROMPTS, ((torch.arange(240).view(6, 40) * 7) % 31 + 1) * ends], dim=1)
+    attention = torch.cat([SEEN, ends], dim=1)
+    results = []
+    for share in (False, True):
+        model.zero_grad()
+        found = score(model, backbone_of(model), ids, attention, 40, 6, nullcontext, share)
+        (found.logps * ends).sum().backward()
+        gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        results.append((found.logps.detach(), gradient))
+    torch.testing.assert_close(results[1][0], results[0][0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(results[1][1], results[0][1], rtol=1e-3, atol=1e-3)
