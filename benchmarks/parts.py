@@ -19,9 +19,9 @@ from rft_cli.training.rollouts.scoring import Scores, score
 class Parts:
     """Times what one rollout batch cannot do without.
 
-    generate: the completions. forward: scoring them without gradients by the reference (the policy's own scores come
-    out of generation). backward: a forward pass with gradients and its backward pass over the batch, as many times as
-    there are passes. Optimizer steps, advantages, grading, logging and the critic are what PPO adds.
+    generate: the completions. forward: scoring them without gradients, by the policy and by the reference. backward: a
+    forward pass with gradients and its backward pass over the batch, as many times as there are passes. Optimizer
+    steps, advantages, grading, logging and the critic are what PPO adds.
     """
 
     def __init__(
@@ -48,9 +48,10 @@ class Parts:
         length = ids.size(1) - prompt_ids.size(1)
         mask = torch.cat([prompt_mask, prompt_mask.new_ones(len(ids), length)], dim=1)
         with torch.no_grad():
-            for rows in range(0, len(ids), self._micro):
-                part = slice(rows, rows + self._micro)
-                self._score(trainer.reference or model, ids[part], mask[part], length)
+            for scored in (model, trainer.reference or model):
+                for rows in range(0, len(ids), self._micro):
+                    part = slice(rows, rows + self._micro)
+                    self._score(scored, ids[part], mask[part], length)
         forward = now()
         model.train()
         for _ in range(self._passes):

@@ -41,9 +41,11 @@ from rft_cli.training.lora import lora_targets
 from rft_cli.training.models import stop_tokens
 from rft_cli.training.rollouts.prompts import training_rows
 from rft_cli.training.rollouts.rewards import GraderReward
+from rft_cli.training.rollouts.scored_rollouts import ScoredRollouts
 
 ENDLESS = 1_000_000
 """Epochs: the parent says when it has seen enough."""
+NO_TOKEN = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,9 @@ def grpo(loaded: Loaded, output_dir: str) -> Any:
 
 def fix_length(trainer: Any) -> None:
     """Every completion gets exactly as many tokens as the limit allows: no side wins by stopping early."""
+    if isinstance(trainer, ScoredRollouts):
+        trainer._sampling = replace(trainer._sampling, stop=(NO_TOKEN,))
+        return
     limit = trainer.generation_config.max_new_tokens
     trainer.generation_config.min_new_tokens = limit
     trainer.generation_kwargs["min_new_tokens"] = limit
