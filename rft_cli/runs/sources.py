@@ -51,6 +51,19 @@ def find_model(path: str, revision: str | None = None) -> ModelSource:
     return ModelSource(str(folder)) if folder.exists() else ModelSource(path, revision=revision)
 
 
+def first_base(path: str, revision: str | None = None) -> ModelSource:
+    """The model that nothing of rft's has trained: what `path` began with, through every run and adapter."""
+    folder = Path(path).expanduser()
+    if not path.startswith("builtin/"):
+        if is_run(folder):
+            run = Run.open(folder)
+            return first_base(str(run.info["model"]), revision or revision_of(run))
+        if (folder / "adapter_config.json").is_file():
+            base, trained_on = _base_of(folder)
+            return first_base(base, revision or trained_on)
+    return find_model(path, revision)
+
+
 def tuned_source(checkpoint: Path, base: str, revision: str | None = None) -> ModelSource:
     """The weights of a run's checkpoint; `base` at `revision` is the model the run began with."""
     if (checkpoint / "adapter_config.json").is_file():

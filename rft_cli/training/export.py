@@ -21,25 +21,27 @@ from rft_cli.events import Note, OnEvent
 from rft_cli.report.card import Made, model_card
 from rft_cli.runs import Run
 from rft_cli.runs.exports import MARKER, ExportPlan, size_of, staged
-from rft_cli.runs.sources import ModelSource, find_model
+from rft_cli.runs.sources import ModelSource, find_model, first_base
 from rft_cli.training import quiet
 from rft_cli.training.answers import Answers, answer, distance
-from rft_cli.training.models import context_length, load_config, load_model, load_tokenizer, stop_tokens
+from rft_cli.training.casting import LORA, cast_weights, fingerprints, round_weights, stored_precision
+from rft_cli.training.models import context_length, load_model, load_tokenizer, stop_tokens
 from rft_cli.training.reload import (
     TOLERANCE,
-    Expected,
+    Files,
     Verified,
+    Written,
+    check_adapter,
     check_files,
+    check_merged,
     dtype_name,
     mismatch,
     placed,
-    reload_adapter,
-    reload_merged,
     said,
-    verdict,
 )
 from rft_cli.training.rollouts.prompts import encode
 from rft_cli.training.rollouts.sampling import SamplingSettings
+from rft_cli.training.whole import Base, read_base, write_json
 from rft_cli.types import Example, Source
 
 SCHEMA = "rft.export/1"
@@ -106,20 +108,16 @@ class _Maker:
         self._base = config.model.model_copy(update={"attention": None})
         own = {"path": str(plan.checkpoint), "revision": None}
         self._model = self._base if plan.is_lora else self._base.model_copy(update=own)
+        self._trust = self._base.trust_remote_code
+        self._source = find_model(self._model.path, self._model.revision)
         self._public = _public_base(plan, self._base.path) if plan.format == "adapter" else ""
-        self.dtype = plan.precision or self._stored_dtype()
-
-    def _stored_dtype(self) -> str:
-        """The precision of the files that the weights come from: the checkpoint, the base under LoRA, the adapter."""
-        if self._plan.format == "adapter":
-            weights = load_file(self._plan.checkpoint / ADAPTER_WEIGHTS)
-            return dtype_name(next(iter(weights.values())).dtype)
-        return dtype_name(getattr(load_config(self._model), "dtype", None) or torch.float32)
+        self.dtype = "float32"
 
     def make(self, draft: Path) -> Verified:
         """Save into `draft`, reload, compare."""
         plan = self._plan
         tokenizer = load_tokenizer(self._model)
+        own = self._read_base()
         examples = _prompts(plan.run)
         prompts = encode(tokenizer, examples)
         model = self._load()
@@ -130,73 +128,93 @@ class _Maker:
 
         self._on_event(Note(f"asking step {plan.step} {len(prompts)} validation prompts"))
         checkpoint = ask(model)
-        save = self._save_merged if plan.format == "merged" else self._save_adapter
-        expected = save(model, checkpoint, ask, draft)
+        if plan.format == "merged":
+            written = self._save_merged(model, checkpoint, ask, own, draft)
+        else:
+            written = self._save_adapter(model, checkpoint, ask, draft)
         _save_tokenizer(tokenizer, draft)
-        _generation_config(model, settings).save_pretrained(draft)
+        _save_generation_config(own, settings, draft)
         made = Made(plan.step, plan.format, self.dtype, self._public)
         (draft / "README.md").write_text(model_card(plan.run, self._config, made), encoding="utf-8")
         del model
         _free()
         self._on_event(Note("reloading what was written, to compare"))
-        trust = self._base.trust_remote_code
-        check_files(plan, draft, examples, Expected(prompts, settings.stop, trust))
+        check_files(plan, draft, examples, Files(prompts, settings.stop, self._trust))
         if plan.format == "merged":
-            reloaded = reload_merged(plan, draft, self.dtype, trust)
-        else:
-            reloaded = reload_adapter(draft, self._public, self._base.revision, trust)
-        # Adapters are applied in float32, whatever they are stored in.
-        computed = self.dtype if plan.format == "merged" else "float32"
-        return verdict(plan, checkpoint, expected, ask(reloaded), computed, self.dtype)
+            return check_merged(plan, draft, written, ask, self._trust)
+        base = ModelSource(self._public, revision=self._base.revision)
+        return check_adapter(plan, draft, base, written, ask, self._trust)
+
+    def _read_base(self) -> Base | None:
+        """The model that the run began with; where that is gone, what its weights come from says the most."""
+        own = read_base(first_base(self._base.path, self._base.revision), self._trust)
+        if own is not None:
+            return own
+        self._on_event(Note(f"{self._base.path} is out of reach: config.json is that of the checkpoint"))
+        return read_base(self._source, self._trust)
 
     def _load(self) -> Any:
         """The checkpoint in float32 as rft runs it: under LoRA the adapter beside the base, not merged."""
+        model = load_model(self._source, self._model, torch.float32)
         if not self._plan.is_lora:
-            return placed(load_model(ModelSource(self._model.path), self._model, torch.float32))
-        base = load_model(find_model(self._base.path, self._base.revision), self._base, torch.float32)
-        return placed(PeftModel.from_pretrained(base, str(self._plan.checkpoint)))
+            return placed(model)
+        return placed(PeftModel.from_pretrained(model, str(self._plan.checkpoint)))
 
     def _save_merged(
-        self, model: Any, checkpoint: Answers, ask: Callable[[Any], Answers], draft: Path
-    ) -> Answers:
-        """Save whole weights; returns what the reloaded ones must answer."""
+        self,
+        model: Any,
+        checkpoint: Answers,
+        ask: Callable[[Any], Answers],
+        own: Base | None,
+        draft: Path,
+    ) -> Written:
+        """Save whole weights; returns what the reloaded ones must be and answer."""
+        wanted = None if self._plan.precision is None else getattr(torch, self._plan.precision)
+        dtype, dtypes = stored_precision(self._source, wanted, self._trust)
+        self.dtype = dtype_name(dtype)
         expected = checkpoint
         if self._plan.is_lora:
             model = model.merge_and_unload(safe_merge=True)
             merged = distance(checkpoint, ask(model))
-            if not merged.relative <= TOLERANCE["float32"]:
+            if not merged.relative <= TOLERANCE:
                 raise mismatch(self._plan, f"merging the adapter changes the model: {said(merged)}")
         if self.dtype != "float32":
-            model = model.to(getattr(torch, self.dtype))
+            round_weights(model, dtypes)
             expected = ask(model)
-            if not expected.finite:
-                raise RunFailed(
-                    f"the model does not fit into {self.dtype}: it overflows", "take another --dtype"
-                )
-        model.config.use_cache = True  # training with gradient checkpointing leaves it off
+            cast_weights(model, dtypes)
+        weights = {type(model): fingerprints(model)}
+        whole = None if own is None else own.whole_class(model)
+        if own is not None and whole is not None:
+            model = own.around(model, whole, dtype)
+            weights[whole] = fingerprints(model)
+        model.generation_config = GenerationConfig()  # transformers refuses to save some that it loads
         model.save_pretrained(draft)
-        return expected
+        if own is not None:
+            own.write(draft, type(model).__name__, self.dtype)
+        return Written(checkpoint, expected, self.dtype, weights)
 
     def _save_adapter(
         self, model: Any, checkpoint: Answers, ask: Callable[[Any], Answers], draft: Path
-    ) -> Answers:
-        """Save the adapter alone; returns what base and reloaded adapter must answer."""
-        dtype: torch.dtype = getattr(torch, self.dtype)
+    ) -> Written:
+        """Save the adapter alone; returns what base and reloaded adapter must be and answer."""
         saved = load_file(self._plan.checkpoint / ADAPTER_WEIGHTS)
+        self.dtype = self._plan.precision or dtype_name(next(iter(saved.values())).dtype)
+        dtype: torch.dtype = getattr(torch, self.dtype)
         weights = {name: tensor.to(dtype).contiguous() for name, tensor in saved.items()}
         save_file(weights, draft / ADAPTER_WEIGHTS, metadata={"format": "pt"})
         config = json.loads((self._plan.checkpoint / "adapter_config.json").read_text(encoding="utf-8"))
         config["base_model_name_or_path"] = self._public
         config["revision"] = self._base.revision
         config["inference_mode"] = True
-        (draft / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        if all(torch.equal(weights[name].to(tensor.dtype), tensor) for name, tensor in saved.items()):
-            return checkpoint
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                if ".lora_" in name:
-                    parameter.copy_(parameter.to(dtype))
-        return ask(model)
+        write_json(draft / "adapter_config.json", config)
+        expected = checkpoint
+        if not all(torch.equal(weights[name].to(tensor.dtype), tensor) for name, tensor in saved.items()):
+            with torch.no_grad():
+                for name, parameter in model.named_parameters():
+                    if LORA in name:
+                        parameter.copy_(parameter.to(dtype))
+            expected = ask(model)
+        return Written(checkpoint, expected, self.dtype, {type(model): fingerprints(model, LORA)})
 
 
 def _public_base(plan: ExportPlan, base: str) -> str:
@@ -246,16 +264,15 @@ def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, draft: Path) -> None:
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
     for local in ("is_local", "local_files_only"):  # said of the place it was loaded from
         config.pop(local, None)
-    file.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(file, config)
 
 
-def _generation_config(model: Any, settings: SamplingSettings) -> GenerationConfig:
-    """The base's own sampling defaults, ending completions where the run ended them."""
-    config: GenerationConfig = model.generation_config
-    config.eos_token_id = list(settings.stop) if len(settings.stop) != 1 else settings.stop[0]
-    config.pad_token_id = settings.pad
-    config.use_cache = True
-    return config
+def _save_generation_config(own: Base | None, settings: SamplingSettings, draft: Path) -> None:
+    """The base's own sampling defaults, whatever they are, ending completions where the run ended them."""
+    config = {} if own is None else dict(own.generation)
+    config["eos_token_id"] = list(settings.stop) if len(settings.stop) != 1 else settings.stop[0]
+    config["pad_token_id"] = settings.pad
+    write_json(draft / "generation_config.json", config)
 
 
 def _free() -> None:

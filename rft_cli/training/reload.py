@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,19 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from rft_cli.errors import RunFailed
 from rft_cli.runs.exports import ExportPlan
+from rft_cli.runs.sources import ModelSource
 from rft_cli.training.answers import Answers, Distance, distance
+from rft_cli.training.casting import LORA, fingerprints
 from rft_cli.training.models import count_parameters
 from rft_cli.training.rollouts.prompts import encode
 from rft_cli.types import Example
 
-TOLERANCE = {"float32": 1e-4, "bfloat16": 1e-2, "float16": 1e-2}
-"""Largest difference of two logits, over the largest logit, by the precision in which both models compute."""
+TOLERANCE = 1e-4
+"""Largest difference of two logits, over the largest logit. Both models compute in float32, whatever their weights are
+stored in: in half precision rounding alone makes logits of the same weights differ by more than damage would."""
+
+
+Ask = Callable[[Any], Answers]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +42,7 @@ class Verified:
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
+class Files:
     """What the small files must give: the prompts' token ids and the ids that end a completion."""
 
     prompts: Sequence[Sequence[int]]
@@ -44,54 +50,103 @@ class Expected:
     trust_remote_code: bool
 
 
-def check_files(plan: ExportPlan, folder: Path, examples: Sequence[Example], expected: Expected) -> None:
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written, as it was in memory.
+
+    `expected` is `checkpoint`'s answers or, after a cast to `dtype`, those of the rounded weights. `weights` has the
+    fingerprints of each class that must load from the files; the first one is what AutoModelForCausalLM takes.
+    """
+
+    checkpoint: Answers
+    expected: Answers
+    dtype: str
+    weights: dict[type, dict[str, str]]
+
+
+def check_files(plan: ExportPlan, folder: Path, examples: Sequence[Example], files: Files) -> None:
     """Tokenizer, chat template and generation_config.json, read back; RunFailed where one says something else."""
-    tokenizer = AutoTokenizer.from_pretrained(folder, **_trust(expected.trust_remote_code))
-    if encode(tokenizer, examples) != list(expected.prompts):
+    tokenizer = AutoTokenizer.from_pretrained(folder, **_trust(files.trust_remote_code))
+    if encode(tokenizer, examples) != list(files.prompts):
         raise mismatch(plan, "its tokenizer gives other ids for the validation prompts")
     written = GenerationConfig.from_pretrained(folder).eos_token_id
     stops = written if isinstance(written, list) else [written]
-    if set(stops) != set(expected.stop):
-        raise mismatch(
-            plan, f"generation_config.json ends completions at {stops}, not at {list(expected.stop)}"
-        )
+    if set(stops) != set(files.stop):
+        raise mismatch(plan, f"generation_config.json ends completions at {stops}, not at {list(files.stop)}")
 
 
-def reload_merged(plan: ExportPlan, folder: Path, dtype: str, trust_remote_code: bool) -> Any:
-    """The whole model, in the precision that its own files name."""
-    model = AutoModelForCausalLM.from_pretrained(folder, **_trust(trust_remote_code))
-    if dtype_name(model.dtype) != dtype:
-        raise mismatch(plan, f"it loads in {dtype_name(model.dtype)}, not in {dtype}")
-    return placed(model)
-
-
-def reload_adapter(folder: Path, base: str, revision: str | None, trust_remote_code: bool) -> Any:
-    """The adapter over its base in float32."""
-    trust = _trust(trust_remote_code)
-    model = AutoModelForCausalLM.from_pretrained(base, revision=revision, dtype=torch.float32, **trust)
-    return placed(PeftModel.from_pretrained(model, str(folder)))
-
-
-def verdict(
-    plan: ExportPlan, checkpoint: Answers, expected: Answers, found: Answers, computed: str, stored: str
+def check_merged(
+    plan: ExportPlan, folder: Path, written: Written, ask: Ask, trust_remote_code: bool
 ) -> Verified:
-    """Compare; `expected` is `checkpoint` itself or, after a cast, what the cast weights answered in memory.
+    """The whole model, by each class that must load it: the same bits and, in float32, the same answers."""
+    found: list[Distance] = []
+    plain: Answers | None = None
+    trust = _trust(trust_remote_code)
+    for number, (cls, weights) in enumerate(written.weights.items()):
+        loader: Any = AutoModelForCausalLM if number == 0 else cls
+        model = loader.from_pretrained(folder, **trust)
+        if type(model).__name__ != cls.__name__:
+            raise mismatch(plan, f"it loads as {type(model).__name__}, not as {cls.__name__}")
+        if dtype_name(model.dtype) != written.dtype:
+            raise mismatch(plan, f"it loads in {dtype_name(model.dtype)}, not in {written.dtype}")
+        changed = _changed(weights, fingerprints(model))
+        if written.dtype != "float32":
+            if number == 0:
+                plain = ask(placed(model))
+                if not (plain.finite and written.expected.finite):
+                    raise RunFailed(
+                        f"the model does not fit into {written.dtype}: it overflows", "take another --dtype"
+                    )
+            del model  # what is not saved may be rounded in it: float32 is read again from the files
+            model = loader.from_pretrained(folder, dtype=torch.float32, **trust)
+        found.append(_compared(plan, written, ask(placed(model)), changed))
+        del model
+    return _verified(written, max(found, key=lambda apart: apart.relative), plain)
 
-    Greedy completions may part where two tokens tie within the tolerance: the logits decide, equality is reported.
-    """
-    apart = distance(expected, found)
-    tolerance = TOLERANCE[computed]
-    if not apart.relative <= tolerance:
-        raise mismatch(plan, f"reloaded, it answers otherwise: {said(apart)} (allowed {tolerance:.0e})")
-    cast = expected is not checkpoint
+
+def check_adapter(
+    plan: ExportPlan, folder: Path, base: ModelSource, written: Written, ask: Ask, trust_remote_code: bool
+) -> Verified:
+    """The adapter over its base, both in float32: adapters are applied in it, whatever they are stored in."""
+    model = AutoModelForCausalLM.from_pretrained(
+        base.base, revision=base.revision, dtype=torch.float32, **_trust(trust_remote_code)
+    )
+    over = PeftModel.from_pretrained(model, str(folder))
+    (weights,) = written.weights.values()
+    changed = _changed(weights, fingerprints(over, LORA))
+    answers = ask(placed(over))
+    return _verified(written, _compared(plan, written, answers, changed), answers)
+
+
+def _changed(written: dict[str, str], found: dict[str, str]) -> list[str]:
+    """The weights that are not the same in both."""
+    return [name for name in {**written, **found} if written.get(name) != found.get(name)]
+
+
+def _compared(plan: ExportPlan, written: Written, answers: Answers, changed: Sequence[str]) -> Distance:
+    """Greedy completions may part where two tokens tie within the tolerance: the logits decide, equality is
+    reported. Weights that these prompts do not touch are compared by their bits."""
+    apart = distance(written.expected, answers)
+    which = f"; {len(changed)} of its weights differ, the first is {changed[0]}" if changed else ""
+    if not apart.relative <= TOLERANCE:
+        raise mismatch(
+            plan, f"reloaded, it answers otherwise: {said(apart)} (allowed {TOLERANCE:.0e}){which}"
+        )
+    if changed:
+        raise mismatch(plan, f"reloaded, it answers the same here{which}")
+    return apart
+
+
+def _verified(written: Written, apart: Distance, plain: Answers | None) -> Verified:
+    cast = written.expected is not written.checkpoint
     return Verified(
         prompts=apart.prompts,
         completions_equal=apart.equal,
         max_logit_difference=apart.absolute,
         relative_difference=apart.relative,
-        tolerance=tolerance,
-        compared_with=f"the checkpoint, cast to {stored}" if cast else "the checkpoint",
-        from_float32=distance(checkpoint, found) if cast else None,
+        tolerance=TOLERANCE,
+        compared_with=f"the checkpoint, cast to {written.dtype}" if cast else "the checkpoint",
+        from_float32=distance(written.checkpoint, plain) if cast and plain is not None else None,
     )
 
 

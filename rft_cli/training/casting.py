@@ -1,0 +1,57 @@
+"""Weights in another precision, each exactly as transformers holds it when it loads the model in that precision."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from rft_cli.runs.sources import ModelSource
+
+LORA = ".lora_"
+"""Stands in the name of every weight of an adapter."""
+
+
+def stored_precision(
+    source: ModelSource, dtype: torch.dtype | None, trust_remote_code: bool
+) -> tuple[torch.dtype, dict[str, torch.dtype]]:
+    """The model's precision when loaded in `dtype` (None: as its files say), and that of every weight.
+
+    Some models keep a few weights in float32 whatever the rest is in. No weights are read.
+    """
+    trust: dict[str, Any] = {"trust_remote_code": True} if trust_remote_code else {}
+    model = AutoModelForCausalLM.from_pretrained(
+        source.base, revision=source.revision, dtype=dtype or "auto", device_map="meta", **trust
+    )
+    return model.dtype, {name: tensor.dtype for name, tensor in model.state_dict().items()}
+
+
+@torch.no_grad()
+def round_weights(model: Any, dtypes: Mapping[str, torch.dtype]) -> None:
+    """Round every saved weight to its precision in `dtypes`, and keep computing in the one it is in now.
+
+    Buffers that are not saved (a rotary embedding's frequencies) are no weights: a plain load does not round them.
+    """
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point():
+            tensor.copy_(tensor.to(dtypes[name]))
+
+
+def cast_weights(model: Any, dtypes: Mapping[str, torch.dtype]) -> None:
+    """Hold every saved weight in its precision in `dtypes`."""
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.to(dtypes[name])
+
+
+def fingerprints(model: Any, part: str = "") -> dict[str, str]:
+    """The SHA-256 of every saved weight with `part` in its name: models with equal ones have the same bits."""
+    return {name: _sha256(tensor) for name, tensor in model.state_dict().items() if part in name}
+
+
+def _sha256(tensor: torch.Tensor) -> str:
+    flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return hashlib.sha256(flat.numpy().data).hexdigest()
