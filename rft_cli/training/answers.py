@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rft_cli.training.generation import blank_generation_config
 from rft_cli.training.rollouts.sampling import SamplingSettings, cut
 
 BATCH = 8
@@ -48,13 +49,14 @@ def answer(model: Any, prompts: Sequence[Sequence[int]], settings: SamplingSetti
         width = max(len(p) for p in batch)
         ids = torch.tensor([[settings.pad] * (width - len(p)) + list(p) for p in batch])
         attention = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in batch])
-        output = model.generate(
-            input_ids=ids.to(model.device),
-            attention_mask=attention.to(model.device),
-            generation_config=settings.to_generation_config(),
-            return_dict_in_generate=True,
-            output_logits=True,
-        )
+        with blank_generation_config(model):
+            output = model.generate(
+                input_ids=ids.to(model.device),
+                attention_mask=attention.to(model.device),
+                generation_config=settings.to_generation_config(),
+                return_dict_in_generate=True,
+                output_logits=True,
+            )
         steps = torch.stack([step.float().cpu() for step in output.logits], dim=1)  # (B, T, V)
         for row, sampled in enumerate(output.sequences[:, width:].tolist()):
             completion = cut(sampled, settings.stop)

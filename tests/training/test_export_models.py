@@ -30,10 +30,10 @@ from typer.testing import CliRunner
 from rft_cli.cli import app
 from rft_cli.runs import Run
 from rft_cli.training import export as exporting
-from tests.training.made_runs import run_of, save_base
+from tests.training.made_runs import END, PAD, VOCABULARY, run_of, save_base
 
 SIZE: dict[str, Any] = {
-    "vocab_size": 64,
+    "vocab_size": VOCABULARY,
     "hidden_size": 32,
     "intermediate_size": 64,
     "num_hidden_layers": 2,
@@ -41,8 +41,8 @@ SIZE: dict[str, Any] = {
     "num_key_value_heads": 1,
     "head_dim": 16,
     "max_position_embeddings": 1024,
-    "eos_token_id": 0,
-    "pad_token_id": 0,
+    "eos_token_id": END,
+    "pad_token_id": PAD,
     "bos_token_id": None,
     "attention_dropout": 0.1,
 }
@@ -67,7 +67,8 @@ TEXT = {
 
 
 @pytest.fixture(autouse=True)
-def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+def offline_and_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "MOST_TOKENS", 6)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("NO_COLOR", "1")
 
@@ -127,7 +128,7 @@ def logits(model: Any) -> torch.Tensor:
 @pytest.mark.parametrize("kind", TEXT)
 def test_a_sound_export_is_done(tmp_path: Path, kind: str, dtype: torch.dtype, lora: bool) -> None:
     base = save_base(tmp_path / "base", text_model(kind), dtype)
-    run = run_of(tmp_path, base, lora=lora, prompts=(5, 40, 200, 800) if kind == "llama" else (5, 40))
+    run = run_of(tmp_path, base, lora=lora, prompts=(5, 20, 100, 390) if kind == "llama" else (5, 20))
     name = str(dtype).removeprefix("torch.")
     # Trained in full, a checkpoint is in float32; under LoRA the default is the base's own precision.
     document = export(run, tmp_path / "model", *(() if lora else ("--dtype", name)))
@@ -229,11 +230,11 @@ def test_the_generation_config_is_the_base_s_with_the_run_s_stops(
 ) -> None:
     base = save_base(tmp_path / "base", text_model("llama"))
     run = run_of(tmp_path, base, lora=lora)
-    (base / "generation_config.json").write_text(json.dumps({**own, "eos_token_id": [0, 9]}))
+    (base / "generation_config.json").write_text(json.dumps({**own, "eos_token_id": [END, 9]}))
     export(run, tmp_path / "model")
     written = json.loads((tmp_path / "model" / "generation_config.json").read_text())
-    stops = [0, 9] if lora else 0  # all weights trained, a checkpoint has those that the run used
-    assert written == {**own, "eos_token_id": stops, "pad_token_id": 0}
+    stops = [END, 9] if lora else END  # all weights trained, a checkpoint has those that the run used
+    assert written == {**own, "eos_token_id": stops, "pad_token_id": PAD}
 
 
 def test_a_run_of_a_run_has_the_first_base_s_own_files(tmp_path: Path) -> None:
@@ -288,7 +289,7 @@ def spoil_file(monkeypatch: pytest.MonkeyPatch, writer: str, spoil: Callable[[Pa
 
 def one_value(weights: dict[str, torch.Tensor]) -> None:
     """The embedding of a word that no prompt has: no answer shows it."""
-    weights["model.embed_tokens.weight"][63, 0] += 0.01
+    weights["model.embed_tokens.weight"][1279, 0] += 0.01
 
 
 def one_tensor(weights: dict[str, torch.Tensor]) -> None:
@@ -348,14 +349,14 @@ def test_other_stops_are_caught(lora_made: Run, tmp_path: Path, monkeypatch: pyt
         edit(draft / "generation_config.json", eos_token_id=5)
 
     spoil_file(monkeypatch, "_save_generation_config", spoil)
-    assert "ends completions at [5], not at [0]" in refused(lora_made, tmp_path / "model")
+    assert "ends completions at [5], not at [3]" in refused(lora_made, tmp_path / "model")
 
 
 def test_another_tokenizer_is_caught(lora_made: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def spoil(draft: Path) -> None:
         content = json.loads((draft / "tokenizer.json").read_text())
         words = content["model"]["vocab"]
-        words.update({word: 64 - number for word, number in words.items() if number})
+        words.update({word: len(words) - 1 - number for word, number in words.items()})
         (draft / "tokenizer.json").write_text(json.dumps(content))
 
     spoil_file(monkeypatch, "_save_tokenizer", spoil)
