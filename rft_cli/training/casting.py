@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from rft_cli.runs.sources import ModelSource
+from rft_cli.training.models import place_of
 
 LORA = ".lora_"
 """Stands in the name of every weight of an adapter."""
@@ -23,9 +24,14 @@ def stored_precision(
     Some models keep a few weights in float32 whatever the rest is in. No weights are read.
     """
     trust: dict[str, Any] = {"trust_remote_code": True} if trust_remote_code else {}
-    model = AutoModelForCausalLM.from_pretrained(
-        source.base, revision=source.revision, dtype=dtype or "auto", device_map="meta", **trust
-    )
+    if source.is_gguf:  # its quantised weights are read into float32
+        with torch.device("meta"):
+            config = AutoConfig.from_pretrained(**place_of(source))
+            model = AutoModelForCausalLM.from_config(config, dtype=dtype or torch.float32)
+    else:
+        model = AutoModelForCausalLM.from_pretrained(
+            source.base, revision=source.revision, dtype=dtype or "auto", device_map="meta", **trust
+        )
     return model.dtype, {name: tensor.dtype for name, tensor in model.state_dict().items()}
 
 

@@ -147,7 +147,10 @@ class _Maker:
 
     def _read_base(self) -> Base | None:
         """The model that the run began with; where that is gone, what its weights come from says the most."""
-        own = read_base(first_base(self._base.path, self._base.revision), self._trust)
+        first = first_base(self._base.path, self._base.revision)
+        if first.is_gguf:  # it has no JSON of its own
+            return None
+        own = read_base(first, self._trust)
         if own is not None:
             return own
         self._on_event(Note(f"{self._base.path} is out of reach: config.json is that of the checkpoint"))

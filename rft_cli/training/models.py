@@ -30,7 +30,7 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     source = find_model(config.path, config.revision)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            **_place(source),
+            **place_of(source),
             trust_remote_code=config.trust_remote_code,
             padding_side="left",
         )
@@ -66,7 +66,7 @@ def load_config(config: ModelConfig) -> Any:
     """The model's configuration, without its weights."""
     try:
         source = find_model(config.path, config.revision)
-        return AutoConfig.from_pretrained(**_place(source), trust_remote_code=config.trust_remote_code)
+        return AutoConfig.from_pretrained(**place_of(source), trust_remote_code=config.trust_remote_code)
     except Exception as error:
         raise not_loadable(f"model {config.path!r}", error, _MODELS) from error
 
@@ -93,7 +93,7 @@ def load_model(
         extra["config"] = architecture
     try:
         model, found = AutoModelForCausalLM.from_pretrained(
-            **_place(source),
+            **place_of(source),
             trust_remote_code=config.trust_remote_code,
             dtype=dtype,
             output_loading_info=True,
@@ -112,7 +112,7 @@ def load_model(
     return model
 
 
-def _place(source: ModelSource) -> dict[str, Any]:
+def place_of(source: ModelSource) -> dict[str, Any]:
     """Where `from_pretrained` finds it."""
     if source.is_gguf:
         file = Path(source.base)
