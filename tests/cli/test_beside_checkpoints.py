@@ -27,7 +27,7 @@ def halve(file: Path) -> None:
 
 
 def test_validations_and_metrics_are_restored_from_the_checkpoint(run: Run, tmp_path: Path) -> None:
-    whole = {p: p.read_bytes() for p in (run.path / "validation").glob("*.jsonl")}
+    whole = {p: p.read_bytes() for p in (run.path / "validation").glob("step-*.jsonl")}
     lines = run.metrics_path.read_bytes()
     validation = run.path / "validation"
     (validation / "step-000000.jsonl").unlink()
