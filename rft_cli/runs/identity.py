@@ -31,8 +31,10 @@ def base_identity(model: str, revision: str | None) -> str | None:
         return None
     base = Path(source.base)
     parts = [_of_directory(adapter) for adapter in reversed(source.adapters)]
-    local = _of_directory(base) if base.is_dir() else _of_files([base], base.parent)
-    parts.append(local if base.exists() else _of_hub(source))
+    if source.is_gguf:
+        parts.append(_of_files([base], base.parent))
+    else:
+        parts.append(_of_directory(base) if base.is_dir() else _of_hub(source))
     return " on ".join(part for part in parts if part is not None) or None
 
 
@@ -42,7 +44,7 @@ def commit_of(model: str, revision: str | None) -> str | None:
     A branch or tag is looked up as loading does: on the hub, else in the cache. Raises UsageError as `find_model` does.
     """
     source = find_model(model, revision)
-    return None if Path(source.base).exists() else _commit(source)
+    return None if source.is_gguf or Path(source.base).is_dir() else _commit(source)
 
 
 def _of_hub(source: ModelSource) -> str | None:
