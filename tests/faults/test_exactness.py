@@ -224,6 +224,9 @@ FIELDS = {
     "critic.pt: scale": change(
         "critic.pt", "scale", to=lambda old: {name: torch.ones_like(value) for name, value in old.items()}
     ),
+    "rollout-0.pt: spread": change(
+        "rollout-0.pt", "spread", to=lambda old: {name: torch.zeros_like(value) for name, value in old.items()}
+    ),
     "critic.pt: optimizer": change("critic.pt", "optimizer", "state", to={}),
     "optimizer.pt": change("optimizer.pt", "state", to={}),
     "scheduler.pt": change("scheduler.pt", "last_epoch", to=0),
@@ -317,7 +320,7 @@ import zlib
 def score(completion, example):
     if completion not in ("", example["output"]) and zlib.crc32(completion.encode()) % 10 < 4:
         raise ValueError("no")
-    return 1 / (1 + len(completion) / 20)
+    return zlib.crc32(completion.encode()) % 97 / 97  # nothing that can be learned: failures stay as many
 """
 WINDOW_IS_FULL_AT = 16
 """Steps made by then. The rate counts from 64 grades on: baseline and two epochs with their validations give 3 times 8
