@@ -225,8 +225,11 @@ FIELDS = {
         "critic.pt", "scale", to=lambda old: {name: torch.ones_like(value) for name, value in old.items()}
     ),
     "rollout-0.pt: spread": change(
-        "rollout-0.pt", "spread", to=lambda old: {name: torch.zeros_like(value) for name, value in old.items()}
+        "rollout-0.pt",
+        "spread",
+        to=lambda old: {name: torch.zeros_like(value) for name, value in old.items()},
     ),
+    "rollout-0.pt: shortcuts": change("rollout-0.pt", "shortcuts", "splits", to=False),
     "critic.pt: optimizer": change("critic.pt", "optimizer", "state", to={}),
     "optimizer.pt": change("optimizer.pt", "state", to={}),
     "scheduler.pt": change("scheduler.pt", "last_epoch", to=0),

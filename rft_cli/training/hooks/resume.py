@@ -38,6 +38,8 @@ class Resumable(Trainer):
     critic: Any = None
     critic_optimizer: Any
     spread: Any
+    shortcuts: Any
+    restore_shortcuts: Any
     rollouts_seen = 0
     _decays: list[float | None]  # of the optimizer's groups
     _rates: list[float | torch.Tensor]
@@ -120,10 +122,16 @@ class Resumable(Trainer):
             "buffer": None if used_up else trainer._buffered_inputs,
             "rollouts_seen": self.rollouts_seen,
             "spread": self.spread.state_dict(),
+            "shortcuts": self.shortcuts(),
         }
 
     def load_rollout_state(self, state: dict[str, Any]) -> None:
         trainer: Any = self
+        if "spread" not in state:
+            raise RunFailed(
+                "the checkpoint is of an older rft, whose advantages had another baseline and unit",
+                "start a new run, or go on with the version in run.json",
+            )
         # In passes through the model, which are smaller or larger with another optim.micro_batch_size.
         trainer._step = self.state.global_step * self.args.gradient_accumulation_steps
         trainer._buffered_inputs = _dealt(state["buffer"], self.args.steps_per_generation)
@@ -132,6 +140,7 @@ class Resumable(Trainer):
         )  # sampled, and counted, once more
         self.rollouts_seen = state["rollouts_seen"] - anew
         self.spread.load_state_dict(state["spread"])
+        self.restore_shortcuts(state["shortcuts"])
 
     @property
     def _critic_is_sharded(self) -> bool:

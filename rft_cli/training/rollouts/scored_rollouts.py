@@ -58,6 +58,19 @@ class ScoredRollouts(Trainer):
             self._mean_over_processes(torch.tensor(float(works), device=self.accelerator.device)) == 1
         )
 
+    def shortcuts(self) -> dict[str, bool]:
+        """What was found of this model, for a checkpoint: a resumed job must not find something else."""
+        return {"checked": self._checked, "splits": self._splits, "share": self._share}
+
+    def restore_shortcuts(self, found: dict[str, bool]) -> None:
+        """Go on with what `shortcuts` said."""
+        self._checked, self._splits, self._share = found["checked"], found["splits"], found["share"]
+
+    @property
+    def shrinks(self) -> bool:
+        """Whether completions that have ended may leave the batch."""
+        return self._splits
+
     @cached_property
     def _share(self) -> bool:
         """Whether a group's prompt is scored once; checkpointed layers recompute without a cache, so not then."""
@@ -69,6 +82,7 @@ class ScoredRollouts(Trainer):
         with first_batch.sampled_logits(self.model) as logits:
             completions = self._sample(prompt_ids)
         if not self._agree(prompt_ids, completions, logits):
+            self.on_note(Note("passes are not shared between completions: on this model that is not exact"))
             self._splits = self._share = False
             with first_batch.sampled_logits(self.model) as logits:
                 completions = self._sample(prompt_ids)
@@ -124,8 +138,8 @@ class ScoredRollouts(Trainer):
             )
         self.model.train(was_training)
         self._agreement = found
-        off = max(found.sampled, found.scored)
-        wrong = not off <= first_batch.TOLERANCE[self._computed]
+        most = first_batch.TOLERANCE[self._computed]
+        wrong = not (found.sampled <= most and found.scored <= most)  # NaN is wrong too
         everywhere = self._mean_over_processes(torch.tensor(float(wrong), device=self.accelerator.device))
         return bool(everywhere == 0)
 
@@ -137,7 +151,8 @@ class ScoredRollouts(Trainer):
     def _refuse(self) -> None:
         """In float32 nothing but a model that rft can't score explains it; in 16 bits rounding may."""
         found = self._agreement
-        name = type(self.accelerator.unwrap_model(self.model)).__name__
+        model = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        name = type(model).__name__
         what = (
             f"{name}: log-probabilities differ from the model's own by {found.sampled:.2g} nats a token where "
             f"completions are sampled, by {found.scored:.2g} where they are scored"

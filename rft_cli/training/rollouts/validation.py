@@ -52,6 +52,8 @@ class Validator:
     samples_per_prompt: int
     batch_size: int
     seed: int
+    shrinks: Callable[[], bool] | None = None
+    """Whether rows that have ended may leave the batch, as training found out; None tries it on the model."""
 
     def run(
         self, model: Any, examples: Sequence[Example], on_progress: OnProgress | None = None
@@ -61,6 +63,7 @@ class Validator:
         plan = Plan.make([len(p) for p in prompts], self.samples_per_prompt, self.batch_size)
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         sharded = self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
+        shrink = None if self.shrinks is None else self.shrinks()
         mine: list[tuple[int, int, Sample]] = []
         unwrapped = self.accelerator.unwrap_model(model)
         was_training = unwrapped.training
@@ -73,7 +76,7 @@ class Validator:
                     min(number, len(plan.batches) - 1)
                 ]  # a spare process keeps step with the others
                 ids = sample(
-                    generator, [prompts[r] for r in rows], self.settings, self.seed + number, sharded
+                    generator, [prompts[r] for r in rows], self.settings, self.seed + number, sharded, shrink
                 )
                 own = number < len(plan.batches)
                 graded = agreed(partial(self._grade, rows, ids, examples) if own else list[Sample])
@@ -117,6 +120,7 @@ def validator_of(
     max_new_tokens: int,
     accelerator: Accelerator,
     grader: Grader,
+    shrinks: Callable[[], bool] | None = None,
 ) -> Validator:
     """The validation loop with the configuration's own sampling settings: the same in training and `rft validate`."""
     batch = config.validation.batch_size
@@ -134,4 +138,5 @@ def validator_of(
         samples_per_prompt=config.validation.samples_per_prompt,
         batch_size=batch if not isinstance(batch, str) else (128 if accelerator.device.type == "cpu" else 64),
         seed=config.validation.seed,
+        shrinks=shrinks,
     )
