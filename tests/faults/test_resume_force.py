@@ -37,7 +37,7 @@ ACCEPTED = {
     "rollout.max_completion_tokens": 12, "rollout.temperature": 0.9, "rollout.top_p": 0.9,
     "validation.samples_per_prompt": 2, "validation.temperature": 0.9, "validation.top_p": 0.9,
     "validation.batch_size": 2, "validation.every_epochs": 2, "validation.seed": 5,
-    "ppo.kl_coef": 0.1, "ppo.clip_low": 0.1, "ppo.clip_high": 0.1, "ppo.gamma": 0.9, "ppo.lambda_policy": 0.9,
+    "ppo.kl_coef": 0.1, "ppo.kl_unit": "reward", "pilot.prompts": 8, "pilot.gate": "warn", "ppo.clip_low": 0.1, "ppo.clip_high": 0.1, "ppo.gamma": 0.9, "ppo.lambda_policy": 0.9,
     "ppo.lambda_value": 0.9, "ppo.critic_learning_rate": 0.004, "ppo.critic_passes": 3, "ppo.critic_warmup": 1,
     "ppo.value_coef": 0.1, "ppo.value_clip": 0.3, "ppo.entropy_coef": 0.1,
     "optim.learning_rate": 0.002, "optim.schedule": "linear", "optim.warmup_steps": 3, "optim.weight_decay": 0.25,
