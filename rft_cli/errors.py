@@ -53,6 +53,10 @@ class RunFailed(RftError):
     exit_code = 3
 
 
+class OutOfMemory(RunFailed):
+    """The device's memory ran out: a new run without any work is not kept."""
+
+
 class GateNotMet(RftError):
     """The job ran to its end, and a threshold the caller set was not met."""
 

@@ -18,7 +18,7 @@ from rft_cli.config.dump import dump_config, with_absolute_paths
 from rft_cli.config.flat import flat, with_settings
 from rft_cli.config.launcher import world_size_in
 from rft_cli.data import Dataset, apply_overlap, read_examples, solution_of
-from rft_cli.errors import GateNotMet, Interrupted, UsageError, UsageErrors
+from rft_cli.errors import GateNotMet, Interrupted, OutOfMemory, UsageError, UsageErrors
 from rft_cli.grading.modules import local_modules
 from rft_cli.grading.source import is_reward_model, is_spec, read_source, split_target
 from rft_cli.grading.wire.terms import ScorerSource
@@ -203,10 +203,10 @@ def create_run(job: Job) -> Run:
 @contextmanager
 def told_how_to_resume(run: Run, new: bool) -> Iterator[None]:
     """A signal that ends the block says what is saved and how to go on; a `new` run without any work is deleted
-    where its settings turn out to be wrong, or the pilot shows that nothing can be learned."""
+    where its settings turn out to be wrong, memory runs out, or the pilot shows that nothing can be learned."""
     try:
         yield
-    except (GateNotMet, UsageError):
+    except (GateNotMet, OutOfMemory, UsageError):
         if new:
             run.discard_if_empty()
         raise

@@ -17,9 +17,11 @@ MOSTLY = 0.5
 WIDEST = 160
 """Letters of a completion in a message."""
 _FORM_WORDS = ("format", "valid", "parse", "json", "schema")
-_CUT = (
-    "raise rollout.max_completion_tokens if good completions need more; a model that never ends by itself needs a chat "
-    "template with a token that ends a turn: take an instruct model"
+_RAISE = "raise rollout.max_completion_tokens if good completions need more"
+_CONTEXT = "shorten the prompts or take a model with a longer context if good completions need more"
+_ENDLESS = (
+    "a model that never ends by itself needs a chat template with a token that ends a turn: "
+    "take an instruct model"
 )
 _FORM = "show the form in the prompt, with an example, and have the scorer pay a part for the form alone"
 _ZERO = (
@@ -39,8 +41,16 @@ class Verdict:
     advice: tuple[str, ...] = ()
 
 
-def verdict(found: Figures, samples: Sequence[Sample], references: Mapping[int, str | None]) -> Verdict:
-    """What the samples say of the job. `references`: each row's reference, None where it has none."""
+def verdict(
+    found: Figures,
+    samples: Sequence[Sample],
+    references: Mapping[int, str | None],
+    fills_context: bool = False,
+) -> Verdict:
+    """What the samples say of the job. `references`: each row's reference, None where it has none.
+
+    `fills_context`: the limit of a completion is all that the model's context leaves.
+    """
     if found.teaches:
         top = max(found.rewards)
         best = sum(s.grade.reward == top for s in samples) / found.statuses["graded"]
@@ -54,7 +64,7 @@ def verdict(found: Figures, samples: Sequence[Sample], references: Mapping[int, 
         "nothing can be learned from these rows: none of "
         f"{counted(found.prompts, 'prompt')} has two completions with different rewards"
     )
-    why, advice = _causes(found, samples, references)
+    why, advice = _causes(found, samples, references, fills_context)
     return Verdict("nothing", f"{head}\n{why}", tuple(dict.fromkeys(advice)))
 
 
@@ -88,7 +98,7 @@ def _short(text: str) -> str:
 
 
 def _causes(
-    found: Figures, samples: Sequence[Sample], references: Mapping[int, str | None]
+    found: Figures, samples: Sequence[Sample], references: Mapping[int, str | None], fills_context: bool
 ) -> tuple[str, list[str]]:
     """What was seen, in words, and what helps."""
     if not found.rewards:
@@ -103,7 +113,7 @@ def _causes(
     if cut > MOSTLY:
         all_of = "every completion" if not found.ended else f"{cut:.0%} of the completions"
         seen.append(f"{all_of} ran into the length limit and is graded unfinished")
-        advice.append(_CUT)
+        advice.append(f"{_CONTEXT if fills_context else _RAISE}; {_ENDLESS}")
     if form is not None:
         seen.append(f"no completion {form}")
         advice.append(_FORM)

@@ -75,7 +75,8 @@ def prompts_per_batch(setting: int, rows: int, world_size: int) -> Chosen[int]:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Completions of the pilot: tokens of those that ended by themselves, how many there were, the limit they had."""
+    """Completions of the pilot: tokens of those that ended by themselves, how many there were, and the limit that they
+    had where the context left room for it."""
 
     ended: Sequence[int]
     total: int
@@ -153,6 +154,11 @@ def steps_a_pass(minibatches: int, rollout: int, world_size: int) -> int:
     return max((n for n in range(1, minibatches + 1) if rollout % (n * world_size) == 0), default=0)
 
 
+def largest_divisor(share: int, most: int) -> int:
+    """The largest number up to `most` into which `share` completions divide evenly."""
+    return max(n for n in range(1, min(most, share) + 1) if share % n == 0)
+
+
 def batch_sizes(
     setting: int | str, rollout: int, minibatches: int, world_size: int, parameters: int, device: str
 ) -> Chosen[BatchSizes]:
@@ -169,7 +175,7 @@ def batch_sizes(
         wanted = 128 if parameters < SMALL else 32 if parameters < 1_000_000_000 else 8
     else:
         wanted = 128 if parameters < 50_000_000 else 32 if parameters < 1_000_000_000 else 8
-    micro = max(n for n in range(1, min(wanted, share) + 1) if share % n == 0)
+    micro = largest_divisor(share, wanted)
     reason = (
         ""
         if steps == minibatches

@@ -49,7 +49,8 @@ def run_training(
     )
     reward = GraderReward(grader, job.train.examples, stop_ids)
     rows = training_rows(job.train.examples, tokenizer)
-    trainer = build.build_trainer(config, resolved, tokenizer, model, str(run.path), reward, rows)
+    with memory.told(memory.WEIGHTS):
+        trainer = build.build_trainer(config, resolved, tokenizer, model, str(run.path), reward, rows)
     trainer.on_note = emit
     accelerator = trainer.accelerator
     wires = Tripwires(config.tripwires, config.algorithm, resolved.max_completion_tokens)
@@ -98,14 +99,15 @@ def run_training(
     )
     with (
         told(run, resolved.learning_rate, resolved.critic_learning_rate),
-        memory.told(resolved.micro_batch_size),
+        memory.told(memory.in_training(resolved.micro_batch_size)),
     ):
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     milestones.check_stop()
     best = run.best_checkpoint()
     if job.test is not None and best is not None:
-        _load_weights(trainer, best)
-        milestones.sample_test("test-after")
+        with memory.told(memory.SAMPLING):
+            _load_weights(trainer, best)
+            milestones.sample_test("test-after")
     from_main(lambda: keep_constants(job, run, grader, emit))
     if not accelerator.is_main_process:
         return {}

@@ -9,26 +9,36 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from rft_cli.errors import RunFailed
+from rft_cli.errors import OutOfMemory
+from rft_cli.training.auto import largest_divisor
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.rollouts.backbone import backbone_of
 
 ADAM_BYTES = 8
 """Two 32-bit moments that the optimizer keeps of each trained weight."""
 
+WEIGHTS = "take a smaller model or a GPU with more memory, or set lora.enabled to true"
+SAMPLING = "set validation.batch_size or rollout.max_completion_tokens lower, or take a smaller model"
+"""What helps where a model does not fit on the device, and where sampling of validations and the pilot does not."""
+
 
 @contextmanager
-def told(micro_batch_size: int) -> Iterator[None]:
+def told(fix: str) -> Iterator[None]:
     """Memory that runs out inside ends the job with a plain message."""
     try:
         yield
     except torch.OutOfMemoryError as error:
-        smaller = f"optim.micro_batch_size to {micro_batch_size // 2} (it was {micro_batch_size}), "
-        raise RunFailed(
-            f"out of memory: {str(error).strip().splitlines()[0]}",
-            f"set {smaller if micro_batch_size > 1 else ''}rollout.max_completion_tokens or validation.batch_size "
-            "lower, or model.gradient_checkpointing to true",
-        ) from error
+        first = (str(error).strip() or "the device has no more").splitlines()[0]
+        raise OutOfMemory(f"out of memory: {first}", fix) from error
+
+
+def in_training(micro_batch_size: int) -> str:
+    """What helps in training: an update has a micro-batch at a time, sampling a process's whole rollout batch."""
+    smaller = f"optim.micro_batch_size to {micro_batch_size // 2} (it was {micro_batch_size}), "
+    return (
+        f"set {smaller if micro_batch_size > 1 else ''}rollout.prompts_per_batch, rollout.group_size, "
+        "rollout.max_completion_tokens or validation.batch_size lower, or model.gradient_checkpointing to true"
+    )
 
 
 def fitting(model: Any, resolved: Resolved, tokens: int, share: int) -> int:
@@ -39,7 +49,7 @@ def fitting(model: Any, resolved: Resolved, tokens: int, share: int) -> int:
     """
     size = resolved.micro_batch_size
     while size > 1 and not _fits(model, resolved, size, tokens):
-        size = max(n for n in range(1, size // 2 + 1) if share % n == 0)
+        size = largest_divisor(share, size // 2)
     if dist.is_available() and dist.is_initialized():
         smallest = torch.tensor(size, device=model.device)
         dist.all_reduce(smallest, dist.ReduceOp.MIN)
@@ -48,14 +58,16 @@ def fitting(model: Any, resolved: Resolved, tokens: int, share: int) -> int:
 
 
 def _fits(model: Any, resolved: Resolved, rows: int, tokens: int) -> bool:
-    weights = list(model.parameters())
+    weights = [(weight, weight.requires_grad) for weight in model.parameters()]
     held: list[torch.Tensor] = []
     training = model.training
     try:
         if not resolved.lora:  # the optimizer's moments and the frozen copy
             held += [
-                torch.empty(p.numel() * (ADAM_BYTES + p.element_size()), dtype=torch.uint8, device=p.device)
-                for p in weights
+                torch.empty(
+                    p.numel() * (ADAM_BYTES * trained + p.element_size()), dtype=torch.uint8, device=p.device
+                )
+                for p, trained in weights
             ]
         _one_pass(model, resolved, rows, tokens)
     except torch.OutOfMemoryError:
@@ -63,8 +75,8 @@ def _fits(model: Any, resolved: Resolved, rows: int, tokens: int) -> bool:
     finally:
         held.clear()
         model.zero_grad(set_to_none=True)
-        for weight in weights:
-            weight.requires_grad_(True)
+        for weight, trained in weights:
+            weight.requires_grad_(trained)
         if resolved.lora:
             model.disable_input_require_grads()
         if resolved.gradient_checkpointing:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -91,6 +92,9 @@ def load_model(
     extra: dict[str, Any] = {} if config.attention is None else {"attn_implementation": config.attention}
     if architecture is not None:
         extra["config"] = architecture
+    unpacked = getattr(transformers, "GgufConfig", None)  # transformers before 5.23 unpacks every file
+    if source.is_gguf and unpacked is not None:
+        extra["quantization_config"] = unpacked(dequantize=True)
     try:
         model, found = AutoModelForCausalLM.from_pretrained(
             **place_of(source),

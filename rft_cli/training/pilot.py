@@ -20,17 +20,19 @@ from rft_cli.job import Job
 from rft_cli.report import pilot as report
 from rft_cli.report.pilot_gate import Verdict, told, verdict
 from rft_cli.runs import Run
+from rft_cli.runs.hints import resume_command
 from rft_cli.stopping import Stop, interruption
 from rft_cli.training import auto, memory
 from rft_cli.training.distributed import group
 from rft_cli.training.hf_args import Resolved
+from rft_cli.training.rollouts.backbone import backbone_of
 from rft_cli.training.rollouts.prompts import encode
 from rft_cli.training.rollouts.waves import Room, Sampled, Waves
 from rft_cli.types import Example, Sample
 
 MOST_ROWS = 32
-MOST_LOGITS = 64_000_000
-"""Bounds on the forward pass that is timed: rows, and numbers in its logits."""
+MOST_TOKENS_CPU = 4096
+"""Bounds on the forward pass that is timed: rows, and tokens in all on a CPU, where many take long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,9 @@ def settle(
 ) -> Resolved:
     """`resolved` with the limit of a completion, and on a GPU the micro-batch size, from a pilot.
 
-    A run that goes on takes both from its own. Raises GateNotMet where nothing can be learned and `pilot.gate` says
-    stop; with checkpoints that is a warning. All processes call it.
+    A run that goes on takes both from its own, the size as far as it divides a process's share of a step. Raises
+    GateNotMet where nothing can be learned and `pilot.gate` says stop; with checkpoints that is a warning. All
+    processes call it.
     """
     config = job.config
     known = group.from_main(run.read_pilot) if resume else None
@@ -68,7 +71,8 @@ def settle(
         emit(Note(f"max completion {limit} tokens, as when the run began"))
         micro = known.get("micro_batch_size")
         if config.optim.micro_batch_size == "auto" and isinstance(micro, int):
-            resolved = replace(resolved, micro_batch_size=micro)
+            share = _share(resolved, config.rollout.group_size)
+            resolved = replace(resolved, micro_batch_size=auto.largest_divisor(share, micro))
         return replace(resolved, max_completion_tokens=limit)
     reason = _left_out(config)
     if reason is not None:
@@ -81,7 +85,8 @@ def settle(
             raise interruption(number)
 
     seen = look(config, model, tokenizer, room, job.train.examples, grader, emit, check_stop, course)
-    gate(seen, config, emit, stops=group.from_main(lambda: not run.checkpoints()))
+    stops = group.from_main(lambda: not run.checkpoints())
+    gate(seen, config, emit, stops, kept=run if resume else None)
     resolved = _with_limit(resolved, seen.limit, emit)
     document = seen.document
     if config.optim.micro_batch_size == "auto" and group.device().type == "cuda":
@@ -97,10 +102,14 @@ def _with_limit(resolved: Resolved, limit: auto.Chosen[int], emit: OnEvent) -> R
     return replace(resolved, max_completion_tokens=limit.value)
 
 
+def _share(resolved: Resolved, group_size: int) -> int:
+    """Completions of a step that one process has."""
+    return resolved.rollout_size(group_size) // resolved.minibatches // resolved.world_size
+
+
 def _that_fits(resolved: Resolved, model: Any, room: Room, group_size: int, emit: OnEvent) -> Resolved:
-    share = resolved.rollout_size(group_size) // resolved.minibatches // resolved.world_size
     tokens = room.longest_prompt + resolved.max_completion_tokens
-    size = memory.fitting(model, resolved, tokens, share)
+    size = memory.fitting(model, resolved, tokens, _share(resolved, group_size))
     if size < resolved.micro_batch_size:
         emit(
             Note(
@@ -140,15 +149,18 @@ def look(
 ) -> Seen:
     """Sample, grade, measure and tell. The model goes to this process's device. All processes call this together."""
     started = perf_counter()
-    model.to(group.device())
+    with memory.told(memory.WEIGHTS):
+        model.to(group.device())
     waves = Waves(config, tokenizer, model, room, grader, emit, check_stop)
-    sampled = waves.run(examples)
+    with memory.told(memory.SAMPLING):
+        sampled = waves.run(examples)
     samples, limit = sampled.samples, waves.limit()
     found = report.figures(samples)
     references = {row: solution_of(examples[row], config.data.columns) for row in {s.row for s in samples}}
-    judged = verdict(found, samples, references)
+    judged = verdict(found, samples, references, fills_context=limit.value >= room.tokens)
     prompt = encode(tokenizer, [examples[samples[0].row]])[0]
-    times = _times(sampled, model, len(prompt), course)
+    with memory.told(memory.SAMPLING):
+        times = _times(sampled, model, len(prompt), course)
     document = {
         "schema": report.SCHEMA,
         **found.to_json(),
@@ -166,16 +178,21 @@ def look(
     return Seen(document, judged, samples, limit)
 
 
-def gate(seen: Seen, config: RunConfig, emit: OnEvent, stops: bool) -> None:
-    """GateNotMet where nothing can be learned, a warning where `pilot.gate` is warn, or `stops` is off."""
+def gate(seen: Seen, config: RunConfig, emit: OnEvent, stops: bool, kept: Run | None = None) -> None:
+    """GateNotMet where nothing can be learned, a warning where `pilot.gate` is warn, or `stops` is off.
+
+    `kept`: a run that goes on, and stays where it is; a new one goes.
+    """
     judged = seen.verdict
     if judged.level == "ok" or config.pilot.gate == "none":
         return
     said = told(judged, report.shown(seen.samples))
     if judged.level == "nothing" and config.pilot.gate == "stop" and stops:
+        left = "no run is kept" if kept is None else f"{kept.path} stays"
+        again = "" if kept is None else f"{resume_command(kept.path)} --force "
         raise GateNotMet(
-            f"{said.message}\nnothing was trained, and no run is kept",
-            f"{said.fix}\nto train all the same: --set pilot.gate=warn",
+            f"{said.message}\nnothing was trained, and {left}",
+            f"{said.fix}\nto train all the same: {again}--set pilot.gate=warn",
         )
     emit(Note(f"{said.message}\n{said.fix}", "warning"))
 
@@ -194,12 +211,25 @@ def _times(
 
 
 def _forward_seconds(model: Any, tokens: int) -> float:
-    """Seconds that a row of so many tokens costs in a forward pass without gradients, in a batch of some rows."""
+    """Seconds that a row of so many tokens costs in the decoder without gradients, in a batch of some rows."""
+    tokens = max(1, tokens)
+    on_cpu = model.device.type == "cpu"
+    rows = max(1, min(MOST_ROWS, MOST_TOKENS_CPU // tokens)) if on_cpu else MOST_ROWS
+    while True:
+        try:
+            return _timed_pass(model, rows, tokens) / rows
+        except torch.OutOfMemoryError:
+            if rows == 1:
+                raise
+        rows //= 2
+
+
+def _timed_pass(model: Any, rows: int, tokens: int) -> float:
     vocabulary = int(model.get_input_embeddings().weight.shape[0])
-    rows = max(1, min(MOST_ROWS, MOST_LOGITS // (max(1, tokens) * vocabulary)))
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(vocabulary, (rows, max(1, tokens)), generator=generator).to(model.device)
+    ids = torch.randint(vocabulary, (rows, tokens), generator=generator).to(model.device)
     started = perf_counter()
     with torch.no_grad():
-        float(model(input_ids=ids, use_cache=False).logits[0, -1, 0])  # waits for the device
-    return (perf_counter() - started) / rows
+        states = backbone_of(model)(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
+        float(states.last_hidden_state[0, -1, 0])  # waits for the device
+    return perf_counter() - started

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from transformers import PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
@@ -16,6 +19,7 @@ from rft_cli.training.distributed.channel import lost_peer
 from rft_cli.types import Example
 
 FIX = "take a decoder that continues text: docs/models.md lists the architectures that were tried"
+_OURS = Path(__file__).resolve().parents[1]
 _OF_A_MODEL = (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError)
 
 
@@ -71,13 +75,24 @@ def _named(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
 def first_use(model: Any, worked: Callable[[], bool]) -> Iterator[None]:
     """An error of building on a model and first using it names the model; later ones, where it has `worked`, do not.
 
-    Libraries assume much of an architecture, and what they raise where it does not hold says nothing to a user.
+    Libraries assume much of an architecture, and what they raise where it does not hold says nothing to a user. What
+    the device, the group of processes or rft's own code raises is no error of the model's.
     """
     try:
         yield
     except _OF_A_MODEL as error:
-        if isinstance(error, torch.OutOfMemoryError) or lost_peer(error) is not None or worked():
+        if worked() or _not_of_the_model(error):
             raise
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
         kind = f"{type(model).__name__} ({model.config.model_type})"
         raise UsageError(f"{kind} can't be trained here: {type(error).__name__}: {said}", FIX) from error
+
+
+def _not_of_the_model(error: Exception) -> bool:
+    """Errors of memory, of a GPU's driver, of the group of processes, and those raised by a line of this package."""
+    if isinstance(error, torch.OutOfMemoryError | torch.AcceleratorError | dist.DistError):
+        return True
+    if str(error).startswith(("CUDA error", "NCCL")) or lost_peer(error) is not None:
+        return True
+    frames = extract_tb(error.__traceback__)
+    return bool(frames) and Path(frames[-1].filename).resolve().is_relative_to(_OURS)

@@ -15,7 +15,7 @@ from rft_cli.events import OnEvent, Progress
 from rft_cli.job import Job
 from rft_cli.runs import Run
 from rft_cli.runs.sources import ModelSource, find_model, tuned_source
-from rft_cli.training import quiet, schedule
+from rft_cli.training import memory, quiet, schedule
 from rft_cli.training.constants import grade_constants
 from rft_cli.training.graders import open_grader
 from rft_cli.training.main import check
@@ -56,9 +56,10 @@ def validate_models(job: Job, base: str, run: Run | None, on_event: OnEvent) -> 
         def measure(model: Any, what: str, limit: int) -> list[Sample]:
             accelerator = Accelerator(cpu=not torch.cuda.is_available())
             validator = validator_of(job.config, lengths.tokenizer, model, limit, accelerator, grader)
-            return validator.run(
-                model, job.validation.examples, lambda done, total: on_event(Progress(what, done, total))
-            )
+            with memory.told(memory.SAMPLING):
+                return validator.run(
+                    model, job.validation.examples, lambda done, total: on_event(Progress(what, done, total))
+                )
 
         model = _on_device(job, find_model(base, revision))
         if run is not None or job.config.pilot.prompts == 0:
@@ -85,7 +86,8 @@ def _on_device(job: Job, source: ModelSource) -> Any:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = weights_dtype(job.config.model.dtype, True, device)
     model: Any = load_model(source, job.config.model, dtype)
-    return model.to(device).eval()
+    with memory.told(memory.WEIGHTS):
+        return model.to(device).eval()
 
 
 __all__: Sequence[str] = ["ValidationOutcome", "validate_models"]

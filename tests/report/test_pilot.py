@@ -92,6 +92,13 @@ def test_nearly_all_solved_is_a_warning():
     assert verdict(figures(samples), samples, {}).level == "ok"  # 95 % is not over 95 %
 
 
+def test_a_limit_that_the_context_sets_is_not_to_be_raised() -> None:
+    samples = rows([0.0, 0.0], [0.0, 0.0], cut=True, tokens=48)
+    first = verdict(figures(samples), samples, {}, fills_context=True).advice[0]
+    assert first.startswith("shorten the prompts or take a model with a longer context")
+    assert "max_completion_tokens" not in first
+
+
 HEAD = (
     "nothing can be learned from these rows: none of 2 prompts has two completions with different rewards\n"
 )

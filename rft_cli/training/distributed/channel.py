@@ -21,7 +21,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from rft_cli.errors import GateNotMet, Interrupted, RftError, RunFailed, UsageError, UsageErrors
+from rft_cli.errors import GateNotMet, Interrupted, OutOfMemory, RftError, RunFailed, UsageError, UsageErrors
 from rft_cli.events import Event
 
 ADDRESS = "RFT_INTERNAL_SOCKET"
@@ -175,12 +175,12 @@ def error_to_json(error: BaseException, rank: int) -> dict[str, Any]:
 
 
 def error_from_json(row: dict[str, Any]) -> RftError:
-    """The error that `error_to_json` told: usage, interruptions and gates stay so, all else is a failed run."""
+    """The error that `error_to_json` told: usage, interruptions, gates and memory stay so, all else is a failed run."""
     if row["error"] == UsageErrors.__name__:
         return UsageErrors([UsageError(p["message"], p["fix"]) for p in row["problems"]])
     if row["error"] == Interrupted.__name__:
         return Interrupted(row["signal"], row["message"], row["fix"])
-    kinds: dict[str, type[RftError]] = {kind.__name__: kind for kind in (UsageError, GateNotMet)}
+    kinds: dict[str, type[RftError]] = {kind.__name__: kind for kind in (UsageError, GateNotMet, OutOfMemory)}
     return kinds.get(row["error"], RunFailed)(row["message"], row["fix"])
 
 

@@ -101,7 +101,8 @@ class Waves:
         self._grader: Any = _Timed(grader)
         self._monitor = FailureMonitor(config.grader.max_failure_rate)
         device = PartialState().device
-        self.generous = min(auto.generous_limit(device.type), room.tokens)
+        self._generous = auto.generous_limit(device.type)
+        self.generous = min(self._generous, room.tokens)
         validator = validator_of(
             config,
             tokenizer,
@@ -129,7 +130,7 @@ class Waves:
             self._config.rollout.max_completion_tokens,
             self._room.context,
             self._room.longest_prompt,
-            auto.Seen(ended, len(samples), self.generous),
+            auto.Seen(ended, len(samples), self._generous),
         )
 
     def _first_rounds(self, examples: Sequence[Example]) -> None:
@@ -204,7 +205,10 @@ class Waves:
     def _within_memory(
         self, validator: Validator, rows: Sequence[Example], progress: Callable[[int, int], None]
     ) -> list[Sample]:
-        """The samples, in batches half as large while memory runs out (several processes would lose one another)."""
+        """The samples, in batches half as large while memory runs out (several processes would lose one another).
+
+        Later waves begin with the size that was found.
+        """
         while True:
             try:
                 return validator.run(self._model, rows, progress)
@@ -213,6 +217,7 @@ class Waves:
                 if size == 1 or validator.accelerator.num_processes > 1:
                     raise
             validator = replace(validator, batch_size=size // 2)
+            self._validator = replace(self._validator, batch_size=size // 2)
             if self._model.device.type == "cuda":
                 torch.cuda.empty_cache()
             self._on_event(

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from rft_cli.errors import GateNotMet, Interrupted, RftError, RunFailed, UsageError, UsageErrors
+from rft_cli.errors import GateNotMet, Interrupted, OutOfMemory, RftError, RunFailed, UsageError, UsageErrors
 from rft_cli.events import Finished, Note
 from rft_cli.training.distributed.channel import (
     Listener,
@@ -51,6 +51,7 @@ def as_raised(error: BaseException) -> RftError:
         (UsageErrors([UsageError("one"), UsageError("two")]), UsageErrors, 2, "one\ntwo", None),
         (RunFailed("the grader fails", "look into it"), RunFailed, 3, "the grader fails", "look into it"),
         (GateNotMet("too little"), GateNotMet, 1, "too little", None),
+        (OutOfMemory("none left", "take less"), OutOfMemory, 3, "none left", "take less"),
         (Interrupted(15, "stopped"), Interrupted, 143, "stopped", None),
         (ZeroDivisionError("by zero"), RunFailed, 3, "process 1 raised ZeroDivisionError: by zero", None),
         (KeyboardInterrupt(), RunFailed, 3, "process 1 raised KeyboardInterrupt: ", None),

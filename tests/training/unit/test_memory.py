@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from rft_cli.errors import RunFailed
+from rft_cli.errors import OutOfMemory
 from rft_cli.training import memory
 from rft_cli.training.rollouts.backbone import backbone_of
 from tests.training.toys import qwen3
@@ -47,6 +47,28 @@ def test_the_largest_micro_batch_that_fits_is_taken(lora: bool, checkpointing: b
     assert not model.is_gradient_checkpointing
 
 
+@pytest.mark.parametrize("lora", [False, True])
+def test_what_is_frozen_stays_so_and_has_no_moments(lora: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = qwen3()
+    model.model.embed_tokens.requires_grad_(False)
+    flags = [p.requires_grad for p in model.parameters()]
+    held: list[int] = []
+    empty = torch.empty
+
+    def counted(size: int, **options: Any) -> torch.Tensor:
+        held.append(size)
+        return empty(size, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(memory.torch, "empty", counted)
+        memory.fitting(model, replace(RESOLVED, lora=lora, micro_batch_size=2), 12, share=2)
+    assert [p.requires_grad for p in model.parameters()] == flags
+    copies = [
+        p.numel() * (12 if trained else 4) for p, trained in zip(model.parameters(), flags, strict=True)
+    ]
+    assert held == ([] if lora else copies)
+
+
 def test_one_completion_is_the_least_and_is_not_tried() -> None:
     model = qwen3()
     with memory_for(model, 0) as seen:
@@ -55,10 +77,10 @@ def test_one_completion_is_the_least_and_is_not_tried() -> None:
 
 
 def test_memory_that_runs_out_in_training_is_one_message() -> None:
-    with pytest.raises(RunFailed) as raised, memory.told(8):
+    with pytest.raises(OutOfMemory) as raised, memory.told(memory.in_training(8)):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
     assert raised.value.message == "out of memory: CUDA out of memory. Tried to allocate 2.00 GiB."
     assert raised.value.fix == (
-        "set optim.micro_batch_size to 4 (it was 8), rollout.max_completion_tokens or validation.batch_size lower, or "
-        "model.gradient_checkpointing to true"
+        "set optim.micro_batch_size to 4 (it was 8), rollout.prompts_per_batch, rollout.group_size, "
+        "rollout.max_completion_tokens or validation.batch_size lower, or model.gradient_checkpointing to true"
     )

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import pytest
+import torch
 
 from rft_cli.config import RunConfig
 from rft_cli.errors import GateNotMet
 from rft_cli.events import Event, Note
+from rft_cli.job import Job
 from rft_cli.report.pilot_gate import Verdict
+from rft_cli.runs import Run
+from rft_cli.stopping import Stop
 from rft_cli.training.auto import Chosen
-from rft_cli.training.pilot import Seen, _left_out, gate, limit_of
+from rft_cli.training.pilot import Seen, _forward_seconds, _left_out, gate, limit_of, settle
 from rft_cli.training.rollouts.waves import Room
 from rft_cli.types import Grade, Sample
+from tests.training.toys import qwen3
+from tests.training.unit.test_hf_args import RESOLVED
 
 NOTHING = Verdict("nothing", "nothing to learn", ("wait", "see"))
 LITTLE = Verdict("little", "little to learn", ("take harder rows",))
@@ -33,6 +43,73 @@ def test_stop_ends_the_job_with_what_helps() -> None:
         "nothing to learn\n  reward 0, 3 tokens: text\nnothing was trained, and no run is kept"
     )
     assert raised.value.fix == f"{FIX}\nto train all the same: --set pilot.gate=warn"
+
+
+def test_a_run_that_goes_on_is_kept_and_told_how_to() -> None:
+    config, seen = RunConfig(), Seen({}, NOTHING, [SAMPLE], Chosen(64))
+    with pytest.raises(GateNotMet) as raised:
+        gate(seen, config, lambda _: None, stops=True, kept=Run(Path("runs/job")))
+    assert raised.value.message.endswith("\nnothing was trained, and runs/job stays")
+    again = "rft train --resume runs/job --force --set pilot.gate=warn"
+    assert raised.value.fix == f"{FIX}\nto train all the same: {again}"
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_resumed_micro_batch_divides_the_share(tmp_path: Path, processes: int) -> None:
+    run = Run(tmp_path)
+    run.write_pilot({"max_completion_tokens": 8, "micro_batch_size": 12})
+    resolved = replace(RESOLVED, prompts_per_batch=6, minibatches=1, world_size=processes, micro_batch_size=1)
+    config, nothing = RunConfig.model_validate({"rollout": {"group_size": 4}}), Any
+    job = Job(config, nothing, nothing, None)
+    found = settle(
+        job,
+        run,
+        None,
+        nothing,
+        Room(100, 10),
+        resolved,
+        nothing,
+        nothing,
+        lambda _: None,
+        Stop(),
+        resume=True,
+    )
+    assert found.micro_batch_size == 12
+    run.write_pilot({"max_completion_tokens": 8, "micro_batch_size": 9})
+    found = settle(
+        job,
+        run,
+        None,
+        nothing,
+        Room(100, 10),
+        resolved,
+        nothing,
+        nothing,
+        lambda _: None,
+        Stop(),
+        resume=True,
+    )
+    assert found.micro_batch_size == {1: 8, 2: 6}[processes]
+
+
+def test_the_pass_that_is_timed_has_no_logits_and_many_rows() -> None:
+    model, seen = qwen3(), []
+    model.lm_head.register_forward_hook(lambda *_: seen.append("head"))
+
+    def refuse(_module: Any, _args: Any, given: dict[str, Any]) -> None:
+        seen.append(given["input_ids"].shape)
+        if len(given["input_ids"]) > 20:
+            raise torch.OutOfMemoryError("out of memory")
+
+    model.model.register_forward_pre_hook(refuse, with_kwargs=True)
+    assert _forward_seconds(model, 10) > 0
+    assert seen == [(32, 10), (16, 10)]
+    seen.clear()
+    _forward_seconds(model, 2048 // 20)
+    assert seen == [(32, 102), (16, 102)]
+    seen.clear()
+    _forward_seconds(model, 1000)
+    assert seen == [(4, 1000)]
 
 
 @pytest.mark.parametrize(("setting", "stops"), [("warn", True), ("stop", False)])

@@ -89,7 +89,7 @@ def test_a_model_that_never_ends_is_asked_for_less() -> None:
     assert [set(wave) for wave in lengths] == [{100}, {100}]  # the generous limit, within the context
     assert list(map(len, lengths)) == [4, 3]  # a quarter of the prompts gets its group
     assert found.limit().reason.startswith(
-        "max completion 100 tokens: 0 of 7 completions ended by themselves"
+        "max completion 100 tokens: 0 of 7 completions ended by themselves; context 128, longest prompt 28"
     )
 
 
@@ -104,7 +104,7 @@ def test_a_reward_too_large_to_train_on_is_a_failed_grade() -> None:
     assert {s.grade.status for s in samples} == {"failed"}
 
 
-def test_memory_that_runs_out_makes_the_batches_smaller() -> None:
+def test_memory_that_runs_out_makes_the_batches_smaller_once() -> None:
     model = qwen3()
     rows: list[int] = []
 
@@ -114,8 +114,9 @@ def test_memory_that_runs_out_makes_the_batches_smaller() -> None:
             raise torch.OutOfMemoryError("out of memory")
 
     backbone_of(model).register_forward_pre_hook(refuse, with_kwargs=True)
-    _, events, lengths = waves(by_length, model=model)
-    assert list(map(len, lengths)) == [4, 3, 3, 3, 3]
+    _, events, lengths = waves(lambda _: graded(0.0), rows=8, model=model)
+    assert sum(map(len, lengths)) == 4 + 12 + 16
+    assert sum(n > 5 for n in rows) == 2
     assert [e.text for e in events if isinstance(e, Note)] == [
         "pilot: 12 completions at a time do not fit into memory, now 6",
         "pilot: 6 completions at a time do not fit into memory, now 3",
