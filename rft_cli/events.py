@@ -55,7 +55,7 @@ class Started(Event):
 
 @dataclass(frozen=True, slots=True)
 class Progress(Event):
-    """Validation is sampling: `done` of `total` completions of `what` (for example "baseline")."""
+    """Completions are sampled or graded: `done` of `total` of `what` (for example "baseline")."""
 
     what: str
     done: int

@@ -141,7 +141,7 @@ class EventPrinter:
         match self._view:
             case Progress() as view:
                 bar = _bar(view.done, view.total, f"{view.done}/{view.total}")
-                return Group(Text(f"sampling: {clean(view.what)}", no_wrap=True, overflow="ellipsis"), bar)
+                return Group(Text(clean(view.what), no_wrap=True, overflow="ellipsis"), bar)
             case Stepped() as view:
                 left = _left(view)
                 bar = _bar(

@@ -14,6 +14,10 @@ from rft_cli.runs.hints import longer, quoted
 
 MOST_CUT = 0.9
 """Share of cut completions above which nothing but the length limit matters."""
+_NO_GROUP = (
+    "No prompt had two graded completions in training: there was nothing to compare, and more epochs would not help. "
+    "See in rollouts/ why the scorer gives no grade."
+)
 _SMALLER = 3.0
 """What a learning rate that was too large is divided by."""
 
@@ -37,10 +41,14 @@ def advise(run: Run, best_step: int, metrics: Sequence[Mapping[str, Any]], pair:
             f"{cut:.0%} of the training completions were cut at the length limit, so the scorer saw no whole answer: "
             "give them room, or ask for shorter answers; more epochs would not help.",
         )
-    if not best_step and _mean(metrics, "constant_groups") == 1.0:
+    shares = [
+        row["constant_groups"] for row in metrics if "constant_groups" in row
+    ]  # None: no group has two grades
+    if not best_step and shares and all(share is None or share == 1.0 for share in shares):
         rewards = {row["reward"] for row in metrics if isinstance(row.get("reward"), int | float)}
         return Advice(
-            f"rft validate {config} --model {quoted(run.info.get('model') or '')}", _why_flat(rewards)
+            f"rft validate {config} --model {quoted(run.info.get('model') or '')}",
+            _NO_GROUP if set(shares) == {None} else _why_flat(rewards),
         )
     if not best_step:
         return _nothing_beat(run, config, metrics)

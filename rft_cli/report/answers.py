@@ -20,6 +20,8 @@ COLLAPSED = 0.9
 """Share of one completion above which a policy is said to have collapsed to it."""
 FEWEST = 5
 """Completions below which a share says nothing."""
+NEARLY_ALL = 0.95
+"""Share of the tuned model's graded rows on which a completion must be graded to count as an answer to all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,8 @@ def candidates(ends: Sequence[Sequence[Sample]], few: int = FEW) -> list[Sample]
 def best_constant(constants: Sequence[Sample], after: Sequence[Sample]) -> Constant | None:
     """The completion that earns most when it is given on every row, against the tuned model's; None without any.
 
-    `constants` has each completion on each row, in the order in which they were tried: the first of equals wins.
+    `constants` has each completion on each row, in the order in which they were tried: the first of equals wins. Those
+    that have a grade on few of the rows on which the tuned model has one do not count: their mean is of other rows.
     """
     by_text: dict[str, list[Sample]] = {}
     for sample in constants:
@@ -111,7 +114,7 @@ def best_constant(constants: Sequence[Sample], after: Sequence[Sample]) -> Const
     means: dict[str, float] = {}
     for text, samples in by_text.items():
         rows = [value for row, value in row_means(samples).items() if row in tuned]
-        if rows:
+        if rows and len(rows) >= NEARLY_ALL * len(tuned):
             means[text] = sum(rows) / len(rows)
     if not means:
         return None

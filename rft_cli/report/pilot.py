@@ -6,7 +6,7 @@ Pure functions over samples. A group is what one prompt's completions are; skipp
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,8 @@ from rft_cli.report.estimates import count_statuses
 from rft_cli.types import Sample
 
 SCHEMA = "rft.pilot/1"
+WITHOUT_PILOT = 512
+"""Tokens that a completion may have where neither the configuration nor a pilot says."""
 SHOWN = 3
 BANDS = ("0", "to 25 %", "to 50 %", "to 75 %", "under 100 %", "100 %")
 """Bands of the solve rate: nothing solved, four in between, all solved."""
@@ -77,18 +79,32 @@ def percentile(ascending: Sequence[int], share: float) -> int:
     return ascending[max(0, math.ceil(share * len(ascending)) - 1)]
 
 
-def figures(samples: Sequence[Sample]) -> Figures:
-    """The figures of a pilot's samples."""
+def groups_of(samples: Sequence[Sample]) -> Groups:
+    """The groups of these samples: a row's completions are one."""
+    return _groups(_by_row(samples).values())
+
+
+def _by_row(samples: Sequence[Sample]) -> dict[int, list[float]]:
     by_row: dict[int, list[float]] = {}
     for sample in samples:
         found = by_row.setdefault(sample.row, [])
         if sample.grade.reward is not None:
             found.append(sample.grade.reward)
+    return by_row
+
+
+def _groups(rewards: Iterable[Sequence[float]]) -> Groups:
+    groups = [row for row in rewards if len(row) > 1]
+    return Groups(len(groups), sum(min(row) == max(row) for row in groups))
+
+
+def figures(samples: Sequence[Sample]) -> Figures:
+    """The figures of a pilot's samples."""
+    by_row = _by_row(samples)
     rewards = [reward for row in by_row.values() for reward in row]
     low, high = (min(rewards), max(rewards)) if rewards else (0.0, 0.0)
     if low >= 0.0 and high <= 1.0:
         low, high = 0.0, 1.0
-    groups = [row for row in by_row.values() if len(row) > 1]
     return Figures(
         prompts=len(by_row),
         completions=len(samples),
@@ -98,7 +114,7 @@ def figures(samples: Sequence[Sample]) -> Figures:
         low=low,
         high=high,
         solved=_bands([_mean(row) for row in by_row.values() if row], low, high),
-        groups=Groups(len(groups), sum(min(row) == max(row) for row in groups)),
+        groups=_groups(by_row.values()),
         rewards=frozenset(rewards),
     )
 

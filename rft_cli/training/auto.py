@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from rft_cli.errors import UsageError
-from rft_cli.report.pilot import percentile
+from rft_cli.report.pilot import WITHOUT_PILOT, percentile
 
 T = TypeVar("T")
 
@@ -16,7 +16,6 @@ LORA_FROM_PARAMETERS = 100_000_000
 SMALL = 20_000_000
 """Completions that a job samples where nobody says how long it is."""
 MOST_EPOCHS = 40
-WITHOUT_PILOT = 512
 LEAST_LIMIT = 64
 HARDLY_ANY = 0.25
 """Share of the pilot's completions that must end by themselves before their lengths say what the model needs."""

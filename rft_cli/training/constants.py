@@ -2,50 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from time import monotonic
 
 from rft_cli.errors import RunFailed
-from rft_cli.events import Note, OnEvent
+from rft_cli.events import Note, OnEvent, Progress
 from rft_cli.grading.protocol import Grader
 from rft_cli.job import Job
 from rft_cli.report.answers import FEW, candidates
 from rft_cli.report.pairs import read_pairs
 from rft_cli.runs import Run
-from rft_cli.types import Example, GradeRequest, Sample
+from rft_cli.training.distributed.group import from_main
+from rft_cli.types import Example, Grade, GradeRequest, Sample
 
-SLOW_S = 0.1
-"""Mean seconds of a grade over which one completion is tried, not five: it costs as much as one more validation."""
+MOST_S = 30.0
+"""Seconds for the completions of one split; the first one gets as long as it takes, which is one more validation's."""
+AT_A_TIME = 64
+"""Rows graded between two looks at whether the job is to stop: like a batch of a validation."""
+
+OnProgress = Callable[[int, int], None]
 
 
-def keep_constants(job: Job, run: Run, grader: Grader, emit: OnEvent) -> None:
-    """Grade them on the validation rows and on the test rows, and keep that in the run. Process 0 alone calls this."""
-    steps = run.validated_steps()
-    best = int(run.info.get("best_step") or 0)
-    last = [run.read_samples(f"step-{steps[-1]:06d}")] if steps[-1] != best else []
+def keep_constants(job: Job, run: Run, grader: Grader, emit: OnEvent, check_stop: Callable[[], None]) -> None:
+    """Grade them on the validation rows and on the test rows, and keep that in the run.
+
+    All processes call this; process 0 alone grades. `check_stop` is called between batches of grades.
+    """
     examples = {"validation": job.validation.examples, "test": job.test.examples if job.test else ()}
-    for pair in read_pairs(run, best):
+    for split, chosen in from_main(partial(_chosen, run, grader)):
+
+        def progress(done: int, total: int, split: str = split) -> None:
+            emit(Progress(f"one answer for all {split} rows", done, total))
+            check_stop()
+
         try:
-            found = grade_constants(grader, [pair.after, *last], examples[pair.split])
+            found = _on_every_row(grader, chosen, examples[split], progress)
         except RunFailed as error:  # a judge's budget is spent: the job's result stands without this
-            emit(Note(f"no constant answer was graded on the {pair.split} rows: {error.message}", "warning"))
+            emit(Note(f"no constant answer was graded on the {split} rows: {error.message}", "warning"))
             return
-        run.write_samples(f"constant-{pair.split}", found)
+        from_main(partial(run.write_samples, f"constant-{split}", found))
 
 
 def grade_constants(
-    grader: Grader, ends: Sequence[Sequence[Sample]], examples: Sequence[Example]
+    grader: Grader, after: Sequence[Sample], examples: Sequence[Example], progress: OnProgress
 ) -> list[Sample]:
-    """Every candidate of `ends` on each row; one candidate alone where judges are paid or a grade is slow."""
-    seconds = [sample.grade.seconds for sample in ends[0]]
-    dear = grader.stats.judges is not None or sum(seconds) > SLOW_S * len(seconds)
-    chosen = candidates(ends[:1] if dear else ends, 1 if dear else FEW)
-    return [sample for candidate in chosen for sample in _on_every_row(grader, candidate, examples)]
+    """The most frequent completions of `after`, each on every row, as many as the time allows."""
+    return _on_every_row(grader, _of_ends(grader, [after]), examples, progress)
 
 
-def _on_every_row(grader: Grader, given: Sample, examples: Sequence[Example]) -> list[Sample]:
+def _chosen(run: Run, grader: Grader) -> list[tuple[str, list[Sample]]]:
+    """Each split with the completions to be tried on it."""
+    steps = run.validated_steps()
+    best = int(run.info.get("best_step") or 0)
+    last = [run.read_samples(f"step-{steps[-1]:06d}")] if steps[-1] != best else []
+    return [(pair.split, _of_ends(grader, [pair.after, *last])) for pair in read_pairs(run, best)]
+
+
+def _of_ends(grader: Grader, ends: Sequence[Sequence[Sample]]) -> list[Sample]:
+    """The candidates of `ends`; one alone where judges are paid."""
+    paid = grader.stats.judges is not None
+    return candidates(ends[:1] if paid else ends, 1 if paid else FEW)
+
+
+def _on_every_row(
+    grader: Grader, chosen: Sequence[Sample], examples: Sequence[Example], progress: OnProgress
+) -> list[Sample]:
+    """Each of `chosen` on each row, until another one would take longer than MOST_S by the mean of those before."""
+    started = from_main(monotonic)
+    found: list[Sample] = []
+    for number, given in enumerate(chosen):
+        spent = from_main(monotonic) - started
+        if number and spent + spent / number > MOST_S:
+            break
+        for first in range(0, len(examples), AT_A_TIME):
+            rows = examples[first : first + AT_A_TIME]
+            grades = from_main(partial(_grades, grader, given, rows))
+            found += [
+                Sample(row, e.id, e.prompt_text(), given.completion, given.tokens, given.truncated, grade)
+                for row, (e, grade) in enumerate(zip(rows, grades, strict=True), first)
+            ]
+            progress(len(found), len(chosen) * len(examples))
+    return found
+
+
+def _grades(grader: Grader, given: Sample, rows: Sequence[Example]) -> list[Grade]:
     metadata = {"completion_tokens": given.tokens, "truncated": given.truncated}
-    grades = grader.grade([GradeRequest(given.completion, e.fields, metadata, e.prompt) for e in examples])
-    return [
-        Sample(row, e.id, e.prompt_text(), given.completion, given.tokens, given.truncated, grade)
-        for row, (e, grade) in enumerate(zip(examples, grades, strict=True))
-    ]
+    return grader.grade([GradeRequest(given.completion, e.fields, metadata, e.prompt) for e in rows])

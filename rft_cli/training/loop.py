@@ -16,7 +16,6 @@ from rft_cli.runs import Run
 from rft_cli.stopping import Stop
 from rft_cli.training import build, memory
 from rft_cli.training.constants import keep_constants
-from rft_cli.training.distributed.group import from_main
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.hooks.alarms import Alarms
 from rft_cli.training.hooks.divergence import told
@@ -108,7 +107,7 @@ def run_training(
         with memory.told(memory.SAMPLING):
             _load_weights(trainer, best)
             milestones.sample_test("test-after")
-    from_main(lambda: keep_constants(job, run, grader, emit))
+    keep_constants(job, run, grader, emit, milestones.check_stop)
     if not accelerator.is_main_process:
         return {}
     result: dict[str, Any] = build_result(run)

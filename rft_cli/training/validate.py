@@ -78,7 +78,12 @@ def validate_models(job: Job, base: str, run: Run | None, on_event: OnEvent) -> 
             return ValidationOutcome(None, first, None if seen is None else seen.document)
         model = _on_device(job, tuned_source(tuned, base, revision))
         after = measure(model, "tuned", limit)
-        constants = grade_constants(grader, [after], job.validation.examples)
+        constants = grade_constants(
+            grader,
+            after,
+            job.validation.examples,
+            lambda done, total: on_event(Progress("one answer for all rows", done, total)),
+        )
         return ValidationOutcome(first, after, constants=constants)
 
 

@@ -98,7 +98,7 @@ def test_live_shows_the_step_figures_and_a_bar_and_keeps_what_is_above(monkeypat
             printer(stepped(step, step / 20, grader_failed=2.0))
         frame = out.getvalue()
         printer(Finished({}))
-    assert "sampling: baseline [b]" in frame
+    assert "baseline [b]" in frame
     assert "validation (base): reward 0.410 [0.380, 0.440] on 200 rows" in frame
     last = frame[frame.rindex("epoch 2.0/4") :]
     assert "step 20/40" in last

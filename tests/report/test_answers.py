@@ -101,6 +101,16 @@ def test_a_text_that_fools_the_scorer_on_every_row_is_named_though_all_differ():
     )
 
 
+def test_a_completion_that_few_rows_grade_does_not_hide_one_that_all_do():
+    once = [sample(n, "once", 1.0 if n == 0 else None) for n in range(50)]
+    wide = [sample(n, "wide", 0.41) for n in range(50)]
+    after = [sample(n, f"text {n}", 0.4) for n in range(50)]
+    assert best_constant([*once, *wide], after).completion == "wide"
+    assert best_constant(once, after) is None
+    nearly = [sample(n, "nearly", None if n < 2 else 0.5) for n in range(50)]
+    assert best_constant([*wide, *nearly], after).completion == "nearly"
+
+
 def test_candidates_are_the_most_frequent_of_each_end():
     best = graded(["anger"] * 4 + ["joy"] * 3 + ["sadness"] * 2 + ["once"], ["anger"] * 10)
     last = graded(["optimism"] * 6 + ["joy"] * 4, ["anger"] * 10)
@@ -159,6 +169,18 @@ def test_where_all_earned_the_same_the_rows_are_too_easy(run):
     command, text = advice(run, [1.0, 1.0], truncated=0.1, constant_groups=1.0)
     assert command == "rft validate RUN/config.yaml --model org/model"
     assert text.startswith("All completions of a prompt got the same reward")
+
+
+def test_batches_without_two_grades_of_a_prompt_do_not_hide_that_nothing_differs(run):
+    run.append_metrics({"step": 1, "epoch": 0.5, "reward": 0.0, "constant_groups": 1.0})
+    run.append_metrics({"step": 2, "epoch": 1.0, "reward": None, "constant_groups": None})
+    assert build_result(run)["advice"].startswith("No completion earned anything in training")
+
+
+def test_where_nothing_was_graded_the_scorer_is_what_to_look_at(run):
+    command, text = advice(run, [None, None], truncated=0.1, constant_groups=None)
+    assert command == "rft validate RUN/config.yaml --model org/model"
+    assert text.startswith("No prompt had two graded completions in training")
 
 
 def test_where_the_reward_fell_smaller_steps_are_advised(run):

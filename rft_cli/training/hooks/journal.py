@@ -18,6 +18,7 @@ from transformers import TrainerCallback
 from rft_cli.events import OnEvent, Stepped
 from rft_cli.grading import FailureMonitor, GraderStats
 from rft_cli.grading.protocol import Grader
+from rft_cli.report.pilot import groups_of
 from rft_cli.runs import Run
 from rft_cli.runs.files import finite
 from rft_cli.training.hooks.alarms import Alarms
@@ -27,7 +28,6 @@ from rft_cli.types import MOST_COMPONENTS, Sample
 RENAMED = {
     "reward": "reward",
     "reward_std": "reward_std",
-    "frac_reward_zero_std": "constant_groups",
     "completions/mean_length": "completion_tokens",
     "completions/clipped_ratio": "truncated",
     "clip_ratio/region_mean": "clip_fraction",
@@ -113,6 +113,8 @@ class Journal(TrainerCallback):
         kinds = [name for name in self._per_rollout if name.startswith("grader_failed/")]
         self._per_rollout.update({**dict.fromkeys(kinds, 0), **stats.figures()})
         self._per_rollout["grade_seconds"] = batch.seconds
+        groups = groups_of(samples)  # TRL's share counts a group without grades as one that differs
+        self._per_rollout["constant_groups"] = groups.constant / groups.total if groups.total else None
         judges = self._grader.stats.judges
         own: list[dict[str, float]] = [{} if judges is None else judges.to_metrics()]
         self._per_rollout.update(_added_up([self._judges_before, *gather_object(own)]))

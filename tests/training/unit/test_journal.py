@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from accelerate import Accelerator
 
 from rft_cli.config.schema import GraderConfig, TripwireConfig
@@ -43,3 +44,31 @@ def test_means_of_components_are_of_the_first_100_names(tmp_path: Path) -> None:
     rewards = {name.removeprefix("reward/"): value for name, value in measured.items() if "reward/" in name}
     assert set(rewards) == {f"n{n:02}" for n in range(60)} | {f"p{n:02}" for n in range(40)}
     assert (rewards["n00"], rewards["n01"], rewards["p00"], rewards["p39"]) == (0.25, 1.0, 0.75, 0.5)
+
+
+def of_groups(*groups: tuple[float | None, ...]) -> GradedBatch:
+    return GradedBatch(
+        [
+            Sample(row, "1", "p", "c", 1, False, Grade("skipped") if r is None else Grade("graded", r))
+            for row, rewards in enumerate(groups)
+            for r in rewards
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("batch", "share"),
+    [
+        (of_groups((0.0, 0.0), (None, None)), 1.0),
+        (of_groups((0.5, 0.5), (0.0, 1.0), (0.0, None)), 0.5),
+        (of_groups((None, 1.0), (None, None)), None),
+    ],
+)
+def test_groups_with_fewer_than_two_grades_are_not_counted(
+    tmp_path: Path, batch: GradedBatch, share: float | None
+) -> None:
+    run = Run.create(tmp_path, "r", config_yaml="", info={"model": "m"})
+    with open_grader(GraderConfig(spec=CHECK), log_path=None) as grader:
+        journal = journal_of(run, grader)
+        journal.on_graded(batch)
+    assert json.loads(journal.to_json())["per_rollout"]["constant_groups"] == share
