@@ -117,13 +117,6 @@ def static_problems(config: GraderConfig, rows: Sequence[Example]) -> list[Usage
 def _raise_failures(config: GraderConfig, trials: Sequence[Trial], grades: Sequence[Grade]) -> None:
     """Where no text could be graded: one problem for each different failure, naming the first row on which it came."""
     if any(grade.error is None or grade.error.kind in _OF_THE_TEXT for grade in grades):
-        if all(grade.status == "skipped" for grade in grades):
-            message = (
-                f"{config.shown}: returned None for all of {len(grades)} completions: nothing can be graded"
-            )
-            raise UsageError(
-                message, "return a number (is a return missing?); None means: this one can't be graded"
-            )
         return
     problems: dict[str, UsageError] = {}
     for trial, grade in zip(trials, grades, strict=True):
@@ -190,6 +183,11 @@ def _warnings(
     junk: float | None,
 ) -> list[str]:
     warnings = _failing(trials, grades)
+    if grades and all(grade.status == "skipped" for grade in grades):
+        warnings.append(
+            f"scorer: returned None for all of {len(grades)} completions: is a return missing? None means that one "
+            "can't be graded, and nothing can be learned from it"
+        )
     for name, other in (("junk", junk), ("empty", empty)):
         if reference is not None and other is not None and other > reference:
             warnings.append(
