@@ -15,6 +15,7 @@ from rft_cli.report.answers import best_constant
 from rft_cli.report.estimates import compare, component_names
 from rft_cli.report.markdown import code, prose
 from rft_cli.report.pairs import Pair, read_pairs
+from rft_cli.report.pilot import WITHOUT_PILOT
 from rft_cli.runs import Run
 from rft_cli.types import Comparison, Estimate
 
@@ -23,12 +24,18 @@ BUILTIN_PATH = 'str(files("rft_cli") / "{}")'
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What was exported: `precision` is that of the files, `base` what a PEFT user loads under an adapter."""
+    """What was exported: `precision` is that of the files, `base` what a PEFT user loads under an adapter.
+
+    `stop` ends a completion, `pad` fills up; `chat`: whether the tokenizer has a chat template.
+    """
 
     step: int
     format: str
     precision: str
     base: str
+    stop: Sequence[int]
+    pad: int
+    chat: bool
 
 
 def model_card(run: Run, config: RunConfig, made: Made) -> str:
@@ -47,7 +54,7 @@ def model_card(run: Run, config: RunConfig, made: Made) -> str:
         _origin(run, config, made),
         *_gain(run, config, made.step),
         "## Use",
-        _use(config, made),
+        _use(run, config, made),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -136,7 +143,7 @@ def _interval(estimate: Estimate, sign: str = "") -> str:
     return f"{estimate.mean:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
 
 
-def _use(config: RunConfig, made: Made) -> str:
+def _use(run: Run, config: RunConfig, made: Made) -> str:
     trust = ", trust_remote_code=True" if config.model.trust_remote_code else ""
     merged = made.format == "merged"
     imports, load, note = [], [], ""
@@ -164,5 +171,44 @@ def _use(config: RunConfig, made: Made) -> str:
             'model = PeftModel.from_pretrained(base, ".")',
         ]
     load.append(f'tokenizer = AutoTokenizer.from_pretrained("."{trust})')
-    program = "\n".join([*imports, "", *load])
-    return f"In this directory (or with its path in place of `.`):\n\n```python\n{program}\n```{note}"
+    program = "\n".join([*imports, "", *load, "", *_answer(run, config, made)])
+    how = "Sampling is as in the job's validations. A system message of the training rows goes before the question."
+    if not made.chat:
+        how = "Sampling is as in the job's validations. The prompt is plain text: the tokenizer has no chat template."
+    return (
+        f"In this directory (or with its path in place of `.`):\n\n```python\n{program}\n```\n\n{how}{note}"
+    )
+
+
+def _answer(run: Run, config: RunConfig, made: Made) -> list[str]:
+    """Lines of code that ask the loaded model a question, sampled as the reward was measured."""
+    if made.chat:
+        ask = [
+            'messages = [{"role": "user", "content": "Your question"}]',
+            "prompt = tokenizer.apply_chat_template(",
+            '    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"',
+            ")",
+        ]
+    else:
+        ask = ['prompt = tokenizer("Your question\\n", return_tensors="pt")']
+    settings, stop = config.validation, list(made.stop)
+    how = "do_sample=False"
+    if settings.temperature > 0:
+        how = f"do_sample=True, temperature={settings.temperature!r}, top_p={settings.top_p!r}, top_k=0"
+    return [
+        *ask,
+        "output = model.generate(",
+        f"    **prompt, max_new_tokens={_limit(run, config)}, {how},",
+        f"    repetition_penalty=1.0, eos_token_id={stop!r}, pad_token_id={made.pad},",
+        ")",
+        'answer = tokenizer.decode(output[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)',
+        "print(answer)",
+    ]
+
+
+def _limit(run: Run, config: RunConfig) -> int:
+    """Tokens that a completion of the run could have."""
+    setting = config.rollout.max_completion_tokens
+    if not isinstance(setting, str):
+        return setting
+    return int((run.read_pilot() or {}).get("max_completion_tokens", WITHOUT_PILOT))

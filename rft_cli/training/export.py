@@ -39,7 +39,7 @@ from rft_cli.training.reload import (
     placed,
     said,
 )
-from rft_cli.training.rollouts.prompts import encode
+from rft_cli.training.rollouts.prompts import encode, has_chat_template
 from rft_cli.training.rollouts.sampling import SamplingSettings
 from rft_cli.training.whole import Base, read_base, write_json
 from rft_cli.types import Example, Source
@@ -134,7 +134,8 @@ class _Maker:
             written = self._save_adapter(model, checkpoint, ask, draft)
         _save_tokenizer(tokenizer, draft)
         _save_generation_config(own, settings, draft)
-        made = Made(plan.step, plan.format, self.dtype, self._public)
+        chat = has_chat_template(tokenizer)
+        made = Made(plan.step, plan.format, self.dtype, self._public, settings.stop, settings.pad, chat)
         (draft / "README.md").write_text(model_card(plan.run, self._config, made), encoding="utf-8")
         del model
         _free()

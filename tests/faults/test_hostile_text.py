@@ -183,7 +183,7 @@ def test_a_model_card_and_the_files_of_a_run_hold_no_live_markup(tmp_path: Path)
     for name in ("step-000000", "step-000001"):
         run.write_samples(name, [Sample(0, EVIL, EVIL, EVIL, 1, False, Grade("graded", 1.0, {EVIL: 1.0}))])
     config = RunConfig.model_validate({"model": {"path": "./" + EVIL}, "grader": {"path": EVIL + ".py"}})
-    card = model_card(run, config, Made(1, "merged", "float32", ""))
+    card = model_card(run, config, Made(1, "merged", "float32", "", (2,), 0, True))
     assert [bad for bad in STEERS if bad in card.encode()] == []
     assert not [line for line in card.splitlines() if line.startswith("error: forged")]
     tags: list[str] = []

@@ -40,11 +40,11 @@ def run(tmp_path: Path) -> Run:
     return run
 
 
-def card(run: Run, step: int, base: str = "", kind: str = "merged", **model: Any) -> str:
+def card(run: Run, step: int, base: str = "", kind: str = "merged", chat: bool = True, **model: Any) -> str:
     config = RunConfig.model_validate(
         {"model": {"path": "org/base-0.5b", **model}, "grader": {"path": "/home/me/scorer.py:score"}}
     )
-    return model_card(run, config, Made(step, kind, "bfloat16", base))
+    return model_card(run, config, Made(step, kind, "bfloat16", base, (2, 5), 0, chat))
 
 
 def table(text: str) -> list[str]:
@@ -109,3 +109,21 @@ def test_a_checkpoint_no_better_than_one_answer_says_so(run: Run) -> None:
         "validation rows." in text
     )
     assert "on the test rows" not in text
+
+
+def test_code_that_asks_a_question(run: Run) -> None:
+    text = card(run, 12)
+    assert (
+        'messages = [{"role": "user", "content": "Your question"}]\n'
+        "prompt = tokenizer.apply_chat_template(\n"
+        '    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"\n'
+        ")\n"
+        "output = model.generate(\n"
+        "    **prompt, max_new_tokens=512, do_sample=True, temperature=0.6, top_p=1.0, top_k=0,\n"
+        "    repetition_penalty=1.0, eos_token_id=[2, 5], pad_token_id=0,\n"
+        ")\n"
+    ) in text
+    run.write_pilot({"max_completion_tokens": 96})
+    text = card(run, 12, chat=False)
+    assert 'prompt = tokenizer("Your question\\n", return_tensors="pt")\n' in text
+    assert "max_new_tokens=96," in text

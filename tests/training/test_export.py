@@ -245,6 +245,8 @@ def test_model_card_says_what_was_gained_and_its_code_runs(
     monkeypatch.chdir(tmp_path / "adapter")
     names: dict[str, Any] = {}
     exec(card_code(tmp_path / "adapter"), names)
+    assert isinstance(names["answer"], str)
+    assert names["output"].shape[1] > names["prompt"]["input_ids"].shape[1]
     adapter = logits(names["model"], names["tokenizer"])
     monkeypatch.chdir(tmp_path / "merged")
     exec(card_code(tmp_path / "merged"), names)
