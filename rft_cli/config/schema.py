@@ -32,8 +32,9 @@ class ModelConfig(Section):
     revision: str | None = None
     """Hub revision (branch, tag or commit) of the base model; a run keeps the commit that it was when it began."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Data type of arithmetic and, with LoRA, of the frozen weights; full fine-tuning keeps float32 weights. auto:
-    bfloat16 on a GPU that has it, else float32. float16: GPUs only, with a gradient scaler; critic mlp."""
+    """Data type of arithmetic and, with LoRA, of the frozen weights; trained weights stay float32. auto: bfloat16 on a
+    GPU that has it, and, for models from 50 M parameters, on a CPU with AMX or AVX512-BF16; else float32. float16: GPUs
+    only, with a gradient scaler; critic mlp."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Off: such models are refused."""
     gradient_checkpointing: bool | Auto = "auto"
@@ -233,8 +234,8 @@ class OptimConfig(Section):
     learning_rate: Positive | Auto = "auto"
     """Peak learning rate of the policy. auto: from parameter count and LoRA, printed with its reason."""
     n_epochs: Count | Auto = "auto"
-    """Passes over the training rows. auto: as many as sample about 6,000 completions, or part of one; printed with its
-    reason."""
+    """Passes over the training rows. auto: as many as sample about 3,000 completions (6,000 for a model under 20 M
+    parameters), at most 40, or part of one; printed with its reason."""
     max_steps: Count | None = None
     """Optimizer steps after which the job ends, in whole rollout batches. Empty: `n_epochs` alone decides."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
