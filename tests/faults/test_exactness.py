@@ -237,7 +237,6 @@ FIELDS = {
         "rng_state.pth", "cpu", to=lambda old: torch.Generator().manual_seed(1).get_state()
     ),
     "trainer_state.json: global_step": change("trainer_state.json", "global_step", to=0),
-    "trainer_state.json: epoch": change("trainer_state.json", "epoch", to=0.0),
     "journal.json: per_rollout": change("journal.json", "per_rollout", to={}),
     "journal.json: counts": change("journal.json", "counts", to={}),
     "journal.json: tripwires": change("journal.json", "tripwires", "batches", to=[]),
