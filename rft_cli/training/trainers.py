@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from transformers import Trainer
 from trl import GRPOTrainer, RLOOTrainer
 
@@ -71,7 +70,6 @@ class RLOOJob(Guarded, Beating, Counted, SavesInto, ScoredRollouts, RLOOTrainer)
         if self.in_spreads:
             trainer.beta = trainer.args.beta * self.spread.value
         batch = super()._generate_and_score_completions(inputs)
-        rewards = [float("nan") if r is None else r for r in trainer.reward_funcs[0].last.rewards()]
-        given = torch.tensor(rewards, dtype=torch.float32, device=self.accelerator.device)
+        given = self._rewards(trainer.reward_funcs[0])
         self._observe(given, ~given.isnan())
         return batch

@@ -158,9 +158,8 @@ class MlpCritic(Critic):
     def forward(self, batch: CriticBatch) -> Tensor:
         features = batch.features
         assert features is not None
-        with torch.autocast(
-            features.device.type, enabled=False
-        ):  # small, and float16 would lose its gradients
+        # It is small, and float16 would lose its gradients.
+        with torch.autocast(features.device.type, enabled=False):
             return self.read(self.body(features.float()))
 
 

@@ -127,11 +127,7 @@ class PPOTrainer(ScoredRollouts, GRPOTrainer):
         old_logps = rolled.logps
         reference_logps, features = self._reference_pass(ids, attention, length)
 
-        rewards = torch.tensor(
-            [float("nan") if r is None else r for r in self.reward.last.rewards()],
-            dtype=torch.float32,
-            device=ids.device,
-        )
+        rewards = self._rewards(self.reward)
         mask = batch["completion_mask"] * (~rewards.isnan()).unsqueeze(1).to(batch["completion_mask"])
         sound = adv.finite_rows(adv.kl_k1(old_logps, reference_logps), mask)
         not_finite = self._sum_over_processes((~sound).sum().float())
@@ -167,12 +163,10 @@ class PPOTrainer(ScoredRollouts, GRPOTrainer):
         batch["old_per_token_logps"] = old_logps
         batch["loss_mask"] = mask
         batch["num_items_in_batch"] = tokens
-        if not self.critic.learns:
-            pass
-        elif self.critic.joint:
+        if self.critic.joint:
             batch["old_values"] = self.critic.scale.to_normalised(old_values)
             batch["value_targets"] = self.critic.scale.to_normalised(done.returns)
-        else:
+        elif self.critic.learns:
             with torch.enable_grad(), self._gradients_synced():
                 self._fit_critic(own, old_values, done.returns, mask, tokens)
 

@@ -24,6 +24,7 @@ from rft_cli.events import Note, OnEvent
 from rft_cli.training.rollouts import first_batch, micro_batches
 from rft_cli.training.rollouts.backbone import backbone_of
 from rft_cli.training.rollouts.moments import masked_moments
+from rft_cli.training.rollouts.rewards import GraderReward
 from rft_cli.training.rollouts.sampling import SamplingSettings, sample
 from rft_cli.training.rollouts.scoring import Scores, score
 from rft_cli.training.rollouts.shared_prompts import splitting_is_exact
@@ -191,6 +192,11 @@ class ScoredRollouts(Trainer):
         chunk = self.args.per_device_train_batch_size
         autocast = self.accelerator.autocast
         return score(model, backbone_of(inner), ids, attention, length, chunk, autocast, self._share, whole)
+
+    def _rewards(self, reward: GraderReward) -> Tensor:
+        """This process's rewards of the last rollout batch `(B,)`; NaN where there is no grade."""
+        given = [float("nan") if r is None else r for r in reward.last.rewards()]
+        return torch.tensor(given, dtype=torch.float32, device=self.accelerator.device)
 
     def _observe(self, rewards: Tensor, graded: Tensor) -> None:
         """Take one rollout batch's rewards `(B,)` of this process into the spread; `graded` marks those that count."""
