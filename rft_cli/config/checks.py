@@ -22,6 +22,8 @@ PPO_ONLY = (
     "entropy_coef",
 )
 """Settings of the `ppo` section without effect on grpo and rloo."""
+_WITHOUT_CRITIC = ("gamma", "lambda_policy", "critic", "entropy_coef")
+"""Those of them that PPO without a critic reads."""
 
 _LARGEST_SEED = 2**32 - 1
 
@@ -174,6 +176,9 @@ def _idle_critic(config: RunConfig, given: Collection[str]) -> list[str]:
     """Settings of a critic which is made in another way than they are for."""
     if config.algorithm != "ppo":
         return []
+    if config.ppo.critic == "none":
+        idle = [f"ppo.{name}" for name in PPO_ONLY if f"ppo.{name}" in given and name not in _WITHOUT_CRITIC]
+        return [f"{', '.join(idle)}: no effect without a critic (ppo.critic)"] if idle else []
     shared = config.ppo.critic == "shared"
     idle = "ppo.critic_passes" if shared else "ppo.value_coef"
     reason = "has no optimizer of its own" if shared else "has a backward pass of its own"

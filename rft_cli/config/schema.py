@@ -34,7 +34,7 @@ class ModelConfig(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Data type of arithmetic and, with LoRA, of the frozen weights; trained weights stay float32. auto: bfloat16 on a
     GPU that has it, and, for models from 50 M parameters, on a CPU with AMX or AVX512-BF16; else float32. float16: GPUs
-    only, with a gradient scaler; critic mlp."""
+    only, with a gradient scaler; critic none or mlp."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Off: such models are refused."""
     gradient_checkpointing: bool | Auto = "auto"
@@ -214,8 +214,8 @@ class PPOConfig(Section):
     """GAE lambda of the policy's advantages. 1 has no bias from the critic; long completions may want 0.95-0.99."""
     lambda_value: Fraction = 1.0
     """GAE lambda of the critic's targets (1: the return itself)."""
-    critic: Literal["none", "mlp", "shared", "adapter", "top"] = "mlp"
-    """Critic design: see `docs/algorithm.md`."""
+    critic: Literal["none", "mlp", "shared", "adapter", "top"] = "none"
+    """Critic design: see `docs/algorithm.md`. none: the prompt's other completions alone are the baseline."""
     critic_learning_rate: Positive | Auto = "auto"
     """Learning rate of the critic."""
     critic_passes: Count = 2
@@ -298,7 +298,7 @@ class RunConfig(Section):
     """One job."""
 
     algorithm: Literal["ppo", "grpo", "rloo"] = "ppo"
-    """ppo: a critic and GAE. grpo, rloo: no critic, the group's mean is the baseline."""
+    """ppo: clipped steps, KL in the reward, and a critic where `ppo.critic` names one. grpo, rloo: TRL's."""
     model: ModelConfig = Field(default_factory=ModelConfig)
     lora: LoraConfig = Field(default_factory=LoraConfig)
     data: DataConfig = Field(default_factory=DataConfig)

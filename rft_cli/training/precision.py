@@ -39,7 +39,7 @@ def compute_dtype(setting: str, device: str, bfloat16: bool) -> str:
 
 def check_critic(computed: str, algorithm: str, critic: str) -> None:
     """UsageError for a critic whose gradients float16 would lose: the scaler is there for the policy's alone."""
-    if computed == "float16" and algorithm == "ppo" and critic != "mlp":
+    if computed == "float16" and algorithm == "ppo" and critic not in ("none", "mlp"):
         raise UsageError(
             f"ppo.critic: {critic} does not train in float16",
             "set ppo.critic to mlp, or model.dtype to bfloat16 or float32",

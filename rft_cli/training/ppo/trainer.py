@@ -153,7 +153,9 @@ class PPOTrainer(ScoredRollouts, GRPOTrainer):
             done = adv.advantages_and_returns(
                 token_reward, old_values, mask, settings.gamma, settings.lambda_policy, settings.lambda_value
             )
-        explained = adv.explained_variance(old_values, done.returns, mask, self._sum_over_processes)
+        if self.critic.learns:
+            explained = adv.explained_variance(old_values, done.returns, mask, self._sum_over_processes)
+            self._note(explained_variance=explained)
         tokens = self._sum_over_processes(mask.sum().float())
         if self.rollouts_seen > 0:
             self.critic.scale.update(moments, self.critic.head)
@@ -173,7 +175,6 @@ class PPOTrainer(ScoredRollouts, GRPOTrainer):
         k3 = adv.kl_k3(old_logps, reference_logps)
         sums = self._sum_over_processes(torch.stack([kl.sum(), k3.sum(), mask.any(dim=1).sum().to(kl.dtype)]))
         self._note(
-            explained_variance=explained,
             kl=sums[0]
             / sums[2],  # without a graded completion NaN, which TRL logs as None: there is no such mean
             kl_k3=sums[1] / sums[2],
@@ -228,7 +229,7 @@ class PPOTrainer(ScoredRollouts, GRPOTrainer):
     @property
     def warming_up(self) -> bool:
         """True while the critic alone learns from the current rollout batch."""
-        return self.rollouts_seen <= self.ppo.critic_warmup
+        return self.critic.learns and self.rollouts_seen <= self.ppo.critic_warmup
 
     def _compute_loss(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
         settings, mask = self.ppo, inputs["loss_mask"]

@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import Trainer
 from trl.models.utils import unwrap_model_for_generation
@@ -42,6 +43,8 @@ class ScoredRollouts(Trainer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.spread = RewardSpread()
+        if self.accelerator.mixed_precision != "no":
+            _leave_casts_to_autocast(self.model)
 
     @cached_property
     def _sharded(self) -> bool:
@@ -215,3 +218,10 @@ class ScoredRollouts(Trainer):
         """Add to this step's metrics; TRL averages what one step collects."""
         for name, value in values.items():
             self._metrics["train"][name].append(float(value))
+
+
+def _leave_casts_to_autocast(model: nn.Module) -> None:
+    """PEFT casts what an adapter reads to its float32, and autocast back to 16 bits: two copies for nothing."""
+    for module in model.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.cast_input_dtype_enabled = False

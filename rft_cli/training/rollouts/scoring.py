@@ -92,23 +92,29 @@ def _score_chunk(
 ) -> Scores:
     ids, attention = ids[:, room.first : room.last], attention[:, room.first : room.last]
     taken: list[Tensor] = []
+    scored = attention[:, -room.length :] != 0
 
     def before_each_token(forward: Any, **inputs: Any) -> BaseModelOutputWithPast:
         taken.append(_states(backbone, forward, room.length, share, inputs))
-        return BaseModelOutputWithPast(last_hidden_state=taken[-1])
+        # The head is called on the tokens that count alone: over a large vocabulary it is much of the work.
+        return BaseModelOutputWithPast(last_hidden_state=taken[-1][scored].unsqueeze(0))
 
     with replaced_forward(backbone, before_each_token), autocast():
         output = model(
             input_ids=ids,
             attention_mask=attention,
             **positions(backbone, attention),
-            shift_labels=_labels(ids, attention, room.length),
+            shift_labels=ids[:, -room.length :][scored].unsqueeze(0),
             fused_lm_head=True,
         )
     missing = length - room.length
+
+    def placed(values: Tensor) -> Tensor:
+        return pad(values.new_zeros(scored.shape).masked_scatter(scored, values), (0, missing))
+
     return Scores(
-        pad(output.log_probs, (0, missing)),
-        None if output.entropy is None else pad(output.entropy, (0, missing)),
+        placed(output.log_probs),
+        None if output.entropy is None else placed(output.entropy),
         pad(taken[0], (0, 0, 0, missing)),
     )
 
@@ -140,7 +146,3 @@ def _states(backbone: nn.Module, forward: Any, length: int, share: bool, inputs:
             return states_before_each_token(backbone, forward, ids, attention, length, distinct)
     whole: Tensor = forward(**inputs).last_hidden_state
     return whole[:, -length - 1 : -1]
-
-
-def _labels(ids: Tensor, attention: Tensor, length: int) -> Tensor:
-    return ids[:, -length:].masked_fill(attention[:, -length:] == 0, -100)
