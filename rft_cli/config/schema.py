@@ -195,7 +195,7 @@ class ValidationConfig(Section):
 class PPOConfig(Section):
     """PPO's own settings; `passes`, `minibatches`, `kl_coef` and the clip range serve grpo and rloo too."""
 
-    kl_coef: Annotated[float, Field(ge=0)] = 0.02
+    kl_coef: Annotated[float, Field(ge=0)] = 0.005
     """Weight of the per-token KL (k1) in the reward, in units of `kl_unit` a nat. grpo: k3 in the loss."""
     kl_unit: Literal["spread", "reward"] = "spread"
     """Unit of `kl_coef`. spread: standard deviations of the job's rewards, so that a scorer of 0 to 100 trains like one

@@ -42,8 +42,8 @@ def use_lora(setting: bool | str, parameters: int) -> Chosen[bool]:
 
 
 def learning_rate(setting: float | str, parameters: int, lora: bool) -> Chosen[float]:
-    """Full fine-tuning: 2e-4 at 1 M parameters, falling with the 0.6th power to 1e-6 at 7 B. LoRA: 3e-4 at 135 M,
-    falling with the 0.57th power to 3e-5 at 8 B; at most 1e-3, at least 2e-5.
+    """Full fine-tuning: 2e-4 at 1 M parameters, falling with the 0.6th power to 1e-6 at 7 B. LoRA: 6e-4 at 135 M,
+    falling with the 0.73th power to 3e-5 at 8 B; at most 1e-3, at least 2e-5.
 
     Measured at 1 M (full) and 135 M (LoRA; docs/learning.md); the lower ends are the field's practice: 1e-6 at 7 B,
     LoRA 2e-5 to 3e-5 at 8 B to 72 B.
@@ -51,7 +51,7 @@ def learning_rate(setting: float | str, parameters: int, lora: bool) -> Chosen[f
     if not isinstance(setting, str):
         return Chosen(setting)
     if lora:
-        rate = min(1e-3, max(2e-5, 3e-4 * (parameters / 135e6) ** -0.57))
+        rate = min(1e-3, max(2e-5, 6e-4 * (parameters / 135e6) ** -0.73))
     else:
         rate = 2e-4 * (max(parameters, 1_000_000) / 1e6) ** -0.6
     digits = -math.floor(math.log10(rate)) + 1

@@ -18,7 +18,6 @@ from rft_cli.runs.sources import find_model
 from rft_cli.runs.warnings import KeptWarnings
 from rft_cli.stopping import Stop
 from rft_cli.training import auto, build, precision, quiet, schedule
-from rft_cli.training.allocator import keep_freed_memory
 from rft_cli.training.distributed import group
 from rft_cli.training.graders import open_grader
 from rft_cli.training.hf_args import Resolved
@@ -96,7 +95,6 @@ def train(
     end of a step, its checkpoint committed, once `stop` was asked for.
     """
     quiet.libraries()
-    keep_freed_memory()
     state = group.join(job.config.distributed.collective_timeout_s)
     emit: OnEvent = KeptWarnings(run, on_event) if state.is_main_process else _ignore
     lengths = lengths or check(job)

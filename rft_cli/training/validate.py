@@ -16,7 +16,6 @@ from rft_cli.job import Job
 from rft_cli.runs import Run
 from rft_cli.runs.sources import ModelSource, find_model, tuned_source
 from rft_cli.training import memory, quiet, schedule
-from rft_cli.training.allocator import keep_freed_memory
 from rft_cli.training.constants import grade_constants
 from rft_cli.training.graders import open_grader
 from rft_cli.training.main import check
@@ -46,7 +45,6 @@ def validate_models(job: Job, base: str, run: Run | None, on_event: OnEvent) -> 
     One model alone answers a pilot first, from which the limit of a completion comes; a run has its own.
     """
     quiet.libraries()
-    keep_freed_memory()
     revision = job.config.model.revision
     lengths = check(job)
     tuned = None if run is None else run.best_checkpoint()

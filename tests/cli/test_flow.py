@@ -336,7 +336,7 @@ def test_resume_refuses_other_settings_all_at_once(rft, files, training):
     assert found.code == 2
     assert found.err.splitlines()[:4] == [
         "error: runs/a can't go on as the same job, this has changed since it began:",
-        "  ppo.kl_coef: 0.02 -> 1.0",
+        "  ppo.kl_coef: 0.005 -> 1.0",
         "  ppo.value_clip: 0.2 -> None",
         "  seed: 0 -> 3",
     ]

@@ -191,7 +191,7 @@ def test_the_table_has_a_row_with_a_meaning_for_every_setting() -> None:
         cells = row.replace("\\|", "").strip("|").split("|")
         assert len(cells) == 4
         assert len(cells[3].split()) >= 3, f"{key} has no docstring"
-    assert "| `ppo.kl_coef` | `0.02` | a number >= 0 |" in table
+    assert "| `ppo.kl_coef` | `0.005` | a number >= 0 |" in table
     assert "| `lora.enabled` | `auto` | true, false or 'auto' |" in table
 
 

@@ -215,7 +215,11 @@ def test_settings_that_can_not_go_together(content: str, message: str) -> None:
     ("sets", "note"),
     [
         (["ppo.critic=shared", "ppo.critic_passes=3"], "ppo.critic_passes: no effect with critic shared, which has no"),
-        (["ppo.value_coef=1"], "ppo.value_coef: no effect with critic mlp, which has a backward pass of its own"),
+        (["ppo.value_coef=1"], "ppo.value_coef: no effect without a critic (ppo.critic)"),
+        (
+            ["ppo.critic=mlp", "ppo.value_coef=1"],
+            "ppo.value_coef: no effect with critic mlp, which has a backward pass of its own",
+        ),
         (["validation.every_epochs=5", "optim.n_epochs=2"], "validation.every_epochs is 5: a job of 2 epochs"),
         (["data.train=a.jsonl", "data.validation=./a.jsonl"], "data.validation is the training file"),
     ],

@@ -55,7 +55,8 @@ def _shared(factory: pytest.TempPathFactory, name: str, *flags: str) -> Run:
 @pytest.fixture(scope="session")
 def full_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Two epochs of PPO on all weights that beat the base. Read it, do not write into it."""
-    return _shared(tmp_path_factory, "full", "--n-epochs", "2", "--learning-rate", "1e-3")
+    more = ("--set", "rollout.group_size=4")
+    return _shared(tmp_path_factory, "full", "--n-epochs", "2", "--learning-rate", "1e-3", *more)
 
 
 @pytest.fixture(scope="session")

@@ -30,9 +30,9 @@ def test_use_lora(setting: bool | str, parameters: int, expected: Chosen[bool]) 
         (1_000_000, False, 2e-4),
         (10_000_000, False, 5e-5),  # 2e-4 / 10 ** 0.6 = 5.02e-5
         (1_000_000, True, 1e-3),  # no higher
-        (135_000_000, True, 3e-4),
+        (135_000_000, True, 6e-4),
         (7_000_000_000, False, 9.9e-7),
-        (8_000_000_000, True, 2.9e-5),  # 3e-4 / 59.3 ** 0.57 = 2.93e-5
+        (8_000_000_000, True, 3.0e-5),  # 6e-4 / 59.3 ** 0.73 = 3.05e-5
         (72_000_000_000, True, 2e-5),  # no lower
     ],
 )

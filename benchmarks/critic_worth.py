@@ -1,0 +1,193 @@
+"""What a critic on the reference's states adds to the group's mean: `python -m benchmarks.critic_worth RUN`.
+
+Replays the rollouts of a job with LoRA, in their order, through the real critics: values first, then training on the
+batch, as the trainer does it. Two figures a third of the job:
+
+- explained variance of the returns, which a critic earns for knowing which prompts are easy, too;
+- the mean square of the advantages, as a share of what the prompt's other completions alone leave. It is what the
+  policy's gradient varies by: over 1 the critic adds noise, under 1 it takes some away.
+
+One row trains the critic on what the group's mean leaves, and takes its values from that.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import Tensor
+
+from rft_cli.config.load import load_own
+from rft_cli.job import load_job
+from rft_cli.runs import Run
+from rft_cli.runs.sources import find_model
+from rft_cli.training.models import load_model, load_tokenizer
+from rft_cli.training.ppo import advantages as adv
+from rft_cli.training.ppo.critic import (
+    Critic,
+    CriticBatch,
+    CriticOptimizer,
+    FitSettings,
+    MlpCritic,
+    before_each_token,
+    fit,
+)
+from rft_cli.training.ppo.critic_top import CRITIC_ADAPTER, LoraTopCritic, top_depth
+from rft_cli.training.rollouts.backbone import backbone_of, layers_of
+from rft_cli.training.rollouts.moments import identity, masked_moments
+from rft_cli.training.rollouts.prompts import encode
+
+THIRDS = 3
+autocast = partial(torch.autocast, "cpu", torch.bfloat16)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One rollout batch of `B` completions: what a critic reads, mask `(B, T)`, rewards and prompts' numbers `(B,)`.
+
+    `states` are the last ones before each token `(B, T, H)`, `lower` those that enter the top quarter `(B, P+T, H)`.
+    """
+
+    ids: Tensor
+    attention: Tensor
+    states: Tensor
+    lower: Tensor
+    mask: Tensor
+    rewards: Tensor
+    groups: Tensor
+
+    def seen(self, design: str) -> CriticBatch:
+        features = self.lower if design == "top" else self.states
+        return CriticBatch(self.ids, self.attention, self.mask.size(1), features)
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    name: str
+    design: str = "mlp"
+    passes: int = 2
+    value_clip: float | None = 0.2
+    of_what_is_left: bool = False
+
+
+VARIANTS = (
+    Variant("mlp"),
+    Variant("mlp, no value clip", value_clip=None),
+    Variant("mlp, critic_passes 8", passes=8),
+    Variant("mlp, critic_passes 8, no value clip", passes=8, value_clip=None),
+    Variant("mlp on what the group's mean leaves", value_clip=None, of_what_is_left=True),
+    Variant("top", design="top"),
+)
+
+
+def policy_of(run: Run) -> Any:
+    """The job's base model with an adapter that has learned nothing."""
+    model_config = load_own(run.path).config.model
+    base = load_model(find_model(model_config.path, model_config.revision), model_config, torch.bfloat16)
+    return get_peft_model(base, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear")).eval()
+
+
+@torch.no_grad()
+def batches(run: Run, policy: Any) -> Iterator[Batch]:
+    """The run's rollout batches with the base model's hidden states."""
+    config = load_own(run.path).config
+    examples = load_job(config).train.examples
+    tokenizer = load_tokenizer(config.model)
+    backbone: Any = backbone_of(policy)
+    depth = top_depth(len(layers_of(backbone)))
+    for file in sorted((run.path / "rollouts").glob("step-*.jsonl")):
+        with file.open(encoding="utf-8") as lines:  # a completion may hold what splitlines() takes for an end
+            rows = [json.loads(line) for line in lines]
+        rows = [r for r in rows if r["grade"]["reward"] is not None and r["completion"]]
+        prompts = encode(tokenizer, [examples[r["row"]] for r in rows])
+        texts = [tokenizer(r["completion"], add_special_tokens=False)["input_ids"] for r in rows]
+        ends = [[] if r["truncated"] else [tokenizer.eos_token_id] for r in rows]
+        tokens = [text + end for text, end in zip(texts, ends, strict=True)]
+        before, longest = max(map(len, prompts)), max(map(len, tokens))
+        pairs = list(zip(prompts, tokens, strict=True))
+        ids = torch.tensor([[0] * (before - len(p)) + p + t + [0] * (longest - len(t)) for p, t in pairs])
+        attention = torch.tensor(
+            [[0] * (before - len(p)) + [1] * (len(p) + len(t)) + [0] * (longest - len(t)) for p, t in pairs]
+        )
+        states, lower = [], []
+        for part, seen in zip(ids.split(32), attention.split(32), strict=True):
+            hidden = backbone(input_ids=part, attention_mask=seen, output_hidden_states=True).hidden_states
+            states.append(before_each_token(hidden[-1], longest).float())
+            lower.append(hidden[depth].clone())
+        yield Batch(
+            ids,
+            attention,
+            torch.cat(states),
+            torch.cat(lower),
+            attention[:, -longest:].float(),
+            torch.tensor([float(r["grade"]["reward"]) for r in rows]),
+            torch.tensor([r["row"] for r in rows]),
+        )
+
+
+def replay(found: Sequence[Batch], variant: Variant, policy: Any) -> list[tuple[float, float]]:
+    """Explained variance and the advantages' mean square against the group's alone, for each batch."""
+    torch.manual_seed(0)
+    hidden = found[0].states.size(-1)
+    critic: Critic = MlpCritic(hidden)
+    if variant.design == "top":
+        critic = LoraTopCritic(policy, hidden, policy.peft_config["default"])
+    optimizer = CriticOptimizer(critic, 1e-3, 1.0, identity)
+    settings = FitSettings(variant.passes, 32, 2, variant.value_clip, 1.0)
+    figures = []
+    for number, batch in enumerate(found):
+        counts = batch.mask.any(dim=1)
+        others = adv.others_mean(batch.rewards, batch.groups, counts)
+        alone = (batch.rewards - others).unsqueeze(1).expand_as(batch.mask) * batch.mask
+        if variant.of_what_is_left:
+            returns, given = alone, alone
+        else:
+            given = adv.token_rewards(batch.rewards, torch.zeros_like(batch.mask), batch.mask, 0.0)
+            returns = adv.gae(given, torch.zeros_like(batch.mask), batch.mask, 1.0, 1.0)
+        moments = masked_moments(returns, batch.mask)
+        if number == 0:
+            critic.scale.update(moments, critic.head)
+        seen = batch.seen(variant.design)
+        with torch.no_grad(), critic.active(), autocast():
+            parts = [critic(seen.rows(index)) for index in torch.arange(len(counts)).split(32)]
+        values = critic.scale.to_raw(torch.cat(parts).float()) * batch.mask
+        if variant.of_what_is_left:
+            advantages = (alone - values) * batch.mask
+        else:
+            plain = adv.gae(given, values, batch.mask, 1.0, 1.0)
+            advantages = adv.group_centred(plain, given, values, batch.mask, batch.groups, 1.0)
+        explained = float(adv.explained_variance(values, returns, batch.mask))
+        figures.append((explained, float(advantages.square().sum() / alone.square().sum())))
+        if number > 0:
+            critic.scale.update(moments, critic.head)
+        fit(critic, optimizer, seen, values, returns, batch.mask, batch.mask.sum(), settings, autocast)
+    return figures
+
+
+def main(arguments: Sequence[str]) -> None:
+    run = Run(Path(arguments[0]))
+    policy = policy_of(run)
+    found = list(batches(run, policy))
+    print("| critic | explained variance, by thirds | mean square of advantages against the group's alone |")
+    print("|---|---|---|")
+    for variant in VARIANTS:
+        figures = replay(found, variant, policy)
+        cuts = [len(figures) * i // THIRDS for i in range(THIRDS + 1)]
+        thirds = [figures[a:b] for a, b in pairwise(cuts)]
+        shown = [[sum(f[kind] for f in third) / len(third) for third in thirds] for kind in (0, 1)]
+        explained, square = (", ".join(f"{x:.2f}" for x in kind) for kind in shown)
+        print(f"| {variant.name} | {explained} | {square} |", flush=True)
+        if variant.design == "top":
+            policy.delete_adapter(CRITIC_ADAPTER)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
