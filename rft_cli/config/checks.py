@@ -177,7 +177,9 @@ def _idle_critic(config: RunConfig, given: Collection[str]) -> list[str]:
     if config.algorithm != "ppo":
         return []
     if config.ppo.critic == "none":
-        unread = [f"ppo.{name}" for name in PPO_ONLY if name not in _WITHOUT_CRITIC and f"ppo.{name}" in given]
+        unread = [
+            f"ppo.{name}" for name in PPO_ONLY if name not in _WITHOUT_CRITIC and f"ppo.{name}" in given
+        ]
         return [f"{', '.join(unread)}: no effect without a critic (ppo.critic)"] if unread else []
     shared = config.ppo.critic == "shared"
     idle = "ppo.critic_passes" if shared else "ppo.value_coef"
