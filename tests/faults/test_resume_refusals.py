@@ -137,7 +137,7 @@ def test_flags_repeat_the_run_or_are_refused(run, tmp_path):
     same = rft_here(tmp_path, "create", *FILES, *SMALL, "--n-epochs", "2", "--name", "a", "--resume", "a")
     assert accepted(same), same.err
     done = refused(tmp_path, "a", "--set", "ppo.kl_coef=0.5", "--algorithm", "grpo", "--num-processes", "2")
-    for line in ("algorithm: ppo -> grpo", "ppo.kl_coef: 0.02 -> 0.5", "num_processes: 1 -> 2"):
+    for line in ("algorithm: ppo -> grpo", "ppo.kl_coef: 0.005 -> 0.5", "num_processes: 1 -> 2"):
         assert f"\n  {line}\n" in done.err
 
 
@@ -264,7 +264,7 @@ def test_force_goes_on_and_says_so_in_run_json(run, tmp_path):
     info = run.info
     [entry] = info["forced"]
     assert entry["step"] == 2
-    assert entry["changed"] == {"ppo.kl_coef": [0.02, 0.5], "grader.path": [old, info["hashes"]["grader"]]}
+    assert entry["changed"] == {"ppo.kl_coef": [0.005, 0.5], "grader.path": [old, info["hashes"]["grader"]]}
     assert old != info["hashes"]["grader"]
     assert entry["when"].startswith("20")
     assert info["settings"]["ppo.kl_coef"] == 0.5
