@@ -97,6 +97,14 @@ def first_line(trainer: Any) -> dict[str, Any]:
     return next(line for line in trainer.state.log_history if "reward" in line)
 
 
+def test_without_a_critic_there_is_no_figure_of_one_and_no_warm_up(tmp_path: Path) -> None:
+    trainer = trainer_for(tmp_path, critic="none", ppo={"critic_warmup": 2}, n_epochs=2)
+    policy = weights(trainer.model)
+    line = first_line(trainer)
+    assert not {"explained_variance", "value_loss"} & set(line)
+    assert changed(policy, weights(trainer.model))
+
+
 @pytest.mark.parametrize("critic", ["shared", "top"])
 def test_micro_batches_do_not_change_the_step(critic: str, tmp_path: Path) -> None:
     whole = first_line(trainer_for(tmp_path / "a", critic, micro_batch_size=32))
