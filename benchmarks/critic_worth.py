@@ -12,7 +12,6 @@ One row trains the critic on what the group's mean leaves, and takes its values 
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,13 +21,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import get_peft_model
 from torch import Tensor
 
 from rft_cli.config.load import load_own
 from rft_cli.job import load_job
 from rft_cli.runs import Run
+from rft_cli.runs.files import read_lines
 from rft_cli.runs.sources import find_model
+from rft_cli.training.hf_args import peft_config
+from rft_cli.training.lora import lora_targets
 from rft_cli.training.models import load_model, load_tokenizer
 from rft_cli.training.ppo import advantages as adv
 from rft_cli.training.ppo.critic import (
@@ -42,6 +44,7 @@ from rft_cli.training.ppo.critic import (
 )
 from rft_cli.training.ppo.critic_top import CRITIC_ADAPTER, LoraTopCritic, top_depth
 from rft_cli.training.rollouts.backbone import backbone_of, layers_of
+from rft_cli.training.rollouts.first_batch import padded
 from rft_cli.training.rollouts.moments import identity, masked_moments
 from rft_cli.training.rollouts.prompts import encode
 
@@ -90,9 +93,10 @@ VARIANTS = (
 
 def policy_of(run: Run) -> Any:
     """The job's base model with an adapter that has learned nothing."""
-    model_config = load_own(run.path).config.model
-    base = load_model(find_model(model_config.path, model_config.revision), model_config, torch.bfloat16)
-    return get_peft_model(base, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear")).eval()
+    config = load_own(run.path).config
+    base = load_model(find_model(config.model.path, config.model.revision), config.model, torch.bfloat16)
+    targets = lora_targets(base, config.lora.target_modules)
+    return get_peft_model(base, peft_config(config, targets)).eval()
 
 
 @torch.no_grad()
@@ -104,19 +108,12 @@ def batches(run: Run, policy: Any) -> Iterator[Batch]:
     backbone: Any = backbone_of(policy)
     depth = top_depth(len(layers_of(backbone)))
     for file in sorted((run.path / "rollouts").glob("step-*.jsonl")):
-        with file.open(encoding="utf-8") as lines:  # a completion may hold what splitlines() takes for an end
-            rows = [json.loads(line) for line in lines]
-        rows = [r for r in rows if r["grade"]["reward"] is not None and r["completion"]]
+        rows = [r for r in read_lines(file) if r["grade"]["reward"] is not None and r["completion"]]
         prompts = encode(tokenizer, [examples[r["row"]] for r in rows])
         texts = [tokenizer(r["completion"], add_special_tokens=False)["input_ids"] for r in rows]
         ends = [[] if r["truncated"] else [tokenizer.eos_token_id] for r in rows]
         tokens = [text + end for text, end in zip(texts, ends, strict=True)]
-        before, longest = max(map(len, prompts)), max(map(len, tokens))
-        pairs = list(zip(prompts, tokens, strict=True))
-        ids = torch.tensor([[0] * (before - len(p)) + p + t + [0] * (longest - len(t)) for p, t in pairs])
-        attention = torch.tensor(
-            [[0] * (before - len(p)) + [1] * (len(p) + len(t)) + [0] * (longest - len(t)) for p, t in pairs]
-        )
+        ids, attention, longest = padded(list(zip(prompts, tokens, strict=True)), pad=0)
         states, lower = [], []
         for part, seen in zip(ids.split(32), attention.split(32), strict=True):
             hidden = backbone(input_ids=part, attention_mask=seen, output_hidden_states=True).hidden_states

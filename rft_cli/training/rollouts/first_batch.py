@@ -65,11 +65,7 @@ def compare(
         sampled: of `sampled_logits`, taken while these completions were sampled.
     """
     rows = [(list(p), list(c)) for p, c in zip(prompts[:ROWS], completions[:ROWS], strict=True)]
-    before, length = max(len(p) for p, _ in rows), max(len(c) for _, c in rows)
-    ids = torch.tensor([[pad] * (before - len(p)) + p + c + [pad] * (length - len(c)) for p, c in rows])
-    attention = torch.tensor(
-        [[0] * (before - len(p)) + [1] * (len(p) + len(c)) + [0] * (length - len(c)) for p, c in rows]
-    )
+    ids, attention, length = padded(rows, pad)
     scores = scorer(ids.to(model.device), attention.to(model.device), length).float().cpu()
     off_sampled, off_scored = [], []
     for row, (prompt, completion) in enumerate(rows):
@@ -82,6 +78,14 @@ def compare(
             drawn = torch.stack([step[row] for step in sampled[:first]]).cpu()
             off_sampled.append((_chosen(drawn, completion[:first], temperature) - own[:first]).abs())
     return Agreement(_mean(off_sampled), _mean(off_scored))
+
+
+def padded(rows: Sequence[tuple[list[int], list[int]]], pad: int) -> tuple[Tensor, Tensor, int]:
+    """Prompts padded on the left and completions on the right: ids and attention `(B, P+T)`, and T."""
+    before, length = max(len(p) for p, _ in rows), max(len(c) for _, c in rows)
+    ids = [[pad] * (before - len(p)) + p + c + [pad] * (length - len(c)) for p, c in rows]
+    attention = [[0] * (before - len(p)) + [1] * (len(p) + len(c)) + [0] * (length - len(c)) for p, c in rows]
+    return torch.tensor(ids), torch.tensor(attention), length
 
 
 def _chosen(logits: Tensor, tokens: Sequence[int], temperature: float) -> Tensor:

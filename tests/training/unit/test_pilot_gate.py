@@ -61,35 +61,18 @@ def test_a_resumed_micro_batch_divides_the_share(tmp_path: Path, processes: int)
     resolved = replace(RESOLVED, prompts_per_batch=6, minibatches=1, world_size=processes, micro_batch_size=1)
     config, nothing = RunConfig.model_validate({"rollout": {"group_size": 4}}), Any
     job = Job(config, nothing, nothing, None)
-    found = settle(
-        job,
-        run,
-        None,
-        nothing,
-        Room(100, 10),
-        resolved,
-        nothing,
-        nothing,
-        lambda _: None,
-        Stop(),
-        resume=True,
-    )
-    assert found.micro_batch_size == 12
+
+    def resumed() -> int:
+        """The micro-batch with which the job goes on."""
+        stop, room = Stop(), Room(100, 10)
+        found = settle(
+            job, run, None, nothing, room, resolved, nothing, nothing, lambda _: None, stop, resume=True
+        )
+        return found.micro_batch_size
+
+    assert resumed() == 12
     run.write_pilot({"max_completion_tokens": 8, "micro_batch_size": 9})
-    found = settle(
-        job,
-        run,
-        None,
-        nothing,
-        Room(100, 10),
-        resolved,
-        nothing,
-        nothing,
-        lambda _: None,
-        Stop(),
-        resume=True,
-    )
-    assert found.micro_batch_size == {1: 8, 2: 6}[processes]
+    assert resumed() == {1: 8, 2: 6}[processes]
 
 
 def test_the_pass_that_is_timed_has_no_logits_and_many_rows() -> None:
