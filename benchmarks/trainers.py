@@ -69,16 +69,17 @@ class Loaded:
         return self.resolved.rollout_size(self.job.config.rollout.group_size)
 
 
-def load(config_json: str, output_dir: str) -> Loaded:
-    """As `rft train` does it, with its auto rules; the run goes to `output_dir`."""
+def load(config_json: str, output_dir: str, *, endless: bool = True) -> Loaded:
+    """As `rft train` does it, with its auto rules; the run goes to `output_dir`. Endless: the parent ends it."""
     config = RunConfig.model_validate({**json.loads(config_json), "output_dir": output_dir})
     job = load_job(config)
     quiet.libraries()
     state = PartialState(cpu=not torch.cuda.is_available())
     lengths = main.check(job)
     model, resolved = main._load(job, lengths, state, lambda _event: None)
-    endless = replace(resolved, n_epochs=ENDLESS, max_steps=None, validate_every=ENDLESS)
-    return Loaded(job, endless, lengths, model, Footprint(model))
+    if endless:
+        resolved = replace(resolved, n_epochs=ENDLESS, max_steps=None, validate_every=ENDLESS)
+    return Loaded(job, resolved, lengths, model, Footprint(model))
 
 
 def quietly(_: Event) -> None:
