@@ -13,6 +13,7 @@ from rft_cli.training.hooks.saving import SavesInto
 from rft_cli.training.ppo.trainer import PPOTrainer
 from rft_cli.training.rollouts.backbone import backbone_of
 from rft_cli.training.rollouts.scored_rollouts import ScoredRollouts
+from rft_cli.training.smaller_passes import SmallerPasses
 
 
 class Counted(Trainer):
@@ -46,17 +47,18 @@ class Beating(Trainer):
                 backbone_of(model).register_forward_hook(PULSE.beat)
 
 
-class PPOJob(Guarded, Beating, Counted, SavesInto, PPOTrainer):
+class PPOJob(Guarded, Beating, Counted, SavesInto, SmallerPasses, PPOTrainer):
     """algorithm: ppo"""
 
 
-class GRPOJob(Guarded, Beating, Counted, SavesInto, ScoredRollouts, GRPOTrainer):
+class GRPOJob(Guarded, Beating, Counted, SavesInto, SmallerPasses, ScoredRollouts, GRPOTrainer):
     """algorithm: grpo"""
 
 
-class RLOOJob(Guarded, Beating, Counted, SavesInto, ScoredRollouts, RLOOTrainer):
+class RLOOJob(Guarded, Beating, Counted, SavesInto, SmallerPasses, ScoredRollouts, RLOOTrainer):
     """algorithm: rloo"""
 
+    loss_is_mean_of_rows = True
     in_spreads = True
     """Whether the KL's weight is in spreads of the job's rewards; else in raw rewards."""
 

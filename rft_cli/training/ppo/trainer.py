@@ -261,6 +261,13 @@ class PPOTrainer(ScoredRollouts, GRPOTrainer):
         self._note_loss(terms.loss.detach(), value.detach(), entropy.detach(), terms, mask)
         return loss
 
+    def forget_step(self) -> None:
+        """Drop the step's gradients, the joint critic's too, and what it has summed for metrics."""
+        super().forget_step()
+        self._step_sums = None
+        if self.critic.joint:
+            self.critic_optimizer.forget()
+
     def _tokens_per_step(self, inputs: dict[str, Any]) -> Tensor:
         """Mean counting tokens of one optimizer step in one process: the token mean's denominator.
 

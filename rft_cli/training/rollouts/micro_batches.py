@@ -30,6 +30,17 @@ def split(batch: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
     return [{name: _rows(value, part, rows) for name, value in batch.items()} for part in parts]
 
 
+def parts(batch: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
+    """A micro-batch in at most `count` parts of neighbouring rows, all but the last of equal size."""
+    rows = batch["prompt_ids"].size(0)
+    if count == 1:
+        return [dict(batch)]
+    return [
+        {name: _rows(value, part, rows) for name, value in batch.items()}
+        for part in torch.arange(rows).split(-(-rows // count))
+    ]
+
+
 def _rows(value: Any, index: Tensor, rows: int) -> Any:
     if isinstance(value, Tensor) and value.dim() > 0 and value.size(0) == rows:
         return value[index.to(value.device)]

@@ -206,6 +206,11 @@ class ScoredRollouts(Trainer):
         self.spread.update(masked_moments(rewards, graded, self._sum_over_processes))
         self._note(reward_spread=self.spread.value)
 
+    def forget_step(self) -> None:
+        """Drop the gradients that the current optimizer step has gathered."""
+        # Not the optimizer's own: accelerate's does nothing before the step's last pass.
+        self.model.zero_grad(set_to_none=True)
+
     # -- collectives -------------------------------------------------------------------------------------------------
 
     def _sum_over_processes(self, x: Tensor) -> Tensor:
