@@ -15,7 +15,7 @@ from rft_cli.config import RunConfig
 from rft_cli.config.load import ConfigProblems
 from rft_cli.config.suggest import counted
 from rft_cli.console import Check, EventPrinter
-from rft_cli.data import Joined, reference_of
+from rft_cli.data import Joined, reference_of, without_demonstration
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.events import Note
 from rft_cli.job import Files, Job, not_set, read_files
@@ -123,6 +123,7 @@ def preflight(
             if f"data.{name}" not in doubtful:
                 _check_file(found, name, needs)
         _check_overlap(found)
+        _check_demonstrations(found)
     if not found.in_doubt("grader.path", "grader.spec"):
         _check_grader(found, needs)
     if "model" in needs and not found.in_doubt("model", "output_dir"):
@@ -166,6 +167,18 @@ def _check_overlap(found: Preflight) -> None:
     else:
         detail = "; ".join(files.warnings) or "no training prompt stands in the other files"
         found.checks.append(Check("overlap", True, detail, look=bool(files.warnings)))
+
+
+def _check_demonstrations(found: Preflight) -> None:
+    """Whether every training row has what sft teaches."""
+    train = found.files.data.get("train")
+    if train is None or not found.config.teaches or found.in_doubt("algorithm"):
+        return
+    problem = without_demonstration(train, found.config.data.columns)
+    if problem is None:
+        found.passed("references", f"{counted(len(train.examples), 'row')} to learn from")
+    else:
+        found.blame("references", problem)
 
 
 def _check_grader(found: Preflight, needs: Sequence[str]) -> None:

@@ -100,7 +100,14 @@ LearningRate = Annotated[
 Epochs = Annotated[
     str | None, typer.Option("--n-epochs", metavar="N", help="Passes over the training rows, or auto.")
 ]
-Algorithm = Annotated[str | None, typer.Option("--algorithm", metavar="NAME", help="ppo, grpo or rloo.")]
+Algorithm = Annotated[
+    str | None,
+    typer.Option(
+        "--algorithm",
+        metavar="NAME",
+        help="ppo, grpo, rloo, or sft: learn the rows' references, to warm a model up.",
+    ),
+]
 ConfigFile = Annotated[
     str | None, typer.Option("--config", metavar="FILE", help="A YAML file with settings; flags win over it.")
 ]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from rft_cli.config.flat import flat
 from rft_cli.config.judges import judge_problems
 from rft_cli.config.schema import RunConfig
 
@@ -48,7 +49,7 @@ class Combinations:
 def check_combinations(config: RunConfig, given: Collection[str] = ()) -> Combinations:
     """Check settings against each other. `given`: the dotted keys that were set, not left alone."""
     conflicts = [
-        *_batches(config),
+        *(_teaching_batches(config) if config.teaches else _batches(config)),
         *_validation(config),
         *_grader(config),
         *_seeds(config),
@@ -102,6 +103,33 @@ def _batches(config: RunConfig) -> list[Conflict]:
     return []
 
 
+def _teaching_batches(config: RunConfig) -> list[Conflict]:
+    """A step's rows go in equal parts to processes, and a part in equal micro batches."""
+    batch, processes, micro = config.sft.batch_size, config.num_processes, config.optim.micro_batch_size
+    if batch == "auto":
+        return []
+    if batch % processes:
+        near = [n for n in (batch // processes * processes, (batch // processes + 1) * processes) if n]
+        return [
+            Conflict(
+                ("sft.batch_size", "num_processes"),
+                f"a step of {batch} rows can't be divided into {processes} equal parts, one a process",
+                f"set sft.batch_size to {' or '.join(map(str, near))}",
+            )
+        ]
+    part = batch // processes
+    if micro != "auto" and part % micro:
+        fits = max(size for size in range(1, min(micro, part) + 1) if part % size == 0)
+        return [
+            Conflict(
+                ("optim.micro_batch_size", "sft.batch_size", "num_processes"),
+                f"{micro} does not divide the {part} rows which one process has in a step",
+                f"set optim.micro_batch_size to {fits}, or leave it at auto",
+            )
+        ]
+    return []
+
+
 def _validation(config: RunConfig) -> list[Conflict]:
     found = []
     samples, every = config.validation.samples_per_prompt, ("every_completions", "every_epochs")
@@ -145,7 +173,11 @@ def _judge(config: RunConfig) -> list[Conflict]:
 def _notes(config: RunConfig, given: Collection[str]) -> list[str]:
     notes = []
     unused = [f"ppo.{name}" for name in PPO_ONLY if f"ppo.{name}" in given]
-    if config.algorithm != "ppo" and unused:
+    if config.teaches:
+        notes += _idle_under_sft(config, given)
+    elif "sft.batch_size" in given and config.sft.batch_size != "auto":
+        notes.append(f"sft.batch_size: no effect with algorithm {config.algorithm}")
+    if config.algorithm in ("grpo", "rloo") and unused:
         notes.append(f"{', '.join(unused)}: no effect with algorithm {config.algorithm}, which has no critic")
     adapter = [key for key in given if key.startswith("lora.") and key != "lora.enabled"]
     if config.lora.enabled is False and adapter:
@@ -158,18 +190,44 @@ def _notes(config: RunConfig, given: Collection[str]) -> list[str]:
         )
     if config.data.validation is not None and config.data.validation == config.data.train:
         notes.append("data.validation is the training file: its reward says nothing of rows that are new")
-    if config.rollout.temperature != 1.0:
+    if config.rollout.temperature != 1.0 and not config.teaches:
         notes.append(
             f"rollout.temperature is {config.rollout.temperature:g}: the policy is sampled at it, "
             "so expect other results when you serve it at 1"
         )
-    if config.rollout.top_p < 1.0:
+    if config.rollout.top_p < 1.0 and not config.teaches:
         notes.append(
             f"rollout.top_p is {config.rollout.top_p:g}: sampled completions no longer follow the policy"
         )
     if config.data.test is not None and config.data.test == config.data.validation:
         notes.append("data.test is the validation file: the best checkpoint was chosen on these rows")
     return notes
+
+
+SFT_READS = (
+    "rollout.max_completion_tokens",
+    "pilot.prompts",
+    "tripwires.action",
+    "tripwires.window",
+    "tripwires.entropy",
+)
+"""Settings of sections about rollouts that sft reads too."""
+
+
+def _idle_under_sft(config: RunConfig, given: Collection[str]) -> list[str]:
+    """Settings of rollouts and of what is computed from them, where they were set to something of their own."""
+    plain = flat(RunConfig())
+    now = flat(config)
+    unread = [
+        key
+        for key in now
+        if key.partition(".")[0] in ("ppo", "rollout", "pilot", "tripwires")
+        and key in given
+        and key not in SFT_READS
+        and now[key] != plain[key]
+    ]
+    why = "no effect with algorithm sft, which samples no completions to train on"
+    return [f"{', '.join(unread)}: {why}"] if unread else []
 
 
 def _idle_critic(config: RunConfig, given: Collection[str]) -> list[str]:

@@ -185,7 +185,8 @@ class ValidationConfig(Section):
     """Rows sampled at a time in each process. auto: 128 on CPU, 64 on a GPU."""
     every_completions: Count | Auto = "auto"
     """Training completions between validations, in whole rollout batches; the last step is always validated.
-    auto: about 600, or twice a validation's own completions, or a twentieth of the job's, whichever is most."""
+    auto: about 600, or twice a validation's own completions, or a twentieth of the job's, whichever is most.
+    sft: training rows, in whole steps; auto: 4 to 10 validations a job."""
     every_epochs: Count | Auto = "auto"
     """Epochs between validations, in place of `every_completions`. auto: that one decides."""
     seed: int = 1234
@@ -230,12 +231,19 @@ class PPOConfig(Section):
     """Weight of an entropy bonus in the policy loss."""
 
 
+class SFTConfig(Section):
+    """`algorithm: sft` learns the rows' references: see `docs/sft.md`."""
+
+    batch_size: Count | Auto = "auto"
+    """Rows in one optimizer step, over all processes. auto: 16, or fewer where the training file has few rows."""
+
+
 class OptimConfig(Section):
     learning_rate: Positive | Auto = "auto"
-    """Peak learning rate of the policy. auto: from parameter count and LoRA, printed with its reason."""
+    """Peak learning rate of the policy. auto: from parameter count, LoRA and algorithm, printed with its reason."""
     n_epochs: Count | Auto = "auto"
     """Passes over the training rows. auto: as many as sample about 3,000 completions (6,000 for a model under 20 M
-    parameters), at most 40, or part of one; printed with its reason."""
+    parameters), at most 40, or part of one; sft: by the number of rows; printed with its reason."""
     max_steps: Count | None = None
     """Optimizer steps after which the job ends, in whole rollout batches. Empty: `n_epochs` alone decides."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
@@ -247,7 +255,7 @@ class OptimConfig(Section):
     max_grad_norm: Positive = 1.0
     """Gradient norm above which gradients are scaled down."""
     micro_batch_size: Count | Auto = "auto"
-    """Completions in one forward and backward pass of one process. auto: from device and model size."""
+    """Completions (sft: rows) in one forward and backward pass of one process. auto: from device and model size."""
     max_skipped_steps: Count = 3
     """Steps in a row, skipped because loss or gradient was not a finite number, after which the job ends."""
 
@@ -297,8 +305,9 @@ class TripwireConfig(Section):
 class RunConfig(Section):
     """One job."""
 
-    algorithm: Literal["ppo", "grpo", "rloo"] = "ppo"
-    """ppo: clipped steps, KL in the reward, and a critic where `ppo.critic` names one. grpo, rloo: TRL's."""
+    algorithm: Literal["ppo", "grpo", "rloo", "sft"] = "ppo"
+    """ppo: clipped steps, KL in the reward, and a critic where `ppo.critic` names one. grpo, rloo: TRL's.
+    sft: supervised fine-tuning on the rows' references; no completion is sampled to train on."""
     model: ModelConfig = Field(default_factory=ModelConfig)
     lora: LoraConfig = Field(default_factory=LoraConfig)
     data: DataConfig = Field(default_factory=DataConfig)
@@ -307,6 +316,7 @@ class RunConfig(Section):
     pilot: PilotConfig = Field(default_factory=PilotConfig)
     validation: ValidationConfig = Field(default_factory=ValidationConfig)
     ppo: PPOConfig = Field(default_factory=PPOConfig)
+    sft: SFTConfig = Field(default_factory=SFTConfig)
     optim: OptimConfig = Field(default_factory=OptimConfig)
     checkpoint: CheckpointConfig = Field(default_factory=CheckpointConfig)
     distributed: DistributedConfig = Field(default_factory=DistributedConfig)
@@ -319,3 +329,13 @@ class RunConfig(Section):
     """Name of the run's directory. Empty: date, time and model."""
     num_processes: Count = 1
     """Processes to train with, on this machine. More than 1 starts them side by side."""
+
+    @property
+    def teaches(self) -> bool:
+        """Whether the job learns from references, and not from graded completions of its own."""
+        return self.algorithm == "sft"
+
+    @property
+    def completions_a_prompt(self) -> int:
+        """Completions that a training prompt gets in the pilot: a group where they are compared, else one."""
+        return 1 if self.teaches else self.rollout.group_size

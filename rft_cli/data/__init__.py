@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rft_cli.data.dataset import Dataset, prompt_for, read_examples
+    from rft_cli.data.demonstrations import demonstration_of, without_demonstration
     from rft_cli.data.examples import Joined
     from rft_cli.data.formats import FORMATS, BadRow, Format, reference_of, solution_of
     from rft_cli.data.json_line import Row
@@ -27,6 +28,7 @@ __all__ = [
     "Row",
     "RowReader",
     "apply_overlap",
+    "demonstration_of",
     "find_overlap",
     "prompt_for",
     "read_examples",
@@ -34,10 +36,12 @@ __all__ = [
     "read_rows_from_bytes",
     "reference_of",
     "solution_of",
+    "without_demonstration",
 ]
 
 _HOMES = {
     **dict.fromkeys(("Dataset", "prompt_for", "read_examples"), "dataset"),
+    **dict.fromkeys(("demonstration_of", "without_demonstration"), "demonstrations"),
     **dict.fromkeys(("FORMATS", "BadRow", "Format", "reference_of", "solution_of"), "formats"),
     **dict.fromkeys(("Checked", "Overlap", "apply_overlap", "find_overlap"), "overlap"),
     "Joined": "examples",

@@ -117,6 +117,31 @@ def max_completion_tokens(
     return Chosen(value, f"max completion {value} tokens: {why}")
 
 
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """Tokens of the references that sft teaches: 95 % of them have at most `most`, all of them at most `longest`."""
+
+    most: int
+    longest: int
+
+
+def taught_limit(context: int, longest_prompt: int, seen: Seen, taught: Taught) -> Chosen[int]:
+    """Tokens that a completion may have under sft: twice what the references need, and twice what the base model needs.
+
+    The base model's own lengths count where at least a quarter of its completions ended by themselves: cut ones would
+    make the comparison with it unfair. A model that ends nothing by itself gets no more than the references say.
+    """
+    wanted = max(LEAST_LIMIT, 2 * taught.most, taught.longest)
+    why = f"95 % of the references have at most {taught.most}"
+    if seen.ended and len(seen.ended) >= HARDLY_ANY * seen.total:
+        own = percentile(seen.ended, 0.95)
+        if 2 * own > wanted:
+            wanted = 2 * own
+            why = f"95 % of the base model's completions have at most {own}"
+    value = min(wanted, context - longest_prompt)
+    return Chosen(value, f"max completion {value} tokens: {why}")
+
+
 def check_critic(design: str, lora: bool) -> None:
     """UsageError for a critic that is an adapter where nothing has adapters."""
     if design == "adapter" and not lora:

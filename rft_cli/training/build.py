@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from accelerate import init_empty_weights
 from datasets import Dataset as HfDataset
+from peft import LoraConfig as PeftLoraConfig
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
-from trl.trainer.utils import add_fused_lm_head
+from trl.trainer.utils import add_fused_lm_head, disable_dropout_in_model
 
 from rft_cli.config import RunConfig
 from rft_cli.config.schema import ModelConfig
@@ -22,7 +23,7 @@ from rft_cli.training.ppo.critic import Critic, MlpCritic, NoCritic, SharedCriti
 from rft_cli.training.ppo.critic_top import LoraCritic, LoraTopCritic, TopCritic
 from rft_cli.training.refusals import FIX
 from rft_cli.training.rollouts.rewards import GraderReward
-from rft_cli.training.trainers import GRPOJob, PPOJob, RLOOJob
+from rft_cli.training.trainers import GRPOJob, PPOJob, RLOOJob, SFTJob
 
 
 def parameters_of(config: ModelConfig) -> int:
@@ -38,6 +39,34 @@ def parameters_of(config: ModelConfig) -> int:
     return count_parameters(model)
 
 
+def build_sft(
+    config: RunConfig,
+    resolved: Resolved,
+    tokenizer: PreTrainedTokenizerBase,
+    model: Any,
+    output_dir: str,
+    rows: HfDataset,
+) -> Any:
+    """The trainer of `algorithm: sft`; `rows` hold token ids and labels."""
+    if config.lora.dropout == 0.0:
+        disable_dropout_in_model(model)
+    return SFTJob(
+        model=model,
+        args=hf_args.sft_config(config, resolved, output_dir),
+        train_dataset=rows,
+        processing_class=tokenizer,
+        peft_config=_adapter(config, resolved, model),
+    )
+
+
+def _adapter(config: RunConfig, resolved: Resolved, model: Any) -> PeftLoraConfig | None:
+    return (
+        hf_args.peft_config(config, lora_targets(model, config.lora.target_modules))
+        if resolved.lora
+        else None
+    )
+
+
 def build_trainer(
     config: RunConfig,
     resolved: Resolved,
@@ -47,11 +76,10 @@ def build_trainer(
     reward: GraderReward,
     rows: HfDataset,
 ) -> Any:
-    """The trainer of `config.algorithm`, its model on the device, ready for `train()`."""
+    """The trainer of an algorithm with rollouts, its model on the device, ready for `train()`."""
     common: dict[str, Any] = {"model": model, "train_dataset": rows, "processing_class": tokenizer}
     if resolved.lora:
-        targets = lora_targets(model, config.lora.target_modules)
-        common["peft_config"] = hf_args.peft_config(config, targets)
+        common["peft_config"] = _adapter(config, resolved, model)
     needed = config.algorithm == "ppo" or config.ppo.kl_coef > 0
     reference = frozen_copy(model, config.rollout.temperature) if needed and not resolved.lora else None
     if config.algorithm == "ppo":

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig as PeftLoraConfig
-from trl import GRPOConfig, RLOOConfig
+from trl import GRPOConfig, RLOOConfig, SFTConfig
 
 from rft_cli.config import RunConfig
 from rft_cli.training.ppo.settings import PPOSettings
@@ -25,7 +25,7 @@ class Resolved:
     n_epochs: int
     max_steps: int | None  # whole rollout batches; None: the epochs' end
     validate_every: int  # steps, whole rollout batches
-    prompts_per_batch: int
+    prompts_per_batch: int  # sft: rows of an optimizer step
     max_completion_tokens: int
     micro_batch_size: int
     gradient_checkpointing: bool
@@ -39,22 +39,13 @@ class Resolved:
         return self.prompts_per_batch * group_size
 
 
-def trainer_arguments(config: RunConfig, resolved: Resolved, output_dir: str) -> dict[str, Any]:
-    """What GRPOConfig and RLOOConfig share."""
-    rollout = resolved.rollout_size(config.rollout.group_size)
-    per_step = rollout // resolved.minibatches // resolved.world_size
+def _every_trainers(config: RunConfig, resolved: Resolved, output_dir: str, per_step: int) -> dict[str, Any]:
+    """What all of TRL's configurations share; `per_step`: sequences of an optimizer step in one process."""
     return {
         "output_dir": output_dir,
         "seed": config.seed,
         "per_device_train_batch_size": resolved.micro_batch_size,
         "gradient_accumulation_steps": max(1, per_step // resolved.micro_batch_size),
-        "generation_batch_size": rollout,
-        "num_generations": config.rollout.group_size,
-        "num_iterations": config.ppo.passes,
-        "max_completion_length": resolved.max_completion_tokens,
-        "temperature": config.rollout.temperature,
-        "top_p": config.rollout.top_p,
-        "top_k": 0,
         "num_train_epochs": resolved.n_epochs,
         "max_steps": -1 if resolved.max_steps is None else resolved.max_steps,
         "learning_rate": resolved.learning_rate,
@@ -69,9 +60,6 @@ def trainer_arguments(config: RunConfig, resolved: Resolved, output_dir: str) ->
         "fp16": resolved.compute == "float16",
         "use_cpu": not torch.cuda.is_available(),
         "dataloader_pin_memory": torch.cuda.is_available(),
-        "epsilon": config.ppo.clip_low,
-        "epsilon_high": config.ppo.clip_high,
-        "disable_dropout": config.lora.dropout == 0.0,
         "remove_unused_columns": False,
         "report_to": "none",
         "logging_steps": 1,
@@ -80,8 +68,39 @@ def trainer_arguments(config: RunConfig, resolved: Resolved, output_dir: str) ->
         "eval_strategy": "no",
         "disable_tqdm": True,
         "ddp_find_unused_parameters": False,
+    }
+
+
+def trainer_arguments(config: RunConfig, resolved: Resolved, output_dir: str) -> dict[str, Any]:
+    """What GRPOConfig and RLOOConfig share."""
+    rollout = resolved.rollout_size(config.rollout.group_size)
+    per_step = rollout // resolved.minibatches // resolved.world_size
+    return {
+        **_every_trainers(config, resolved, output_dir, per_step),
+        "generation_batch_size": rollout,
+        "num_generations": config.rollout.group_size,
+        "num_iterations": config.ppo.passes,
+        "max_completion_length": resolved.max_completion_tokens,
+        "temperature": config.rollout.temperature,
+        "top_p": config.rollout.top_p,
+        "top_k": 0,
+        "epsilon": config.ppo.clip_low,
+        "epsilon_high": config.ppo.clip_high,
+        "disable_dropout": config.lora.dropout == 0.0,
         "shuffle_dataset": True,
     }
+
+
+def sft_config(config: RunConfig, resolved: Resolved, output_dir: str) -> SFTConfig:
+    """The rows come as token ids with labels, and none is cut: their lengths were checked."""
+    per_step = resolved.rollout_size(1) // resolved.world_size
+    return SFTConfig(
+        **_every_trainers(config, resolved, output_dir, per_step),
+        dataset_kwargs={"skip_prepare_dataset": True},
+        max_length=None,
+        packing=False,
+        shuffle_dataset=False,
+    )
 
 
 def grpo_config(config: RunConfig, resolved: Resolved, output_dir: str) -> GRPOConfig:

@@ -27,6 +27,7 @@ from rft_cli.training.models import count_parameters, stop_tokens
 from rft_cli.training.rollouts.prompts import training_rows
 from rft_cli.training.rollouts.rewards import GraderReward
 from rft_cli.training.rollouts.validation import validator_of
+from rft_cli.training.sft.rows import TaughtRows
 
 
 def run_training(
@@ -39,17 +40,24 @@ def run_training(
     tokenizer: PreTrainedTokenizerBase,
     grader: Grader,
     stop: Stop,
+    taught: TaughtRows | None = None,
 ) -> dict[str, Any]:
-    """Train `model` as `resolved` says; process 0 returns the run's result, the others {}. All processes call this."""
+    """Train `model` as `resolved` says; process 0 returns the run's result, the others {}. All processes call this.
+
+    `taught`: what sft learns from; None where rollouts are.
+    """
     config = job.config
     stop_ids = stop_tokens(model.config, model.generation_config, tokenizer)
     model.generation_config.eos_token_id = (
         stop_ids  # TRL samples with these: training and validation end alike
     )
     reward = GraderReward(grader, job.train.examples, stop_ids)
-    rows = training_rows(job.train.examples, tokenizer)
+    common = (config, resolved, tokenizer, model, str(run.path))
     with memory.told(memory.WEIGHTS):
-        trainer = build.build_trainer(config, resolved, tokenizer, model, str(run.path), reward, rows)
+        if taught is not None:
+            trainer = build.build_sft(*common, taught.dataset())
+        else:
+            trainer = build.build_trainer(*common, reward, training_rows(job.train.examples, tokenizer))
     trainer.on_note = emit
     accelerator = trainer.accelerator
     wires = Tripwires(config.tripwires, config.algorithm, resolved.max_completion_tokens)
@@ -97,8 +105,8 @@ def run_training(
         )
     )
     with (
-        told(run, resolved.learning_rate, resolved.critic_learning_rate),
-        memory.told(memory.in_training(resolved.micro_batch_size)),
+        told(run, resolved.learning_rate, resolved.critic_learning_rate, config.teaches),
+        memory.told(memory.in_training(resolved.micro_batch_size, config.teaches)),
     ):
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     milestones.check_stop()

@@ -33,8 +33,10 @@ from rft_cli.training.models import (
 )
 from rft_cli.training.pilot import settle
 from rft_cli.training.refusals import check_architecture, check_token_ids, first_use
+from rft_cli.training.resolve import Found, resolve_rollouts, resolve_teaching
 from rft_cli.training.rollouts.prompts import encode, too_long
 from rft_cli.training.rollouts.waves import Room
+from rft_cli.training.sft.rows import TaughtRows, taught_rows
 
 LEAST_ROOM = 8
 """Tokens a prompt must leave for its completion."""
@@ -42,19 +44,24 @@ LEAST_ROOM = 8
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """What the tokenizer says of the job's rows."""
+    """What the tokenizer says of the job's rows; `taught`: under sft, the training rows as tokens to learn."""
 
     tokenizer: PreTrainedTokenizerBase
     context: int
     longest_prompt: int
+    taught: TaughtRows | None = None
 
     @property
     def room(self) -> Room:
-        return Room(self.context, self.longest_prompt)
+        taught = None if self.taught is None else self.taught.lengths
+        return Room(self.context, self.longest_prompt, taught)
 
 
-def check(job: Job) -> Lengths:
-    """The preflight that needs the tokenizer, before any weights load: prompts that leave no room are named."""
+def check(job: Job, trains: bool = True) -> Lengths:
+    """The preflight that needs the tokenizer, before any weights load: prompts that leave no room are named.
+
+    Where the job `trains` with sft, so are references that are too long.
+    """
     quiet.libraries()
     model, own = job.config.model.path, load_config(job.config.model)
     check_architecture(model, own)
@@ -76,7 +83,12 @@ def check(job: Job) -> Lengths:
                 for p in long[:20]
             ]
         )
-    return Lengths(tokenizer, context, max(len(i) for i in ids))
+    taught = None
+    if trains and job.config.teaches:
+        rows = job.train.examples
+        taught = taught_rows(tokenizer, rows, ids[: len(rows)], job.config.data.columns, context)
+        check_token_ids(model, own, tokenizer, rows, taught.completions, "reference")
+    return Lengths(tokenizer, context, max(len(i) for i in ids), taught)
 
 
 def train(
@@ -118,13 +130,16 @@ def train(
             lengths.tokenizer,
             lengths.room,
             resolved,
-            schedule.course_of(job, count_parameters(model), state.num_processes),
+            None
+            if job.config.teaches
+            else schedule.course_of(job, count_parameters(model), state.num_processes),
             grader,
             emit,
             stop,
             resume,
         )
-        return run_training(job, run, emit, resume, model, resolved, lengths.tokenizer, grader, stop)
+        tokenizer, taught = lengths.tokenizer, lengths.taught
+        return run_training(job, run, emit, resume, model, resolved, tokenizer, grader, stop, taught)
 
 
 def _has_stepped(run: Run, resume: bool) -> bool:
@@ -146,68 +161,17 @@ def _load(job: Job, lengths: Lengths, state: PartialState, emit: OnEvent) -> tup
     source = find_model(config.model.path, config.model.revision)
     parameters = build.parameters_of(config.model)
     lora = auto.use_lora(config.lora.enabled, parameters)
-    auto.check_critic(config.ppo.critic, lora.value)
     dtype, device = config.model.dtype, state.device.type
     compute = precision.compute_dtype(dtype, device, precision.has_bfloat16(device, parameters))
-    precision.check_critic(compute, config.algorithm, config.ppo.critic)
+    if config.algorithm == "ppo":
+        auto.check_critic(config.ppo.critic, lora.value)
+        precision.check_critic(compute, config.algorithm, config.ppo.critic)
     model = load_policy(source, config.model, weights_dtype(dtype, lora.value, state.device, parameters))
     if lora.value:
         lora_targets(model, config.lora.target_modules)  # what is wrong with them is told early
-    rate = auto.learning_rate(config.optim.learning_rate, parameters, lora.value)
-    prompts = auto.prompts_per_batch(config.rollout.prompts_per_batch, rows, state.num_processes)
-    limit = auto.max_completion_tokens(
-        config.rollout.max_completion_tokens,
-        lengths.context,
-        lengths.longest_prompt,
-        None,
-    )
-    sizes = auto.batch_sizes(
-        config.optim.micro_batch_size,
-        prompts.value * config.rollout.group_size,
-        config.ppo.minibatches,
-        state.num_processes,
-        parameters,
-        state.device.type,
-    )
-    steps = sizes.value.minibatches * config.ppo.passes
-    plan = schedule.Batches(rows, prompts.value, config.rollout.group_size, steps)
-    batches = schedule.length(
-        config.optim.n_epochs, config.optim.max_steps, plan, auto.completions_wanted(parameters)
-    )
-    validations = schedule.validate_every(
-        config.validation.every_completions,
-        config.validation.every_epochs,
-        len(job.validation.examples) * config.validation.samples_per_prompt,
-        plan,
-        batches.value,
-    )
-    warmup = auto.critic_warmup(config.ppo.critic_warmup, batches.value)
-    choices: list[auto.Chosen[Any]] = [lora, rate, prompts, sizes, batches, validations]
-    if config.algorithm == "ppo":
-        choices.append(warmup)
-    for reason in (precision.told(dtype, lora.value, compute), *(chosen.reason for chosen in choices)):
+    resolve = resolve_teaching if config.teaches else resolve_rollouts
+    resolved, reasons = resolve(job, lengths.room, Found(parameters, lora.value, state, compute))
+    for reason in (precision.told(dtype, lora.value, compute), lora.reason, *reasons):
         if reason:
             emit(Note(reason))
-    checkpointing = config.model.gradient_checkpointing
-    resolved = Resolved(
-        lora=lora.value,
-        learning_rate=rate.value,
-        critic=config.ppo.critic,
-        critic_learning_rate=auto.critic_learning_rate(
-            config.ppo.critic_learning_rate, rate.value, config.ppo.critic == "shared"
-        ).value,
-        n_epochs=plan.begun(batches.value),
-        max_steps=batches.value * steps,
-        validate_every=validations.value * steps,
-        prompts_per_batch=prompts.value,
-        max_completion_tokens=limit.value,
-        micro_batch_size=sizes.value.micro,
-        gradient_checkpointing=checkpointing
-        if isinstance(checkpointing, bool)
-        else state.device.type == "cuda" and parameters > 300_000_000,
-        critic_warmup=warmup.value,
-        world_size=state.num_processes,
-        minibatches=sizes.value.minibatches,
-        compute=compute,
-    )
     return model, resolved

@@ -32,12 +32,18 @@ def told(fix: str) -> Iterator[None]:
         raise OutOfMemory(f"out of memory: {first}", fix) from error
 
 
-def in_training(micro_batch_size: int) -> str:
-    """What helps in training: an update has a micro-batch at a time, sampling a process's whole rollout batch."""
+def in_training(micro_batch_size: int, teaches: bool = False) -> str:
+    """What helps in training: an update has a micro-batch at a time, sampling a process's whole rollout batch.
+
+    `teaches`: sft, which samples in validations alone.
+    """
     smaller = f"optim.micro_batch_size to {micro_batch_size // 2} (it was {micro_batch_size}), "
+    rollouts = (
+        "" if teaches else "rollout.prompts_per_batch, rollout.group_size, rollout.max_completion_tokens or "
+    )
     return (
-        f"set {smaller if micro_batch_size > 1 else ''}rollout.prompts_per_batch, rollout.group_size, "
-        "rollout.max_completion_tokens or validation.batch_size lower, or model.gradient_checkpointing to true"
+        f"set {smaller if micro_batch_size > 1 else ''}{rollouts}validation.batch_size lower, "
+        "or model.gradient_checkpointing to true"
     )
 
 

@@ -52,7 +52,7 @@ def settle(
     tokenizer: PreTrainedTokenizerBase,
     room: Room,
     resolved: Resolved,
-    course: report.Course,
+    course: report.Course | None,
     grader: Grader,
     emit: OnEvent,
     stop: Stop,
@@ -71,7 +71,7 @@ def settle(
         emit(Note(f"max completion {limit} tokens, as when the run began"))
         micro = known.get("micro_batch_size")
         if config.optim.micro_batch_size == "auto" and isinstance(micro, int):
-            share = _share(resolved, config.rollout.group_size)
+            share = _share(resolved, config.completions_a_prompt)
             resolved = replace(resolved, micro_batch_size=auto.largest_divisor(share, micro))
         return replace(resolved, max_completion_tokens=limit)
     reason = _left_out(config)
@@ -86,11 +86,12 @@ def settle(
 
     seen = look(config, model, tokenizer, room, job.train.examples, grader, emit, check_stop, course)
     stops = group.from_main(lambda: not run.checkpoints())
-    gate(seen, config, emit, stops, kept=run if resume else None)
+    if not config.teaches:  # a base model without any reward is what sft is for
+        gate(seen, config, emit, stops, kept=run if resume else None)
     resolved = _with_limit(resolved, seen.limit, emit)
     document = seen.document
     if config.optim.micro_batch_size == "auto" and group.device().type == "cuda":
-        resolved = _that_fits(resolved, model, room, config.rollout.group_size, emit)
+        resolved = _that_fits(resolved, model, room, config.completions_a_prompt, emit)
         document = {**document, "micro_batch_size": resolved.micro_batch_size}
     group.from_main(lambda: run.write_pilot(document))
     return resolved
@@ -108,14 +109,13 @@ def _share(resolved: Resolved, group_size: int) -> int:
 
 
 def _that_fits(resolved: Resolved, model: Any, room: Room, group_size: int, emit: OnEvent) -> Resolved:
-    tokens = room.longest_prompt + resolved.max_completion_tokens
+    longest = resolved.max_completion_tokens if room.taught is None else room.taught.longest
+    tokens = room.longest_prompt + longest
     size = memory.fitting(model, resolved, tokens, _share(resolved, group_size))
     if size < resolved.micro_batch_size:
-        emit(
-            Note(
-                f"micro-batches of {size} completions: {resolved.micro_batch_size} of {tokens} tokens do not fit"
-            )
-        )
+        what = "completions" if room.taught is None else "rows"
+        wide = f"{resolved.micro_batch_size} of {tokens} tokens do not fit"
+        emit(Note(f"micro-batches of {size} {what}: {wide}"))
     return replace(resolved, micro_batch_size=size)
 
 
@@ -131,6 +131,8 @@ def _left_out(config: RunConfig) -> str | None:
     """Why there is no pilot; None where there is one."""
     if config.pilot.prompts == 0:
         return "no pilot: pilot.prompts is 0"
+    if config.teaches and not isinstance(config.rollout.max_completion_tokens, str):
+        return "no pilot: rollout.max_completion_tokens is set, and sft needs it for nothing else"
     if any(os.environ.get(f"ACCELERATE_USE_{kind}") for kind in ("FSDP", "DEEPSPEED")):
         return "no pilot: the model is spread over the processes, and none of them holds it whole"
     return None
@@ -157,14 +159,18 @@ def look(
     samples, limit = sampled.samples, waves.limit()
     found = report.figures(samples)
     references = {row: solution_of(examples[row], config.data.columns) for row in {s.row for s in samples}}
-    judged = verdict(found, samples, references, fills_context=limit.value >= room.tokens)
+    judged = (
+        Verdict("ok")
+        if config.teaches
+        else verdict(found, samples, references, fills_context=limit.value >= room.tokens)
+    )
     prompt = encode(tokenizer, [examples[samples[0].row]])[0]
     with memory.told(memory.SAMPLING):
         times = _times(sampled, model, len(prompt), course)
     document = {
         "schema": report.SCHEMA,
         **found.to_json(),
-        "group_size": config.rollout.group_size,
+        "group_size": config.completions_a_prompt,
         "prompt": str(tokenizer.decode(prompt, skip_special_tokens=False)),
         "shown": [s.to_json() for s in report.shown(samples)],
         "limit_tried": waves.widest,

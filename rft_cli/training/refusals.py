@@ -44,8 +44,12 @@ def check_token_ids(
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[Example],
     prompts: Sequence[Sequence[int]],
+    what_holds: str = "prompt",
 ) -> None:
-    """UsageError where padding or a prompt has token ids that the model has no embedding for."""
+    """UsageError where padding or a prompt has token ids that the model has no embedding for.
+
+    `what_holds`: what messages call the texts that `prompts` are the tokens of.
+    """
     size = getattr(config.get_text_config(), "vocab_size", None)
     if not isinstance(size, int):
         return
@@ -59,7 +63,7 @@ def check_token_ids(
     if beyond:
         example, token = beyond[0]
         more = f" (and {counted(len(beyond) - 1, 'more row')})" if len(beyond) > 1 else ""
-        said = f"{example.source}{more}: the prompt holds {_named(tokenizer, token)}; {_small(model, size)}"
+        said = f"{example.source}{more}: the {what_holds} holds {_named(tokenizer, token)}; {_small(model, size)}"
         raise UsageError(said, fix)
 
 

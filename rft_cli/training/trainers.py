@@ -1,23 +1,25 @@
-"""The three trainers as the job runs them: TRL's (or PPO on top of it) with our checkpoints, resume and guard."""
+"""The trainers as the job runs them: TRL's (or PPO on top of it) with our checkpoints, resume and guard."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from transformers import Trainer
-from trl import GRPOTrainer, RLOOTrainer
+from trl import GRPOTrainer, RLOOTrainer, SFTTrainer
 
 from rft_cli.pulse import PULSE
 from rft_cli.training.hooks.divergence import Guarded
+from rft_cli.training.hooks.resume import ResumableRollouts
 from rft_cli.training.hooks.saving import SavesInto
 from rft_cli.training.ppo.trainer import PPOTrainer
 from rft_cli.training.rollouts.backbone import backbone_of
 from rft_cli.training.rollouts.scored_rollouts import ScoredRollouts
+from rft_cli.training.sft.trainer import ReferenceTrainer
 from rft_cli.training.smaller_passes import SmallerPasses
 
 
 class Counted(Trainer):
-    """Says how long the job will be before it starts."""
+    """Says how long the job will be before it starts, and how far it is."""
 
     def total_steps(self) -> int:
         """Optimizer steps of the whole job."""
@@ -28,11 +30,11 @@ class Counted(Trainer):
         """Optimizer steps of one pass over the rows."""
         return len(self.get_train_dataloader()) // self.args.gradient_accumulation_steps
 
-    def completions(self) -> int:
-        """Completions sampled so far, at the end of a rollout batch."""
+    def seen(self) -> str:
+        """What was learned from so far, at the end of a rollout batch: completions that were sampled."""
         args: Any = self.args
         a_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        return int(self.state.global_step * a_step // args.num_iterations)
+        return f"{self.state.global_step * a_step // args.num_iterations:,} completions"
 
 
 class Beating(Trainer):
@@ -47,15 +49,15 @@ class Beating(Trainer):
                 backbone_of(model).register_forward_hook(PULSE.beat)
 
 
-class PPOJob(Guarded, Beating, Counted, SavesInto, SmallerPasses, PPOTrainer):
+class PPOJob(Guarded, ResumableRollouts, Beating, Counted, SavesInto, SmallerPasses, PPOTrainer):
     """algorithm: ppo"""
 
 
-class GRPOJob(Guarded, Beating, Counted, SavesInto, SmallerPasses, ScoredRollouts, GRPOTrainer):
+class GRPOJob(Guarded, ResumableRollouts, Beating, Counted, SavesInto, SmallerPasses, ScoredRollouts, GRPOTrainer):
     """algorithm: grpo"""
 
 
-class RLOOJob(Guarded, Beating, Counted, SavesInto, SmallerPasses, ScoredRollouts, RLOOTrainer):
+class RLOOJob(Guarded, ResumableRollouts, Beating, Counted, SavesInto, SmallerPasses, ScoredRollouts, RLOOTrainer):
     """algorithm: rloo"""
 
     loss_is_mean_of_rows = True
@@ -75,3 +77,7 @@ class RLOOJob(Guarded, Beating, Counted, SavesInto, SmallerPasses, ScoredRollout
         given = self._rewards(trainer.reward_funcs[0])
         self._observe(given, ~given.isnan())
         return batch
+
+
+class SFTJob(Guarded, Beating, ReferenceTrainer, Counted, SavesInto, SFTTrainer):
+    """algorithm: sft"""

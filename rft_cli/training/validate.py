@@ -46,7 +46,7 @@ def validate_models(job: Job, base: str, run: Run | None, on_event: OnEvent) -> 
     """
     quiet.libraries()
     revision = job.config.model.revision
-    lengths = check(job)
+    lengths = check(job, trains=False)
     tuned = None if run is None else run.best_checkpoint()
     with (
         tempfile.TemporaryDirectory(prefix="rft-validate-") as folder,

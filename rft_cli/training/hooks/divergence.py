@@ -82,12 +82,12 @@ class Guarded(Resumable):
     def _skips(self) -> Skips:
         return Skips()
 
-    def rollout_state(self) -> dict[str, Any]:
+    def process_state(self) -> dict[str, Any]:
         """The counters go where this process's other counters go."""
-        return super().rollout_state() | {"guard": self.guard_state()}
+        return super().process_state() | {"guard": self.guard_state()}
 
-    def load_rollout_state(self, state: dict[str, Any]) -> None:
-        super().load_rollout_state(state)
+    def load_process_state(self, state: dict[str, Any]) -> None:
+        super().load_process_state(state)
         self.load_guard_state(state["guard"])
 
     def guard_state(self) -> dict[str, Any]:
@@ -215,26 +215,33 @@ def check_finite(trainer: Any) -> None:
 
 
 @contextmanager
-def told(run: Run, learning_rate: float, critic_learning_rate: float) -> Iterator[None]:
-    """What ends training inside gets words on what to change and on how to go on from the last checkpoint."""
+def told(
+    run: Run, learning_rate: float, critic_learning_rate: float, teaches: bool = False
+) -> Iterator[None]:
+    """What ends training inside gets words on what to change and on how to go on from the last checkpoint.
+
+    `teaches`: sft, which has no KL to raise.
+    """
     try:
         yield
     except Diverged as error:
         change = (
             f"lower ppo.critic_learning_rate (it was {critic_learning_rate:g})"
             if error.of_critic
-            else _slower(learning_rate)
+            else _slower(learning_rate, teaches)
         )
         raise RunFailed(error.message, f"{change} in a new run; {how_to_go_on(run)}") from error
     except RuntimeError as error:
         if "probability tensor" not in str(error):
             raise
         message = "training diverged: the model's probabilities are not finite numbers any more"
-        raise RunFailed(message, f"{_slower(learning_rate)} in a new run; {how_to_go_on(run)}") from error
+        raise RunFailed(
+            message, f"{_slower(learning_rate, teaches)} in a new run; {how_to_go_on(run)}"
+        ) from error
 
 
-def _slower(learning_rate: float) -> str:
-    return f"lower optim.learning_rate (it was {learning_rate:g}) or raise ppo.kl_coef"
+def _slower(learning_rate: float, teaches: bool) -> str:
+    return f"lower optim.learning_rate (it was {learning_rate:g}){'' if teaches else ' or raise ppo.kl_coef'}"
 
 
 def how_to_go_on(run: Run) -> str:

@@ -36,12 +36,15 @@ RENAMED = {
     "entropy": "entropy",
     "loss": "loss",
 }
-"""TRL's and transformers' names -> ours; other names of ours come from the PPO trainer as they are."""
+"""TRL's and transformers' names -> ours; other names of ours come from our trainers as they are."""
+
+RENAMED_OF_SFT = {"mean_token_accuracy": "token_accuracy", "num_tokens": "tokens"}
+"""Further ones of SFTTrainer; `tokens` are all that were read so far, prompts included."""
 
 OWN = (
     "kl", "kl_k3", "kl_per_token", "ratio", "clip_fraction", "explained_variance", "value_loss", "policy_loss",
     "return_mean", "return_std", "reward_spread", "rollout_seconds", "rollouts_not_finite", "skipped_steps",
-    "skipped_critic_steps",
+    "skipped_critic_steps", "rows",
 )  # fmt: skip
 
 PER_ROLLOUT = (
@@ -141,12 +144,14 @@ class Journal(TrainerCallback):
         """One line of metrics.jsonl a step; transformers' last log, which sums up the job, is no step."""
         if logs is None or "train_runtime" in logs:
             return
-        named = {ours: logs[theirs] for theirs, ours in RENAMED.items() if theirs in logs}
+        known = RENAMED | (RENAMED_OF_SFT if "rows" in logs else {})
+        named = {ours: logs[theirs] for theirs, ours in known.items() if theirs in logs}
         named |= {name: logs[name] for name in OWN if name in logs}
         self._per_rollout.update({k: v for k, v in named.items() if k in PER_ROLLOUT})
         now = monotonic()
         metrics: dict[str, float | None] = {**self._per_rollout, **named}
-        metrics["completions"] = sum(self._counts.values())
+        if "rows" not in named:  # sft has rows in their place
+            metrics["completions"] = sum(self._counts.values())
         metrics["step_seconds"] = seconds = now - self._last_log
         metrics["update_seconds"] = seconds - float(named.get("rollout_seconds") or 0.0)
         self._last_log = now
@@ -157,7 +162,9 @@ class Journal(TrainerCallback):
         done = state.global_step - self._first_step
         left = (now - self._started) / max(done, 1) * (state.max_steps - state.global_step)
         self._on_event(Stepped(state.global_step, state.max_steps, epoch, metrics, left))
-        if "completion_tokens" in named and self._alarms.observe(state.global_step, metrics):
+        if ("completion_tokens" in named or "rows" in named) and self._alarms.observe(
+            state.global_step, metrics
+        ):
             control.should_save = True  # and then `on_save` ends the job
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:

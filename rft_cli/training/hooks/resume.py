@@ -1,8 +1,8 @@
 """What a checkpoint must hold beside TRL's own files, so that a resumed job goes on where it stopped.
 
-A mixin over TRL's trainers. Prompt order is a pure function of seed and epoch; the rollout buffer and the counters
-are saved by every process. A critic that is equal on all processes is saved once. Learning rates and weight decay are
-settings: the job's configuration has them, whatever a checkpoint says.
+Mixins over TRL's trainers. The order of rows is a pure function of seed and epoch; what a process has for itself (the
+rollout buffer, counters) is saved by every process. A critic that is equal on all processes is saved once. Learning
+rates and weight decay are settings: the job's configuration has them, whatever a checkpoint says.
 """
 
 from __future__ import annotations
@@ -21,6 +21,11 @@ from trl.trainer.utils import RepeatSampler, split_tensor_dict
 from rft_cli.errors import RunFailed
 
 
+def epoch_seed(seed: int | None, epoch: float | None) -> int:
+    """The seed of the order in which an epoch takes its rows; `epoch` is how many passes were made so far."""
+    return (seed or 0) * 100_003 + int(epoch or 0)
+
+
 class EpochSampler(RepeatSampler):
     """RepeatSampler whose order depends on seed and epoch alone; `trainer` says which epoch it is."""
 
@@ -28,7 +33,7 @@ class EpochSampler(RepeatSampler):
 
     def __iter__(self) -> Any:
         if self.shuffle:
-            self.generator.manual_seed((self.seed or 0) * 100_003 + int(self.trainer.state.epoch or 0))
+            self.generator.manual_seed(epoch_seed(self.seed, self.trainer.state.epoch))
         return super().__iter__()
 
 
@@ -37,18 +42,8 @@ class Resumable(Trainer):
 
     critic: Any = None
     critic_optimizer: Any
-    spread: Any
-    shortcuts: Any
-    restore_shortcuts: Any
-    rollouts_seen = 0
     _decays: list[float | None]  # of the optimizer's groups
     _rates: list[float | torch.Tensor]
-
-    def _get_train_sampler(self, dataset: Any = None) -> Sampler[int]:
-        sampler = super()._get_train_sampler(dataset)
-        sampler.__class__ = EpochSampler
-        sampler.trainer = self
-        return sampler
 
     def create_scheduler(self, *args: Any, **kwargs: Any) -> Any:
         """Made once the optimizer is and before a checkpoint is loaded: its groups are as the job configures them."""
@@ -85,7 +80,7 @@ class Resumable(Trainer):
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
         folder = Path(output_dir)
-        torch.save(self.rollout_state(), folder / f"rollout-{self.args.process_index}.pt")
+        torch.save(self.process_state(), folder / f"rollout-{self.args.process_index}.pt")
         if self.critic is not None and (self._critic_is_sharded or self.args.process_index == 0):
             torch.save(self.critic_state(), folder / self._critic_file)
 
@@ -99,48 +94,26 @@ class Resumable(Trainer):
             if not (folder / generators).is_file():
                 raise RunFailed(f"{folder / generators} is missing")
             super()._load_rng_state(checkpoint)
-            self.load_rollout_state(self._read(folder / f"rollout-{rank}.pt"))
+            self.load_process_state(self._read(folder / f"rollout-{rank}.pt"))
         else:  # of another number of processes: what each had for itself can't be dealt out
             set_seed(self.args.seed + self.state.global_step, device_specific=True)
-            first = self._read(folder / "rollout-0.pt")
-            self.load_rollout_state({**first, "buffer": None if first["buffer"] is None else []})
+            self.load_process_state(self.for_other_processes(self._read(folder / "rollout-0.pt")))
         if self.critic is not None:
             self.load_critic_state(self._read(folder / self._critic_file))
 
     def _read(self, file: Path) -> Any:
         return torch.load(file, weights_only=True, map_location=_location(self.args.device))
 
-    def rollout_state(self) -> dict[str, Any]:
-        """What this process has between two optimizer steps beside their number, as tensors and plain values.
+    def process_state(self) -> dict[str, Any]:
+        """What this process has between two optimizer steps beside their number, as tensors and plain values."""
+        return {}
 
-        The buffer holds the rollout batch that is being trained on. Between two batches nothing of it is needed.
-        Metrics are not in it: a checkpoint is taken when those of its step are logged.
-        """
-        trainer: Any = self
-        used_up = trainer._step % (self.args.steps_per_generation * trainer.num_iterations) == 0
-        return {
-            "buffer": None if used_up else trainer._buffered_inputs,
-            "rollouts_seen": self.rollouts_seen,
-            "spread": self.spread.state_dict(),
-            "shortcuts": self.shortcuts(),
-        }
+    def load_process_state(self, state: dict[str, Any]) -> None:
+        """Go on where `process_state` was taken."""
 
-    def load_rollout_state(self, state: dict[str, Any]) -> None:
-        trainer: Any = self
-        if "spread" not in state:
-            raise RunFailed(
-                "the checkpoint is of an older rft, whose advantages had another baseline and unit",
-                "start a new run, or go on with the version in run.json",
-            )
-        # In passes through the model, which are smaller or larger with another optim.micro_batch_size.
-        trainer._step = self.state.global_step * self.args.gradient_accumulation_steps
-        trainer._buffered_inputs = _dealt(state["buffer"], self.args.steps_per_generation)
-        anew = (
-            state["buffer"] is not None and trainer._buffered_inputs is None
-        )  # sampled, and counted, once more
-        self.rollouts_seen = state["rollouts_seen"] - anew
-        self.spread.load_state_dict(state["spread"])
-        self.restore_shortcuts(state["shortcuts"])
+    def for_other_processes(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Of process 0's state what another number of processes goes on with."""
+        return state
 
     @property
     def _critic_is_sharded(self) -> bool:
@@ -164,6 +137,58 @@ class Resumable(Trainer):
                 parameter.copy_(saved)
         self.critic.scale.load_state_dict(state["scale"])
         self.critic_optimizer.load(state["optimizer"])
+
+
+class ResumableRollouts(Resumable):
+    """What trainers with rollouts save beside that."""
+
+    spread: Any
+    shortcuts: Any
+    restore_shortcuts: Any
+    rollouts_seen = 0
+
+    def _get_train_sampler(self, dataset: Any = None) -> Sampler[int]:
+        sampler = super()._get_train_sampler(dataset)
+        sampler.__class__ = EpochSampler
+        sampler.trainer = self
+        return sampler
+
+    def process_state(self) -> dict[str, Any]:
+        """The rollout batch in work, and what is counted over all of them.
+
+        The buffer holds the rollout batch that is being trained on. Between two batches nothing of it is needed.
+        Metrics are not in it: a checkpoint is taken when those of its step are logged.
+        """
+        trainer: Any = self
+        used_up = trainer._step % (self.args.steps_per_generation * trainer.num_iterations) == 0
+        return super().process_state() | {
+            "buffer": None if used_up else trainer._buffered_inputs,
+            "rollouts_seen": self.rollouts_seen,
+            "spread": self.spread.state_dict(),
+            "shortcuts": self.shortcuts(),
+        }
+
+    def load_process_state(self, state: dict[str, Any]) -> None:
+        super().load_process_state(state)
+        trainer: Any = self
+        if "spread" not in state:
+            raise RunFailed(
+                "the checkpoint is of an older rft, whose advantages had another baseline and unit",
+                "start a new run, or go on with the version in run.json",
+            )
+        # In passes through the model, which are smaller or larger with another optim.micro_batch_size.
+        trainer._step = self.state.global_step * self.args.gradient_accumulation_steps
+        trainer._buffered_inputs = _dealt(state["buffer"], self.args.steps_per_generation)
+        anew = (
+            state["buffer"] is not None and trainer._buffered_inputs is None
+        )  # sampled, and counted, once more
+        self.rollouts_seen = state["rollouts_seen"] - anew
+        self.spread.load_state_dict(state["spread"])
+        self.restore_shortcuts(state["shortcuts"])
+
+    def for_other_processes(self, state: dict[str, Any]) -> dict[str, Any]:
+        """What was sampled can't be dealt out: it is sampled anew."""
+        return {**state, "buffer": None if state["buffer"] is None else []}
 
 
 def _dealt(buffer: list[dict[str, Any]] | None, parts: int) -> list[dict[str, Any]] | None:

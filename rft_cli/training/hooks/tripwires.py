@@ -86,6 +86,8 @@ class Tripwires:
             self._first.append(length)
         found = []
         for name, judge in _WIRES.items():
+            if self._algorithm == "sft" and name not in _OF_SFT:
+                continue
             bound = getattr(self._settings, name)
             text = None if bound is None else judge(self, bound)
             if text is not None and name not in self._tripped:
@@ -121,6 +123,11 @@ class Tripwires:
         entropy = self._mean("entropy")
         if entropy is None or entropy >= bound:
             return None
+        if self._algorithm == "sft":
+            return (
+                f"entropy is {entropy:.2g} nats a token on the references: the model knows them by heart, and more "
+                "steps teach nothing new; lower optim.n_epochs or optim.learning_rate"
+            )
         bonus = "raise ppo.entropy_coef" if self._algorithm == "ppo" else "raise ppo.kl_coef"
         return (
             f"entropy is {entropy:.2g} nats a token: sampling always gives the same, and nothing new is tried; unless "
@@ -190,3 +197,5 @@ _WIRES: dict[str, Callable[[Tripwires, Any], str | None]] = {
     "explained_variance": Tripwires._explained_variance,
 }
 """By the name of the setting that each one is compared with."""
+_OF_SFT = ("entropy",)
+"""Wires whose figure a step of sft has."""

@@ -15,9 +15,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
-from transformers import Trainer
 from trl.models.utils import unwrap_model_for_generation
 
 from rft_cli.errors import UsageError
@@ -25,17 +23,16 @@ from rft_cli.events import Note, OnEvent
 from rft_cli.training.rollouts import first_batch, micro_batches
 from rft_cli.training.rollouts.backbone import backbone_of
 from rft_cli.training.rollouts.moments import masked_moments
+from rft_cli.training.rollouts.passes import Passes
 from rft_cli.training.rollouts.rewards import GraderReward
 from rft_cli.training.rollouts.sampling import SamplingSettings, sample
 from rft_cli.training.rollouts.scoring import Scores, score
-from rft_cli.training.rollouts.shared_prompts import splitting_is_exact
 from rft_cli.training.rollouts.spread import RewardSpread
 
 
-class ScoredRollouts(Trainer):
+class ScoredRollouts(Passes):
     """A mixin for TRL's GRPOTrainer and RLOOTrainer; see the module's docstring."""
 
-    model: Any  # transformers says that it may be None; here it never is
     on_note: OnEvent = staticmethod(lambda _: None)
     _checked = False
     _agreement = first_batch.Agreement(0.0, 0.0)
@@ -43,24 +40,6 @@ class ScoredRollouts(Trainer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.spread = RewardSpread()
-        if self.accelerator.mixed_precision != "no":
-            _leave_casts_to_autocast(self.model)
-
-    @cached_property
-    def _sharded(self) -> bool:
-        """Whether processes shard parameters: a layer's weights are gathered at each call, so all must call alike."""
-        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
-
-    @cached_property
-    def _splits(self) -> bool:
-        """Whether a pass may be split in two over the model's cache: tried, because caches differ by architecture."""
-        if self._sharded:
-            return False
-        with self.accelerator.autocast():
-            works = splitting_is_exact(self.model, self.accelerator.device)
-        return bool(
-            self._mean_over_processes(torch.tensor(float(works), device=self.accelerator.device)) == 1
-        )
 
     def shortcuts(self) -> dict[str, bool]:
         """What was found of this model, for a checkpoint: a resumed job must not find something else."""
@@ -69,11 +48,6 @@ class ScoredRollouts(Trainer):
     def restore_shortcuts(self, found: dict[str, bool]) -> None:
         """Go on with what `shortcuts` said."""
         self._checked, self._splits, self._share = found["checked"], found["splits"], found["share"]
-
-    @property
-    def shrinks(self) -> bool:
-        """Whether completions that have ended may leave the batch."""
-        return self._splits
 
     @cached_property
     def _share(self) -> bool:
@@ -211,22 +185,7 @@ class ScoredRollouts(Trainer):
         # Not the optimizer's own: accelerate's does nothing before the step's last pass.
         self.model.zero_grad(set_to_none=True)
 
-    # -- collectives -------------------------------------------------------------------------------------------------
-
-    def _sum_over_processes(self, x: Tensor) -> Tensor:
-        return self.accelerator.reduce(x, reduction="sum")
-
-    def _mean_over_processes(self, x: Tensor) -> Tensor:
-        return self.accelerator.reduce(x, reduction="mean")
-
     def _note(self, **values: Tensor | float) -> None:
         """Add to this step's metrics; TRL averages what one step collects."""
         for name, value in values.items():
             self._metrics["train"][name].append(float(value))
-
-
-def _leave_casts_to_autocast(model: nn.Module) -> None:
-    """PEFT casts what an adapter reads to its float32, and autocast back to 16 bits: two copies for nothing."""
-    for module in model.modules():
-        if isinstance(module, BaseTunerLayer):
-            module.cast_input_dtype_enabled = False

@@ -6,6 +6,7 @@ They are sampled in waves, each the same whatever the number of processes:
    the others get twice the longest length of those, which is what the limit would come to;
 2. the rest of each prompt's group, with the limit that the first lengths give (a quarter of the prompts where most
    completions of the first wave were cut: a model that rambles would cost minutes);
+   Under sft the first wave is all: nobody compares the completions of a group.
 3. only where no prompt has two different rewards, though completions do end: up to three times as many further
    prompts, a wave each, until one has. A reward that is rare must not stop a job that could learn.
 """
@@ -44,10 +45,11 @@ PATIENCE = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What limits a completion: the model's context and the longest prompt, in tokens."""
+    """What limits a completion: the model's context and the longest prompt, in tokens; under sft the references too."""
 
     context: int
     longest_prompt: int
+    taught: auto.Taught | None = None
 
     @property
     def tokens(self) -> int:
@@ -124,20 +126,21 @@ class Waves:
 
     def limit(self) -> auto.Chosen[int]:
         """The limit of a completion in training, by what was seen so far."""
-        samples = self.sampled.samples
-        ended = sorted(s.tokens for s in samples if not s.truncated)
-        return auto.max_completion_tokens(
-            self._config.rollout.max_completion_tokens,
-            self._room.context,
-            self._room.longest_prompt,
-            auto.Seen(ended, len(samples), self._generous),
-        )
+        samples, room = self.sampled.samples, self._room
+        seen = auto.Seen(sorted(s.tokens for s in samples if not s.truncated), len(samples), self._generous)
+        setting = self._config.rollout.max_completion_tokens
+        if isinstance(setting, str) and room.taught is not None:
+            return auto.taught_limit(room.context, room.longest_prompt, seen, room.taught)
+        return auto.max_completion_tokens(setting, room.context, room.longest_prompt, seen)
 
     def _first_rounds(self, examples: Sequence[Example]) -> None:
-        config, group = self._config, self._config.rollout.group_size
+        config, group = self._config, self._config.completions_a_prompt
         order = list(range(len(examples)))
         random.Random(config.seed).shuffle(order)
         first, rest = order[: config.pilot.prompts], order[config.pilot.prompts :]
+        if config.teaches:  # nothing is compared within a group, and no reward stops the job
+            self._wave(examples, first, 1, self.generous, whole=True, patience=PATIENCE)
+            return
         if isinstance(config.rollout.max_completion_tokens, str):
             self._wave(examples, first, 1, self.generous, patience=PATIENCE)
             cut = sum(s.truncated for s in self.sampled.samples)
@@ -170,12 +173,13 @@ class Waves:
         patience: float | None = None,
     ) -> None:
         """`times` completions of each of the rows at `places`."""
-        rollout = self._config.rollout
+        # Under sft the pilot samples as validations do: there are no other completions.
+        how = self._config.validation if self._config.teaches else self._config.rollout
         settings = replace(
             self._validator.settings,
             max_new_tokens=limit,
-            temperature=rollout.temperature,
-            top_p=rollout.top_p,
+            temperature=how.temperature,
+            top_p=how.top_p,
             patience=patience,
         )
         validator: Validator = replace(

@@ -1,0 +1,121 @@
+"""From a row's reference to tokens to learn: the prompt as rollouts have it, the reference, and what ends a turn."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from datasets import Dataset as HfDataset
+from transformers import PreTrainedTokenizerBase
+
+from rft_cli.data import demonstration_of
+from rft_cli.errors import UsageError, UsageErrors
+from rft_cli.report.pilot import percentile
+from rft_cli.training.auto import Taught
+from rft_cli.training.ends import turn_end
+from rft_cli.types import Example
+
+IGNORED = -100
+"""The label of a token that is not learned."""
+TAIL = 16
+"""Tokens of a prompt before which nothing changes how its completion is cut into tokens."""
+_OPENED = re.compile(r"(<\w+>)\s*$")
+
+
+@dataclass(frozen=True, slots=True)
+class TaughtRows:
+    """Token ids of the training rows: what is read, and what is learned, its end included."""
+
+    prompts: Sequence[Sequence[int]]
+    completions: Sequence[Sequence[int]]
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row, prompt and completion."""
+        return max(len(p) + len(c) for p, c in zip(self.prompts, self.completions, strict=True))
+
+    @property
+    def lengths(self) -> Taught:
+        """What is said of the completions' lengths."""
+        ordered = sorted(map(len, self.completions))
+        return Taught(percentile(ordered, 0.95), ordered[-1])
+
+    def dataset(self) -> HfDataset:
+        """What TRL's SFTTrainer takes as prepared: `input_ids`, and `labels` that leave the prompt out."""
+        pairs = [(list(p), list(c)) for p, c in zip(self.prompts, self.completions, strict=True)]
+        return HfDataset.from_dict(
+            {
+                "input_ids": [prompt + completion for prompt, completion in pairs],
+                "labels": [[IGNORED] * len(prompt) + completion for prompt, completion in pairs],
+            }
+        )
+
+
+def taught_rows(
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    prompts: Sequence[Sequence[int]],
+    columns: Mapping[str, str],
+    context: int,
+) -> TaughtRows:
+    """The rows as tokens; `prompts`: those of `rollouts.prompts.encode`.
+
+    Raises UsageErrors naming rows that are longer than the model's context: a cut reference would teach a cut end.
+    """
+    end = end_of(tokenizer)
+    completions = []
+    for example, prompt in zip(examples, prompts, strict=True):
+        text = demonstration_of(example, columns)
+        assert text is not None  # the preflight has looked
+        completions.append(completion_ids(tokenizer, prompt, _after_prefix(example, text), end))
+    taught = TaughtRows(prompts, completions)
+    long = [
+        UsageError(
+            f"{example.source}: prompt and reference have {len(prompt) + len(completion)} tokens; "
+            f"the model's context is {context}",
+            "shorten the reference, drop the row, or take a model with a longer context",
+        )
+        for example, prompt, completion in zip(examples, prompts, completions, strict=True)
+        if len(prompt) + len(completion) > context
+    ]
+    if long:
+        raise UsageErrors(long[:20])
+    return taught
+
+
+def end_of(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token with which a taught completion ends: the chat template's end of a turn, else EOS."""
+    closing = turn_end(tokenizer)
+    return int(tokenizer.eos_token_id) if closing is None else closing
+
+
+def completion_ids(
+    tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], text: str, end: int
+) -> list[int]:
+    """The tokens of `text` as they follow `prompt`, and `end`, once.
+
+    Cut into tokens behind the prompt's own tail: alone, some tokenizers would put a space before it. Where that tail
+    would be cut in another way, the text stands alone: the prompt's tokens stay those of the rollouts.
+    """
+    tail = list(prompt[-TAIL:])
+    before: Any = tokenizer.decode(tail, skip_special_tokens=False)
+    opened = _OPENED.search(before)
+    if opened is not None and text.lstrip().startswith(opened[1]):  # the template has opened it already
+        text = text.lstrip().removeprefix(opened[1])
+        text = text.removeprefix("\n") if before.endswith("\n") else text
+    joined = _ids(tokenizer, before + text)
+    ids = joined[len(tail) :] if joined[: len(tail)] == tail else _ids(tokenizer, text)
+    return ids if ids[-1:] == [end] else [*ids, end]
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    return [int(token) for token in tokenizer(text, add_special_tokens=False)["input_ids"]]
+
+
+def _after_prefix(example: Example, text: str) -> str:
+    """What is left to say where the prompt holds the beginning of the answer already."""
+    last = None if isinstance(example.prompt, str) else example.prompt[-1]
+    begun = last["content"] if last is not None and last["role"] == "assistant" else ""
+    return text.removeprefix(begun)
