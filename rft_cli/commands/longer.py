@@ -22,17 +22,15 @@ LENGTH = (EPOCHS, STEPS)
 
 def is_longer(began: Mapping[str, Any], config: RunConfig, run: Run) -> bool:
     """Whether `config` trains longer than the settings that the run began with; UsageError where it is shorter."""
-    from rft_cli.training.schedule import Batches, length
-
     then, now = began, flat(config)
     changed = [key for key in LENGTH if then[key] != now[key]]
     if not changed:
         return False
     in_epochs = all(side[STEPS] is None and side[EPOCHS] != "auto" for side in (then, now))
-    plan = Batches(1, 1, 1, 1) if in_epochs else batches_of(config, processes(config))
-    wanted = _wanted(config) if "auto" in (then[EPOCHS], now[EPOCHS]) else 0
     before, after = (
-        length(side[EPOCHS], side[STEPS], plan, wanted).value * plan.steps for side in (then, now)
+        (then[EPOCHS], now[EPOCHS])
+        if in_epochs
+        else (_steps(config, side[EPOCHS], side[STEPS]) for side in (then, now))
     )
     if after < before:
         what = counted(before, "epoch" if in_epochs else "step")
@@ -42,6 +40,35 @@ def is_longer(began: Mapping[str, Any], config: RunConfig, run: Run) -> bool:
             f"give more than {before}, leave it out, or start a new run",
         )
     return after > before
+
+
+def _steps(config: RunConfig, epochs: int | str, most: int | None) -> int:
+    """Optimizer steps of a job with these settings of its length."""
+    from rft_cli.training import schedule
+    from rft_cli.training.sft import course
+
+    world_size = processes(config)
+    if config.teaches:
+        return course.length(
+            epochs, most, course.steps_of(config, _rows(config, world_size), world_size)
+        ).value
+    plan = batches_of(config, world_size)
+    return schedule.length(epochs, most, plan, _wanted(config) if epochs == "auto" else 0).value * plan.steps
+
+
+def steps_an_epoch(config: RunConfig, world_size: int) -> int:
+    """Optimizer steps that so many processes make of one pass over the training rows."""
+    from rft_cli.training.sft import course
+
+    if config.teaches:
+        return course.steps_of(config, _rows(config, world_size), world_size).an_epoch
+    plan = batches_of(config, world_size)
+    return plan.an_epoch * plan.steps
+
+
+def _rows(config: RunConfig, default: int) -> int:
+    train = read_files(config).data.get("train")
+    return len(train.examples) if train else default
 
 
 def _wanted(config: RunConfig) -> int:
@@ -57,8 +84,7 @@ def batches_of(config: RunConfig, world_size: int) -> Batches:
     from rft_cli.training import auto
     from rft_cli.training.schedule import Batches
 
-    train = read_files(config).data.get("train")
-    rows = len(train.examples) if train else world_size
+    rows = _rows(config, world_size)
     prompts = auto.prompts_per_batch(config.rollout.prompts_per_batch, rows, world_size).value
     group = config.rollout.group_size
     steps = auto.steps_a_pass(config.ppo.minibatches, prompts * group, world_size)

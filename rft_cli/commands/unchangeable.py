@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from rft_cli.commands.longer import batches_of
+from rft_cli.commands.longer import steps_an_epoch
 from rft_cli.config import RunConfig
 from rft_cli.runs import Run
 
@@ -12,6 +12,7 @@ _CONTENT = "it decides which weights and optimizers a checkpoint holds"
 _BASE = "a checkpoint is what became of that model, and KL is measured to it"
 _ADAPTER = "it shapes the adapter whose weights a checkpoint holds"
 _BATCH = "it decides how many optimizer steps a rollout batch has or what is in it, and a step is a place in the rows"
+_ROWS = "it decides how many rows a step has, and a step is a place in the rows"
 _SPLIT = "a checkpoint has each process's part of the weights, or a rollout batch would have another number of steps"
 
 UNCHANGEABLE = {
@@ -26,6 +27,7 @@ UNCHANGEABLE = {
     "ppo.passes": _BATCH,
     "ppo.minibatches": _BATCH,
     "ppo.critic": _CONTENT,
+    "sft.batch_size": _ROWS,
     "num_processes": _SPLIT,
 }
 """Settings, and the reason that a message gives for each; num_processes only where the reason is so, and the model
@@ -39,5 +41,4 @@ def can_split(run: Run, config: RunConfig, then: int, now: int) -> bool:
     for checkpoint in map(run.checkpoint_path, run.checkpoints()):
         if not (checkpoint / "optimizer.pt").is_file() or (checkpoint / "critic-0.pt").exists():
             return False
-    before, after = batches_of(config, then), batches_of(config, now)
-    return before.an_epoch * before.steps == after.an_epoch * after.steps
+    return steps_an_epoch(config, then) == steps_an_epoch(config, now)

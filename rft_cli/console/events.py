@@ -50,7 +50,7 @@ class EventPrinter:
         self._clock = clock
         self._printed = float("-inf")
         self._started: Started | None = None
-        self._rewards: list[float] = []
+        self._figures: list[float] = []  # a step's reward; of sft its loss
         self._view: Event | None = None
         self._live: Live | None = None
 
@@ -80,7 +80,8 @@ class EventPrinter:
     def __call__(self, event: Event) -> None:
         """Take one event."""
         if isinstance(event, Stepped):
-            self._rewards += [value for value in [event.metrics.get("reward")] if value is not None]
+            figure = event.metrics.get("loss" if self._teaches else "reward")
+            self._figures += [] if figure is None else [figure]
         if isinstance(event, Started):
             self._started = event
         line = self._line(event)
@@ -91,6 +92,10 @@ class EventPrinter:
             self._live.refresh()
         elif self._wanted(event) and line is not None:
             self._say(line)
+
+    @property
+    def _teaches(self) -> bool:
+        return self._started is not None and self._started.algorithm == "sft"
 
     def _say(self, line: str) -> None:
         if self._live is not None:
@@ -147,12 +152,12 @@ class EventPrinter:
                 bar = _bar(
                     view.step, view.total_steps, f"{100 * view.step // max(1, view.total_steps)} %  {left}"
                 )
-                rewards = sparkline(self._rewards, 30)
+                course = sparkline(self._figures, 30)
                 lines = [
                     _place(view, self._started),
                     "  ".join(_figures(view.metrics, self._started)),
                     "  ".join([*_times(view.metrics), *_extras(view.metrics)]),
-                    f"training reward  {rewards}",
+                    f"training {'loss' if self._teaches else 'reward'}  {course}",
                 ]
                 return Group(*(Text(line, no_wrap=True, overflow="ellipsis") for line in lines), bar)
         return Text("")
@@ -208,7 +213,9 @@ def _whole(epochs: float) -> str:
 
 def _figures(metrics: Mapping[str, float | None], started: Started | None) -> list[str]:
     kl = "KL" if started is None else _KL.get(started.algorithm, "KL")
-    names = (("reward", "reward"), (kl, "kl"), ("entropy", "entropy"))
+    names = [("reward", "reward"), (kl, "kl"), ("entropy", "entropy")]
+    if started is not None and started.algorithm == "sft":
+        names = [("loss", "loss"), ("token accuracy", "token_accuracy")]
     return [f"{label} {number(metrics[key])}" for label, key in names if metrics.get(key) is not None]
 
 
@@ -223,9 +230,11 @@ def _times(metrics: Mapping[str, float | None]) -> list[str]:
 
 def _extras(metrics: Mapping[str, float | None]) -> list[str]:
     found = []
-    completions, failed = metrics.get("completions"), metrics.get("grader_failed")
+    completions, failed, rows = (metrics.get(name) for name in ("completions", "grader_failed", "rows"))
     if completions is not None:
         found.append(f"{completions:,.0f} completions")
+    if rows is not None:
+        found.append(f"{rows:,.0f} rows")
     if failed:
         found.append(f"grades failed {number(failed)}")
     return found

@@ -17,10 +17,11 @@ _WIDTH = 22
 
 def pilot_lines(pilot: Mapping[str, Any], width: int) -> str:
     """The document of a pilot (pilot.json) as a table of at most `width` columns."""
-    head = (
-        f"pilot: {pilot['completions']} completions of {counted(pilot['prompts'], 'prompt')} by the base model, "
-        "sampled as in training"
-    )
+    head = f"pilot: {pilot['completions']} completions of {counted(pilot['prompts'], 'prompt')} by the base model"
+    grouped = (
+        pilot["group_size"] > 1
+    )  # sft compares no completions of a prompt, and samples in validations alone
+    head += f", sampled as in {'training' if grouped else 'validations'}"
     lines = [*textwrap.wrap(head, width), "  a prompt as the model sees it"]
     lines += _prompt(clean(pilot["prompt"]), width - 4)
     if pilot["verdict"]["level"] != "nothing":  # else they stand in the message
@@ -78,12 +79,10 @@ def _rows(pilot: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             "  ".join(f"{band}: {n}" for band, n in pilot["solved"].items()) + scale,
         )
     groups = pilot["groups"]
-    yield (
-        "groups that teach",
-        (
-            f"{groups['total'] - groups['constant']} of {groups['total']}; in {groups['constant']} all rewards agree"
-        ),
-    )
+    if pilot["group_size"] > 1:
+        teaching = groups["total"] - groups["constant"]
+        agree = f"in {groups['constant']} all rewards agree"
+        yield "groups that teach", f"{teaching} of {groups['total']}; {agree}"
     yield "time", _time(pilot["seconds"])
 
 

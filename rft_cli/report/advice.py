@@ -52,6 +52,8 @@ def advise(run: Run, best_step: int, metrics: Sequence[Mapping[str, Any]], pair:
         )
     if not best_step:
         return _nothing_beat(run, config, metrics)
+    if run.info.get("algorithm") == "sft":
+        return _of_teaching(run, config)
     return _of_a_gain(run, config, metrics, pair)
 
 
@@ -60,7 +62,8 @@ def _why_flat(rewards: set[float]) -> str:
         return (
             "No completion earned anything in training, so there was nothing to learn from, and more epochs would not "
             "help. Read the completions in rollouts/: either the scorer wants a form that the prompt does not ask for, "
-            "or the rows are too hard: give partial credit, take easier rows or a larger model."
+            "or the rows are too hard: teach the references first (--algorithm sft, then --model RUN), give partial "
+            "credit, take easier rows or a larger model."
         )
     return (
         "All completions of a prompt got the same reward, in every batch: there was nothing to learn from, and more "
@@ -93,6 +96,26 @@ def _of_a_gain(run: Run, config: str, metrics: Sequence[Mapping[str, Any]], pair
             "which no answer is much more often right than the others give it less to collapse to.",
         )
     return Advice(f"rft export {quoted(run.path)}")
+
+
+def _of_teaching(run: Run, config: str) -> Advice:
+    """Reinforcement with the same rows, from what was taught: what sft chose for itself is chosen anew."""
+    settings = run.info.get("settings") or {}
+    again = [
+        flag
+        for key, flag in (
+            ("optim.learning_rate", "--learning-rate auto"),
+            ("optim.n_epochs", "--n-epochs auto"),
+        )
+        if settings.get(key, "auto") != "auto"
+    ]
+    steps = [] if settings.get("optim.max_steps") is None else ["--set optim.max_steps=null"]
+    flags = " ".join([f"--model {quoted(run.path)}", "--algorithm ppo", *again, *steps])
+    return Advice(
+        f"rft train {config} {flags}",
+        f"This is what the references teach. `rft export {quoted(run.path)}` takes the model out as it is; the next "
+        "command goes on from it with reinforcement.",
+    )
 
 
 def epoch_of(row: Mapping[str, Any]) -> int:

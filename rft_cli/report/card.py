@@ -43,7 +43,11 @@ def model_card(run: Run, config: RunConfig, made: Made) -> str:
     front: dict[str, Any] = {
         "library_name": "peft" if made.format == "adapter" else "transformers",
         "pipeline_tag": "text-generation",
-        "tags": ["rft", "reinforcement-fine-tuning", config.algorithm],
+        "tags": [
+            "rft",
+            "supervised-fine-tuning" if config.teaches else "reinforcement-fine-tuning",
+            config.algorithm,
+        ],
     }
     base = config.model.path
     if not base.startswith("builtin/") and not is_path("model.path", base):
@@ -65,8 +69,13 @@ def _origin(run: Run, config: RunConfig, made: Made) -> str:
     scorer = code(Path(config.grader.shown or "unknown").name)
     revision = f" (revision {code(config.model.revision)})" if config.model.revision else ""
     base = code(config.model.path)
+    how = (
+        f"taught the references of its rows, and measured with the grader {scorer}"
+        if config.teaches
+        else f"trained with reinforcement against the grader {scorer}"
+    )
     rows = [
-        f"{what} {base}{revision}, trained with reinforcement against the grader {scorer}.\n",
+        f"{what} {base}{revision}, {how}.\n",
         "| | |",
         "|---|---|",
         f"| base model | {base}{revision} |",

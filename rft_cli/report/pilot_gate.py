@@ -24,8 +24,14 @@ _ENDLESS = (
     "take an instruct model"
 )
 _FORM = "show the form in the prompt, with an example, and have the scorer pay a part for the form alone"
+_TEACH = (
+    "teach it your references first: the same command with --algorithm sft makes a run, and with --model RUN in its "
+    "place reinforcement begins with what that has learned"
+)
+_NO_REFERENCES = (
+    "write a reference ('output') for some rows and teach those first with --algorithm sft; then --model RUN"
+)
 _ZERO = (
-    "teach it first with supervised fine-tuning on your references",
     "have the scorer pay for what is partly right",
     "begin with easier rows",
     "take a larger model",
@@ -129,7 +135,7 @@ def _causes(
     (reward,) = found.rewards
     seen.append(f"every completion earns {reward:g}")
     if reward <= 0:
-        advice += _ZERO
+        advice += [_TEACH if any(references.values()) else _NO_REFERENCES, *_ZERO]
     elif reward == 1:
         advice.append("the task is solved already: take harder rows, or a stricter scorer")
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -46,7 +46,10 @@ def build_result(run: Run, *, status: str = "finished") -> dict[str, Any]:
         components = compare_components(pair.before, pair.after)
     result["components"] = {name: comparison.to_json() for name, comparison in components.items()}
     result["training_reward"] = training_reward(metrics)
-    result["grader"] = outcomes(run.rollouts())
+    teaches = info.get("algorithm") == "sft"
+    if teaches:
+        result["training_loss"] = first_and_last(metrics, "loss")
+    result["grader"] = outcomes(_sampled(pairs) if teaches else run.rollouts())
     result["warnings"] = texts(run)
     advice = advise(run, best_step, metrics, pairs[-1])
     result |= {"advice": advice.text, "next": advice.next}
@@ -71,10 +74,22 @@ def training_reward(metrics: Sequence[dict[str, Any]]) -> dict[str, float | None
 
     At most half of the job's steps; None before the first step.
     """
-    rewards = [row["reward"] for row in metrics if isinstance(row.get("reward"), int | float)]
+    return first_and_last(metrics, "reward")
+
+
+def first_and_last(metrics: Sequence[dict[str, Any]], key: str) -> dict[str, float | None]:
+    """The same of any figure of a step."""
+    values = [row[key] for row in metrics if isinstance(row.get(key), int | float)]
     epoch = sum(epoch_of(row) == 1 for row in metrics)
-    part = max(1, min(epoch, len(rewards) // 2))
-    return {"first": _mean(rewards[:part]), "last": _mean(rewards[-part:])}
+    part = max(1, min(epoch, len(values) // 2))
+    return {"first": _mean(values[:part]), "last": _mean(values[-part:])}
+
+
+def _sampled(pairs: Sequence[Pair]) -> Iterator[dict[str, Any]]:
+    """What was graded in a job without rollouts, as far as the result is about it."""
+    for pair in pairs:
+        for samples in (pair.before,) if pair.after is pair.before else (pair.before, pair.after):
+            yield from (sample.to_json() for sample in samples)
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -149,20 +149,23 @@ def _rows_note(result: Mapping[str, Any], pair: Pair) -> str:
 
 
 def _reward_notes(result: Mapping[str, Any], validation: Pair) -> list[str]:
-    training = result["training_reward"]
+    taught = result.get("training_loss")
+    training = result["training_reward"] if taught is None else taught
     first, last = training["first"], training["last"]
     if first is None or last is None:
         return []
     reward = _comparison(result["validation"])
     lines = []
-    if first != last:  # one step is its own first and last
+    if taught is not None:
+        lines.append(f"Training loss {first:.3g} -> {last:.3g} nats a token of the references")
+    elif first != last:  # one step is its own first and last
         lines.append(
             f"Training reward {first:.3f} -> {last:.3f} (at the beginning and at the end, as sampled)"
         )
     if not result["best_step"]:
         lines.append(f"validation reward of the base {reward.before.mean:.3f}.")
     else:
-        verdict = reward_verdict(reward, last - first, validation)
+        verdict = reward_verdict(reward, 0.0 if taught is not None else last - first, validation)
         lines.append(f"validation reward {reward.before.mean:.3f} -> {reward.after.mean:.3f}: {verdict}")
     line = ", ".join(lines)
     return [line[0].upper() + line[1:]]

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from rft_cli.config import RunConfig
 from rft_cli.training.auto import Chosen
 
-BATCH = 16
-LEAST_BATCH = 4
+BATCHES = (16, 8, 4)
+STEPS_A_PASS = 6
+"""Steps that a pass over few rows should have at least."""
 ROWS_WANTED = 2_000
 """Rows that a job learns from, counted once a pass, where nobody says how long it is."""
 FEWEST_EPOCHS, MOST_EPOCHS = 2, 10
@@ -29,13 +30,13 @@ class Steps:
 
 
 def batch_size(setting: int | str, rows: int, world_size: int) -> Chosen[int]:
-    """16 rows a step; of few rows a sixth, at least 4, so that a pass is some steps. A multiple of the processes."""
+    """16 rows a step; of few rows 8 or 4, so that a pass is some steps. A multiple of the processes."""
     if not isinstance(setting, str):
         return Chosen(setting)
-    wanted = min(BATCH, max(LEAST_BATCH, rows // 6))
+    wanted = next((size for size in BATCHES if size * STEPS_A_PASS <= rows), BATCHES[-1])
     value = max(world_size, wanted // world_size * world_size)
-    why = f" of the {rows} of the training file" if wanted < BATCH else ""
-    return Chosen(value, "" if value == BATCH else f"{value} rows a step{why}")
+    why = f" of the {rows} of the training file" if wanted < BATCHES[0] else ""
+    return Chosen(value, "" if value == BATCHES[0] else f"{value} rows a step{why}")
 
 
 def learning_rate(setting: float | str, parameters: int, lora: bool) -> Chosen[float]:

@@ -1,0 +1,266 @@
+"""Supervised fine-tuning against reinforcement: `python -m benchmarks.sft_then_rft`.
+
+Runs the real command with the base, sft, ppo, and ppo on top of sft; for each seed and number of training rows all of
+them on the same rows, which each seed draws for itself. Everything else is left at its defaults. Prints the table of
+test rows, by which nothing was chosen, and the curves; --write puts them into docs/rft-vs-sft.md under the task's name.
+Runs lie under build/sft/TASK; finished ones are kept, so that it can be stopped and started again.
+
+    python -m benchmarks.sft_then_rft --write
+    python -m benchmarks.sft_then_rft --task banking --model DIR --train FILE --val FILE --test FILE --scorer FILE \\
+        --rows all --write
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rft_cli.report.estimates import compare, estimate
+from rft_cli.runs import Run
+from rft_cli.types import Estimate, Sample
+
+FOLDER = Path("build/sft")
+PAGE = Path("docs/rft-vs-sft.md")
+SAMPLE = Path("sample_data")
+ALL = 0
+"""A number of rows: the whole training file."""
+SFT, RFT, BOTH = "SFT", "RFT", "SFT, then RFT"
+NOTHING_TO_LEARN = 1
+"""Exit code of a job that the pilot's gate stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A model, the files of its task, and further flags for each kind of job."""
+
+    name: str
+    model: str
+    train: Path
+    validation: Path
+    test: Path
+    scorer: str
+    sft: Sequence[str]
+    rft: Sequence[str]
+
+    @property
+    def folder(self) -> Path:
+        return FOLDER / self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """One job: its result (None where the gate found nothing to learn), and test samples before and after it."""
+
+    result: dict[str, Any] | None
+    before: list[Sample]
+    after: list[Sample]
+
+    @property
+    def run(self) -> Run | None:
+        return None if self.result is None else Run(Path(self.result["run"]))
+
+    def curve(self) -> list[tuple[int, Estimate]]:
+        """Validation reward against rows learned (sft) or completions sampled; the job's start first."""
+        if self.run is None:
+            return []
+        done = {row["step"]: int(row.get("rows", row.get("completions"))) for row in self.run.metrics()}
+        steps = self.run.validated_steps()
+        return [(done.get(s, 0), estimate(self.run.read_samples(f"step-{s:06d}"))) for s in steps]
+
+
+def rows_of(task: Task, count: int, seed: int) -> Path:
+    """The training file with `count` rows that this seed draws."""
+    if count == ALL:
+        return task.train
+    lines = [line for line in task.train.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if count > len(lines):
+        raise SystemExit(f"{task.train} has {len(lines)} rows, not {count}")
+    file = task.folder / f"train-{count}-{seed}.jsonl"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    chosen = lines if count == len(lines) else random.Random(seed).sample(lines, count)
+    file.write_text("".join(f"{line}\n" for line in chosen), encoding="utf-8")
+    return file
+
+
+def job(
+    task: Task, name: str, count: int, seed: int, model: str, more: Sequence[str]
+) -> dict[str, Any] | None:
+    """Run `rft create` unless this name has finished before; None where the gate stopped it."""
+    kept = task.folder / f"{name}.json"
+    if not kept.is_file():
+        train = rows_of(task, count, seed)
+        arguments = [
+            "-t", str(train), "-v", str(task.validation), "--test", str(task.test), "--reward-model", task.scorer,
+            "--model", model, "--seed", str(seed), *more, "--output-dir", str(task.folder), "--json",
+        ]  # fmt: skip
+        print(f"{name}: rft create {shlex.join(arguments)}", file=sys.stderr, flush=True)
+        command = [sys.executable, "-m", "rft_cli", "create", *arguments, "--name", _free(task, name)]
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, env={**os.environ, "HF_HUB_OFFLINE": "1"}, check=False
+        )
+        if done.returncode not in (0, NOTHING_TO_LEARN):
+            raise SystemExit(f"{name} ended with code {done.returncode}")
+        kept.write_bytes(done.stdout if done.returncode == 0 else b"null")
+    found: dict[str, Any] | None = json.loads(kept.read_text(encoding="utf-8"))
+    return found
+
+
+def _free(task: Task, name: str) -> str:
+    """A run's name that an unfinished earlier try has not taken."""
+    tries = [name, *(f"{name}-{n}" for n in range(2, 100))]
+    return next(n for n in tries if not (task.folder / n).exists())
+
+
+def trained(result: dict[str, Any] | None, before: Sequence[Sample] = ()) -> Trained:
+    """The job with its test samples; `before`: what a job that the gate stopped leaves as it was."""
+    if result is None:
+        return Trained(None, list(before), list(before))
+    run = Run(Path(result["run"]))
+    base = run.read_samples("test-before")
+    after = run.read_samples("test-after") if run.has_samples("test-after") else base
+    return Trained(result, base, after)
+
+
+Seeds = dict[str, list[Trained]]
+"""Each kind of job with one job for every seed."""
+
+
+def of_rows(task: Task, count: int, seeds: Sequence[int]) -> Seeds:
+    """All jobs on `count` rows."""
+    found: Seeds = {SFT: [], RFT: [], BOTH: []}
+    for seed in seeds:
+        end = f"{count or 'all'}-{seed}"
+        taught = trained(job(task, f"sft-{end}", count, seed, task.model, ["--algorithm", "sft", *task.sft]))
+        found[SFT].append(taught)
+        found[RFT].append(trained(job(task, f"rft-{end}", count, seed, task.model, task.rft), taught.before))
+        model = task.model if taught.run is None else str(taught.run.path)
+        both = job(task, f"both-{end}", count, seed, model, task.rft)
+        found[BOTH].append(trained(both, taught.after))
+    return found
+
+
+def together(jobs: Sequence[Trained], when: str) -> list[Sample]:
+    """The test samples of all seeds: a row's mean is over the seeds, and intervals are over rows."""
+    return [sample for job in jobs for sample in getattr(job, when)]
+
+
+def tables(task: Task, counts: Sequence[int], seeds: Sequence[int]) -> str:
+    """What was measured, as Markdown."""
+    every = {count: of_rows(task, count, seeds) for count in counts}
+    lines = [
+        f"Model `{task.model}`, seeds {', '.join(map(str, seeds))}.",
+        "",
+        "| training rows | base | SFT | RFT | SFT, then RFT | then RFT less SFT | then RFT less RFT alone |",
+        "|---|---|---|---|---|---|---|",
+        *(_row(task, count, jobs) for count, jobs in every.items()),
+        "",
+        "| training rows | job | minutes | rows or completions to train on | nothing to learn |",
+        "|---|---|---|---|---|",
+        *(_cost(task, count, kind, jobs[kind]) for count, jobs in every.items() for kind in jobs),
+        "",
+        "Validation reward on the way, the mean over seeds:",
+        "",
+    ]
+    for count, jobs in every.items():
+        for kind, runs in jobs.items():
+            lines += _curve(f"{kind}, {_named(task, count)} rows", kind, runs)
+    return "\n".join(lines).rstrip()
+
+
+def _named(task: Task, count: int) -> int:
+    return count or sum(1 for line in task.train.read_text(encoding="utf-8").splitlines() if line.strip())
+
+
+def _row(task: Task, count: int, jobs: Seeds) -> str:
+    after = {kind: together(runs, "after") for kind, runs in jobs.items()}
+    cells = [_interval(estimate(together(jobs[SFT], "before")))]
+    cells += [_interval(estimate(after[kind])) for kind in (SFT, RFT, BOTH)]
+    cells += [_interval(compare(after[kind], after[BOTH]).difference, "+") for kind in (SFT, RFT)]
+    return f"| {_named(task, count)} | {' | '.join(cells)} |"
+
+
+def _interval(found: Estimate, sign: str = "") -> str:
+    low, high = found.ci95
+    return f"{found.mean:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
+
+
+def _cost(task: Task, count: int, kind: str, jobs: Sequence[Trained]) -> str:
+    results = [job.result for job in jobs if job.result is not None]
+    minutes = sum(result["seconds"] for result in results) / 60 / max(1, len(results))
+    used = [job.curve()[-1][0] for job in jobs if job.result is not None]
+    mean = sum(used) / max(1, len(used))
+    stopped = len(jobs) - len(results)
+    return f"| {_named(task, count)} | {kind} | {minutes:.1f} | {mean:,.0f} | {stopped} of {len(jobs)} |"
+
+
+def _curve(title: str, kind: str, jobs: Sequence[Trained]) -> list[str]:
+    curves = [dict(job.curve()) for job in jobs if job.result is not None]
+    if not curves:
+        return []
+    marks = [mark for mark in curves[0] if all(mark in curve for curve in curves)]
+    unit = "rows" if kind == SFT else "completions"
+    means = [sum(curve[mark].mean for curve in curves) / len(curves) for mark in marks]
+    return [
+        f"| {title}: {unit} | " + " | ".join(f"{mark:,}" for mark in marks) + " |",
+        "|---" * (len(marks) + 1) + "|",
+        "| reward | " + " | ".join(f"{mean:.3f}" for mean in means) + " |",
+        "",
+    ]
+
+
+def put_into(page: Path, task: str, text: str) -> None:
+    """Replace what stands between this task's marks of the page, or add it at the page's end."""
+    start, end = f"<!-- figures: {task} -->", f"<!-- /figures: {task} -->"
+    whole = page.read_text(encoding="utf-8")
+    if start not in whole:
+        whole = f"{whole.rstrip()}\n\n## {task}\n\n{start}\n{end}\n"
+    head, rest = whole.split(start)
+    page.write_text(f"{head}{start}\n{text}\n{end}{rest.split(end)[1]}", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--task", default="sample", help="its name: folder, and heading of the page")
+    parser.add_argument("--model", default="builtin/tiny")
+    parser.add_argument("--train", type=Path, default=SAMPLE / "train.jsonl")
+    parser.add_argument("--val", type=Path, default=SAMPLE / "val.jsonl")
+    parser.add_argument("--test", type=Path, default=SAMPLE / "test.jsonl")
+    parser.add_argument("--scorer", default=str(SAMPLE / "scorer.py"))
+    parser.add_argument(
+        "--rows", nargs="+", default=["8", "16", "48"], help="numbers of training rows, or all"
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--sft", default="", help="further flags of the sft jobs, in one piece")
+    parser.add_argument("--rft", default="", help="further flags of the ppo jobs, in one piece")
+    parser.add_argument("--write", action="store_true", help=f"put the tables into {PAGE}")
+    given = parser.parse_args()
+    task = Task(
+        given.task,
+        given.model,
+        given.train,
+        given.val,
+        given.test,
+        given.scorer,
+        shlex.split(given.sft),
+        shlex.split(given.rft),
+    )
+    counts = [ALL if count == "all" else int(count) for count in given.rows]
+    text = tables(task, counts, given.seeds)
+    print(text)
+    if given.write:
+        put_into(PAGE, task.name, text)
+
+
+if __name__ == "__main__":
+    main()

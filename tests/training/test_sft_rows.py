@@ -1,0 +1,168 @@
+"""What sft learns of a row: behind the prompt of the rollouts the reference and one end, and these alone count."""
+
+import json
+
+import pytest
+import torch
+
+from rft_cli.config.schema import ModelConfig, RunConfig
+from rft_cli.data import demonstration_of, read_examples
+from rft_cli.errors import UsageErrors
+from rft_cli.training import build
+from rft_cli.training.hf_args import Resolved
+from rft_cli.training.models import load_policy, load_tokenizer
+from rft_cli.training.rollouts.prompts import encode, training_rows
+from rft_cli.training.sft.rows import IGNORED, completion_ids, end_of, taught_rows
+from rft_cli.types import Example, Source
+
+SAMPLE = "sample_data/train.jsonl"
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return load_tokenizer(ModelConfig())
+
+
+def example(prompt, **fields):
+    return Example("1", prompt, fields, Source("f", 1))
+
+
+def taught(tokenizer, examples, context=1024):
+    return taught_rows(tokenizer, examples, encode(tokenizer, examples), {}, context)
+
+
+def test_a_row_is_the_rollouts_prompt_then_the_reference_then_one_end(tokenizer):
+    examples = read_examples(SAMPLE).examples[:8]
+    rows = taught(tokenizer, examples)
+    asked = training_rows(examples, tokenizer)["prompt"]
+    for place, one in enumerate(examples):
+        rendered = tokenizer.apply_chat_template(asked[place], add_generation_prompt=True, return_dict=True)
+        assert list(rows.prompts[place]) == rendered["input_ids"]
+        said = rows.completions[place]
+        assert said[-1] == tokenizer.eos_token_id == end_of(tokenizer)
+        assert said.count(tokenizer.eos_token_id) == 1
+        assert tokenizer.decode(said[:-1]) == one.fields["output"]
+
+
+def test_labels_leave_the_prompt_out(tokenizer):
+    rows = taught(tokenizer, read_examples(SAMPLE).examples[:3])
+    for place, row in enumerate(rows.dataset()):
+        prompt, said = list(rows.prompts[place]), list(rows.completions[place])
+        assert row["input_ids"] == prompt + said
+        assert row["labels"] == [IGNORED] * len(prompt) + said
+
+
+def test_the_loss_is_the_mean_over_completion_tokens_alone(tokenizer, tmp_path):
+    """By the trainer's own collator and loss, against log-probabilities of the plain model."""
+    config = RunConfig.model_validate({"algorithm": "sft", "sft": {"batch_size": 3}})
+    rows = taught(tokenizer, read_examples(SAMPLE).examples[:3])
+    model = load_policy(_source(), config.model, torch.float32)
+    resolved = Resolved(
+        lora=False, learning_rate=1e-3, critic="none", critic_learning_rate=0.0, n_epochs=1, max_steps=1,
+        validate_every=1, prompts_per_batch=3, max_completion_tokens=64, micro_batch_size=3,
+        gradient_checkpointing=False, critic_warmup=0, world_size=1, minibatches=1,
+    )  # fmt: skip
+    total, count = 0.0, 0
+    with torch.no_grad():
+        for prompt, said in zip(rows.prompts, rows.completions, strict=True):
+            ids = torch.tensor([[*prompt, *said]])
+            logps = model(ids).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+            total -= float(logps.gather(1, torch.tensor(said)[:, None]).sum())
+            count += len(said)
+    trainer = build.build_sft(config, resolved, tokenizer, model, str(tmp_path), rows.dataset())
+    batch = next(iter(trainer.get_train_dataloader()))
+    assert int((batch["labels"] != IGNORED).sum()) == count
+    loss = trainer.compute_loss(trainer.model, dict(batch))
+    assert float(loss.detach()) == pytest.approx(total / count, rel=1e-4)
+
+
+def _source():
+    from rft_cli.runs.sources import find_model
+
+    return find_model("builtin/tiny")
+
+
+def test_an_end_that_the_reference_has_already_is_not_said_twice(tokenizer):
+    end = tokenizer.decode([end_of(tokenizer)])
+    (prompt,) = encode(tokenizer, [example("hello")])
+    assert completion_ids(tokenizer, prompt, f"yes{end}", end_of(tokenizer)) == completion_ids(
+        tokenizer, prompt, "yes", end_of(tokenizer)
+    )
+
+
+def test_without_a_chat_template_the_text_stands_behind_the_prompt(tokenizer):
+    plain = load_tokenizer(ModelConfig())
+    plain.chat_template = None
+    examples = [example("Question: what?\nAnswer:", output=" billing")]
+    rows = taught(plain, examples)
+    assert list(rows.prompts[0]) == encode(plain, examples)[0]
+    assert plain.decode([*rows.prompts[0], *rows.completions[0][:-1]]) == "Question: what?\nAnswer: billing"
+    assert rows.completions[0][-1] == plain.eos_token_id
+
+
+@pytest.mark.parametrize(
+    ("prompt", "reference", "said"),
+    [
+        ("<|assistant|><think>\n", "<think>\nwhy\n</think>\n4", "why\n</think>\n4"),
+        ("<|assistant|><think>", "<think>why</think>4", "why</think>4"),
+        ("<|assistant|>", "<think>why</think>4", "<think>why</think>4"),
+        ("<|assistant|><think>\n", "4", "4"),
+    ],
+)
+def test_what_the_template_opened_is_not_opened_again(tokenizer, prompt, reference, said):
+    ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    found = completion_ids(tokenizer, ids, reference, end_of(tokenizer))
+    assert tokenizer.decode(found[:-1]) == said
+
+
+def test_references_longer_than_the_context_are_named(tokenizer):
+    examples = [
+        example("short", output="x"),
+        Example("2", "long", {"output": "word " * 60}, Source("t.jsonl", 7)),
+    ]
+    with pytest.raises(UsageErrors) as error:
+        taught(tokenizer, examples, context=40)
+    (problem,) = error.value.problems
+    assert problem.message.startswith("t.jsonl:7: prompt and reference have ")
+    assert problem.message.endswith("tokens; the model's context is 40")
+
+
+def turn(text):
+    return [{"role": "assistant", "content": text}]
+
+
+@pytest.mark.parametrize(
+    ("fields", "columns", "said"),
+    [
+        ({"output": "right"}, {}, "right"),
+        ({"answer": "2 + 2 = 4\n#### 4"}, {}, "2 + 2 = 4\n#### 4"),
+        ({"completion": "right", "answer": "label"}, {}, "right"),
+        ({"completion": turn("right")}, {}, "right"),
+        (
+            {"messages": [{"role": "user", "content": "q"}, *turn("right")], "reference_answer": "A"},
+            {},
+            "right",
+        ),
+        ({"messages": [{"role": "user", "content": "q"}], "reference_answer": "A"}, {}, "A"),
+        (
+            {"reward_model": {"ground_truth": "29"}, "extra_info": {"answer": "20 + 9\n#### 29"}},
+            {},
+            "20 + 9\n#### 29",
+        ),
+        ({"reward_model": {"ground_truth": "29"}}, {}, "29"),
+        ({"ideal": "mine", "completion": "other"}, {"output": "ideal"}, "mine"),
+        ({"output": {"a": 1}}, {}, '{"a": 1}'),
+        ({"output": 7}, {}, "7"),
+        ({"output": "  "}, {}, None),
+        ({"completion": [{"role": "user", "content": "no"}]}, {}, None),
+        ({"completion": [{"role": "assistant", "content": [{"type": "text", "text": "a"}]}]}, {}, "a"),
+        ({}, {}, None),
+    ],
+)
+def test_what_a_row_teaches(fields, columns, said):
+    assert (
+        demonstration_of(
+            example([{"role": "user", "content": "q"}], **json.loads(json.dumps(fields))), columns
+        )
+        == said
+    )
