@@ -72,7 +72,10 @@ class Trained:
         """Validation reward against rows learned (sft) or completions sampled; the job's start first."""
         if self.run is None:
             return []
-        done = {row["step"]: int(row.get("rows", row.get("completions"))) for row in self.run.metrics()}
+        done = {
+            row["step"]: int(row["rows"] if "rows" in row else row["completions"])
+            for row in self.run.metrics()
+        }
         steps = self.run.validated_steps()
         return [(done.get(s, 0), estimate(self.run.read_samples(f"step-{s:06d}"))) for s in steps]
 

@@ -60,7 +60,7 @@ def without_demonstration(train: Dataset, columns: Mapping[str, str]) -> UsageEr
     lines = f"{'line' if len(bare) == 1 else 'lines'} {', '.join(map(str, bare[:SHOWN]))}{more}"
     have = "has" if len(bare) == 1 else "have"
     return UsageError(
-        f"{train.path}: {counted(len(bare), 'row')} of {len(train.examples):,} {have} no reference, and algorithm sft "
+        f"{train.path}: {len(bare):,} of {counted(len(train.examples), 'row')} {have} no reference, and algorithm sft "
         f"teaches references: {lines}",
         "write the completion to learn as 'output', 'answer', 'completion', 'reference_answer' or a last assistant "
         "message, name your own key with --set data.columns.output=KEY, or leave these rows out",

@@ -12,7 +12,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from rft_cli.config import RunConfig
-from rft_cli.data import solution_of
+from rft_cli.data import demonstration_of
 from rft_cli.errors import GateNotMet
 from rft_cli.events import Note, OnEvent, Piloted
 from rft_cli.grading.protocol import Grader
@@ -158,7 +158,9 @@ def look(
         sampled = waves.run(examples)
     samples, limit = sampled.samples, waves.limit()
     found = report.figures(samples)
-    references = {row: solution_of(examples[row], config.data.columns) for row in {s.row for s in samples}}
+    references = {
+        row: demonstration_of(examples[row], config.data.columns) for row in {s.row for s in samples}
+    }
     judged = (
         Verdict("ok")
         if config.teaches

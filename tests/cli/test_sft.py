@@ -91,7 +91,7 @@ def test_an_adapter_on_an_adapter_and_its_export(rft, sample):
     )
     more = rft("create", *GOOD, *small, *lora, *rl, "--model", "taught", "--name", "on", "--json")
     assert more.code == 0, more.err
-    out = rft("export", "runs/taught", "--output-dir", "merged")
+    out = rft("export", "runs/taught", "--to", "merged")
     assert out.code == 0, out.err
     card = Path("merged/README.md").read_text()
     assert "taught the references of its rows" in card
@@ -141,3 +141,42 @@ def test_batches_that_do_not_divide(rft, files, settings, message):
     done = rft("create", *GOOD, "--algorithm", "sft", *(word for s in settings for word in ("--set", s)))
     assert done.code == 2
     assert message in done.err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_two_processes_learn_what_one_does(rft, files):
+    """Six rows in steps of four: the second step of a pass has two rows, one a process."""
+    job = (
+        "create", *GOOD, *CHEAP, "--algorithm", "sft", "--n-epochs", "2", "--set", "sft.batch_size=4", "--set",
+        "pilot.prompts=0", "--set", "rollout.max_completion_tokens=8", "--set", "optim.micro_batch_size=1",
+    )  # fmt: skip
+    for processes in ("1", "2"):
+        done = rft(*job, "--name", f"of-{processes}", "--num-processes", processes)
+        assert done.code == 0, done.err
+    one, two = (Run(files / "runs" / f"of-{processes}").metrics() for processes in (1, 2))
+    assert len(one) == len(two) == 4
+    for mine, other in zip(one, two, strict=True):
+        assert mine["loss"] == pytest.approx(other["loss"], rel=1e-3)
+        assert (mine["tokens"], mine["rows"]) == (other["tokens"], other["rows"])
+
+
+def test_settings_of_a_length_are_known_when_it_goes_on(rft, files):
+    job = (
+        "create", *GOOD, *CHEAP, "--algorithm", "sft", "--name", "a", "--set", "optim.max_steps=2",
+        "--set", "pilot.prompts=0", "--set", "rollout.max_completion_tokens=8",
+    )  # fmt: skip
+    assert rft(*job).code == 0
+    run = Run(files / "runs" / "a")
+    assert [line["step"] for line in run.metrics()] == [1, 2]
+    shorter = rft("train", "--resume", "a", "--set", "optim.max_steps=1")
+    assert shorter.code == 2
+    assert "trains for 2 steps: it can't be made shorter" in shorter.err
+    longer = rft("train", "--resume", "a", "--set", "optim.max_steps=3")
+    assert longer.code == 0, longer.err
+    assert [line["step"] for line in run.metrics()] == [1, 2, 3]
+    other = rft(
+        "train", "--resume", "a", "--set", "sft.batch_size=2", "--set", "optim.max_steps=4", "--force"
+    )
+    assert other.code == 2
+    assert "sft.batch_size: auto -> 2 (it decides how many rows a step has" in other.err

@@ -199,7 +199,10 @@ def value_at(config: RunConfig, key: str) -> object:
         ),
         (
             "algorithm: grop",
-            ("c.yaml:1:12: algorithm: must be 'ppo', 'grpo' or 'rloo' (got 'grop')", "did you mean 'grpo'?"),
+            (
+                "c.yaml:1:12: algorithm: must be 'ppo', 'grpo', 'rloo' or 'sft' (got 'grop')",
+                "did you mean 'grpo'?",
+            ),
         ),
         (
             "optim:\n  learning_rate: fast",

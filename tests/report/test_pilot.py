@@ -102,7 +102,12 @@ def test_a_limit_that_the_context_sets_is_not_to_be_raised() -> None:
 HEAD = (
     "nothing can be learned from these rows: none of 2 prompts has two completions with different rewards\n"
 )
-ZERO = "teach it first with supervised fine-tuning on your references"
+ZERO = (
+    "write a reference ('output') for some rows and teach those first with --algorithm sft; then --model RUN"
+)
+TEACH = (
+    "teach it your references first: the same command with --algorithm sft makes a run, and with --model RUN"
+)
 
 
 @pytest.mark.parametrize(
@@ -128,6 +133,7 @@ ZERO = "teach it first with supervised fine-tuning on your references"
         ),
         (rows([0.0, 0.0], [0.0, 0.0], format_ok=1.0), {}, "every completion earns 0", ZERO),
         (rows([0.0, 0.0], [0.0, 0.0]), {}, "every completion earns 0", ZERO),
+        (rows([0.0, 0.0], [0.0, 0.0]), {0: None, 1: "billing"}, "every completion earns 0", TEACH),
         (rows([1.0, 1.0], [1.0, 1.0]), {}, "every completion earns 1", "the task is solved already"),
         (rows([0.3, 0.3], [0.3, 0.3]), {}, "every completion earns 0.3", "have the scorer tell better"),
         (

@@ -17,7 +17,7 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from transformers import Trainer
-from trl import GRPOTrainer, RLOOTrainer
+from trl import GRPOTrainer, RLOOTrainer, SFTTrainer
 from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.utils import RepeatSampler, add_fused_lm_head, shuffle_sequence_dict, split_tensor_dict
 
@@ -44,6 +44,12 @@ def attributes_set(cls: type) -> set[str]:
 
 
 EXACT: list[tuple[str, Callable[..., Any], list[str], str]] = [
+    (
+        "SFTTrainer.compute_loss",
+        SFTTrainer.compute_loss,
+        ["self", "model", "inputs", "return_outputs", "num_items_in_batch"],
+        "sft/trainer.py rests on its token mean over accumulated passes and processes",
+    ),
     (
         "GRPOTrainer._generate_and_score_completions",
         GRPOTrainer._generate_and_score_completions,
@@ -247,3 +253,8 @@ def test_the_fused_head_takes_labels_that_are_shifted_already() -> None:
 def test_our_overrides_match() -> None:
     for name in ("_generate_and_score_completions", "_compute_loss"):
         assert parameters(getattr(PPOTrainer, name)) == parameters(getattr(GRPOTrainer, name))
+
+
+def test_sft_trainer_keeps_the_counters_that_a_checkpoint_holds() -> None:
+    """sft/trainer.py saves and restores the tokens, and gives a router's configuration back."""
+    assert {"_total_train_tokens", "aux_loss_enabled", "router_aux_loss_coef"} <= attributes_set(SFTTrainer)
