@@ -118,8 +118,8 @@ def scorer_of(path: str) -> Callable[..., Any]:
 def grpo(loaded: Loaded, output_dir: str) -> Any:
     """TRL's own trainer."""
     config, resolved = loaded.job.config, loaded.resolved
-    assert config.grader.path is not None
-    score, examples = scorer_of(config.grader.path), loaded.job.train.examples
+    assert config.grader.file is not None
+    score, examples = scorer_of(config.grader.file), loaded.job.train.examples
 
     def reward(completions: Sequence[Any], row: Sequence[int], **_: Any) -> list[float]:
         texts = [c if isinstance(c, str) else c[0]["content"] for c in completions]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from rft_cli.config import RunConfig
 from rft_cli.config.dump import dump_config, with_absolute_paths
 from rft_cli.config.flat import flat, with_settings
 from rft_cli.config.launcher import world_size_in
+from rft_cli.config.scorers import split_target
 from rft_cli.data import Dataset, apply_overlap, read_examples, solution_of
 from rft_cli.errors import GateNotMet, Interrupted, OutOfMemory, UsageError, UsageErrors
 from rft_cli.grading.modules import local_modules
-from rft_cli.grading.source import is_reward_model, is_spec, read_source, split_target
+from rft_cli.grading.source import is_reward_model, is_spec, read_sources, sha256_of_all
+from rft_cli.grading.wire.call import Shape, shape_of
 from rft_cli.grading.wire.terms import ScorerSource
 from rft_cli.runs import Run
 from rft_cli.runs.hints import resume_command
@@ -44,6 +47,11 @@ class Job:
     test: Dataset | None = None
     asked_revision: str | None = None
     warnings: tuple[str, ...] = ()
+
+    def shape(self) -> Shape:
+        """What the job's rows look like, for whoever binds a scorer's parameters."""
+        parts = (self.train, self.validation, *(() if self.test is None else (self.test,)))
+        return shape_of(chain.from_iterable(part.examples for part in parts), self.config.data.columns)
 
     def reference(self, example: Example) -> str | None:
         """The row's reference as it was written, reasoning included, where its format has one."""
@@ -137,15 +145,16 @@ def at_revision(job: Job, revision: str | None) -> Job:
     return replace(job, config=with_settings(job.config, {"model.revision": revision}))
 
 
-def hashes(job: Job, grader: ScorerSource) -> dict[str, str]:
-    """SHA-256 of what the job reads: its data files and its grader."""
+def hashes(job: Job, graders: Sequence[ScorerSource]) -> dict[str, str]:
+    """SHA-256 of what the job reads: its data files and its grader; of several scorers also each one's, in order."""
     found = {"train": job.train.sha256, "validation": job.validation.sha256}
     if job.test is not None:
         found["test"] = job.test.sha256
-    return {**found, "grader": grader.sha256}
+    each = {f"grader {place}": source.sha256 for place, source in enumerate(graders, 1)}
+    return {**found, "grader": sha256_of_all(graders), **(each if len(graders) > 1 else {})}
 
 
-def record(job: Job, grader: ScorerSource) -> dict[str, Any]:
+def record(job: Job, graders: Sequence[ScorerSource]) -> dict[str, Any]:
     """What run.json says of the job and its grader as it was read, and what a resumed run is compared with."""
     config = with_absolute_paths(job.config)
     return {
@@ -154,7 +163,7 @@ def record(job: Job, grader: ScorerSource) -> dict[str, Any]:
         "base": base_identity(config.model.path, config.model.revision),
         "seed": config.seed,
         "num_processes": processes(config),
-        "hashes": hashes(job, grader),
+        "hashes": hashes(job, graders),
         "grader_modules": scorer_modules(config),
         "settings": {key: value for key, value in flat(config).items() if key not in PLACE},
     }
@@ -175,29 +184,45 @@ def processes(config: RunConfig) -> int:
 
 
 def scorer_modules(config: RunConfig) -> dict[str, str]:
-    """Hashes of the files that the scorer imports from its own folder."""
+    """Hashes of the files that the scorers import, from their own folders and from `grader.folder`."""
     if config.grader.path is None or is_spec(config.grader) or is_reward_model(config.grader):
         return {}
-    return local_modules(Path(split_target(config.grader.path)[0]).expanduser())
+    found: dict[str, str] = {}
+    for one, _ in config.grader.each():
+        file = Path(split_target(str(one.path))[0]).expanduser()
+        found |= local_modules(file, None if one.folder is None else Path(one.folder).expanduser())
+    return found
 
 
 def create_run(job: Job) -> Run:
     """Make the job's run directory: resolved configuration, a copy of the scorer, versions, hashes and seed."""
     config = with_absolute_paths(job.config)
-    grader = read_source(config.grader)  # once: what is copied is what the record has the hash of
+    graders = read_sources(config.grader)  # once: what is copied is what the record has the hash of
     return Run.create(
         config.output_dir,
         config.name,
         # Without the name: the file starts other runs too.
         config_yaml=dump_config(config.model_copy(update={"name": None})),
         info={
-            **record(job, grader),
+            **record(job, graders),
             "asked_revision": job.asked_revision,
             "versions": versions(),
             "warnings": [{"step": 0, "text": text} for text in dict.fromkeys(job.warnings)],
         },
-        files={f"scorer/{Path(grader.path).name}": grader.content},
+        files=_copies(graders),
     )
+
+
+def _copies(graders: Sequence[ScorerSource]) -> dict[str, bytes]:
+    """The scorers' files as the run keeps them; of two with one name the second gets a number."""
+    files: dict[str, bytes] = {}
+    for grader in graders:
+        path = Path(grader.path)
+        name, number = f"scorer/{path.name}", 2
+        while files.get(name, grader.content) != grader.content:
+            name, number = f"scorer/{path.stem}-{number}{path.suffix}", number + 1
+        files[name] = grader.content
+    return files
 
 
 @contextmanager

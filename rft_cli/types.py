@@ -96,13 +96,16 @@ class Grade:
 class GradeRequest:
     """One completion to grade: its text, the data row, what is known of its generation, and what was asked.
 
-    `prompt` is None where nobody looked; reward models need it, everything else finds it in the row.
+    `prompt` is None where nobody looked; `token_ids` are the completion's, None where there were none.
+    `place` is the row's, where it is known.
     """
 
     completion: str
     fields: Mapping[str, Any]
     metadata: Mapping[str, Any] = field(default_factory=dict)
     prompt: str | Sequence[Message] | None = None
+    token_ids: Sequence[int] | None = None
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True)

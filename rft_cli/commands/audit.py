@@ -14,6 +14,7 @@ from rft_cli.console import StatusLine, print_audit
 from rft_cli.data import read_examples, reference_of
 from rft_cli.errors import GateNotMet, UsageError
 from rft_cli.grading.audit import AuditReport, AuditRow, audit, calls_for, choose_rows
+from rft_cli.grading.wire.call import shape_of
 from rft_cli.types import Example
 
 ROWS = 20
@@ -84,8 +85,16 @@ def _audit(config: RunConfig, rows: Sequence[AuditRow], limit_s: float | None, q
     try:
         with (
             signals_interrupt(signal.SIGINT),
-            open_grader(config.grader, log_path=None, seed=config.seed) as grader,
+            open_grader(
+                config.grader,
+                log_path=None,
+                seed=config.seed,
+                rows=shape_of((row.example for row in rows), config.data.columns),
+            ) as grader,
         ):
+            line.wipe()
+            for note in grader.notes:
+                print(f"scorer: {note}", file=sys.stderr, flush=True)
             return audit(
                 grader,
                 rows,

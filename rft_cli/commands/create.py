@@ -46,7 +46,7 @@ def create(
         "data.validation": validation_file,
         "data.test": test,
         "model.path": model,
-        "grader.path": reward_model,
+        "grader.path": reward_model or None,
         "grader.env": shared.variables(grader_env),
         "grader.sandbox": sandbox,
         "optim.learning_rate": learning_rate,

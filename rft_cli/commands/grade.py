@@ -88,11 +88,11 @@ def grade(
     Exit codes: 0 done, 1 below --min-reward or a problem in the audit, 2 wrong
     usage or rows, 3 too many failed grades, 128 + the signal when interrupted.
     """
-    if reward_model is not None and from_openai is not None:
+    if reward_model and from_openai is not None:
         raise UsageError("--reward-model and --from-openai name two graders", "give one of them")
     overrides: dict[str, Any] = {
         # Of a job, grading takes the grader, which is found in the file itself.
-        "grader.path": reward_model or from_openai,
+        "grader.path": reward_model or from_openai or None,
         "grader.workers": workers,
         "grader.timeout_s": timeout,
         "grader.sandbox": sandbox,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -23,10 +24,10 @@ _SHOWN_COMPONENTS = 20
 
 
 class People:
-    """What is said while rows are graded."""
+    """What is said while rows are graded. `pipeline` is set once there is one: it knows the rows' places."""
 
-    def __init__(self, pipeline: Pipeline, scorer: str, *, quiet: bool, rows_out: bool) -> None:
-        self._pipeline = pipeline
+    def __init__(self, scorer: str, *, quiet: bool, rows_out: bool) -> None:
+        self.pipeline: Pipeline | None = None
         self._scorer = scorer
         self._line: StatusLine | None = None
         if sys.stderr.isatty() and not (rows_out and sys.stdout.isatty()):
@@ -48,7 +49,14 @@ class People:
     def print(self, place: int, output: str) -> None:
         """What the scorer printed, each line after the place of its row."""
         self._wipe()
-        self._prints.add(self._scorer if place < 0 else self._pipeline.where(place), output)
+        pipeline = self.pipeline if place >= 0 else None
+        self._prints.add(self._scorer if pipeline is None else pipeline.where(place), output)
+
+    def note(self, notes: Sequence[str]) -> None:
+        """What the grader guesses."""
+        self._wipe()
+        for note in notes:
+            _say(_clean(f"scorer: {note}"))
 
     def progress(self, stats: GraderStats) -> None:
         """How many rows, and how fast, since the start."""

@@ -16,10 +16,11 @@ from rft_cli.data import Row
 from rft_cli.errors import GateNotMet, Interrupted, RunFailed
 from rft_cli.grading.open import OnOutput, open_or_tell
 from rft_cli.grading.outcomes import GraderStats, too_many_failures
-from rft_cli.grading.pool.scorer_grader import worker_count
+from rft_cli.grading.pool.scorer_grader import ScorerGrader, worker_count
 from rft_cli.grading.protocol import Grader
 from rft_cli.grading.rows import LinePipeline, Pipeline, RowPipeline, completion_of, gold_of, prompt_reader
-from rft_cli.grading.source import is_reward_model, is_spec
+from rft_cli.grading.source import is_reward_model
+from rft_cli.grading.wire.call import Shape
 
 
 def grade_rows(
@@ -42,17 +43,19 @@ def grade_rows(
     # The parent only passes lines on: every core can work.
     workers = worker_count(config.grader, spare=0)
     grader_config = config.grader.model_copy(update={"workers": workers})
-    pipeline = _pipeline(files, field, config, openai_run)
-    people = People(pipeline, config.grader.shown or "", quiet=quiet, rows_out=rows_out)
+    people = People(config.grader.shown or "", quiet=quiet, rows_out=rows_out)
     written = 0
     stopped: RunFailed | None = None
     with (
         people,
         signals_interrupt(signal.SIGINT) as signals,
-        _open(grader_config, config.seed, files, None if quiet else people.print) as grader,
+        _open(grader_config, config, files, None if quiet else people.print) as grader,
     ):
+        pipeline = people.pipeline = _pipeline(files, field, config, grader, openai_run)
         try:
             for part in pipeline.parts(grader):
+                if not written and not quiet:
+                    people.note(grader.notes)
                 written += part.rows
                 if rows_out:
                     with signals.held():
@@ -77,24 +80,27 @@ def grade_rows(
     _check_gates(stats, config.grader.max_failure_rate, min_reward)
 
 
-def _open(config: GraderConfig, seed: int, files: Sequence[str], on_output: OnOutput | None) -> Grader:
+def _open(config: GraderConfig, whole: RunConfig, files: Sequence[str], on_output: OnOutput | None) -> Grader:
     """The grader; UsageErrors also for files that can't be opened."""
     from rft_cli.training.graders import open_grader  # of all kinds; only reward models load torch
 
+    rows = Shape(columns=whole.data.columns)
     return open_or_tell(
-        lambda: open_grader(config, log_path=None, seed=seed, on_output=on_output), unreadable(files)
+        lambda: open_grader(config, log_path=None, seed=whole.seed, on_output=on_output, rows=rows),
+        unreadable(files),
     )
 
 
-def _pipeline(files: Sequence[str], field: str | None, config: RunConfig, openai_run: bool) -> Pipeline:
-    by_model = is_reward_model(config.grader)
-    if field is not None and not (by_model or openai_run or is_spec(config.grader)):
+def _pipeline(
+    files: Sequence[str], field: str | None, config: RunConfig, grader: Grader, openai_run: bool
+) -> Pipeline:
+    if field is not None and isinstance(grader, ScorerGrader) and not (grader.may_ask or openai_run):
         return LinePipeline(files, field)
 
     def complete(row: Row, place: str) -> str:
         return gold_of(row, place, config.data.columns) if field is None else completion_of(row, place, field)
 
-    prompt = prompt_reader(config.data) if by_model else None
+    prompt = prompt_reader(config.data, required=is_reward_model(config.grader)) if grader.may_ask else None
     return RowPipeline(files, complete, prompt=prompt, openai_run=openai_run)
 
 

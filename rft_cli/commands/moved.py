@@ -10,7 +10,7 @@ from typing import Any
 
 from rft_cli.config import RunConfig
 from rft_cli.config.flat import flat, with_settings
-from rft_cli.grading.source import split_target
+from rft_cli.config.scorers import split_target, split_weight
 from rft_cli.job import CONTENT
 from rft_cli.runs import Run
 from rft_cli.runs.files import sha256_of
@@ -29,6 +29,15 @@ def found_again(config: RunConfig, began: Mapping[str, Any], run: Run, info: Map
     """Look for what is not where it was: beside the run as it was then, in this folder, and the run's own scorer."""
     now, settings, notes = flat(config), dict[str, Any](), []
     hashes = info.get("hashes") or {}
+    for place, path in enumerate(now["grader.path"] if isinstance(now["grader.path"], list) else (), 1):
+        found = _scorer_again(path, hashes.get(f"grader {place}"), run, info)
+        settings["grader.path"] = [*settings.get("grader.path", []), path if found is None else found]
+        if found is not None:
+            notes.append(f"grader.path: {path} is not there, the same is found at {found}")
+    folder = now.get("grader.folder")
+    if isinstance(folder, str) and not Path(folder).is_dir():
+        settings["grader.folder"] = os.getcwd()
+        notes.append(f"grader.folder: {folder} is not there: scorers run in {settings['grader.folder']}")
     for key in (*CONTENT, "model.path"):
         value = now.get(key)
         if not isinstance(value, str) or value != began.get(key) or not os.path.isabs(value):
@@ -44,6 +53,25 @@ def found_again(config: RunConfig, began: Mapping[str, Any], run: Run, info: Map
                 notes.append(f"{key}: {file} is not there, the same is found at {other}")
                 break
     return Moved(with_settings(config, settings) if settings else config, tuple(notes))
+
+
+def _scorer_again(path: str, sha256: str | None, run: Run, info: Mapping[str, Any]) -> str | None:
+    """Where one of several scorers lies now, with its function and weight; None where it is in its place, or lost."""
+    target, weight = split_weight(path)
+    file, function = split_target(target)
+    if Path(file).exists():
+        return None
+    other = next(
+        (
+            o
+            for o in _elsewhere("grader.path", Path(file), run, info)
+            if _identity("grader.path", o) == sha256
+        ),
+        None,
+    )
+    if other is None:
+        return None
+    return f"{other}{'' if function is None else f':{function}'}{'' if weight is None else f'={weight}'}"
 
 
 def _elsewhere(key: str, path: Path, run: Run, info: Mapping[str, Any]) -> Iterator[Path]:

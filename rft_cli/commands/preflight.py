@@ -204,7 +204,13 @@ def _check_grader(found: Preflight, needs: Sequence[str]) -> None:
     try:
         with signals_interrupt():  # worker processes and their folders must not be left behind
             report = check_grader(
-                found.config.grader, examples, references, n=len(examples), rows=rows, opener=open_grader
+                found.config.grader,
+                examples,
+                references,
+                n=len(examples),
+                rows=rows,
+                opener=open_grader,
+                columns=found.config.data.columns,
             )
     except UsageError as error:
         found.blame("grader", error, "grader.path")

@@ -14,7 +14,7 @@ from rft_cli.config.dump import dump_config
 from rft_cli.config.flat import flat
 from rft_cli.errors import UsageError
 from rft_cli.events import Note, OnEvent
-from rft_cli.grading.source import read_source
+from rft_cli.grading.source import read_sources
 from rft_cli.job import Job, record
 from rft_cli.runs.records import holds
 
@@ -94,7 +94,10 @@ def _record(plan: Continued, job: Job, changed: Mapping[str, list[Any]], valid: 
     run = plan.run
     if flat(job.config) != flat(plan.own):
         run.write_config(dump_config(job.config))
-    fields: dict[str, Any] = {**record(job, read_source(job.config.grader)), "path": str(run.path.absolute())}
+    fields: dict[str, Any] = {
+        **record(job, read_sources(job.config.grader)),
+        "path": str(run.path.absolute()),
+    }
     if changed:
         entry = {
             "when": datetime.now(UTC).isoformat(),

@@ -22,8 +22,9 @@ from rft_cli.config.keys import all_keys
 from rft_cli.config.layers import Setting
 from rft_cli.config.load import LoadedConfig, load_config, load_own
 from rft_cli.config.schema import GraderConfig, ModelConfig, audit_setting
+from rft_cli.config.scorers import split_target, weighted
 from rft_cli.errors import UsageError, UsageErrors
-from rft_cli.grading.source import read_source, split_target
+from rft_cli.grading.source import read_sources, sha256_of_all
 from rft_cli.job import CONTENT, PLACE, processes, scorer_modules
 from rft_cli.runs import Run
 from rft_cli.runs.files import sha256_of
@@ -105,7 +106,7 @@ def changes(plan: Continued) -> dict[str, list[Any]]:
     found = {
         key: [began.get(key), now.get(key)]
         for key in all_keys()
-        if key not in (*PLACE, *LENGTH) and began.get(key) != now.get(key)
+        if key not in (*PLACE, *LENGTH, "grader.folder") and began.get(key) != now.get(key)
     }
     limit = GraderConfig(timeout_s=began["grader.timeout_s"], sandbox=began["grader.sandbox"]).grade_limit_s
     if limit == config.grader.grade_limit_s:  # auto and the seconds that it stands for are the same
@@ -148,7 +149,8 @@ def refuse(plan: Continued, changed: Mapping[str, list[Any]], force: bool) -> No
 
 def _said(plan: Continued, key: str, then: Any, now: Any) -> str:
     value = flat(plan.loaded.config).get(key)
-    if key in CONTENT and value is not None and then is not None:
+    value = " + ".join(value) if isinstance(value, list) else value
+    if key in CONTENT and value is not None and isinstance(then, str) and isinstance(now, str):
         return f"{value} has changed (SHA-256 {then[:12]}..., now {now[:12]}...)"
     if key.startswith("grader.path/"):
         what = "is gone" if now is None else "is new" if then is None else "has changed"
@@ -177,7 +179,7 @@ def _compare_files(
                 UsageError(f"{key}: {error.message}", f"{_again(key)}; {error.fix or ''}".rstrip("; "))
             )
             continue
-        same_function = key != "grader.path" or split_target(now[key])[1] == split_target(began[key])[1]
+        same_function = key != "grader.path" or _functions(now[key]) == _functions(began[key])
         if hashes.get(name) == here and same_function:
             found.pop(key, None)
         elif hashes.get(name) != here:
@@ -192,9 +194,15 @@ def _compare_files(
                 found[f"grader.path/{name}"] = [then.get(name), modules.get(name)]
 
 
+def _functions(path: str | list[str]) -> list[tuple[str | None, float]]:
+    """The function and the weight of each scorer."""
+    each = [weighted(text) for text in ([path] if isinstance(path, str) else path)]
+    return [(split_target(one.path)[1], one.weight) for one in each]
+
+
 def _hash(key: str, config: RunConfig) -> str:
     if key == "grader.path":
-        return read_source(config.grader).sha256
+        return sha256_of_all(read_sources(config.grader))
     path = Path(getattr(config.data, key.partition(".")[2]))
     try:
         return sha256_of(path)

@@ -62,11 +62,11 @@ Model = Annotated[
     ),
 ]
 RewardModel = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--reward-model",
         metavar="GRADER",
-        help="The grader: scorer.py, a spec (.json, .yaml) or a reward model.",
+        help="The grader: scorer.py, a spec (.json, .yaml) or a reward model. Several scorers are added up: b.py=0.2.",
     ),
 ]
 FromOpenAI = Annotated[

@@ -79,7 +79,7 @@ def validate(
         "data.train": training_file,
         "data.validation": validation_file,
         "model.path": model,
-        "grader.path": reward_model,
+        "grader.path": reward_model or None,
         "grader.env": shared.variables(grader_env),
         "grader.sandbox": sandbox,
         "output_dir": output_dir,

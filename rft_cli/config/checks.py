@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from rft_cli.config.flat import flat
 from rft_cli.config.judges import judge_problems
 from rft_cli.config.schema import RunConfig
+from rft_cli.errors import UsageError
 
 PPO_ONLY = (
     "gamma",
@@ -146,6 +147,13 @@ def _validation(config: RunConfig) -> list[Conflict]:
 
 
 def _grader(config: RunConfig) -> list[Conflict]:
+    try:
+        parts = config.grader.each()
+    except UsageError as error:
+        return [Conflict(("grader.path",), error.message, error.fix or "")]
+    if not parts or all(weight == 0 for _, weight in parts):
+        message = "no scorer is named" if not parts else "every weight is 0: there is nothing to learn"
+        return [Conflict(("grader.path",), message, "name a scorer: [a.py, b.py:short=0.2]")]
     if config.grader.path is None or config.grader.spec is None:
         return []
     message = "a grader file and an inline spec are both set"

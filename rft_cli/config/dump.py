@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -12,12 +13,15 @@ from rft_cli.config.paths import FILE_KEYS, absolute
 from rft_cli.config.scalars import means_itself
 from rft_cli.config.schema import RunConfig
 
-_PATH_KEYS = (*FILE_KEYS, "grader.path", "grader.judge.cache", "model.path")
+_PATH_KEYS = (*FILE_KEYS, "grader.path", "grader.folder", "grader.judge.cache", "model.path")
 SectionT = TypeVar("SectionT", bound=BaseModel)
 
 
 def with_absolute_paths(config: RunConfig) -> RunConfig:
     """The same configuration, naming the same files in any working directory (but for `output_dir`)."""
+    if config.grader.folder is None and config.grader.shown is not None:
+        grader = config.grader.model_copy(update={"folder": os.getcwd()})
+        config = config.model_copy(update={"grader": grader})
     for key in _PATH_KEYS:
         config = _absolute_in(config, key, key.split("."))
     return config

@@ -109,8 +109,7 @@ def _add_yaml(key: Key, node: Node, place: str, name: str, layer: Layer, problem
         reason = f"{place}: {key.name}: {ambiguous.word} without quotes means true or false in much YAML"
         problems.append(SettingProblem(key.name, reason, f'quote it: "{ambiguous.word}"'))
         return
-    if isinstance(value, str):
-        value = resolve(key.name, value, os.path.dirname(name))
+    value = resolve(key.name, value, os.path.dirname(name))
     layer[key.name] = Setting(value, place, word=node.word)
 
 
@@ -173,15 +172,14 @@ def flag_layer(overrides: Mapping[str, Any], problems: list[UsageError]) -> Laye
         elif isinstance(value, str | os.PathLike):
             layer[key] = _of_text(key, os.fspath(value), flag)
         else:
-            layer[key] = Setting(list(value) if isinstance(value, tuple) else value, flag, names_key=True)
+            given = list(value) if isinstance(value, tuple) else value
+            layer[key] = Setting(resolve(key, given, ""), flag, names_key=True)
     return layer
 
 
 def _of_text(key: str, text: str, origin: str) -> Setting:
     value = value_of_text(all_keys()[key], text)
-    if isinstance(value, str):
-        value = resolve(key, value, "")
-    return Setting(value, origin, names_key=True)
+    return Setting(resolve(key, value, ""), origin, names_key=True)
 
 
 def unknown_key(place: str, key: str) -> SettingProblem:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
+
+from rft_cli.config.scorers import split_weight
 
 FILE_KEYS = ("data.train", "data.validation", "data.test")
 """Settings that always name a file (`-`: standard input)."""
@@ -16,8 +19,11 @@ def is_path(key: str, value: str) -> bool:
     """Whether this value of `key` names a file or folder, and not a hub id or a run."""
     if key in FILE_KEYS:
         return value != "-"
+    if key == "grader.folder":
+        return True
     if key == "grader.path":
-        # `scorer.py:function` names a function of the file.
+        # `scorer.py:function=0.5` names a function of the file, and a weight.
+        value = split_weight(value)[0]
         file = value.rpartition(":")[0] if ":" in value else value
         return file.endswith(_GRADER_FILES) or value.endswith(_GRADER_FILES) or _is_relative(value)
     if key == "grader.judge.cache":
@@ -25,9 +31,11 @@ def is_path(key: str, value: str) -> bool:
     return key == "model.path" and _is_relative(value)
 
 
-def resolve(key: str, value: str, folder: str) -> str:
-    """The value with a path in it made relative to the working directory instead of `folder`."""
-    if not is_path(key, value):
+def resolve(key: str, value: Any, folder: str) -> Any:
+    """The value with a path in it made relative to the working directory instead of `folder`; of a list each."""
+    if isinstance(value, list) and key == "grader.path":
+        return [resolve(key, item, folder) for item in value]
+    if not isinstance(value, str) or not is_path(key, value):
         return value
     expanded = os.path.expanduser(value)
     joined = os.path.normpath(os.path.join(folder, expanded))
@@ -36,8 +44,10 @@ def resolve(key: str, value: str, folder: str) -> str:
     return os.path.join(os.curdir, joined) if bare else joined
 
 
-def absolute(key: str, value: str) -> str:
-    """The value as it means the same in any working directory."""
+def absolute(key: str, value: Any) -> Any:
+    """The value as it means the same in any working directory; of a list each."""
+    if isinstance(value, list):
+        return [absolute(key, item) for item in value]
     if is_path(key, value) or (
         key in ("model.path", "grader.path") and not value.startswith("builtin/") and Path(value).is_dir()
     ):

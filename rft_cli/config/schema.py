@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from rft_cli.config.scorers import one_or_several, weighted
+
 Auto = Literal["auto"]
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -117,8 +119,11 @@ class RewardModelConfig(Section):
 
 
 class GraderConfig(Section):
-    path: str | None = None
-    """`scorer.py` or `scorer.py:function`, an OpenAI grader spec (`.json`, `.yaml`), or a reward model."""
+    path: Annotated[str | list[str] | None, BeforeValidator(one_or_several)] = None
+    """`scorer.py` or `scorer.py:function`, an OpenAI grader spec (`.json`, `.yaml`), or a reward model. Several scorers
+    are added up: `[a.py, b.py:short=0.2]`, each with its weight, else 1."""
+    folder: str | None = None
+    """Folder that scorers run in and import from, beside their own. Empty: where the command is typed."""
     spec: dict[str, Any] | None = None
     """An OpenAI grader spec written here in place of a file: a mapping with `type`, `name` and more."""
     embeddings: EmbeddingsConfig = Field(default_factory=EmbeddingsConfig)
@@ -142,7 +147,21 @@ class GraderConfig(Section):
     @property
     def shown(self) -> str | None:
         """What messages call the grader: its file as the user named it, or `grader.spec`; None: there is none."""
+        if isinstance(self.path, list):
+            return " + ".join(self.path)
         return self.path if self.path is not None or self.spec is None else "grader.spec"
+
+    @property
+    def file(self) -> str | None:
+        """The one grader's path; None where there are several, or none."""
+        return self.path if isinstance(self.path, str) else None
+
+    def each(self) -> list[tuple[GraderConfig, float]]:
+        """One configuration for each grader, with its weight. Raises UsageError where a weight is no number."""
+        if not isinstance(self.path, list):
+            return [(self, 1.0)]
+        parts = [weighted(text) for text in self.path]
+        return [(self.model_copy(update={"path": part.path}), part.weight) for part in parts]
 
     @property
     def grade_limit_s(self) -> float:

@@ -1,4 +1,4 @@
-"""The files that a scorer imports from its own folder: they decide grades as the scorer itself does."""
+"""The user's files that a scorer imports: they decide grades as the scorer itself does."""
 
 from __future__ import annotations
 
@@ -8,23 +8,30 @@ from pathlib import Path
 from rft_cli.runs.files import sha256_of
 
 
-def local_modules(scorer: Path) -> dict[str, str]:
-    """SHA-256 of every file beside `scorer` that it imports, or that those import: path inside the folder -> hash.
+def local_modules(scorer: Path, home: Path | None = None) -> dict[str, str]:
+    """SHA-256 of every file that `scorer` imports from its folder or from `home`, or that those import.
 
-    Found by reading the source: what is imported by a computed name, or read as data, is not seen.
+    By the path inside the folder. Found by reading the source: what is imported by a computed name, or read as data, is
+    not seen.
     """
-    folder, found = scorer.parent, dict[str, str]()
-    waiting = [scorer]
+    folders = [scorer.parent, *(() if home is None or home == scorer.parent else (home,))]
+    found: dict[str, str] = {}
+    waiting = [(scorer, scorer.parent)]
     while waiting:
-        for file in _imported(waiting.pop(), folder):
-            name = file.relative_to(folder).as_posix()
-            if name not in found and file != scorer:
-                found[name] = sha256_of(file)
-                waiting.append(file)
+        importing, inside = waiting.pop()
+        names = _names(importing, inside)
+        for name in names:
+            folder = next((folder for folder in folders if _files(folder, name)), None)
+            for file in () if folder is None else _files(folder, name):
+                key = file.relative_to(folder).as_posix()  # type: ignore[arg-type]
+                if key not in found and file != scorer:
+                    found[key] = sha256_of(file)
+                    waiting.append((file, folder))  # type: ignore[arg-type]
     return dict(sorted(found.items()))
 
 
-def _imported(file: Path, folder: Path) -> list[Path]:
+def _names(file: Path, folder: Path) -> list[str]:
+    """Dotted names of what the file, which lies somewhere in `folder`, imports."""
     try:
         tree = ast.parse(file.read_bytes())
     except (OSError, ValueError, SyntaxError, RecursionError):
@@ -41,7 +48,7 @@ def _imported(file: Path, folder: Path) -> list[Path]:
             )
             start = ".".join([*inside, *([node.module] if node.module else [])])
             names += [start, *(f"{start}.{alias.name}".lstrip(".") for alias in node.names)]
-    return [path for name in names for path in _files(folder, name)]
+    return names
 
 
 def _depth(file: Path, folder: Path, level: int) -> int:

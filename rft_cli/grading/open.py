@@ -10,6 +10,7 @@ from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.protocol import Grader
 from rft_cli.grading.source import KINDS, by_file_name, is_reward_model, is_spec, read_source
+from rft_cli.grading.wire.call import Shape
 
 OnOutput = Callable[[int, str], None]
 """Gets what the scorer printed while it graded the completion at a place; place -1 is its import."""
@@ -18,7 +19,9 @@ OnOutput = Callable[[int, str], None]
 class Opener(Protocol):
     """`open_grader`, or what stands for it where graders of more kinds can be opened."""
 
-    def __call__(self, config: GraderConfig, *, log_path: Path | None, seed: int = 0) -> Grader: ...
+    def __call__(
+        self, config: GraderConfig, *, log_path: Path | None, seed: int = 0, rows: Shape | None = None
+    ) -> Grader: ...
 
 
 def open_grader(
@@ -28,8 +31,11 @@ def open_grader(
     seed: int = 0,
     on_output: OnOutput | None = None,
     brief: bool = False,
+    rows: Shape | None = None,
 ) -> Grader:
-    """Open the grader that `config` names: `path` is a scorer or a spec file, `spec` an inline spec.
+    """Open the grader that `config` names: `path` is a scorer, several, or a spec file, `spec` an inline spec.
+
+    `rows` is what the rows to grade look like, by which parameters of scorers are bound; None: the first one shows it.
 
     Reward models need torch: `rft_cli.training.graders` opens them too.
 
@@ -44,9 +50,17 @@ def open_grader(
         return open_spec(by_file_name(source) if brief else source, config, log_path, seed, on_output)
     if is_reward_model(config):
         raise UsageError(f"{config.path}: is a reward model, and nothing here loads torch", KINDS)
+    if isinstance(config.path, list):
+        from rft_cli.grading.weighted import open_weighted
+
+        return open_weighted(
+            config, log_path=log_path, seed=seed, on_output=on_output, brief=brief, rows=rows
+        )
     from rft_cli.grading.pool import scorer_grader
 
-    return scorer_grader.open_grader(config, log_path=log_path, seed=seed, on_output=on_output, brief=brief)
+    return scorer_grader.open_grader(
+        config, log_path=log_path, seed=seed, on_output=on_output, brief=brief, rows=rows
+    )
 
 
 def open_or_tell(open_one: Callable[[], Grader], also: Sequence[UsageError]) -> Grader:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rft_cli.config.schema import GraderConfig
@@ -11,11 +11,12 @@ from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.audit import AuditReport, brief_audit, warnings_of
 from rft_cli.grading.open import Opener, open_grader, open_or_tell
 from rft_cli.grading.protocol import Grader
-from rft_cli.grading.source import is_spec, read_source
+from rft_cli.grading.source import is_spec, read_sources
 from rft_cli.grading.spec.keys import missing_keys
 from rft_cli.grading.spec.load import read_grader
 from rft_cli.grading.spec.static import check_spec
 from rft_cli.grading.trials import LOST, MOST_LOST, Trial, Tried, first_trials, further_trials
+from rft_cli.grading.wire.call import shape_of
 from rft_cli.types import Example, Grade, GradeRequest
 
 _SHOWN = 5
@@ -50,6 +51,7 @@ def check_grader(
     n: int = 8,
     rows: Sequence[Example] | None = None,
     opener: Opener = open_grader,
+    columns: Mapping[str, str] | None = None,
 ) -> PreflightReport:
     """Grade the first `n` rows: each row's reference (where it has one), an empty completion, a junk completion.
 
@@ -62,7 +64,10 @@ def check_grader(
     # One process is enough for a few grades and starts faster.
     alone = config.model_copy(update={"workers": 1})
     missing = missing_keys(alone, examples[:n] if rows is None else rows) if is_spec(alone) else []
-    with open_or_tell(lambda: opener(alone, log_path=None), missing) as grader:
+    shape = shape_of(examples if rows is None else rows, columns or {})
+    with open_or_tell(lambda: opener(alone, log_path=None, rows=shape), missing) as grader:
+        if grader.needs_ids:
+            return _untried(config, grader)
         trials, grades = _graded(grader, examples[:n], references[:n])
         _raise_failures(config, trials, grades)
         report = _report(config, grader, trials, grades)
@@ -71,6 +76,16 @@ def check_grader(
         if audited is None:
             return report
         return replace(report, warnings=(*report.warnings, *warnings_of(audited)), audit=audited)
+
+
+def _untried(config: GraderConfig, grader: Grader) -> PreflightReport:
+    note = "scorer: takes completion_ids, which only a model's completions have: it was not tried"
+    notes = (*_first_notes(config, grader), note)
+    return PreflightReport(grader.signature, grader.sha256, 0, 0, None, None, None, 0.0, notes, ())
+
+
+def _first_notes(config: GraderConfig, grader: Grader) -> list[str]:
+    return [f"scorer: {grader.signature} of {config.shown}", *(f"scorer: {note}" for note in grader.notes)]
 
 
 def _graded(
@@ -106,11 +121,12 @@ def _lost(grades: Sequence[Grade]) -> int:
 def static_problems(config: GraderConfig, rows: Sequence[Example]) -> list[UsageError]:
     """What is wrong with the grader as far as it shows without running it or asking a judge."""
     try:
-        source = read_source(config)
+        sources = read_sources(config)
     except UsageError as error:
         return list(error.problems)
     if not is_spec(config):
         return []
+    source = sources[0]
     return [*check_spec(read_grader(config, source), source).problems, *missing_keys(config, rows)]
 
 
@@ -156,7 +172,7 @@ def _report(
     references = sum(
         t.tried == "reference" and g.reward is not None for t, g in zip(trials, grades, strict=True)
     )
-    notes = [f"scorer: {grader.signature} of {config.shown}"]
+    notes = _first_notes(config, grader)
     if reference is not None:
         notes.append(f"scorer: {counted(references, 'reference')} graded, mean reward {reference:.2f}")
     if junk is not None:

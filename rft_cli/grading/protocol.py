@@ -53,6 +53,21 @@ class Grader(PartGrader, Protocol):
         ...
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What people should know of how it is called: guesses."""
+        ...
+
+    @property
+    def may_ask(self) -> bool:
+        """Whether it may need `GradeRequest.prompt`."""
+        ...
+
+    @property
+    def needs_ids(self) -> bool:
+        """Whether it grades nothing without `GradeRequest.token_ids`."""
+        ...
+
+    @property
     def log_path(self) -> Path | None:
         """Where prints of the user's code go; None where no such code runs."""
         ...
@@ -65,7 +80,22 @@ class Grader(PartGrader, Protocol):
 
 
 class Closing(ABC):
-    """What `with` needs of a grader that has `close`."""
+    """What `with` needs of a grader that has `close`, and what most graders answer."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Nothing is guessed."""
+        return ()
+
+    @property
+    def may_ask(self) -> bool:
+        """The row says everything."""
+        return False
+
+    @property
+    def needs_ids(self) -> bool:
+        """The text says everything."""
+        return False
 
     def __enter__(self) -> Self:
         return self

@@ -85,7 +85,7 @@ class RowPipeline:
         files: Sequence[str],
         complete: Callable[[Row, str], str],
         *,
-        prompt: Callable[[Row, str], Asked] | None = None,
+        prompt: Callable[[Row, str], Asked | None] | None = None,
         openai_run: bool = False,
     ) -> None:
         self.problem: UsageError | None = None
@@ -120,7 +120,7 @@ class RowPipeline:
                 completion = self._complete(row, place)
                 prompt = None if self._prompt is None else self._prompt(row, place)
                 self._waiting.append((name, row))
-                yield GradeRequest(completion, row.value or {}, prompt=prompt)
+                yield GradeRequest(completion, row.value or {}, prompt=prompt, place=place)
             self.problem = self._rows.lines.problem
         except UsageError as problem:
             self.problem = problem
@@ -157,13 +157,15 @@ class _Rows:
         self._taken += len(taken)
 
 
-def prompt_reader(data: DataConfig) -> Callable[[Row, str], Asked]:
-    """What reads a row's prompt as these settings say; it raises UsageError where there is none."""
+def prompt_reader(data: DataConfig, *, required: bool) -> Callable[[Row, str], Asked | None]:
+    """What reads a row's prompt as these settings say. Where there is none: UsageError if `required`, else None."""
 
-    def read(row: Row, place: str) -> Asked:
+    def read(row: Row, place: str) -> Asked | None:
         try:
             return prompt_for(row.value or {}, format=data.format, columns=data.columns, system=data.system)
         except BadRow as reason:
+            if not required:
+                return None
             raise UsageError(f"{place}: {reason.reason}", reason.fix) from None
 
     return read

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from rft_cli.config.paths import JSON_OR_YAML
 from rft_cli.config.schema import GraderConfig
+from rft_cli.config.scorers import split_target
 from rft_cli.config.suggest import near_file
-from rft_cli.errors import UsageError
+from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.wire.terms import ScorerSource
 from rft_cli.runs.identity import base_identity
 
@@ -30,12 +32,12 @@ _INLINE_FILE = "grader.json"
 
 def is_spec(config: GraderConfig) -> bool:
     """Whether the grader is an OpenAI spec, in a file or in the configuration itself."""
-    return config.spec is not None or (config.path is not None and config.path.endswith(JSON_OR_YAML))
+    return config.spec is not None or (config.file is not None and config.file.endswith(JSON_OR_YAML))
 
 
 def is_reward_model(config: GraderConfig) -> bool:
     """Whether the grader is a sequence-classification model: a directory of one, or what may be a hub id."""
-    path = config.path
+    path = config.file
     if path is None or config.spec is not None or path.endswith((".py", *JSON_OR_YAML)):
         return False
     folder = Path(path).expanduser()
@@ -47,8 +49,34 @@ def by_file_name(source: ScorerSource) -> ScorerSource:
     return replace(source, shown=Path(source.shown).name)
 
 
+def read_sources(config: GraderConfig) -> list[ScorerSource]:
+    """Read the files of all graders that the settings name; raises UsageErrors with every problem of them."""
+    sources: list[ScorerSource] = []
+    problems: list[UsageError] = []
+    for one, _ in config.each():
+        try:
+            if isinstance(config.path, list) and not split_target(str(one.path))[0].endswith(".py"):
+                fix = "of other graders, a spec of type multi adds up several"
+                raise UsageError(f"{one.path}: only Python scorers can be added up", fix)
+            sources.append(read_source(one))
+        except UsageError as error:
+            problems += error.problems
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise UsageErrors(problems)
+    return sources
+
+
+def sha256_of_all(sources: Sequence[ScorerSource]) -> str:
+    """One hash for the files of a grader: that of its one file, or of the list of their hashes."""
+    if len(sources) == 1:
+        return sources[0].sha256
+    return hashlib.sha256("\n".join(source.sha256 for source in sources).encode()).hexdigest()
+
+
 def read_source(config: GraderConfig) -> ScorerSource:
-    """Read the grader's file; raises UsageError where there is none, or a scorer is not Python.
+    """Read one grader's file; raises UsageError where there is none, or a scorer is not Python.
 
     An inline spec is given as the JSON file `grader.json` that it would be. What a spec says is not checked here. Of a
     reward model the source is a note of what it is; its weights are neither read nor copied.
@@ -59,6 +87,7 @@ def read_source(config: GraderConfig) -> ScorerSource:
         return _reward_model(config)
     if config.path is None:
         raise UsageError("no grader is set", "name a Python file: --reward-model scorer.py")
+    assert isinstance(config.path, str), "several graders are read one by one"
     shown, function = (config.path, None) if is_spec(config) else split_target(config.path)
     path = Path(shown).expanduser()
     if path.is_dir():
@@ -79,15 +108,22 @@ def read_source(config: GraderConfig) -> ScorerSource:
         _check_syntax(content, shown)
     elif not content.strip():
         raise UsageError(f"{shown}: the file is empty", "write a grader spec: see docs/graders.md")
-    return ScorerSource(os.path.abspath(path), shown, function, content)
+    return ScorerSource(os.path.abspath(path), shown, function, content, home=_home(config))
 
 
-def split_target(target: str) -> tuple[str, str | None]:
-    """`scorer.py:function` → file and function; without a function None."""
-    file, colon, function = target.rpartition(":")
-    if colon and function.isidentifier() and not Path(target).exists():
-        return file, function
-    return target, None
+def _home(config: GraderConfig) -> str:
+    """The folder that scorers run in; empty where it is gone."""
+    if config.folder is not None:
+        folder = os.path.abspath(os.path.expanduser(config.folder))
+        if not os.path.isdir(folder):
+            raise UsageError(
+                f"grader.folder: there is no folder {folder}", "name the folder to import and read from"
+            )
+        return folder
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
 
 
 def _inline(config: GraderConfig) -> ScorerSource:
@@ -99,12 +135,12 @@ def _inline(config: GraderConfig) -> ScorerSource:
         json.dumps(config.spec, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
     )
     # No folder: it belongs to no file, so there is nothing beside it to import.
-    return ScorerSource(_INLINE_FILE, _INLINE, None, content)
+    return ScorerSource(_INLINE_FILE, _INLINE, None, content, home=_home(config))
 
 
 def _reward_model(config: GraderConfig) -> ScorerSource:
     """What can be said without reading gigabytes. A directory is the same one wherever it lies."""
-    assert config.path is not None
+    assert isinstance(config.path, str)
     note = {
         "hub_id": None if Path(config.path).expanduser().is_dir() else config.path,
         "identity": base_identity(config.path, None),

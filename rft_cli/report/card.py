@@ -66,7 +66,8 @@ def model_card(run: Run, config: RunConfig, made: Made) -> str:
 def _origin(run: Run, config: RunConfig, made: Made) -> str:
     versions: Mapping[str, str] = run.info.get("versions") or {}
     what = "A LoRA adapter for" if made.format == "adapter" else "A fine-tuned copy of"
-    scorer = code(Path(config.grader.shown or "unknown").name)
+    paths = config.grader.path if isinstance(config.grader.path, list) else [config.grader.shown or "unknown"]
+    scorer = code(" + ".join(Path(path).name for path in paths))
     revision = f" (revision {code(config.model.revision)})" if config.model.revision else ""
     base = code(config.model.path)
     how = (

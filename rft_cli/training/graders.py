@@ -9,6 +9,7 @@ from rft_cli.grading import open as torch_free
 from rft_cli.grading.open import OnOutput
 from rft_cli.grading.protocol import Grader
 from rft_cli.grading.source import is_reward_model
+from rft_cli.grading.wire.call import Shape
 
 
 def open_grader(
@@ -18,11 +19,14 @@ def open_grader(
     seed: int = 0,
     on_output: OnOutput | None = None,
     brief: bool = False,
+    rows: Shape | None = None,
 ) -> Grader:
-    """Open the grader that `config` names: a scorer, a spec or a reward model; see `rft_cli.grading.open`."""
+    """Open the grader that `config` names: scorers, a spec or a reward model; see `rft_cli.grading.open`."""
     if is_reward_model(config):
         from rft_cli.training.reward_model import open_reward_model
 
-        assert config.path is not None
-        return open_reward_model(config.path, config.reward_model)
-    return torch_free.open_grader(config, log_path=log_path, seed=seed, on_output=on_output, brief=brief)
+        assert config.file is not None
+        return open_reward_model(config.file, config.reward_model)
+    return torch_free.open_grader(
+        config, log_path=log_path, seed=seed, on_output=on_output, brief=brief, rows=rows
+    )

@@ -118,7 +118,9 @@ def train(
 
     def opened() -> Grader:
         # brief: a resumed run, or a child process, knows the path that was typed no more, and must write the same.
-        return open_grader(job.config.grader, log_path=own_log, seed=job.config.seed, brief=True)
+        return open_grader(
+            job.config.grader, log_path=own_log, seed=job.config.seed, brief=True, rows=job.shape()
+        )
 
     # Until the grader is closed: a signal in the middle of that would leave its processes' things behind.
     worked = partial(_has_stepped, run, resume)

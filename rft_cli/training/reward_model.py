@@ -64,6 +64,11 @@ class RewardModelGrader(Closing):
         self._label = label
         self._context = context_length(model.config)
 
+    @property
+    def may_ask(self) -> bool:
+        """It reads the prompt before the completion."""
+        return True
+
     def close(self) -> None:
         """Nothing to end: the weights go with the object."""
 

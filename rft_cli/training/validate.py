@@ -50,7 +50,9 @@ def validate_models(job: Job, base: str, run: Run | None, on_event: OnEvent) -> 
     tuned = None if run is None else run.best_checkpoint()
     with (
         tempfile.TemporaryDirectory(prefix="rft-validate-") as folder,
-        open_grader(job.config.grader, log_path=Path(folder) / "grader.log", seed=job.config.seed) as grader,
+        open_grader(
+            job.config.grader, log_path=Path(folder) / "grader.log", seed=job.config.seed, rows=job.shape()
+        ) as grader,
     ):
 
         def measure(model: Any, what: str, limit: int) -> list[Sample]:

@@ -7,7 +7,7 @@ import pytest
 from rft_cli import job as job_module
 from rft_cli.config.load import load_config
 from rft_cli.errors import UsageErrors
-from rft_cli.grading.source import read_source
+from rft_cli.grading.source import read_sources
 from rft_cli.job import create_run, hashes, load_job, versions
 from tests.cli.conftest import rows, write_jsonl
 
@@ -46,7 +46,7 @@ def test_hashes_are_those_of_the_files(files):
     expected = hashlib.sha256((files / "train.jsonl").read_bytes()).hexdigest()
     scorer = hashlib.sha256((files / "scorer.py").read_bytes()).hexdigest()
     job = load_job(config(data__test="test.jsonl"))
-    found = hashes(job, read_source(job.config.grader))
+    found = hashes(job, read_sources(job.config.grader))
     assert list(found) == ["train", "validation", "test", "grader"]
     assert (found["train"], found["grader"]) == (expected, scorer)
 

@@ -93,10 +93,10 @@ MODES = (
     Mode("huge_int", "returns an integer of 400 digits", "return 10**400", "bad_value"),
     Mode("complex", "returns a complex number", "return 1j", "bad_value"),
     Mode("generator", "returns a generator", "return (x for x in [1.0])", "bad_value"),
-    Mode("no_reward", "returns a dict without `reward`", "return {'score': 1.0}", "bad_value"),
+    Mode("no_reward", "returns a dict without `reward`", "return {'points': 1.0}", "bad_value"),
     Mode("odd_number", "returns a number whose value never comes", "return Odd()", "timeout"),
     Mode("chdir", "changes its folder", "os.chdir('/'); return 0.25", 0.25),
-    Mode("remove_folder", "removes its folder", "os.rmdir(os.getcwd()); return 0.25", 0.25),
+    Mode("remove_folder", "removes its folder", "os.rmdir(os.environ['TMPDIR']); return 0.25", 0.25),
     Mode("patch_builtins", "replaces `float`, `isinstance` and `len`", "patch_builtins(); return 0.25", 0.25),
     Mode(
         "patch_modules", "replaces functions of `os`, `time`, `signal`", "patch_modules(); return 0.25", 0.25
@@ -178,6 +178,8 @@ _HEAD = """
 import atexit, ctypes, faulthandler, json, math, os, random, re, resource, signal, subprocess, sys, threading, time
 from itertools import count as forever
 from numbers import Number
+
+HOME = os.getcwd()
 
 
 class Silent(Exception):
@@ -288,17 +290,18 @@ _TAIL = """
 def score(completion, example):
     if completion in EVIL:
         return EVIL[completion](example)
-    assert os.listdir(".") == []  # its own empty folder, before each grade
+    assert os.getcwd() == HOME  # before each grade
+    kept = os.path.join(os.environ["TMPDIR"], "kept")
     print("grading", completion)
     import colorsys
     assert colorsys.rgb_to_hsv(0, 0, 0) == (0, 0, 0)
     assert json.loads("[1]") == [1] and 0 <= random.random() < 1 and math.pi > 3.1
     assert os.environ["PATH"] != "/none"
-    with open("kept", "wb") as file:
+    with open(kept, "wb") as file:
         file.write(b"x")
-    with open("kept", "rb") as file:
+    with open(kept, "rb") as file:
         assert file.read() == b"x"
-    os.remove("kept")
+    os.remove(kept)
     return {"reward": example["number"] / 1000, "length": helper(completion)}
 """
 

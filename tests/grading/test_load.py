@@ -30,7 +30,7 @@ SOURCE = ScorerSource("/folder/scorer.py", "scorer.py", None, b"")
         (
             "\nopen('table.csv')\n",
             "{path}:2: FileNotFoundError: ",
-            "scorers run in an empty folder: open files as ",
+            "files are found from where the command is typed",
         ),
         ("x = 1\nreturn x\n", "{path}:2: SyntaxError: 'return' outside function", "the file must import"),
         (
@@ -54,11 +54,6 @@ SOURCE = ScorerSource("/folder/scorer.py", "scorer.py", None, b"")
             "name it: {path}:one (functions in it: one, two)",
         ),
         (
-            "\ndef score(a, b, c): pass\n",
-            "{path}:2: score requires 'a', 'b', 'c', which rft has no value for",
-            "use ",
-        ),
-        (
             "async def score(text):\n    yield 1\n",
             "{path}:1: score has a yield, which makes it a generator: it gives no reward",
             "return the reward",
@@ -67,11 +62,6 @@ SOURCE = ScorerSource("/folder/scorer.py", "scorer.py", None, b"")
             "def grade(sample, item):\n    yield 1\n",
             "{path}:1: grade has a yield, which makes it a generator: it gives no reward",
             "return the reward",
-        ),
-        (
-            "grade = lambda sample, a, b: 1\n",
-            "{path}:1: grade requires 'a', 'b', which rft has no value for",
-            "use ",
         ),
         (
             "import helper\n",
@@ -132,7 +122,7 @@ def test_which_function(write_scorer: Any, monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_lambda(write_scorer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = load(monkeypatch, write_scorer("grade = lambda sample, item: 0.5\n"), None)
     assert loaded.signature == "grade(sample, item)"
-    assert loaded.binding.positional == ("sample", "example")
+    assert (loaded.place, [p.name for p in loaded.callee.parameters]) == ("shown.py:1", ["sample", "item"])
     only = load(monkeypatch, write_scorer("mine = lambda text: 0.5\n", "mine.py"), None)
     assert only.signature == "mine(text)"
 

@@ -548,6 +548,8 @@ from rft_cli.grading.sandbox.isolation import Isolation
 from rft_cli.grading.wire.terms import ScorerSource
 from rft_cli.grading.wire.work import Verdict, Work
 from rft_cli.grading.wire.terms import Job
+from rft_cli.grading.wire.call import Shape
+from rft_cli.grading.worker.binding import bind
 from rft_cli.grading.worker.worker import Worker
 folder, texts, memory = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
 path = f"{folder}/scorer.py"
@@ -555,6 +557,8 @@ source = ScorerSource(path, "scorer.py", None, open(path, "rb").read())
 isolation = Isolation(folder, f"{folder}/log", os.getppid(), ())
 worker = Worker(Job(source, isolation, 0.3, memory, 0), (), bytearray(1))
 report = worker.load()
+if report.signature:
+    worker.bind(pickle.dumps(bind(report.callee, Shape()).binding))
 verdicts = []
 while len(verdicts) < len(texts):
     works = [Work(i, t, pickle.dumps({}), None) for i, t in enumerate(texts)]

@@ -85,7 +85,7 @@ def test_components_are_the_finite_numbers_of_a_dict() -> None:
         (Stubborn(), "returned <"),
         (1j, "returned a complex that is no real number: "),
         ({}, "returned a dict without the key 'reward' (it has no names)"),
-        ({"score": 1, "b": 2}, "returned a dict without the key 'reward' (it has 'score', 'b')"),
+        ({"points": 1, "b": 2}, "returned a dict without the key 'reward' (it has 'points', 'b')"),
         ({"reward": "high"}, "reward: returned 'high' (str), which is no number: convert it with float(…)"),
         ({"reward": float("inf")}, "reward: returned inf, which is not finite"),
     ],

@@ -18,6 +18,7 @@ from pebble import ProcessExpired
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.config.suggest import closest
+from rft_cli.data.json_line import object_of
 from rft_cli.errors import UsageError
 from rft_cli.grading.open import OnOutput
 from rft_cli.grading.outcomes import GraderStats
@@ -30,8 +31,10 @@ from rft_cli.grading.protocol import Closing
 from rft_cli.grading.sandbox.importable import lay_out
 from rft_cli.grading.sandbox.isolation import Isolation
 from rft_cli.grading.source import by_file_name, read_source
+from rft_cli.grading.wire.call import Binding, Shape, shape_of_row
 from rft_cli.grading.wire.terms import GRACE_S, IMPORT_LIMIT_S, Job, LoadReport, ScorerSource
 from rft_cli.grading.wire.work import Block, Graded, Verdict, Work, as_graded, read_lines
+from rft_cli.grading.worker.binding import OPENAI, SIGNATURES, Bound, SignatureProblem, bind, may_ask
 from rft_cli.grading.worker.keeper import WorkerLost, grade_chunk, grade_lines, load
 from rft_cli.types import Grade, GradeError, GradeRequest
 
@@ -65,15 +68,17 @@ def open_grader(
     seed: int = 0,
     on_output: OnOutput | None = None,
     brief: bool = False,
+    rows: Shape | None = None,
 ) -> ScorerGrader:
     """Start workers for the scorer of `config` and load it in one of them.
 
     Raises UsageError, with the scorer's own file:line, where the file is missing, does not import, has no known
-    function or an unusable signature. Prints of the scorer go to `log_path` (None: a file that `close` removes), or
-    to `on_output`, each with its completion's place. `brief`: messages name the file without its folder.
+    function or a signature that can't be used with such `rows` (None: that shows with the first row). Prints of the
+    scorer go to `log_path` (None: a file that `close` removes), or to `on_output`, each with its completion's place.
+    `brief`: messages name the file without its folder.
     """
     source = read_source(config)
-    return start(by_file_name(source) if brief else source, config, log_path, seed, on_output)
+    return start(by_file_name(source) if brief else source, config, log_path, seed, on_output, rows)
 
 
 def start(
@@ -82,9 +87,10 @@ def start(
     log_path: Path | None,
     seed: int,
     on_output: OnOutput | None = None,
+    rows: Shape | None = None,
 ) -> ScorerGrader:
     """Start workers for the source and load it in one of them; raises UsageError with its own lines."""
-    grader = ScorerGrader(source, config, log_path, seed, on_output)
+    grader = ScorerGrader(source, config, log_path, seed, on_output, rows)
     try:
         grader.load()
     except BaseException:
@@ -104,8 +110,9 @@ def worker_count(config: GraderConfig, *, spare: int = 1) -> int:
 class ScorerGrader(Closing):
     """The Grader of a Python scorer. Use `open_grader`, and close it (or use it in a `with`).
 
-    `signature` says how the scorer is called, `stats` counts every grade, `sha256` is of the scorer's bytes. The
-    workers' own folders lie in `job_folder`, which `close` removes.
+    `signature` says how the scorer is called, `stats` counts every grade, `sha256` is of the scorer's bytes. `notes`
+    say what its parameters get where that is a guess. The workers' own folders lie in `job_folder`, which `close`
+    removes.
     """
 
     def __init__(
@@ -115,11 +122,17 @@ class ScorerGrader(Closing):
         log_path: Path | None,
         seed: int,
         on_output: OnOutput | None = None,
+        rows: Shape | None = None,
     ) -> None:
         self.source = source
         self.sha256 = source.sha256
         self.stats = GraderStats()
         self.signature = ""
+        self._notes: tuple[str, ...] = ()
+        self._rows = rows or Shape()
+        self._report = LoadReport("", "", "", "", ())
+        self._binding: Binding | None = None
+        self._bound = b""
         self._on_output = on_output
         walled = config.sandbox == "openai"
         if walled:
@@ -158,6 +171,11 @@ class ScorerGrader(Closing):
         if not report.signature:
             raise UsageError(report.message, self._load_fix(report))
         self.signature = report.signature
+        self._report = report
+        if self.source.inline or self._rows.keys is not None:
+            self._bind(self._rows)
+        else:
+            self._check_without_rows()
         # Each further worker imports the scorer in its first chunk.
         self._deadline_s += 2 * (time.monotonic() - started) + KILL_SECONDS
 
@@ -179,7 +197,9 @@ class ScorerGrader(Closing):
         """
 
         def pack(place: int, raw: Sequence[bytes]) -> bytes:
-            return pickle.dumps((place, field, raw), pickle.HIGHEST_PROTOCOL)
+            if self._binding is None:
+                self._bind_by_line(raw, place, lines)
+            return pickle.dumps((self._bound, (place, field, raw)), pickle.HIGHEST_PROTOCOL)
 
         def failed(place: int, raw: bytes, verdict: Verdict) -> Graded:
             block = Block(place, field, [raw])
@@ -205,12 +225,13 @@ class ScorerGrader(Closing):
 
     def _grades(self, requests: Iterable[GradeRequest], most: int) -> Iterator[list[Grade]]:
         def pack(place: int, works: Sequence[Work]) -> bytes:
-            return pickle.dumps([tuple(work) for work in works], pickle.HIGHEST_PROTOCOL)
+            return pickle.dumps((self._bound, [tuple(work) for work in works]), pickle.HIGHEST_PROTOCOL)
 
         def failed(place: int, work: Work, verdict: Verdict) -> list[tuple[Any, ...]]:
             return [tuple(verdict)]
 
-        for chunk in self._chunks(Freight(grade_chunk, pack, pickle.loads, failed), Requests(requests), most):
+        supply = Requests(requests, self._bind_by_request)
+        for chunk in self._chunks(Freight(grade_chunk, pack, pickle.loads, failed), supply, most):
             verdicts = [Verdict(*plain) for _, part in chunk.parts() for plain in part]
             grades = [_as_grade(verdict) for verdict in verdicts]
             self.stats.add(grades)
@@ -240,6 +261,59 @@ class ScorerGrader(Closing):
                     waiting.append(flight.launch(place, works))
                     place += len(works)
                     flight.collect(block=False)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What its parameters get, as far as that is a guess; known with the first row."""
+        return self._notes
+
+    @property
+    def function_name(self) -> str:
+        """The function that grades."""
+        return self._report.callee.name
+
+    @property
+    def may_ask(self) -> bool:
+        """Whether a call may need what the model was asked, as far as it shows without a row."""
+        return may_ask(self._report.callee)
+
+    @property
+    def needs_ids(self) -> bool:
+        """Whether every call needs the completion's token ids, which only a job has."""
+        return self._binding is not None and self._binding.uses("ids")
+
+    def _check_without_rows(self) -> None:
+        try:
+            bind(self._report.callee, self._rows)
+        except SignatureProblem as problem:
+            if not problem.rows_may_help:
+                raise self._unusable(problem) from None
+
+    def _bind(self, shape: Shape) -> Binding:
+        """Decide, once, what the scorer's parameters get; raises UsageError."""
+        try:
+            bound = Bound(OPENAI) if self.source.inline else bind(self._report.callee, shape)
+        except SignatureProblem as problem:
+            raise self._unusable(problem) from None
+        self._binding, self._notes = bound
+        self._bound = pickle.dumps(self._binding, pickle.HIGHEST_PROTOCOL)
+        return self._binding
+
+    def _unusable(self, problem: SignatureProblem) -> UsageError:
+        name = self._report.callee.name
+        return UsageError(f"{self._report.place}: {name} {problem}", f"use {SIGNATURES}")
+
+    def _bind_by_request(self, request: GradeRequest) -> Binding:
+        return self._binding or self._bind(shape_of_row(request.fields, request.place, self._rows.columns))
+
+    def _bind_by_line(self, raw: Sequence[bytes], place: int, lines: Lines) -> None:
+        """By the first line that is a row: where none is, nothing will be graded."""
+        for offset, line in enumerate(raw):
+            row = object_of(line) if line.strip() else None
+            if row is not None:
+                file, number = lines.where(place + offset)
+                self._bind(shape_of_row(row, f"{file}:{number}", self._rows.columns))
+                return
 
     def _tell(self, place: int, output: str) -> None:
         if output and self._on_output is not None:

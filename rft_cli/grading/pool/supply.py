@@ -8,15 +8,18 @@ import select
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, BinaryIO, Protocol, TypeVar
 
 from rft_cli.data.rows import check_length, first_line, open_rows, standard_input
 from rft_cli.errors import UsageError
 from rft_cli.grading.feed import Feed
+from rft_cli.grading.wire.call import Binding
 from rft_cli.grading.wire.work import Work
-from rft_cli.types import GradeRequest
+from rft_cli.types import GradeRequest, Message
 
 _READ_BYTES = 1 << 18
+_dumps = partial(pickle.dumps, protocol=pickle.HIGHEST_PROTOCOL)
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -34,10 +37,16 @@ class Supply(Protocol[T_co]):
 
 
 class Requests:
-    """Requests as they travel. The row of a group's completions is pickled once, and unpickled for each of them."""
+    """Requests as they travel. The row of a group's completions is pickled once, and unpickled for each of them.
 
-    def __init__(self, requests: Iterable[GradeRequest]) -> None:
+    `bind` is asked with the first one how the scorer is called, which decides what travels.
+    """
+
+    def __init__(self, requests: Iterable[GradeRequest], bind: Callable[[GradeRequest], Binding]) -> None:
         self._feed = Feed.of(requests)
+        self._bind = bind
+        self._binding: Binding | None = None
+        self._prompt: bytes | None = None
         self._given = 0
         self._row: Mapping[str, Any] | None = None
         self._pickled = b""
@@ -50,12 +59,21 @@ class Requests:
         return [self._work(request) for request in self._feed.take(most)]
 
     def _work(self, request: GradeRequest) -> Work:
+        binding = self._binding = self._binding or self._bind(request)
         if request.fields is not self._row:
             self._row = request.fields
-            self._pickled = pickle.dumps(dict(self._row), pickle.HIGHEST_PROTOCOL)
-        metadata = pickle.dumps(dict(request.metadata), pickle.HIGHEST_PROTOCOL) if request.metadata else None
+            self._pickled = _dumps(dict(self._row))
+            self._prompt = _dumps(_plain(request.prompt)) if binding.wants_prompt else None
+        metadata = _dumps(dict(request.metadata)) if request.metadata else None
+        ids = None
+        if request.token_ids is not None and binding.wants_ids:
+            ids = _dumps([int(token) for token in request.token_ids])
         self._given += 1
-        return Work(self._given - 1, request.completion, self._pickled, metadata)
+        return Work(self._given - 1, request.completion, self._pickled, metadata, self._prompt, ids)
+
+
+def _plain(prompt: str | Sequence[Message] | None) -> Any:
+    return prompt if prompt is None or isinstance(prompt, str) else [dict(message) for message in prompt]
 
 
 class Lines:

@@ -12,6 +12,7 @@ from pathlib import Path
 MODULE = "rft_scorer"
 """What a scorer's module is called, whatever its file is."""
 _FOLDER = "rft_module"
+_INSTALLED = ("site-packages", "dist-packages")
 _TEXT = """\
 __file__ = {path!r}
 with open({copy!r}, "rb") as _copy:
@@ -32,6 +33,17 @@ def lay_out(scratch: Path, path: str, content: bytes) -> None:
 def let_find(scratch: str) -> None:
     """In a worker: let processes that it starts find the module, after everything else."""
     sys.path.append(f"{scratch}/{_FOLDER}")
+
+
+def let_import(folder: str, home: str) -> None:
+    """In a worker: find modules beside the scorer first, and those of `home` before installed packages.
+
+    The standard library comes before `home`: a project may have a file named like one of its modules.
+    """
+    sys.path.insert(0, folder)
+    if home and home != folder:
+        installed = (place for place, entry in enumerate(sys.path) if entry.endswith(_INSTALLED))
+        sys.path.insert(next(installed, len(sys.path)), home)
 
 
 def finds_scorer(entry: str) -> bool:

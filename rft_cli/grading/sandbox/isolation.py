@@ -97,11 +97,13 @@ class _Guard:
 class Cell:
     """The isolated process: its own folder, the file for fault tracebacks, names of withheld variables.
 
-    `pipes` are the descriptors by which it hears and answers.
+    `home` is where a scorer finds itself: the user's folder, or its own. `pipes` are the descriptors by which it hears
+    and answers.
     """
 
     pid: int
     folder: str
+    home: str
     faults: TextIO
     withheld: tuple[str, ...]
     streams: Streams
@@ -119,16 +121,16 @@ class Cell:
                 _quit(1)
 
     def go_home(self, *, surely: bool = False) -> None:
-        """Back into the worker's own folder, wherever the scorer went; made again if it was deleted.
+        """Back home, wherever the scorer went; the process's own folder is made again if it was deleted.
 
         `surely`: also where only C code could have left it.
         """
         if not (surely or self.guard.moved):
             return
+        _mkdir(self.folder, exist_ok=True)
         try:
-            _chdir(self.folder)
-        except OSError:
-            _mkdir(self.folder, exist_ok=True)
+            _chdir(self.home)
+        except _os_error:  # the user's folder is gone
             _chdir(self.folder)
         self.guard.moved = False
 
@@ -183,8 +185,11 @@ def fault_path(scratch: str | Path, pid: int) -> Path:
     return Path(scratch) / f"{pid}.fault"
 
 
-def enter(isolation: Isolation, pipes: tuple[int, ...]) -> Cell:
-    """Isolate the calling process, for good. Of its descriptors it keeps the standard ones and `pipes`."""
+def enter(isolation: Isolation, pipes: tuple[int, ...], home: str = "") -> Cell:
+    """Isolate the calling process, for good. Of its descriptors it keeps the standard ones and `pipes`.
+
+    It runs in `home`; where there is none, and behind the wall, in a folder of its own.
+    """
     pid = os.getpid()
     _close_others(pipes)
     lead_session()
@@ -203,14 +208,15 @@ def enter(isolation: Isolation, pipes: tuple[int, ...]) -> Cell:
         del os.environ[name]
     folder = os.path.join(isolation.scratch, str(pid))
     os.makedirs(folder, exist_ok=True)
-    os.chdir(folder)
+    home = folder if isolation.walled or not os.path.isdir(home) else home
+    os.chdir(home)
     os.environ["TMPDIR"] = folder
     let_find(isolation.scratch)
     faults = fault_path(isolation.scratch, pid).open("w")
     faulthandler.enable(faults)
     wall = Wall(folder, (output, f"{isolation.scratch}{os.sep}")) if isolation.walled else None
     status = tuple((number, os.fstat(number)) for number in pipes)
-    return Cell(pid, folder, faults, tuple(withheld), streams, _Guard(wall, isolation.scratch), status)
+    return Cell(pid, folder, home, faults, tuple(withheld), streams, _Guard(wall, isolation.scratch), status)
 
 
 def lead_session() -> None:

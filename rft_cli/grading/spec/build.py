@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError, UsageErrors
@@ -25,8 +25,15 @@ from rft_cli.grading.spec.models import (
     StringCheck,
     TextSimilarity,
 )
-from rft_cli.grading.spec.parts import BurstGrader, MultiGrader, RowGrader, string_check, text_similarity
-from rft_cli.grading.spec.render import messages
+from rft_cli.grading.spec.parts import (
+    BurstGrader,
+    JsonGrader,
+    MultiGrader,
+    RowGrader,
+    string_check,
+    text_similarity,
+)
+from rft_cli.grading.spec.render import messages, variables
 from rft_cli.grading.spec.similarity import similarity
 from rft_cli.grading.spec.static import check_spec, python_source
 from rft_cli.grading.spec.templates import parse_template
@@ -63,11 +70,13 @@ class Builder:
                     from rft_cli.grading.judge import JudgeBook
 
                     self.book = JudgeBook(self.config.judge)
+            fields = {grader.keys: grader.fields for grader in read.raw}
             for keys, leaf in read.leaves.items():
                 judge = isinstance(leaf, ScoreModel | LabelModel)
                 if keys not in findings.blocked and not (judge and self.book is None):
                     with self._collect(keys):
-                        self.opened[keys] = self._leaf(leaf, keys)
+                        part = self._leaf(leaf, keys)
+                        self.opened[keys] = JsonGrader(part) if _reads_json(fields[keys]) else part
             if self.problems:
                 raise UsageErrors(self.problems)
             return self._tree(read.checked(), read.keys)
@@ -132,3 +141,9 @@ class Builder:
             placed = error.message.startswith(shown)
             message = error.message if placed else f"{place}: {error.message}"
             self.problems.append(UsageError(message, error.fix))
+
+
+def _reads_json(fields: Mapping[str, Any]) -> bool:
+    """Whether a template of the grader reads the completion as JSON."""
+    found = [variable for _, variable in variables(fields)]
+    return any(variable.namespace == "sample" and variable.path[0] == "output_json" for variable in found)

@@ -14,10 +14,11 @@ from rft_cli.grading.wire.terms import ScorerSource
 _FIX = "define grade(sample, item), with exactly these two arguments"
 
 
-def scorer_source(source: str, folder: str, shown: str) -> ScorerSource:
+def scorer_source(source: str, folder: str, shown: str, home: str = "") -> ScorerSource:
     """The inline source as workers load it; raises UsageError where it is no Python or has no such function.
 
-    `folder` is where the spec lies (modules there can be imported), `shown` how messages name the source.
+    `folder` is where the spec lies, `home` where the command was typed: modules there can be imported. `shown` is how
+    messages name the source.
     """
     with syntax_problems(shown):
         tree = ast.parse(source)
@@ -27,7 +28,7 @@ def scorer_source(source: str, folder: str, shown: str) -> ScorerSource:
     if isinstance(found[-1], ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
         _check_arguments(found[-1], shown)
     path = os.path.join(folder, Path(shown).name)
-    return ScorerSource(path, shown, "grade", source.encode("utf-8", "surrogatepass"), inline=True)
+    return ScorerSource(path, shown, "grade", source.encode("utf-8", "surrogatepass"), inline=True, home=home)
 
 
 def _top_level(body: Iterable[ast.AST]) -> Iterator[tuple[str, ast.AST | None]]:

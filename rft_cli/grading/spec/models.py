@@ -71,6 +71,8 @@ class _Model(BaseModel):
 
 class _Grader(_Model):
     name: str
+    pass_threshold: Finite | None = None
+    """Read, and without effect: a reward is a number here."""
 
 
 class StringCheck(_Grader):
@@ -90,7 +92,6 @@ class TextSimilarity(_Grader):
     evaluation_metric: Metric
     input: TemplateText
     reference: TemplateText
-    pass_threshold: Finite | None = None
 
 
 class Python(_Grader):
@@ -99,7 +100,6 @@ class Python(_Grader):
     type: Literal["python"]
     source: str
     image_tag: str | None = None
-    pass_threshold: Finite | None = None
 
 
 class TextPart(NamedTuple):
@@ -166,7 +166,6 @@ class ScoreModel(_Grader):
     input: Annotated[list[InputMessage], Field(min_length=1)]
     range: list[Finite] | None = None
     sampling_params: SamplingParams | None = None
-    pass_threshold: Finite | None = None
 
     @field_validator("range")
     @classmethod

@@ -9,6 +9,8 @@ from typing import Any
 from rft_cli.grading.pool.scorer_grader import ScorerGrader
 from rft_cli.grading.protocol import Grader
 from rft_cli.grading.spec.grader import SpecGrader
+from rft_cli.grading.spec.parts import UNPARSED
+from rft_cli.grading.spec.templates import SAMPLE_PARSE
 from rft_cli.types import Grade, GradeError, TokenUse
 
 _FLAGS = {
@@ -52,21 +54,31 @@ def to_openai_run(grade: Grade, *, name: str, type: str) -> dict[str, Any]:
     `errors` says that it is no reward. A grader that returns None has failed there. Tokens are those that were
     spent: none where a verdict came from the cache.
     """
+    unparsed = _unparsed(grade)
     models = {model: _usage(used) for model, used in grade.usage.items() if used is not None}
     return {
         "reward": 0.0 if grade.reward is None else grade.reward,
-        "sub_rewards": dict(grade.components),
+        "sub_rewards": {name: value for name, value in grade.components.items() if name not in unparsed},
         "model_grader_token_usage_per_model": models,
         "metadata": {
             "name": name,
             "type": type,
             "execution_time": grade.seconds,
-            "scores": {key: value for key, value in grade.components.items() if "." not in key},
+            "scores": {
+                name: value
+                for name, value in grade.components.items()
+                if "." not in name and name not in unparsed
+            },
             "token_usage": sum(counts["total_tokens"] for counts in models.values()) if models else None,
             "sampled_model_name": next(iter(grade.usage)) if len(grade.usage) == 1 else None,
             "errors": _errors(grade),
         },
     }
+
+
+def _unparsed(grade: Grade) -> set[str]:
+    """Components that count completions which are no JSON: OpenAI has a flag for them."""
+    return {name for name in grade.components if name.rpartition(".")[2] == UNPARSED}
 
 
 def _usage(used: TokenUse) -> dict[str, int]:
@@ -83,6 +95,8 @@ def _errors(grade: Grade) -> dict[str, Any]:
         error = GradeError(
             "bad_value", "returned None, which is no number (rft leaves such a completion out)"
         )
+    if error is None and any(grade.components.get(name) for name in _unparsed(grade)):
+        error = GradeError(SAMPLE_PARSE, "")
     flag = None if error is None else _FLAGS.get(error.kind, "other_error")
     told = "" if error is None else error.message
     return {

@@ -7,17 +7,20 @@ import operator
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from rft_cli.grading.feed import Feed
 from rft_cli.grading.protocol import BatchGrader, PartGrader
 from rft_cli.grading.spec.formula import Formula, FormulaError
 from rft_cli.grading.spec.models import StringCheck
 from rft_cli.grading.spec.similarity import Similarity
-from rft_cli.grading.spec.templates import Missing, Scope, Template, parse_template
+from rft_cli.grading.spec.templates import SAMPLE_PARSE, Missing, Scope, Template, parse_template
 from rft_cli.types import Grade, GradeError, GradeRequest, TokenUse
 
 Score = Callable[[Scope], float]
 
+UNPARSED = "sample_parse_error"
+"""The component that counts completions which are no JSON."""
 _BURST = 64
 
 
@@ -64,6 +67,33 @@ class BurstGrader:
     def stream(self, requests: Iterable[GradeRequest]) -> Iterator[list[Grade]]:
         """Grades in order, some at a time."""
         return (self.grade(burst) for burst in bursts(requests))
+
+
+class JsonGrader:
+    """A grader whose templates read the completion as JSON: where it is none, its reward is 0, as at OpenAI.
+
+    So a model can learn the form. The component `sample_parse_error` counts these completions: its mean is their share.
+    """
+
+    def __init__(self, grader: PartGrader) -> None:
+        self._grader = grader
+        self.close = grader.close
+
+    def grade(self, requests: Sequence[GradeRequest]) -> list[Grade]:
+        """One grade for each request, in order."""
+        return [_of_json(grade) for grade in self._grader.grade(requests)]
+
+    def stream(self, requests: Iterable[GradeRequest]) -> Iterator[list[Grade]]:
+        """Grades in order, some at a time."""
+        return ([_of_json(grade) for grade in burst] for burst in self._grader.stream(requests))
+
+
+def _of_json(grade: Grade) -> Grade:
+    bad = grade.error is not None and grade.error.kind == SAMPLE_PARSE
+    components = {**grade.components, UNPARSED: float(bad)}
+    if not bad:
+        return replace(grade, components=components)
+    return replace(grade, status="graded", reward=0.0, components=components, error=None)
 
 
 class MultiGrader:

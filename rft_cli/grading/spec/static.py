@@ -48,4 +48,4 @@ def check_spec(read: ReadSpec, source: ScorerSource) -> Findings:
 def python_source(text: str, keys: Keys, source: ScorerSource) -> ScorerSource:
     """The source of the python grader at `keys` as workers load it; raises UsageError where it is none."""
     shown = f"{source.shown}: {'.'.join(map(str, (*keys, 'source')))}"
-    return scorer_source(text, os.path.dirname(source.path), shown)
+    return scorer_source(text, os.path.dirname(source.path), shown, source.home)

@@ -16,9 +16,11 @@ from typing import Any, NamedTuple
 from rft_cli.config.suggest import closest, counted
 from rft_cli.grading.spec.problems import SpecProblem
 from rft_cli.grading.wire.work import Item
-from rft_cli.grading.worker.binding import sample_of
+from rft_cli.grading.worker.filling import sample_of
 from rft_cli.types import GradeError, GradeRequest
 
+SAMPLE_PARSE = "sample_parse"
+"""The kind of failure where the completion is no JSON, or JSON without what a template names in it."""
 NAMESPACES = ("item", "sample")
 SAMPLE_NAMES = ("output_text", "output_json", "output_tools", "choices")
 _OPENING = re.compile(r"\{\{\s*(?=[^\W\d])")
@@ -71,8 +73,9 @@ class Scope:
         value = self.sample[str(first)]
         if first == "output_json" and value is None and self.request.completion.strip() != "null":
             message = f"{{{{ {variable} }}}}: the completion is no JSON"
-            raise Missing(GradeError("sample_parse", message))
-        return _follow(variable, value, tuple(rest), f"sample.{first}")
+            raise Missing(GradeError(SAMPLE_PARSE, message))
+        kind = SAMPLE_PARSE if first == "output_json" else "invalid_variable"
+        return _follow(variable, value, tuple(rest), f"sample.{first}", kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +158,9 @@ def _check_sample(key: str | int, shown: str) -> None:
         raise SpecProblem(f"{{{{ {shown} }}}}: sample has no '{key}'", fix)
 
 
-def _follow(variable: Variable, value: Any, path: tuple[str | int, ...], place: str) -> Any:
+def _follow(
+    variable: Variable, value: Any, path: tuple[str | int, ...], place: str, kind: str = "invalid_variable"
+) -> Any:
     for step in path:
         try:
             if isinstance(value, Mapping) if isinstance(step, str) else isinstance(value, list):
@@ -164,7 +169,7 @@ def _follow(variable: Variable, value: Any, path: tuple[str | int, ...], place: 
                 continue
         except (KeyError, IndexError):
             pass
-        raise Missing(GradeError("invalid_variable", f"{{{{ {variable} }}}}: {_absence(place, value, step)}"))
+        raise Missing(GradeError(kind, f"{{{{ {variable} }}}}: {_absence(place, value, step)}"))
     return value
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from rft_cli.grading.sandbox.isolation import Isolation
+from rft_cli.grading.wire.call import Callee
 
 IMPORT_LIMIT_S = 120.0
 """Seconds that importing the scorer may take."""
@@ -19,7 +20,8 @@ class ScorerSource:
     """A scorer as it stood when the grader was opened; restarted workers run these bytes, not a later edit.
 
     `path` is absolute, `shown` is the file as the user named it, `function` None means: look for one. `inline`: the
-    text stands in a grader spec; its `grade` gets sample and item by position, whatever it calls them.
+    text stands in a grader spec; its `grade` gets sample and item by position, whatever it calls them. `home`: the
+    folder in which it runs and from which it imports too, beside its own; empty: a new one.
     """
 
     path: str
@@ -27,6 +29,7 @@ class ScorerSource:
     function: str | None
     content: bytes
     inline: bool = False
+    home: str = ""
 
     @property
     def sha256(self) -> str:
@@ -35,7 +38,10 @@ class ScorerSource:
 
 
 class LoadReport(NamedTuple):
-    """What loading the scorer came to: a `signature`, or a `message` with its `fix`; `output` is what it printed."""
+    """What loading the scorer came to: a `signature`, or a `message` with its `fix`; `output` is what it printed.
+
+    `place` is the function's file:line, `callee` what its parameters are bound by.
+    """
 
     signature: str
     message: str
@@ -43,6 +49,8 @@ class LoadReport(NamedTuple):
     trace: str
     found: tuple[str, ...]
     output: str = ""
+    place: str = ""
+    callee: Callee = Callee("", ())
 
 
 @dataclass(frozen=True, slots=True)

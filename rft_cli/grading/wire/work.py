@@ -18,12 +18,17 @@ _loads = pickle.loads
 
 
 class Item(NamedTuple):
-    """One completion on its way to a scorer: its place in the call, text, data row and metadata."""
+    """One completion on its way to a scorer: its place in the call, text, data row and metadata.
+
+    `prompt` and `ids`, its token ids, are there where the scorer wants them and they are known.
+    """
 
     place: int
     completion: str
     example: dict[str, Any]
     metadata: dict[str, Any]
+    prompt: str | list[Any] | None = None
+    ids: list[int] | None = None
 
 
 class Work(NamedTuple):
@@ -36,11 +41,17 @@ class Work(NamedTuple):
     completion: str
     example: bytes
     metadata: bytes | None
+    prompt: bytes | None = None
+    ids: bytes | None = None
 
     def item(self) -> Item:
         """The completion as the scorer gets it."""
         metadata = {} if self.metadata is None else _loads(self.metadata)
-        return Item(self.place, self.completion, _loads(self.example), metadata)
+        if self.prompt is None and self.ids is None:
+            return Item(self.place, self.completion, _loads(self.example), metadata)
+        prompt = None if self.prompt is None else _loads(self.prompt)
+        ids = None if self.ids is None else _loads(self.ids)
+        return Item(self.place, self.completion, _loads(self.example), metadata, prompt, ids)
 
 
 class Verdict(NamedTuple):

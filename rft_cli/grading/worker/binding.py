@@ -1,158 +1,283 @@
-"""How a scorer is called: which of its parameters gets the completion, the row, the sample, the metadata."""
+"""Which parameter of a scorer gets what: by its name, by the rows' keys, by position where no name says otherwise.
+
+Names of the completion and of the row come first, then keys of the row, then all other names that are known. What no
+rule fills is refused.
+"""
 
 from __future__ import annotations
 
 import inspect
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from rft_cli.grading.wire.work import Item
-
-Role = Literal["completion", "example", "sample", "metadata"]
-
-_ROLES: dict[str, Role] = {
-    **dict.fromkeys(("completion", "output", "response", "text"), "completion"),
-    **dict.fromkeys(("completions", "outputs", "responses", "texts"), "completion"),
-    **dict.fromkeys(("example", "item", "row", "examples", "items", "rows"), "example"),
-    **dict.fromkeys(("sample", "samples"), "sample"),
-    "metadata": "metadata",
-}
-_PLURAL = frozenset({"completions", "outputs", "responses", "texts", "samples"})
-_WITHOUT_VALUE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+from rft_cli.grading.wire.call import Binding, Callee, Dialect, Given, Parameter, Shape
+from rft_cli.grading.worker import words
 
 SIGNATURES = (
-    "score(completion), score(completion, example), grade(sample, item) or score_batch(completions, examples), "
-    "each with an optional metadata"
+    "score(completion), score(completion, example), grade(sample, item), score_batch(completions, examples), or a "
+    "form of TRL, verl, Predibase, Together, OpenRLHF or AWS: see docs/graders.md"
 )
+_BY_KEYWORD = inspect.Parameter.KEYWORD_ONLY
+_BY_POSITION = inspect.Parameter.POSITIONAL_ONLY
+_ARGS, _KWARGS = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
+_MOST_KEYS = 12
 
 
 class SignatureProblem(Exception):
-    """The function can't be called as a scorer; the text says why."""
+    """The function can't be called as a scorer; the text says why. `rows_may_help`: keys of the rows may fill it."""
+
+    def __init__(self, message: str, *, rows_may_help: bool = False) -> None:
+        super().__init__(message)
+        self.rows_may_help = rows_may_help
 
 
-@dataclass(frozen=True, slots=True)
-class Binding:
-    """`positional` roles in order, then `keyword` (parameter name, role). A batch scorer gets lists of each."""
+class Bound(NamedTuple):
+    """The decision, and what of it people should know: guesses, and values that stand in for others."""
 
-    batch: bool
-    positional: tuple[Role, ...]
-    keyword: tuple[tuple[str, Role], ...]
-
-    def call(self, function: Callable[..., Any], item: Item) -> Any:
-        """Call a scorer of one completion."""
-        arguments = [value_of(role, item) for role in self.positional]
-        if not self.keyword:
-            return function(*arguments)
-        return function(*arguments, **{name: value_of(role, item) for name, role in self.keyword})
-
-    def call_batch(self, function: Callable[..., Any], items: Sequence[Item]) -> Any:
-        """Call a batch scorer with all items at once."""
-        arguments = [[value_of(role, item) for item in items] for role in self.positional]
-        named = {name: [value_of(role, item) for item in items] for name, role in self.keyword}
-        return function(*arguments, **named)
+    binding: Binding
+    notes: tuple[str, ...] = ()
 
 
-BY_POSITION = Binding(False, ("sample", "example"), ())
+OPENAI = Binding("openai", False, (Given("sample"), Given("example")))
 """How OpenAI calls grade(sample, item)."""
 
 
-def value_of(role: Role, item: Item) -> Any:
-    """The argument that a parameter of this role gets."""
-    if role == "completion":
-        return item.completion
-    if role == "example":
-        return item.example
-    return item.metadata if role == "metadata" else sample_of(item)
+def bind(callee: Callee, shape: Shape) -> Bound:
+    """Decide what each parameter gets on rows of this shape; raises SignatureProblem."""
+    named = [p for p in callee.parameters if p.kind not in (_ARGS, _KWARGS)]
+    if _is_lambda(callee, named):
+        return Bound(Binding("aws", True, (Given("event"), Given("context")), columns=shape.columns))
+    return _Binder(callee, named, shape).bound()
 
 
-def sample_of(item: Item) -> dict[str, Any]:
-    """OpenAI's `sample`: the text, the text as JSON where it is JSON (else None), and the choice it came in."""
-    finish = "length" if item.metadata.get("truncated") else "stop"
-    message = {"role": "assistant", "content": item.completion}
-    return {
-        "output_text": item.completion,
-        "output_json": _json_or_none(item.completion),
-        "output_tools": [],
-        "choices": [{"index": 0, "message": message, "finish_reason": finish}],
-    }
+def _is_lambda(callee: Callee, named: Sequence[Parameter]) -> bool:
+    """AWS passes event and context by position; handlers may call them otherwise."""
+    two = len(named) == 2 and all(p.kind != _BY_KEYWORD for p in named)
+    return two and ([p.name for p in named] == ["event", "context"] or callee.name == "lambda_handler")
 
 
-def _json_or_none(text: str) -> Any:
-    try:
-        return json.loads(text, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        return None
+@dataclass
+class _Binder:
+    callee: Callee
+    named: Sequence[Parameter]
+    shape: Shape
+    given: dict[str, Given] = field(default_factory=dict)
+    optional: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.keys = self.shape.keys or frozenset()
+        self.takes_rest = any(p.kind == _KWARGS for p in self.callee.parameters)
+        self.takes_more = any(p.kind == _ARGS for p in self.callee.parameters)
+
+    def bound(self) -> Bound:
+        self._choose("completion", [*words.COMPLETION, *words.COMPLETIONS])
+        self._choose("example", words.EXAMPLE)
+        self._take_sample()
+        for parameter in self.named:
+            self._take_key_or_word(parameter)
+        self._take_by_position()
+        batch = self._is_batch()
+        dialect = self._dialect(batch)
+        self._check(batch, dialect)
+        messages = dialect == "trl" and self._as_messages()
+        if dialect == "trl":
+            self._note_form(messages)
+        positional, keyword = self._arranged()
+        rest = (
+            {"trl": "trl", "verl": "none", "openrlhf": "none"}.get(dialect, "row")
+            if self.takes_rest
+            else "none"
+        )
+        binding = Binding(
+            dialect, batch, positional, keyword, tuple(self.optional), rest,  # type: ignore[arg-type]
+            frozenset(p.name for p in self.named), messages, self.shape.columns,
+        )  # fmt: skip
+        return Bound(binding, tuple(self.notes))
+
+    def _choose(self, role: str, known: Sequence[str]) -> None:
+        """The parameter that gets the completion, or the row: of several names first those that are no key."""
+        by_name = {p.name: p for p in self.named}
+        found = [by_name[name] for name in known if name in by_name]
+        found += [
+            p for p in self.named if p.required and p not in found and p.name not in words.OTHERS
+            and p.name not in words.SAMPLE and p.name not in (*words.COMPLETION, *words.COMPLETIONS, *words.EXAMPLE)
+            and p.name not in self.keys and words.sounds_like(p.name) == role
+        ]  # fmt: skip
+        if not found:
+            return
+        chosen = next(
+            (p for p in found if p.name not in self.keys or p.name in ("completion", "completions")), found[0]
+        )
+        self.given[chosen.name] = Given("query" if chosen.name == "queries" else role)  # type: ignore[arg-type]
+        what = "the completion" if role == "completion" else "the whole row"
+        if chosen.name not in known:
+            self.notes.append(f"'{chosen.name}' gets {what}: its name says so")
+        elif chosen.name in self.keys and chosen.name not in ("completion", "completions"):
+            self.notes.append(f"'{chosen.name}' gets {what}, and not the rows' key '{chosen.name}'")
+        for other in found:
+            if other is not chosen and other.name not in self.keys and other.required and other.name in known:
+                both = f"'{chosen.name}' and '{other.name}'"
+                raise SignatureProblem(f"has {both}, which both mean the {role}", rows_may_help=True)
+
+    def _take_sample(self) -> None:
+        for parameter in self.named:
+            if parameter.name in words.SAMPLE and not (
+                self._has("completion") and parameter.name in self.keys
+            ):
+                if self._has("sample"):
+                    if parameter.required:
+                        raise SignatureProblem("has 'sample' and 'samples', which both mean the sample")
+                    continue
+                self.given[parameter.name] = Given("sample")
+
+    def _take_key_or_word(self, parameter: Parameter) -> None:
+        name = parameter.name
+        if name in self.given:
+            return
+        role = words.OTHERS.get(name)
+        of_the_row = name in self.keys and not (role == "prompt" and parameter.text)
+        if of_the_row and parameter.required:
+            self.given[name] = Given("column", name)
+            if name in ("metadata", "prompts"):
+                self.notes.append(f"'{name}' gets the rows' key '{name}'")
+        elif of_the_row or (not parameter.required and name not in words.FILLED_THOUGH_OPTIONAL):
+            self.optional.append(name)
+        elif role is not None:
+            self._take_word(parameter, role)
+
+    def _take_word(self, parameter: Parameter, role: str) -> None:
+        name = parameter.name
+        if role == "reference":
+            if self.shape.keys is not None and not self.shape.reference:
+                return  # nobody can fill it
+            if not (self.shape.judged and name in ("ground_truth", "ground_truths")):
+                self.notes.append(f"'{name}' gets the row's reference: {self._lacks(name)}")
+        elif role == "row_or_empty":
+            empty = "''" if name.startswith("data_source") else "{}"
+            self.notes.append(f"'{name}' gets {empty}: {self._lacks(name)}")
+        elif role == "nothing":
+            self.notes.append(f"'{name}' gets None: only TRL's own trainer has one")
+        elif role == "logger":
+            self.notes.append(f"'{name}' gets a function that keeps nothing: return a dict for components")
+        self.given[name] = Given(role, name)  # type: ignore[arg-type]
+
+    def _lacks(self, name: str) -> str:
+        return f"{self.shape.place or 'the row'} has no key '{name}'"
+
+    def _take_by_position(self) -> None:
+        """One argument is the completion, two are completion and row; OpenAI passes sample and item by position."""
+        left = self._unfilled()
+        free = [p for p in left if p.kind != _BY_KEYWORD and p.name not in words.OTHERS]
+        found: list[tuple[str, str]] = []
+        if not self._has("completion", "query", "sample", "ids") and free:
+            self.given[free[0].name] = Given("completion")
+            found.append((free.pop(0).name, "the completion"))
+        told = set(self.given) - {name for name, _ in found}
+        only_sample = self._has("sample") and len(told) == 1
+        if len(free) == 1 and not self._has("example") and (only_sample or (found and not told)):
+            self.given[free[0].name] = Given("example")
+            found.append((free[0].name, "the row"))
+        if found:
+            said = " and ".join(f"'{name}' gets {what}" for name, what in found)
+            self.notes.append(f"{said}: by position, for no name says otherwise")
+
+    def _unfilled(self) -> list[Parameter]:
+        return [p for p in self.named if p.required and p.name not in self.given]
+
+    def _has(self, *roles: str) -> bool:
+        return any(given.role in roles for given in self.given.values())
+
+    def _is_batch(self) -> bool:
+        if self.callee.name.endswith("_batch"):
+            return True
+        texts = [
+            name for name, given in self.given.items() if given.role in ("completion", "query", "sample")
+        ]
+        if texts:
+            return any(name in words.PLURAL for name in texts)
+        others = any(name in words.PLURAL_OTHERS for name in self.given)
+        return others or (self.takes_rest and "completions" in self.callee.reads)
+
+    def _dialect(self, batch: bool) -> Dialect:
+        if self._has("query"):
+            return "openrlhf"
+        if "solution_str" in self.given or "solution_strs" in self.given:
+            return "verl"
+        if self._has("sample"):
+            return "openai"
+        if not batch or self.callee.name.endswith("_batch") or self._has("example", "metadata"):
+            return "rft"
+        name = next((name for name, given in self.given.items() if given.role == "completion"), "completions")
+        more = len(self.given) > 1 or self.takes_rest or bool(words.OF_TRL & set(self.given))
+        return "trl" if name == "completions" and more else "rft"
+
+    def _check(self, batch: bool, dialect: str) -> None:
+        """Refuse what nobody can fill, and a function that never sees the completion."""
+        left = self._unfilled()
+        if left:
+            names = ", ".join(f"'{p.name}'" for p in left)
+            raise SignatureProblem(
+                f"requires {names}, which rft has no value for{self._available()}", rows_may_help=True
+            )
+        seen = self._has("completion", "query", "sample") or (batch and self._has("ids"))
+        if not (seen or self.takes_rest or (self.takes_more and not self.named)):
+            raise SignatureProblem(f"does not take the completion{self._available() if self.given else ''}")
+
+    def _available(self) -> str:
+        if self.shape.keys is None:
+            return ""
+        keys = sorted(self.keys)
+        more = f" and {len(keys) - _MOST_KEYS} more" if len(keys) > _MOST_KEYS else ""
+        said = ", ".join(repr(key) for key in keys[:_MOST_KEYS]) or "none"
+        return f" ({self.shape.place or 'the row'} has the keys {said}{more})"
+
+    def _as_messages(self) -> bool:
+        """Whether TRL's completions come as messages: where the code looks into them, as TRL gives them."""
+        reads = [word for word in self.callee.reads if word not in self.keys]
+        return "content" in reads or "role" in reads or (self.shape.messages and "isinstance" in reads)
+
+    def _note_form(self, messages: bool) -> None:
+        if messages and not self.shape.messages:
+            self.notes.append(
+                "completions are given as messages, which the function reads, though the rows are text"
+            )
+        elif self.shape.messages and not messages:
+            self.notes.append("completions are given as text: the function reads no message's content")
+
+    def _arranged(self) -> tuple[tuple[Given, ...], tuple[tuple[str, Given], ...]]:
+        """By position as far as they go without a gap, by name after; *args alone gets completion and row."""
+        positional: list[Given] = []
+        keyword: list[tuple[str, Given]] = []
+        last = max(
+            (i for i, p in enumerate(self.named) if p.kind == _BY_POSITION and p.name in self.given),
+            default=-1,
+        )
+        gap = False
+        for place, parameter in enumerate(self.named):
+            given = self.given.get(parameter.name)
+            if given is None:
+                gap = gap or place > last
+                if place <= last:
+                    positional.append(Given("default", parameter.name))
+            elif gap or parameter.kind == _BY_KEYWORD:
+                keyword.append((parameter.name, given))
+            else:
+                positional.append(given)
+        if self.takes_more and not self.named:
+            positional = [Given("completion"), Given("example")]
+        # A key for a parameter that takes no name can't reach it: its default stays.
+        unnamed = {p.name for p in self.named if p.kind == _BY_POSITION}
+        self.optional = [name for name in self.optional if name not in unnamed]
+        return tuple(positional), tuple(keyword)
 
 
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def bind(function: Callable[..., Any], name: str) -> Binding:
-    """Decide how `function` is called: known names first, then by position; raises SignatureProblem.
-
-    By position, the first parameter without a known name is the completion and the next is the example.
-    """
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):
-        raise SignatureProblem("has no signature that Python can read") from None
-    named = [p for p in parameters if p.kind not in _WITHOUT_VALUE]
-    batch = name.endswith("_batch") or any(p.name in _PLURAL for p in named)
-    roles = _by_name(named)
-    free = [role for role in ("completion", "example") if role not in roles.values()]
-    if "sample" in roles.values():
-        free = [role for role in free if role != "completion"]
-    unknown = [p for p in named if p.name not in roles and p.default is p.empty]
-    if len(unknown) > len(free) or any(p.kind is p.KEYWORD_ONLY for p in unknown):
-        names = ", ".join(f"'{p.name}'" for p in unknown)
-        raise SignatureProblem(f"requires {names}, which rft has no value for")
-    roles.update({p.name: role for p, role in zip(unknown, free, strict=False)})  # type: ignore[misc]
-    return _arranged(parameters, roles, batch)
-
-
-def _by_name(named: Sequence[inspect.Parameter]) -> dict[str, Role]:
-    roles: dict[str, Role] = {}
-    owner: dict[Role, str] = {}
-    for parameter in named:
-        role = _ROLES.get(parameter.name)
-        if role is None:
-            continue
-        if role in owner:
-            if parameter.default is parameter.empty:
-                both = f"'{owner[role]}' and '{parameter.name}'"
-                raise SignatureProblem(f"has {both}, which both mean the {role}")
-            continue  # a second name with a default keeps its default
-        owner[role] = parameter.name
-        roles[parameter.name] = role
-    return roles
-
-
-def _arranged(parameters: Sequence[inspect.Parameter], roles: Mapping[str, Role], batch: bool) -> Binding:
-    """Positions as far as they go without a gap, keywords after; *args and **kwargs take what is still free."""
-    positional: list[Role] = []
-    keyword: list[tuple[str, Role]] = []
-    gap = False
-    for parameter in parameters:
-        bound = set(positional) | {role for _, role in keyword}
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            if not roles and not gap:
-                positional.extend(("completion", "example"))
-            gap = True
-        elif parameter.kind is parameter.VAR_KEYWORD:
-            ending = "s" if batch else ""
-            if not bound & {"completion", "sample"}:
-                keyword.append((f"completion{ending}", "completion"))
-            if "example" not in bound:
-                keyword.append((f"example{ending}", "example"))
-        elif parameter.name not in roles:
-            gap = True
-        elif gap or parameter.kind is parameter.KEYWORD_ONLY:
-            keyword.append((parameter.name, roles[parameter.name]))
-        else:
-            positional.append(roles[parameter.name])
-    if not {"completion", "sample"} & {*positional, *(role for _, role in keyword)}:
-        raise SignatureProblem("does not take the completion")
-    return Binding(batch, tuple(positional), tuple(keyword))
+def may_ask(callee: Callee) -> bool:
+    """Whether a call may need what the model was asked, as far as it shows without a row."""
+    named = [p for p in callee.parameters if p.kind not in (_ARGS, _KWARGS)]
+    names = {p.name for p in named}
+    if names & {"prompt", "prompts", "queries"} or _is_lambda(callee, named):
+        return True
+    takes_rest = any(p.kind == _KWARGS for p in callee.parameters) and not callee.name.endswith("_batch")
+    return takes_rest and "completions" in {*names, *callee.reads}

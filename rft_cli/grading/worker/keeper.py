@@ -259,12 +259,15 @@ def load() -> bytes:
 
 
 def grade_chunk(task: int, packed: bytes) -> bytes:
-    """Task of this number: pickled verdicts of the first of these pickled works, in order, at least one."""
+    """Task of this number: pickled verdicts of the first of these works, in order, at least one.
+
+    `packed` is a pickled pair, the pickled binding and the works.
+    """
     assert _keeper is not None
     return _keeper.grade(task, Mode.WORKS, packed)
 
 
 def grade_lines(task: int, packed: bytes) -> bytes:
-    """Task of this number: a pickled Graded, the first lines of the pickled block, at least one."""
+    """Task of this number: a pickled Graded, the first lines of the block, at least one; `packed` as for works."""
     assert _keeper is not None
     return _keeper.grade(task, Mode.LINES, packed)

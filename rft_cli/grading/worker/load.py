@@ -13,11 +13,23 @@ from types import ModuleType, TracebackType
 from typing import Any, NamedTuple
 
 from rft_cli.grading.sandbox.image import in_image, install_name, stand_alone
-from rft_cli.grading.sandbox.importable import MODULE
+from rft_cli.grading.sandbox.importable import MODULE, let_import
+from rft_cli.grading.wire.call import Callee
 from rft_cli.grading.wire.terms import ScorerSource
-from rft_cli.grading.worker.binding import BY_POSITION, SIGNATURES, Binding, SignatureProblem, bind
+from rft_cli.grading.worker.binding import SIGNATURES
+from rft_cli.grading.worker.callee import callee_of
 
-FUNCTION_NAMES = ("score", "grade", "score_batch", "reward")
+FUNCTION_NAMES = (
+    "score",
+    "grade",
+    "score_batch",
+    "reward",
+    "compute_score",
+    "lambda_handler",
+    "reward_func",
+    "reward_fn",
+    "reward_function",
+)
 """Functions that are looked for, in this order, where the user names none."""
 ASYNC = "grade is async, and grader.sandbox: openai takes a plain function"
 _TRACE_CHARS = 4000
@@ -37,12 +49,17 @@ class ScorerProblem(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LoadedScorer:
-    """A function ready to be called, and its module. `signature` is for people: "score(completion, example)"."""
+    """A function ready to be called, and its module. `signature` is for people: "score(completion, example)".
+
+    `place` is its file:line, `callee` what decides how it is called, `defaults` are of its parameters.
+    """
 
     module: ModuleType
     function: Callable[..., Any]
-    binding: Binding
     signature: str
+    place: str
+    callee: Callee
+    defaults: dict[str, Any]
 
 
 class Raised(NamedTuple):
@@ -75,10 +92,12 @@ def load_scorer(source: ScorerSource, *, openai: bool = False) -> LoadedScorer:
         message = f"{place}: {name} has a yield, which makes it a generator: it gives no reward"
         raise ScorerProblem(message, "return the reward")
     try:
-        binding = BY_POSITION if source.inline else bind(function, name)
-    except SignatureProblem as problem:
-        raise ScorerProblem(f"{place}: {name} {problem}", f"use {SIGNATURES}") from None
-    return LoadedScorer(module, function, binding, f"{name}{_parameters(function)}")
+        callee = callee_of(function, name)
+    except (TypeError, ValueError):
+        message = f"{place}: {name} has no signature that Python can read"
+        raise ScorerProblem(message, f"use {SIGNATURES}") from None
+    defaults = {p.name: p.default for p in inspect.signature(function).parameters.values()}
+    return LoadedScorer(module, function, f"{name}{_parameters(function)}", place, callee, defaults)
 
 
 def _check_openai(module: ModuleType, source: ScorerSource) -> None:
@@ -106,7 +125,7 @@ def _run(source: ScorerSource, *, alone: bool) -> ModuleType:
     if alone:
         stand_alone(source.path)
     else:
-        sys.path.insert(0, os.path.dirname(source.path))
+        let_import(os.path.dirname(source.path), source.home)
     try:
         exec(compile(source.content, source.path, "exec"), module.__dict__)
     except BaseException as error:
@@ -121,11 +140,15 @@ def _import_fix(error: BaseException, alone: bool) -> str:
             return f"OpenAI's image has it: pip install {install_name(error.name)} in rft's environment"
         return "use what OpenAI's image has, and put your own modules into the file"
     if isinstance(error, ModuleNotFoundError):
-        return f"install '{error.name}' in rft's environment, or put it beside the scorer"
+        return f"install '{error.name}' in rft's environment, or put it beside the scorer or where you type the command"
     if isinstance(error, SystemExit):
         return "put what runs as a script under: if __name__ == '__main__':"
     if isinstance(error, FileNotFoundError):
-        return "scorers run in an empty folder: open files as Path(__file__).parent / 'name'"
+        return (
+            "a file that the standalone grader needs can't come along: put what it holds into the source"
+            if alone
+            else "files are found from where the command is typed (grader.folder), or as Path(__file__).parent / 'name'"
+        )
     return "the file must import without an error"
 
 

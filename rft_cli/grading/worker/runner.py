@@ -65,15 +65,19 @@ def serve(
 
 
 def _graded(worker: Worker, mode: int, packed: bytes) -> tuple[int, bytes]:
-    """How many of the works were graded, and the verdicts: `Work` and `Verdict` travel as plain tuples, which takes a
-    fraction of the time."""
+    """How many of the works were graded, and the verdicts. What comes is the pickled binding and what to grade.
+
+    `Work` and `Verdict` travel as plain tuples, which takes a fraction of the time.
+    """
     careful = bool(mode & _CAREFUL)
+    bound, load = _loads(packed)
+    worker.bind(bound)
     if mode & _LINES:
-        block = Block(*_loads(packed))
+        block = Block(*load)
         lines, bad = read_lines(block)
         found = worker.chunk(lines, careful=careful)
         return _len(found), _dumps(as_graded(block, lines, found, bad), _protocol)
-    works = [Work(*work) for work in _loads(packed)]
+    works = [Work(*work) for work in load]
     verdicts = [_tuple(verdict) for verdict in worker.chunk(works, careful=careful)]
     return _len(verdicts), _dumps(verdicts, _protocol)
 

@@ -1,4 +1,4 @@
-"""What a scorer returned, read strictly: a finite number, None, or a dict with `reward`; anything else is refused.
+"""What a scorer returned, read strictly: a finite number, None, or a dict with `reward` (verl: `score`); no more.
 
 Every built-in that is used here is bound at import, so that a scorer which patches `builtins.float` breaks itself
 and not the reading of later grades.
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 _bool, _callable, _dict, _float, _getattr, _int = bool, callable, dict, float, getattr, int
 _exception, _isinstance, _list, _str, _tuple, _type = Exception, isinstance, list, str, tuple, type
-_overflow = OverflowError
+_overflow, _enumerate = OverflowError, enumerate
 
 
 class BadValue(Exception):
@@ -30,8 +30,8 @@ class Reading(NamedTuple):
 def read_return(value: Any) -> Reading:
     """Reward and components of a scorer's return value; raises BadValue where it is none.
 
-    Of a dict, `reward` must be a finite number, a bool or None; of its other keys those with a finite number or a
-    bool are components, and the others (explanations, lists, NaN) are left out.
+    Of a dict, `reward` (without one `score`, as verl has it) must be a finite number, a bool or None; of its other
+    keys those with a finite number or a bool are components, and the others (explanations, lists, NaN) are left out.
     """
     kind = _type(value)
     if kind is _float and isfinite(value):
@@ -44,7 +44,20 @@ def read_return(value: Any) -> Reading:
 
 
 def read_batch(value: Any, count: int) -> list[Any]:
-    """The return values of one batch call, still to be read one by one."""
+    """The return values of one batch call, still to be read one by one.
+
+    A dict with `rewards` is OpenRLHF's: the lists in its `extra_logs` are components.
+    """
+    if _isinstance(value, _dict) and "rewards" in value:
+        logs = value.get("extra_logs")
+        parts = (
+            {name: read_batch(part, count) for name, part in logs.items()} if _isinstance(logs, _dict) else {}
+        )
+        rewards = read_batch(value["rewards"], count)
+        return [
+            {**{_str(name): part[place] for name, part in parts.items()}, "reward": reward}
+            for place, reward in _enumerate(rewards)
+        ]
     if not _isinstance(value, (_list, _tuple)):
         as_list = _getattr(value, "tolist", None)
         value = as_list() if _callable(as_list) else value
@@ -58,15 +71,16 @@ def read_batch(value: Any, count: int) -> list[Any]:
 
 
 def _read_dict(value: dict[Any, Any]) -> Reading:
-    if "reward" not in value:
+    name = "reward" if "reward" in value else "score"
+    if name not in value:
         keys = ", ".join(repr(key) for key in _list(value)[:6] if _isinstance(key, _str)) or "no names"
         raise BadValue(f"returned a dict without the key 'reward' (it has {keys})")
-    if value["reward"] is None:
+    if value[name] is None:
         return Reading(None, {})
-    reward = _number(value["reward"], "reward: ")
+    reward = _number(value[name], f"{name}: ")
     components: dict[str, float] = {}
     for key, part in value.items():
-        if key != "reward" and _isinstance(key, _str):
+        if key != name and _isinstance(key, _str):
             try:
                 components[_str.__str__(key)] = _number(part)
             except BadValue:

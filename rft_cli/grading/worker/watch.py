@@ -17,7 +17,7 @@ import importlib
 import os
 import resource
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from types import FunctionType, ModuleType
 from typing import Any
@@ -57,16 +57,18 @@ _SETTINGS: dict[str, Callable[[], Any]] = {
 
 
 class Watch:
-    """Made when the scorer is loaded. `scorer` is its module, `folder` where it and its helpers lie.
+    """Made when the scorer is loaded. `scorer` is its module, `folders` where it and its helpers lie.
 
     `ignored` are changes that are this scorer's way of working. `events` collects what an audit hook saw.
     """
 
-    def __init__(self, scorer: ModuleType, folder: str, events: set[str], ignored: frozenset[str]) -> None:
+    def __init__(
+        self, scorer: ModuleType, folders: Sequence[str], events: set[str], ignored: frozenset[str]
+    ) -> None:
         self._events, self._ignored = events, ignored
         self._own: dict[str, Any] = vars(scorer)
         self._shadows = self._own.keys() & _BUILT_IN
-        self._folder = folder + os.sep if folder else None
+        self._folders = tuple(folder + os.sep for folder in folders if folder)
         self._mine: list[Space] = []
         self._near, self._far = Shelf(), Shelf()
         self._seen: set[int] = set()
@@ -249,9 +251,7 @@ class Watch:
 
     def _beside(self, file: object) -> bool:
         """Whether this is a module of the user's, beside the scorer. Packages may lie there too, in a `.venv`."""
-        if self._folder is None or not isinstance(file, str) or not file.startswith(self._folder):
-            return False
-        return "site-packages" not in file
+        return isinstance(file, str) and file.startswith(self._folders) and "site-packages" not in file
 
     def _class(self, label: str, kind: type) -> Iterator[Space]:
         flags = kind.__flags__

@@ -9,6 +9,7 @@ from __future__ import annotations
 import faulthandler
 import mmap
 import os
+import pickle
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +18,9 @@ from rft_cli.grading.sandbox import isolation
 from rft_cli.grading.wire.terms import GRACE_S, IMPORT_LIMIT_S, Job, LoadReport, late_message
 from rft_cli.grading.wire.work import Item, Line, Verdict, Work
 from rft_cli.grading.worker.alarm import Alarm, TimeIsUp
+from rft_cli.grading.worker.binding import OPENAI
+from rft_cli.grading.worker.filling import Call
+from rft_cli.grading.worker.lambda_event import scores_of
 from rft_cli.grading.worker.load import LoadedScorer, ScorerProblem, load_scorer, tell
 from rft_cli.grading.worker.seeds import Seeds
 from rft_cli.grading.worker.values import BadValue, Reading, read_batch, read_return
@@ -26,7 +30,7 @@ _REARM_S = 0.25
 _THOROUGH_S = 0.02
 """Seconds between looks at code that the scorer's source does not name: they would cost more than short grades."""
 
-_now, _base_exception = time.perf_counter, BaseException
+_now, _base_exception, _loads = time.perf_counter, BaseException, pickle.loads
 _watch, _unwatch = faulthandler.dump_traceback_later, faulthandler.cancel_dump_traceback_later
 _hasattr, _len, _type = hasattr, len, type
 
@@ -43,7 +47,7 @@ class Worker:
     ) -> None:
         self.job = job
         self.slice_s, self.openai = job.slice_s, job.openai
-        self.cell = isolation.enter(job.isolation, pipes)
+        self.cell = isolation.enter(job.isolation, pipes, job.source.home)
         self.progress, self.calls = progress, 0
         self.ignored = ignored
         self.changed: list[str] = []
@@ -53,6 +57,8 @@ class Worker:
         self.alarm = Alarm(job.timeout_s)
         self.interpreter = isolation.Interpreter()
         self.scorer: LoadedScorer | None = None
+        self.bound, self.call = b"", Call(OPENAI, {})
+        self.is_batch = self.is_aws = False
         self.report: LoadReport | None = None
         self.watched_at = self.looked_at = 0.0
         self.runner: Any = None
@@ -78,9 +84,16 @@ class Worker:
             message = self.explained(problem.message, problem.trace)
             return LoadReport("", message, problem.fix, problem.trace, problem.found)
         self.interpreter = isolation.Interpreter()
-        folder = os.path.dirname(self.job.source.path)
-        self.guarded = Watch(scorer.module, folder, self.cell.guard.changes, self.ignored)
-        return LoadReport(scorer.signature, "", "", "", ())
+        folders = (os.path.dirname(self.job.source.path), self.job.source.home)
+        self.guarded = Watch(scorer.module, folders, self.cell.guard.changes, self.ignored)
+        return LoadReport(scorer.signature, "", "", "", (), place=scorer.place, callee=scorer.callee)
+
+    def bind(self, bound: bytes) -> None:
+        """From now on call the scorer by this pickled binding."""
+        if bound != self.bound and self.scorer is not None:
+            binding = _loads(bound)
+            self.bound, self.call = bound, Call(binding, self.scorer.defaults)
+            self.is_batch, self.is_aws = binding.batch, binding.dialect == "aws"
 
     def chunk(self, works: Sequence[Work] | Sequence[Line], *, careful: bool = False) -> list[Verdict]:
         """Grade the first works of the chunk, at least one: as many as fit into the time slice.
@@ -95,7 +108,7 @@ class Worker:
         verdicts: list[Verdict] = []
         self.watch(self.job.timeout_s + GRACE_S)
         self.cell.go_home(surely=True)
-        if self.scorer.binding.batch and len(works) > 1 and not careful:
+        if self.is_batch and len(works) > 1 and not careful:
             verdicts = self.batch(works)
         for work in works[len(verdicts) :]:
             now = _now()
@@ -127,15 +140,15 @@ class Worker:
 
     def attempt(self, item: Item) -> Verdict:
         assert self.scorer is not None
-        binding, function = self.scorer.binding, self.scorer.function
+        call, function = self.call, self.scorer.function
         start = _now()
         try:
             try:
                 self.alarm.begin()
-                if binding.batch:
-                    value = read_batch(self.resolve(binding.call_batch(function, [item])), 1)[0]
+                if self.is_batch:
+                    value = self.listed(self.resolve(call.call_batch(function, [item])), 1)[0]
                 else:
-                    value = binding.call(function, item)
+                    value = call.call(function, item)
                     if _hasattr(_type(value), "__await__") and not self.openai:
                         value = self.resolve(value)
                 reading = self.read(value)
@@ -170,8 +183,8 @@ class Worker:
         try:
             try:
                 self.alarm.begin()
-                values = read_batch(
-                    self.resolve(self.scorer.binding.call_batch(self.scorer.function, items)), len(items)
+                values = self.listed(
+                    self.resolve(self.call.call_batch(self.scorer.function, items)), len(items)
                 )
             finally:
                 self.restore()
@@ -185,6 +198,10 @@ class Worker:
         verdicts = [self.read_one(value, seconds) for value in values]
         verdicts[0] = verdicts[0]._replace(output=output)
         return verdicts
+
+    def listed(self, value: Any, count: int) -> list[Any]:
+        """The values of a batch, in order; raises BadValue."""
+        return scores_of(value, count) if self.is_aws else read_batch(value, count)
 
     def read(self, value: Any) -> Reading:
         """The reward in what the scorer returned; raises BadValue."""

@@ -69,7 +69,7 @@ class GraderReward:
         texts = [text_of(c) for c in completions]
         truncated = [not ids or ids[-1] not in self._stop_tokens for ids in completion_ids]
         requests = [
-            GradeRequest(t, e.fields, {"completion_tokens": len(ids), "truncated": cut}, e.prompt)
+            GradeRequest(t, e.fields, {"completion_tokens": len(ids), "truncated": cut}, e.prompt, ids)
             for t, e, ids, cut in zip(texts, examples, completion_ids, truncated, strict=True)
         ]
         started = perf_counter()

@@ -103,6 +103,7 @@ class Validator:
                 examples[row].fields,
                 {"completion_tokens": len(i), "truncated": cut},
                 examples[row].prompt,
+                i,
             )
             for row, text, i, cut in zip(rows, texts, ids, cuts, strict=True)
         ]

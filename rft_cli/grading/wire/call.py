@@ -1,0 +1,132 @@
+"""What travels about a scorer's function: what it takes, what rows look like, and what each parameter gets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any, Literal, NamedTuple
+
+from rft_cli.data.formats import reference_of
+from rft_cli.types import Example, Source
+
+Role = Literal[
+    "completion",
+    "query",
+    "example",
+    "sample",
+    "prompt",
+    "reference",
+    "column",
+    "row_or_empty",
+    "metadata",
+    "ids",
+    "nothing",
+    "logger",
+    "event",
+    "context",
+    "default",
+]
+"""What a parameter gets; `worker.filling` says how each is made of a completion and its row."""
+Dialect = Literal["rft", "openai", "trl", "verl", "openrlhf", "aws"]
+_SEEN = 2000
+"""Rows of a file whose keys are looked at."""
+
+
+class Parameter(NamedTuple):
+    """One parameter of a function. `kind` is inspect's; `text`: it is annotated as str."""
+
+    name: str
+    kind: int
+    required: bool
+    text: bool = False
+
+
+class Callee(NamedTuple):
+    """A function as far as its caller must know it. `reads`: words that its code looks for in what it is given."""
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    reads: tuple[str, ...] = ()
+
+
+class Given(NamedTuple):
+    """What one parameter gets: `role`, and for a value of the row the `key` that holds it."""
+
+    role: Role
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """How a function is called, decided once. A batch function gets lists, a value for each completion.
+
+    `positional` come first, then `keyword` by name. `optional`: names that are given only where the row has such a key.
+    `rest`: what **kwargs gets. row: the row's keys, the row, the completion; trl: what TRL passes. `named` are all
+    parameters, which it does not get again. `messages`: completions and prompts come as lists of messages.
+    `columns` are the data's own names, by which a row's reference is found.
+    """
+
+    dialect: Dialect
+    batch: bool
+    positional: tuple[Given, ...]
+    keyword: tuple[tuple[str, Given], ...] = ()
+    optional: tuple[str, ...] = ()
+    rest: Literal["none", "row", "trl"] = "none"
+    named: frozenset[str] = frozenset()
+    messages: bool = False
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    def uses(self, *roles: Role) -> bool:
+        """Whether a parameter has one of these roles."""
+        return any(given.role in roles for given in (*self.positional, *(given for _, given in self.keyword)))
+
+    @property
+    def wants_prompt(self) -> bool:
+        """Whether the call needs what the model was asked."""
+        return self.uses("prompt", "query", "event") or self.rest == "trl"
+
+    @property
+    def wants_ids(self) -> bool:
+        """Whether the call needs the completion's token ids."""
+        return self.uses("ids") or self.rest == "trl"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a scorer's rows look like: their `keys` (None: no row was seen yet), and the first one's `place`.
+
+    `messages`: their prompts are conversations. `reference`: the first has one, `judged`: as verl has it, in
+    `reward_model.ground_truth`. `columns`: `data.columns`.
+    """
+
+    keys: frozenset[str] | None = None
+    place: str = ""
+    messages: bool = False
+    reference: bool = False
+    judged: bool = False
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+
+def shape_of_row(row: Mapping[str, Any], place: str, columns: Mapping[str, str]) -> Shape:
+    """The shape of rows of which this is the first."""
+    asked = [row.get(columns.get(name, name)) for name in ("messages", "prompt")]
+    judged = row.get("reward_model")
+    return Shape(
+        frozenset(row),
+        place,
+        messages=any(isinstance(each, list) for each in asked),
+        reference=reference_of(Example("", "", row, Source("", 0)), columns) is not None,
+        judged=isinstance(judged, dict) and judged.get("ground_truth") is not None,
+        columns=columns,
+    )
+
+
+def shape_of(examples: Iterable[Example], columns: Mapping[str, str]) -> Shape:
+    """The shape of a job's rows: the first one's, with the keys of the first 2000."""
+    seen = islice(examples, _SEEN)
+    first = next(seen, None)
+    if first is None:
+        return Shape(columns=columns)
+    found = shape_of_row(first.fields, str(first.source), columns)
+    return replace(found, keys=frozenset(first.fields).union(*(example.fields for example in seen)))
