@@ -183,7 +183,8 @@ def test_trl_gets_columns_in_its_keywords() -> None:
     found = listed("completions, **kwargs", rows)
     rest = found.pop("kwargs")
     assert found == {"completions": ["text 0", "text 1"]}
-    assert callable(rest.pop("log_metric")) and callable(rest.pop("log_extra"))
+    assert callable(rest.pop("log_metric"))
+    assert callable(rest.pop("log_extra"))
     assert rest == {
         "question": ["a", "b"],
         "answer": ["1", None],

@@ -32,7 +32,7 @@ def forgotten() -> Iterator[None]:
 
 def test_data_and_what_is_new_is_no_change(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     module = scorer(cache={}, model=None, table=numpy.zeros(3))
-    watch = Watch(module, str(tmp_path), set(), frozenset())
+    watch = Watch(module, (str(tmp_path),), set(), frozenset())
     assert watch.changes() == []
     vars(module).update(model=len, table=numpy.ones(3), added=print)
     monkeypatch.setenv("RFT_TEST_NEW", "1")
@@ -52,7 +52,7 @@ def test_code_and_settings_are_changes(monkeypatch: pytest.MonkeyPatch, tmp_path
     sys.modules["beside"] = helper
     module = scorer(score=len, numpy=numpy)
     events: set[str] = {"import time"}
-    watch = Watch(module, str(tmp_path), events, frozenset({"the scorer.score"}))
+    watch = Watch(module, (str(tmp_path),), events, frozenset({"the scorer.score"}))
     assert watch.changes() == []
     with monkeypatch.context() as patch:
         patch.setattr(json, "loads", None)
@@ -97,7 +97,7 @@ def test_what_a_library_changes_as_it_is_imported_is_its_arrival(
     """typing_extensions, torch and others put functions of their own into the standard library."""
     module = scorer()
     exec("def mine(text): return text", vars(module))
-    watch = Watch(module, str(tmp_path), set(), frozenset())
+    watch = Watch(module, (str(tmp_path),), set(), frozenset())
     library = ModuleType("beside")
     exec("def loads(text): return text", vars(library))
     monkeypatch.setattr(json, "loads", vars(library)["loads"])
@@ -118,7 +118,7 @@ def test_what_the_scorers_own_classes_and_functions_replace_is_a_change_whatever
     sys.modules["beside"] = helper
     own = {"rft_scorer": module, "beside": helper}[home]
     exec("class Loose: pass\ndef loose(text): return text", vars(own))
-    watch = Watch(module, str(tmp_path), set(), frozenset())
+    watch = Watch(module, (str(tmp_path),), set(), frozenset())
     monkeypatch.setitem(sys.modules, "rft_test_library", ModuleType("rft_test_library"))
     monkeypatch.setattr(json, "JSONDecoder", vars(own)["Loose"])
     monkeypatch.setattr(json, "loads", vars(own)["loose"])
@@ -128,7 +128,7 @@ def test_what_the_scorers_own_classes_and_functions_replace_is_a_change_whatever
 def test_several_grades_do_not_tell_who_loaded_and_who_changed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    watch = Watch(scorer(), str(tmp_path), set(), frozenset())
+    watch = Watch(scorer(), (str(tmp_path),), set(), frozenset())
     sys.modules["beside"] = ModuleType("beside")
     monkeypatch.delenv("PATH")
     assert watch.changes(one=False) == ["os.environ['PATH']"]
@@ -147,7 +147,7 @@ def kept(): pass
 last = print
 """
     exec(source, vars(module))
-    watch = Watch(module, str(tmp_path), set(), frozenset())
+    watch = Watch(module, (str(tmp_path),), set(), frozenset())
     vars(module)["get"]()
     assert watch.changes() == []
     vars(module)["kept"] = print
@@ -159,13 +159,13 @@ def test_packages_beside_the_scorer_are_not_its_own(monkeypatch: pytest.MonkeyPa
     package.__file__ = str(tmp_path / ".venv" / "lib" / "site-packages" / "beside.py")
     vars(package)["helper"] = print
     sys.modules["beside"] = package
-    watch = Watch(scorer(), str(tmp_path), set(), frozenset())
+    watch = Watch(scorer(), (str(tmp_path),), set(), frozenset())
     monkeypatch.setattr(package, "helper", None)
     assert watch.changes() == []
 
 
 def test_what_cannot_be_looked_at_is_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    watch = Watch(scorer(), "", set(), frozenset())
+    watch = Watch(scorer(), ("",), set(), frozenset())
     with monkeypatch.context() as patch:
         patch.setattr(os.environ, "_data", None)
         assert watch.changes() == ["what rft needs to see (AttributeError)"]

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Literal, NamedTuple
 
-from rft_cli.data.formats import reference_of
 from rft_cli.types import Example, Source
 
 Role = Literal[
@@ -110,6 +109,8 @@ class Shape:
 
 def shape_of_row(row: Mapping[str, Any], place: str, columns: Mapping[str, str]) -> Shape:
     """The shape of rows of which this is the first."""
+    from rft_cli.data.formats import reference_of  # workers do without
+
     asked = [row.get(columns.get(name, name)) for name in ("messages", "prompt")]
     judged = row.get("reward_model")
     return Shape(

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from rft_cli.data.formats import reference_of
-from rft_cli.grading.wire.call import Binding, Given
+from rft_cli.grading.wire.call import Binding, Callee, Given
 from rft_cli.grading.wire.work import Item
 from rft_cli.grading.worker.lambda_event import CONTEXT, event_of
 from rft_cli.grading.worker.values import BadValue
+from rft_cli.grading.worker.words import OTHERS
 from rft_cli.types import Example, Source
 
 _NOWHERE = Source("", 0)
@@ -220,7 +220,20 @@ def reference_in(row: dict[str, Any], columns: Any) -> Any:
     judged = row.get("reward_model")
     if isinstance(judged, dict) and judged.get("ground_truth") is not None:
         return judged["ground_truth"]
+    from rft_cli.data.formats import reference_of  # `load_for` did that before the first grade
+
     return reference_of(Example("", "", row, _NOWHERE), columns)
+
+
+def load_for(callee: Callee) -> None:
+    """Import what calls of this function need beside the workers' own: it would cost the first grade its time."""
+    names = {parameter.name for parameter in callee.parameters}
+    if (
+        any(OTHERS.get(name) == "reference" for name in names)
+        or "event" in names
+        or callee.name == "lambda_handler"
+    ):
+        import rft_cli.data.formats  # noqa: F401
 
 
 def sample_of(item: Item) -> dict[str, Any]:

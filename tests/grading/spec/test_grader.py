@@ -123,24 +123,6 @@ def test_a_formula_without_a_value_is_a_failure(graded: Any) -> None:
             "{{ item.list[1].a }}: item.list[1] is a number, which has no 'a'",
         ),
         (
-            "{{ sample.output_json.a }}",
-            "not json",
-            "sample_parse",
-            "{{ sample.output_json.a }}: the completion is no JSON",
-        ),
-        (
-            "{{ sample.output_json.a }}",
-            '{"b": 1}',
-            "invalid_variable",
-            "{{ sample.output_json.a }}: sample.output_json has no key 'a' (keys: b)",
-        ),
-        (
-            "{{ sample.output_json.a }}",
-            "{}",
-            "invalid_variable",
-            "{{ sample.output_json.a }}: sample.output_json has no key 'a' (keys: none)",
-        ),
-        (
             "{{ sample.output_tools[0].function.name }}",
             "text",
             "invalid_variable",
@@ -154,6 +136,36 @@ def test_templates_without_a_value_fail(
     (grade,) = graded(check(template), [completion], x="1", list=[None, 2])
     assert (grade.status, grade.reward) == ("failed", None)
     assert (grade.error.kind, grade.error.message) == (kind, message)
+
+
+TEXTS = ["not json", '{"b": 1}', "[1]", "12", "", '{"a": "x"}', '{"a": "y"}']
+
+
+def test_a_completion_that_is_no_json_gets_0_and_is_counted(graded: Any) -> None:
+    grades = graded(check("{{ sample.output_json.a }}"), TEXTS)
+    assert [grade.status for grade in grades] == ["graded"] * 7
+    assert [grade.reward for grade in grades] == [0, 0, 0, 0, 0, 1, 0]
+    assert [grade.components for grade in grades] == [{"sample_parse_error": 1}] * 5 + [
+        {"sample_parse_error": 0}
+    ] * 2
+
+
+def test_other_parts_of_a_multi_still_count_where_it_is_no_json(graded: Any) -> None:
+    spec = multi("0.5 * a + long", a=check("{{ sample.output_json.a }}"), long=check(TEXT, "not", "like"))
+    first, *_, last = graded(spec, ["not json", '{"a": "x"}'])
+    assert (first.reward, first.components) == (1, {"a": 0, "a.sample_parse_error": 1, "long": 1})
+    assert (last.reward, last.components) == (0.5, {"a": 1, "a.sample_parse_error": 0, "long": 0})
+
+
+def test_a_key_that_the_row_lacks_is_no_fault_of_the_text(graded: Any) -> None:
+    (grade,) = graded(check("{{ sample.output_json.a }}", "{{ item.none }}"), ['{"a": 1}'], x="1")
+    assert grade.error.kind == "invalid_variable"
+
+
+@pytest.mark.parametrize("spec", [check(), similar("bleu"), LENGTH, multi("a", a=check())])
+def test_a_pass_threshold_changes_nothing(graded: Any, spec: dict[str, Any]) -> None:
+    without, with_one = (graded(each, ["x", "y"]) for each in (spec, {**spec, "pass_threshold": 0.65}))
+    assert [grade.reward for grade in without] == [grade.reward for grade in with_one]
 
 
 def test_a_library_that_raises_fails_the_grade(graded: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,7 +173,7 @@ def test_all_problems_at_once_with_their_places() -> None:
   "graders": {
     "a": {"type": "string_chek", "name": "n"},
     "b": {"type": "string_check", "name": "n", "operation": "equals", "input": "{{ item.x | upper }}",
-          "reference": "{{ itm.x }}", "pass_threshold": 1},
+          "reference": "{{ itm.x }}", "pass_treshold": 1},
     "c": {"type": "score_model", "name": "n", "model": "m", "range": [1, 0],
           "input": [{"role": "usr", "content": [{"type": "input_image", "image_url": "x"}]}],
           "sampling_params": {"temprature": 1, "top_p": 2}},
@@ -203,8 +203,8 @@ def test_all_problems_at_once_with_their_places() -> None:
             "did you mean 'item'? item (the data row) and sample (what the model wrote) are all there are",
         ),
         (
-            "grader.json:7:39: graders.b.pass_threshold: unknown field",
-            "known here: name, type, operation, input, reference",
+            "grader.json:7:39: graders.b.pass_treshold: unknown field",
+            "did you mean 'pass_threshold'?",
         ),
         ("grader.json:8:70: graders.c.range: must be two numbers, the lower one first", "for example [0, 1]"),
         (

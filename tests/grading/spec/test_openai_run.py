@@ -171,3 +171,12 @@ def test_a_grader_of_another_kind_is_no_python() -> None:
     (grade,) = row.grade([GradeRequest("", {})])
     made = GraderRunResponse.model_validate_json(run_lines(row)(grade))
     assert (made.reward, made.metadata.name, made.metadata.type) == (0.5, "reward model m", "reward_model")
+
+
+def test_a_completion_that_is_no_json_has_its_flag_and_the_reward_0() -> None:
+    made = run(Grade("graded", 0.5, {"a": 0.0, "a.sample_parse_error": 1.0, "b": 1.0}))
+    assert (made["reward"], made["sub_rewards"]) == (0.5, {"a": 0.0, "b": 1.0})
+    assert made["metadata"]["errors"]["sample_parse_error"] is True
+    assert not run(Grade("graded", 1.0, {"sample_parse_error": 0.0}))["metadata"]["errors"][
+        "sample_parse_error"
+    ]
