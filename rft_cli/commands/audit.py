@@ -14,7 +14,7 @@ from rft_cli.console import StatusLine, print_audit
 from rft_cli.data import read_examples, reference_of
 from rft_cli.errors import GateNotMet, UsageError
 from rft_cli.grading.audit import AuditReport, AuditRow, audit, calls_for, choose_rows
-from rft_cli.grading.wire.call import shape_of
+from rft_cli.grading.shape import shape_of
 from rft_cli.types import Example
 
 ROWS = 20

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from rft_cli.grading.wire.call import Callee, Shape, shape_of_row
+from rft_cli.grading.shape import reference_in, shape_of_row
+from rft_cli.grading.wire.call import Callee, Shape
 from rft_cli.grading.wire.work import Item
 from rft_cli.grading.worker.binding import Bound, SignatureProblem, bind
 from rft_cli.grading.worker.callee import callee_of
@@ -45,7 +46,11 @@ def called(parameters: str, row: dict[str, Any], name: str = "score", body: str 
     binding = bound_on(function, row, name).binding
     assert not binding.batch
     defaults = {p.name: p.default for p in inspect.signature(function).parameters.values()}
-    return Call(binding, defaults).call(function, ITEM._replace(example=row))
+    return Call(binding, defaults).call(function, ITEM._replace(example=row, reference=reference_in(row, {})))
+
+
+def asked_of(row: dict[str, Any]) -> Any:
+    return row.get("prompt", row.get("question", "asked"))
 
 
 def listed(parameters: str, rows: list[dict[str, Any]], name: str = "reward", body: str = "") -> Any:
@@ -54,7 +59,15 @@ def listed(parameters: str, rows: list[dict[str, Any]], name: str = "reward", bo
     binding = bound_on(function, rows[0], name).binding
     assert binding.batch
     items = [
-        Item(place, f"text {place}", row, {}, row.get("prompt", row.get("question", "asked")), [place])
+        Item(
+            place,
+            f"text {place}",
+            row,
+            {},
+            row.get("prompt", row.get("question", "asked")),
+            [place],
+            reference_in(row, {}),
+        )
         for place, row in enumerate(rows)
     ]
     return Call(binding, {}).call_batch(function, items)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from rft_cli.grading.wire.call import shape_of_row
+from rft_cli.grading.shape import reference_in, shape_of_row
 from rft_cli.grading.wire.work import Item
 from rft_cli.grading.worker.binding import SignatureProblem, bind
 from rft_cli.grading.worker.callee import callee_of
@@ -204,7 +204,7 @@ def test_every_signature_is_bound_as_the_page_says_or_refused(
 ) -> None:
     name, parameters, rest, row = case
     function = function_of(name, parameters, rest)
-    item = Item(0, "the text", row, {"truncated": False}, "asked", [1, 2])
+    item = Item(0, "the text", row, {"truncated": False}, "asked", [1, 2], reference_in(row, {}))
     promised = said(name, parameters, rest, row, item)
     shape = shape_of_row(row, "rows.jsonl:1", {})
     if promised.refused:

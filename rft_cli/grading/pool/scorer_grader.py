@@ -30,8 +30,9 @@ from rft_cli.grading.pool.supply import Lines, Requests, Supply
 from rft_cli.grading.protocol import Closing
 from rft_cli.grading.sandbox.importable import lay_out
 from rft_cli.grading.sandbox.isolation import Isolation
+from rft_cli.grading.shape import shape_of_row
 from rft_cli.grading.source import by_file_name, read_source
-from rft_cli.grading.wire.call import Binding, Shape, shape_of_row
+from rft_cli.grading.wire.call import Binding, Shape
 from rft_cli.grading.wire.terms import GRACE_S, IMPORT_LIMIT_S, Job, LoadReport, ScorerSource
 from rft_cli.grading.wire.work import Block, Graded, Verdict, Work, as_graded, read_lines
 from rft_cli.grading.worker.binding import OPENAI, SIGNATURES, Bound, SignatureProblem, bind, may_ask

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, Protocol, TypeVar
 from rft_cli.data.rows import check_length, first_line, open_rows, standard_input
 from rft_cli.errors import UsageError
 from rft_cli.grading.feed import Feed
+from rft_cli.grading.shape import reference_in
 from rft_cli.grading.wire.call import Binding
 from rft_cli.grading.wire.work import Work
 from rft_cli.types import GradeRequest, Message
@@ -46,7 +47,6 @@ class Requests:
         self._feed = Feed.of(requests)
         self._bind = bind
         self._binding: Binding | None = None
-        self._prompt: bytes | None = None
         self._given = 0
         self._row: Mapping[str, Any] | None = None
         self._pickled = b""
@@ -63,13 +63,19 @@ class Requests:
         if request.fields is not self._row:
             self._row = request.fields
             self._pickled = _dumps(dict(self._row))
-            self._prompt = _dumps(_plain(request.prompt)) if binding.wants_prompt else None
         metadata = _dumps(dict(request.metadata)) if request.metadata else None
-        ids = None
-        if request.token_ids is not None and binding.wants_ids:
-            ids = _dumps([int(token) for token in request.token_ids])
         self._given += 1
-        return Work(self._given - 1, request.completion, self._pickled, metadata, self._prompt, ids)
+        return Work(self._given - 1, request.completion, self._pickled, metadata, _asked(request, binding))
+
+
+def _asked(request: GradeRequest, binding: Binding) -> bytes | None:
+    """What else the scorer wants of this request."""
+    if not (binding.wants_prompt or binding.wants_ids or binding.wants_reference):
+        return None
+    tokens = request.token_ids if binding.wants_ids else None
+    ids = None if tokens is None else [int(token) for token in tokens]
+    reference = reference_in(request.fields, binding.columns) if binding.wants_reference else None
+    return _dumps((_plain(request.prompt) if binding.wants_prompt else None, ids, reference))
 
 
 def _plain(prompt: str | Sequence[Message] | None) -> Any:

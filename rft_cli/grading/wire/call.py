@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from itertools import islice
-from typing import Any, Literal, NamedTuple
-
-from rft_cli.types import Example, Source
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 Role = Literal[
     "completion",
@@ -28,8 +25,6 @@ Role = Literal[
 ]
 """What a parameter gets; `worker.filling` says how each is made of a completion and its row."""
 Dialect = Literal["rft", "openai", "trl", "verl", "openrlhf", "aws"]
-_SEEN = 2000
-"""Rows of a file whose keys are looked at."""
 
 
 class Parameter(NamedTuple):
@@ -63,7 +58,7 @@ class Binding:
     `positional` come first, then `keyword` by name. `optional`: names that are given only where the row has such a key.
     `rest`: what **kwargs gets. row: the row's keys, the row, the completion; trl: what TRL passes. `named` are all
     parameters, which it does not get again. `messages`: completions and prompts come as lists of messages.
-    `columns` are the data's own names, by which a row's reference is found.
+    `columns` are the data's own names, by which a row's reference is found before it travels.
     """
 
     dialect: Dialect
@@ -86,6 +81,11 @@ class Binding:
         return self.uses("prompt", "query", "event") or self.rest == "trl"
 
     @property
+    def wants_reference(self) -> bool:
+        """Whether the call needs what the data layer finds as the row's reference."""
+        return self.uses("reference", "event")
+
+    @property
     def wants_ids(self) -> bool:
         """Whether the call needs the completion's token ids."""
         return self.uses("ids") or self.rest == "trl"
@@ -105,29 +105,3 @@ class Shape:
     reference: bool = False
     judged: bool = False
     columns: Mapping[str, str] = field(default_factory=dict)
-
-
-def shape_of_row(row: Mapping[str, Any], place: str, columns: Mapping[str, str]) -> Shape:
-    """The shape of rows of which this is the first."""
-    from rft_cli.data.formats import reference_of  # workers do without
-
-    asked = [row.get(columns.get(name, name)) for name in ("messages", "prompt")]
-    judged = row.get("reward_model")
-    return Shape(
-        frozenset(row),
-        place,
-        messages=any(isinstance(each, list) for each in asked),
-        reference=reference_of(Example("", "", row, Source("", 0)), columns) is not None,
-        judged=isinstance(judged, dict) and judged.get("ground_truth") is not None,
-        columns=columns,
-    )
-
-
-def shape_of(examples: Iterable[Example], columns: Mapping[str, str]) -> Shape:
-    """The shape of a job's rows: the first one's, with the keys of the first 2000."""
-    seen = islice(examples, _SEEN)
-    first = next(seen, None)
-    if first is None:
-        return Shape(columns=columns)
-    found = shape_of_row(first.fields, str(first.source), columns)
-    return replace(found, keys=frozenset(first.fields).union(*(example.fields for example in seen)))

@@ -20,7 +20,7 @@ _loads = pickle.loads
 class Item(NamedTuple):
     """One completion on its way to a scorer: its place in the call, text, data row and metadata.
 
-    `prompt` and `ids`, its token ids, are there where the scorer wants them and they are known.
+    `prompt`, `ids`, its token ids, and the row's `reference` are there where the scorer wants them and they are known.
     """
 
     place: int
@@ -29,29 +29,28 @@ class Item(NamedTuple):
     metadata: dict[str, Any]
     prompt: str | list[Any] | None = None
     ids: list[int] | None = None
+    reference: Any = None
 
 
 class Work(NamedTuple):
     """One completion as it travels to a worker. `place` counts from the start of the call or stream.
 
-    `example` is pickled, so that each grade gets a copy of its own, which the scorer may change.
+    `example` is pickled, so that each grade gets a copy of its own, which the scorer may change. `asked` is a pickled
+    triple, the prompt, the token ids and the reference, where the scorer wants one of them.
     """
 
     place: int
     completion: str
     example: bytes
     metadata: bytes | None
-    prompt: bytes | None = None
-    ids: bytes | None = None
+    asked: bytes | None = None
 
     def item(self) -> Item:
         """The completion as the scorer gets it."""
         metadata = {} if self.metadata is None else _loads(self.metadata)
-        if self.prompt is None and self.ids is None:
+        if self.asked is None:
             return Item(self.place, self.completion, _loads(self.example), metadata)
-        prompt = None if self.prompt is None else _loads(self.prompt)
-        ids = None if self.ids is None else _loads(self.ids)
-        return Item(self.place, self.completion, _loads(self.example), metadata, prompt, ids)
+        return Item(self.place, self.completion, _loads(self.example), metadata, *_loads(self.asked))
 
 
 class Verdict(NamedTuple):

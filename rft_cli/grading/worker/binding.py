@@ -274,10 +274,15 @@ class _Binder:
 
 
 def may_ask(callee: Callee) -> bool:
-    """Whether a call may need what the model was asked, as far as it shows without a row."""
+    """Whether a call may need the prompt or the row's reference, as far as it shows without a row."""
     named = [p for p in callee.parameters if p.kind not in (_ARGS, _KWARGS)]
     names = {p.name for p in named}
-    if names & {"prompt", "prompts", "queries"} or _is_lambda(callee, named):
+    if "queries" in names or _is_lambda(callee, named):
+        return True
+    if any(
+        words.OTHERS.get(p.name) in ("prompt", "reference") and (p.required or "prompt" in p.name)
+        for p in named
+    ):
         return True
     takes_rest = any(p.kind == _KWARGS for p in callee.parameters) and not callee.name.endswith("_batch")
     return takes_rest and "completions" in {*names, *callee.reads}

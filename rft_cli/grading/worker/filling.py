@@ -7,14 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from rft_cli.grading.wire.call import Binding, Callee, Given
+from rft_cli.grading.wire.call import Binding, Given
 from rft_cli.grading.wire.work import Item
 from rft_cli.grading.worker.lambda_event import CONTEXT, event_of
 from rft_cli.grading.worker.values import BadValue
-from rft_cli.grading.worker.words import OTHERS
-from rft_cli.types import Example, Source
 
-_NOWHERE = Source("", 0)
 _NOT_TRL = ("prompt", "completion", "completion_ids")
 """Columns that TRL keeps from reward functions: they get its own in their place."""
 Get = Callable[[Item], Any]
@@ -52,7 +49,7 @@ class Call:
         """Call a batch scorer with all items at once."""
         binding = self._binding
         if binding.dialect == "aws":
-            return function(event_of(items, partial(reference_in, columns=binding.columns)), CONTEXT)
+            return function(event_of(items), CONTEXT)
         arguments = [self._listed(given, items) for given in binding.positional]
         named = {name: self._listed(given, items) for name, given in binding.keyword}
         for name in binding.optional:
@@ -209,31 +206,10 @@ def _row_or_empty(key: str, item: Item) -> Any:
 def _reference(key: str, binding: Binding, item: Item) -> Any:
     value = item.example.get(key)
     if value is None:
-        value = reference_in(item.example, binding.columns)
+        value = item.reference
     if value is None and not binding.batch:
         raise NoValue(f"the row has neither a key '{key}' nor a reference")
     return value
-
-
-def reference_in(row: dict[str, Any], columns: Any) -> Any:
-    """The row's reference: verl's as it stands, which may be no text, else what the data layer finds."""
-    judged = row.get("reward_model")
-    if isinstance(judged, dict) and judged.get("ground_truth") is not None:
-        return judged["ground_truth"]
-    from rft_cli.data.formats import reference_of  # `load_for` did that before the first grade
-
-    return reference_of(Example("", "", row, _NOWHERE), columns)
-
-
-def load_for(callee: Callee) -> None:
-    """Import what calls of this function need beside the workers' own: it would cost the first grade its time."""
-    names = {parameter.name for parameter in callee.parameters}
-    if (
-        any(OTHERS.get(name) == "reference" for name in names)
-        or "event" in names
-        or callee.name == "lambda_handler"
-    ):
-        import rft_cli.data.formats  # noqa: F401
 
 
 def sample_of(item: Item) -> dict[str, Any]:

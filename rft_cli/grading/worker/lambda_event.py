@@ -7,7 +7,7 @@ and `reference_answer`, which Bedrock has under `metadata` with them.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from rft_cli.grading.wire.work import Item
@@ -35,20 +35,20 @@ class LambdaContext:
 CONTEXT = LambdaContext()
 
 
-def event_of(items: Sequence[Item], reference_in: Callable[[dict[str, Any]], Any]) -> list[dict[str, Any]]:
+def event_of(items: Sequence[Item]) -> list[dict[str, Any]]:
     """The samples of these completions; the id of each is its place among them."""
-    return [_sample(place, item, reference_in(item.example)) for place, item in enumerate(items)]
+    return [_sample(place, item) for place, item in enumerate(items)]
 
 
-def _sample(place: int, item: Item, reference: Any) -> dict[str, Any]:
+def _sample(place: int, item: Item) -> dict[str, Any]:
     row = {key: value for key, value in item.example.items() if key not in _PROMPTS}
     asked = (
         [{"role": "user", "content": item.prompt}]
         if isinstance(item.prompt, str)
         else list(item.prompt or ())
     )
-    if reference is not None:
-        row.setdefault("reference_answer", reference)
+    if item.reference is not None:
+        row.setdefault("reference_answer", item.reference)
     own = row.get("metadata")
     known = (
         dict(own)

@@ -19,7 +19,7 @@ from rft_cli.grading.wire.terms import GRACE_S, IMPORT_LIMIT_S, Job, LoadReport,
 from rft_cli.grading.wire.work import Item, Line, Verdict, Work
 from rft_cli.grading.worker.alarm import Alarm, TimeIsUp
 from rft_cli.grading.worker.binding import OPENAI
-from rft_cli.grading.worker.filling import Call, load_for
+from rft_cli.grading.worker.filling import Call
 from rft_cli.grading.worker.lambda_event import scores_of
 from rft_cli.grading.worker.load import LoadedScorer, ScorerProblem, load_scorer, tell
 from rft_cli.grading.worker.seeds import Seeds
@@ -83,7 +83,6 @@ class Worker:
         except ScorerProblem as problem:
             message = self.explained(problem.message, problem.trace)
             return LoadReport("", message, problem.fix, problem.trace, problem.found)
-        load_for(scorer.callee)
         self.interpreter = isolation.Interpreter()
         folders = (os.path.dirname(self.job.source.path), self.job.source.home)
         self.guarded = Watch(scorer.module, folders, self.cell.guard.changes, self.ignored)

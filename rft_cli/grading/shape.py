@@ -1,0 +1,48 @@
+"""What a job's rows look like to a scorer: their keys, and where their references are. Workers get what is found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+from rft_cli.data.formats import reference_of
+from rft_cli.grading.wire.call import Shape
+from rft_cli.types import Example, Source
+
+_SEEN = 2000
+"""Rows of a job whose keys are looked at."""
+_NOWHERE = Source("", 0)
+
+
+def shape_of_row(row: Mapping[str, Any], place: str, columns: Mapping[str, str]) -> Shape:
+    """The shape of rows of which this is the first."""
+    asked = [row.get(columns.get(name, name)) for name in ("messages", "prompt")]
+    judged = row.get("reward_model")
+    return Shape(
+        frozenset(row),
+        place,
+        messages=any(isinstance(each, list) for each in asked),
+        reference=reference_of(Example("", "", row, _NOWHERE), columns) is not None,
+        judged=isinstance(judged, dict) and judged.get("ground_truth") is not None,
+        columns=columns,
+    )
+
+
+def shape_of(examples: Iterable[Example], columns: Mapping[str, str]) -> Shape:
+    """The shape of a job's rows: the first one's, with the keys of the first 2000."""
+    seen = islice(examples, _SEEN)
+    first = next(seen, None)
+    if first is None:
+        return Shape(columns=columns)
+    found = shape_of_row(first.fields, str(first.source), columns)
+    return replace(found, keys=frozenset(first.fields).union(*(example.fields for example in seen)))
+
+
+def reference_in(row: Mapping[str, Any], columns: Mapping[str, str]) -> Any:
+    """The row's reference: verl's as it stands, which may be no text, else what the data layer finds."""
+    judged = row.get("reward_model")
+    if isinstance(judged, dict) and judged.get("ground_truth") is not None:
+        return judged["ground_truth"]
+    return reference_of(Example("", "", row, _NOWHERE), columns)
