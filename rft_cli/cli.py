@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from rft_cli import __version__
+from rft_cli.commands.command_line import OneValueEach, asks_for_json
 from rft_cli.commands.create import create
 from rft_cli.commands.export import export
 from rft_cli.commands.grade import grade
@@ -21,36 +25,87 @@ from rft_cli.commands.signals import ignore_signals
 from rft_cli.commands.streams import repair_streams
 from rft_cli.commands.train import train
 from rft_cli.commands.validate import validate
-from rft_cli.errors import RftError
+from rft_cli.errors import Interrupted, RftError, RunFailed, UsageError
 
-INTERNAL_ERROR = 3
+JSON_KEY = "rft.json"
+HELP_WIDTH = 120
+"""Columns of help on a terminal that has them."""
 
 
 class ErrorsToExitCodes(TyperGroup):
-    """The group that runs a command, and turns whatever leaves it into one message and an exit code."""
+    """The group that runs a command, and turns whatever leaves it into one message and an exit code.
+
+    Under `--json` standard output gets the error too, as one JSON object.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.meta[JSON_KEY] = asks_for_json(args)
+        with _json_of_wrong_usage(ctx):
+            return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with _json_of_wrong_usage(ctx):
+                return super().invoke(ctx)
         except RftError as error:
             _show_traceback(ctx)
             _print_error(error)
+            _print_json(ctx, error)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             _show_traceback(ctx)
             _say("interrupted")
+            _print_json(ctx, Interrupted(signal.SIGINT, "interrupted"))
             raise typer.Exit(128 + signal.SIGINT) from None
         except BrokenPipeError:
             forget_stdout()
             raise typer.Exit(0) from None
         except Exception as error:
-            if type(error).__module__.startswith("typer"):  # wrong usage, said by Typer; --help and Exit
+            if _is_typers(error):  # wrong usage, said by Typer; --help and Exit
                 raise
+            said = str(error).strip().splitlines()
+            reason = f"{type(error).__name__}: {said[0][:300]}" if said else type(error).__name__
+            fix = "run with --debug for the traceback"
             if not _show_traceback(ctx):
-                said = str(error).strip().splitlines()
-                reason = f"{type(error).__name__}: {said[0][:300]}" if said else type(error).__name__
-                _say(f"internal error: {reason} (run with --debug for the traceback)")
-            raise typer.Exit(INTERNAL_ERROR) from None
+                _say(f"internal error: {reason} ({fix})")
+            internal = RunFailed(f"internal error: {reason}", fix)
+            _print_json(ctx, internal)
+            raise typer.Exit(internal.exit_code) from None
+
+
+def _is_typers(error: Exception) -> bool:
+    return type(error).__module__.startswith("typer")
+
+
+@contextlib.contextmanager
+def _json_of_wrong_usage(ctx: Any) -> Iterator[None]:
+    """What Typer finds wrong with a command line, which it tells on standard error itself, as JSON too."""
+    try:
+        yield
+    except Exception as error:
+        told = getattr(error, "format_message", None)
+        if _is_typers(error) and told is not None:
+            _print_json(ctx, _wrong_usage(error, told()))
+        raise
+
+
+def _wrong_usage(error: Any, message: str) -> UsageError:
+    option = getattr(error, "option_name", None)
+    params = getattr(getattr(error, "param", None), "opts", None)
+    named = option or (max(params, key=len) if params else None)
+    command = getattr(getattr(error, "ctx", None), "command_path", "rft")
+    wrong = UsageError(message, f"see {command} --help")
+    wrong.where = named if named is not None and named.startswith("-") else None
+    return wrong
+
+
+def _print_json(ctx: Any, error: RftError) -> None:
+    if not ctx.meta.get(JSON_KEY) or error.in_document or rank() > 0:
+        return
+    try:
+        print(json.dumps({"error": error.to_json()}, indent=2), flush=True)
+    except OSError:  # nobody reads, or a full disk: the exit code and standard error tell it
+        forget_stdout()
 
 
 def _say(text: str, indent: str = "  ") -> None:
@@ -94,7 +149,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
-    context_settings={"token_normalize_func": _dashes, "help_option_names": ["-h", "--help"]},
+    context_settings={
+        "token_normalize_func": _dashes,
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": HELP_WIDTH,
+    },
 )
 
 
@@ -107,11 +166,11 @@ def rft(
     """Reinforcement fine-tuning for open-weight language models: a JSONL file and a scorer become a better model."""
 
 
-app.command("create", short_help="Train a model on your rows with your scorer.")(create)
-app.command("train", short_help="Run or continue the job of a YAML file.")(train)
-app.command("grade", short_help="Grade completions in a JSONL file or pipe.")(grade)
-app.command("validate", short_help="Check a job, or measure a model or a run.")(validate)
-app.command("export", short_help="Take the tuned model out of a run.")(export)
+app.command("create", cls=OneValueEach, short_help="Train a model on your rows with your scorer.")(create)
+app.command("train", cls=OneValueEach, short_help="Run or continue the job of a YAML file.")(train)
+app.command("grade", cls=OneValueEach, short_help="Grade completions in a JSONL file or pipe.")(grade)
+app.command("validate", cls=OneValueEach, short_help="Check a job, or measure a model or a run.")(validate)
+app.command("export", cls=OneValueEach, short_help="Take the tuned model out of a run.")(export)
 
 
 def main() -> None:

@@ -6,11 +6,23 @@ the place (file, line, row), and turned into a message and an exit code in `cli.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from typing import Any
+
+_WHERE = re.compile(
+    r"(?:[^\s:]+|[^\n:]*\.\w+):\d+(?::\d+)?(?=: )"  # FILE:LINE, FILE:LINE:COLUMN
+    r"|--[\w-]+(?: [^\s:]+)?(?=: )"  # --set KEY, --grader-env NAME
+    r"|[^\s:]*[./_][^\s:]*(?=: )"  # a file, a setting, a variable
+)
 
 
 class RftError(Exception):
-    """A problem with a plain message: `message` says what and where, `fix` says what to do about it."""
+    """A problem with a plain message: `message` says what and where, `fix` says what to do about it.
+
+    `where` is the place that the message begins with: a file with line and column, a setting, a flag or a variable.
+    `in_document`: the JSON document that was printed tells it already.
+    """
 
     exit_code = 3
 
@@ -18,6 +30,15 @@ class RftError(Exception):
         super().__init__(message)
         self.message = message
         self.fix = fix
+        self.in_document = False
+        found = _WHERE.match(message)
+        self.where = None if found is None else found[0]
+
+    def to_json(self) -> dict[str, Any]:
+        """What `--json` prints under `error`; several problems stand under `problems`, the first one above them."""
+        told = [{"message": p.message, "fix": p.fix, "where": p.where} for p in self.problems]
+        first = told[0] if told else {"message": self.message, "fix": self.fix, "where": self.where}
+        return {**first, "exit_code": self.exit_code, **({"problems": told} if len(told) > 1 else {})}
 
     @property
     def problems(self) -> tuple[RftError, ...]:

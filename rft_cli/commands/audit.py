@@ -56,15 +56,17 @@ def audit_grader(
     report = _audit(config, chosen, None if rows is not None else LIMIT_S, quiet)
     if summary_file is not None:
         shared.write_json(summary_file, report.to_json())
+    unmet = None
+    if problems := report.of_level("problem"):
+        names = ", ".join(finding.name for finding in problems)
+        unmet = GateNotMet(f"the audit found {counted(len(problems), 'problem')}: {names}")
     with shared.results():
         if json:
-            shared.print_json(report.to_json())
+            shared.print_json(report.to_json(), unmet)
         else:
             print_audit(report, _rows_of(report, chosen, len(examples), named, config.seed))
-    problems = report.of_level("problem")
-    if problems:
-        names = ", ".join(finding.name for finding in problems)
-        raise GateNotMet(f"the audit found {counted(len(problems), 'problem')}: {names}")
+    if unmet is not None:
+        raise unmet
 
 
 def _read(path: str, config: RunConfig) -> Sequence[Example]:

@@ -29,6 +29,7 @@ def create(
     resume: shared.Resume = None,
     force: shared.Force = False,
     min_gain: shared.MinGain = None,
+    gate_on: shared.GateOnOption = "mean",
     json: shared.Json = False,
     quiet: shared.Quiet = False,
     debug: shared.Debug = False,
@@ -39,6 +40,7 @@ def create(
 
     rft create --from-openai job.json -t train.jsonl -v val.jsonl
     """
+    from rft_cli.commands.gates import Gates
     from rft_cli.commands.request import JOB_NEEDS, Output, Settings
 
     overrides: dict[str, Any] = {
@@ -61,9 +63,10 @@ def create(
         raise UsageError(
             "--force needs --resume", "it makes a run go on though its settings or files have changed"
         )
+    gates = Gates(min_gain=min_gain, on=gate_on).check()
     settings = Settings(config, overrides, sets or [], from_openai)
     # Loaded before anything else is imported: a mistake in a setting is told at once.
     loaded = settings.load_for_job(JOB_NEEDS) if resume is None else None
     from rft_cli.commands.flow import run_job
 
-    run_job(settings, loaded, resume=resume, force=force, min_gain=min_gain, output=Output(json, quiet))
+    run_job(settings, loaded, resume=resume, force=force, gates=gates, output=Output(json, quiet))

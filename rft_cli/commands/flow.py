@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rft_cli.commands.gates import Gates
 from rft_cli.commands.preflight import Preflight, preflight
 from rft_cli.commands.ready import make_ready
 from rft_cli.commands.request import Output, Settings
@@ -14,7 +15,7 @@ from rft_cli.commands.shared import print_json, rank, results, stdout_to_stderr,
 from rft_cli.commands.signals import signals_ask
 from rft_cli.config.load import LoadedConfig
 from rft_cli.console import EventPrinter, choose_mode, print_summary
-from rft_cli.errors import GateNotMet, UsageError
+from rft_cli.errors import UsageError
 from rft_cli.events import Event, Note, OnEvent
 from rft_cli.job import Job, create_run, pinned, told_how_to_resume
 from rft_cli.report.summary import build_summary
@@ -34,12 +35,12 @@ def run_job(
     *,
     resume: str | None,
     force: bool,
-    min_gain: float | None,
+    gates: Gates,
     output: Output,
 ) -> None:
     """Run the `loaded` job, or continue the run `resume` (`force`: though it has become another job).
 
-    Prints the result, and raises GateNotMet below `min_gain`.
+    Prints the result, and raises GateNotMet where a gate is not met.
     """
     mode = "quiet" if rank() > 0 else choose_mode(output.quiet)
     stop = Stop()
@@ -53,28 +54,18 @@ def run_job(
             )
         if result is None:  # one of several processes, and not the one that reports
             return
+        unmet = gates.error(result)
         with results():
             if output.json:
-                print_json(result)
+                print_json(result, unmet)
             else:
                 print_summary(build_summary(Run(Path(result["run"])), result))
-    check_gain(result, min_gain)
+    if unmet is not None:
+        raise unmet
 
 
 def _nobody(_: Event) -> None:
     pass
-
-
-def check_gain(result: Mapping[str, Any], min_gain: float | None) -> None:
-    """Raise GateNotMet where the paired difference is below `min_gain`, or where nothing beat the base."""
-    if min_gain is None:
-        return
-    split = "test" if "test" in result else "validation"
-    gain = result[split]["difference"]["mean"]
-    if result.get("best_step") == 0 and min_gain >= 0:
-        raise GateNotMet(f"--min-gain {min_gain:g} is not met: nothing beat the base model")
-    if gain < min_gain:
-        raise GateNotMet(f"--min-gain {min_gain:g} is not met: the {split} rows gained {gain:.4f}")
 
 
 def _begin(loaded: LoadedConfig, on_event: OnEvent, stop: Stop) -> dict[str, Any] | None:

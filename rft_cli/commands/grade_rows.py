@@ -13,7 +13,7 @@ from rft_cli.commands.signals import signals_interrupt
 from rft_cli.config.schema import GraderConfig, RunConfig
 from rft_cli.config.suggest import counted
 from rft_cli.data import Row
-from rft_cli.errors import GateNotMet, Interrupted, RunFailed
+from rft_cli.errors import GateNotMet, Interrupted, RftError, RunFailed
 from rft_cli.grading.open import OnOutput, open_or_tell
 from rft_cli.grading.outcomes import GraderStats, too_many_failures
 from rft_cli.grading.pool.scorer_grader import ScorerGrader, worker_count
@@ -72,12 +72,12 @@ def grade_rows(
         say_summary(grader, config.grader.max_failure_rate)
     if pipeline.problem is not None:
         raise pipeline.problem
+    short = stopped or _unmet(stats, config.grader.max_failure_rate, min_reward)
     if not rows_out:
         with shared.results():
-            shared.print_json(stats.to_json())
-    if stopped is not None:
-        raise stopped
-    _check_gates(stats, config.grader.max_failure_rate, min_reward)
+            shared.print_json(stats.to_json(), short)
+    if short is not None:
+        raise short
 
 
 def _open(config: GraderConfig, whole: RunConfig, files: Sequence[str], on_output: OnOutput | None) -> Grader:
@@ -117,12 +117,14 @@ def _write(block: bytes) -> None:
         raise shared.cannot_print(error) from None
 
 
-def _check_gates(stats: GraderStats, max_failure_rate: float, min_reward: float | None) -> None:
+def _unmet(stats: GraderStats, max_failure_rate: float, min_reward: float | None) -> RftError | None:
+    """What these grades fall short of, None where they are good enough."""
     if stats.failure_rate > max_failure_rate:
-        raise too_many_failures(stats.failure_rate, stats.total, max_failure_rate, stats.reasons())
+        return too_many_failures(stats.failure_rate, stats.total, max_failure_rate, stats.reasons())
     if min_reward is not None and stats.mean_reward is None:
-        raise GateNotMet(f"--min-reward {min_reward:g} is not met: no row was graded")
+        return GateNotMet(f"--min-reward {min_reward:g} is not met: no row was graded")
     if min_reward is not None and stats.mean_reward is not None and stats.mean_reward < min_reward:
-        raise GateNotMet(
+        return GateNotMet(
             f"--min-reward {min_reward:g} is not met: the mean reward is {stats.mean_reward:.4f}"
         )
+    return None

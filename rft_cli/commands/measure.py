@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from rft_cli.commands.flow import check_gain
+from rft_cli.commands.gates import Gates
 from rft_cli.commands.preflight import Preflight, preflight
 from rft_cli.commands.request import MEASURE_NEEDS, Output, Settings
 from rft_cli.commands.shared import print_json, results, stdout_to_stderr
 from rft_cli.config.load import LoadedConfig
 from rft_cli.console import EventPrinter, choose_mode, print_checks, print_comparison, print_estimates
-from rft_cli.errors import GateNotMet, UsageError
+from rft_cli.errors import RftError, UsageError, UsageErrors
 from rft_cli.events import Note
 from rft_cli.job import Job
 from rft_cli.report.estimates import compare, compare_components, component_names, count_statuses, estimate
@@ -25,14 +25,6 @@ from rft_cli.runs import Run
 from rft_cli.types import Comparison, Estimate
 
 SCHEMA = "rft.validate/1"
-
-
-@dataclass(frozen=True, slots=True)
-class Gates:
-    """Thresholds below which `rft validate` exits with 1; None sets none."""
-
-    min_reward: float | None = None
-    min_gain: float | None = None
 
 
 def check_job(settings: Settings, loaded: LoadedConfig, output: Output) -> None:
@@ -52,10 +44,12 @@ def check_job(settings: Settings, loaded: LoadedConfig, output: Output) -> None:
     for line in found.warnings:
         if line not in found.files.warnings:  # the checklist has those
             printer(Note(line, "warning"))
+    problems = UsageErrors(found.problems) if found.problems else None
     with results():
         if output.json:
-            print_json(_checklist(found))
-    found.raise_problems()
+            print_json(_checklist(found), problems)
+    if problems is not None:
+        raise problems
 
 
 def _checklist(found: Preflight) -> dict[str, Any]:
@@ -93,13 +87,14 @@ def measure(loaded: LoadedConfig, run: Run | None, gates: Gates, output: Output)
     pair = Pair("validation", outcome.before or outcome.after, outcome.after, outcome.constants)
     measured = _Measured(base, pair, run, outcome.pilot)
     document = measured.document(gates)
+    unmet: RftError | None = gates.error(document)
     with results():
         if output.json:
-            print_json(document)
+            print_json(document, unmet)
         else:
             measured.print()
-    if document["gates"]:
-        raise GateNotMet("\n".join(document["gates"]))
+    if unmet is not None:
+        raise unmet
 
 
 def _job(found: Preflight) -> Job:
@@ -140,7 +135,7 @@ class _Measured:
         )
         if self.pilot is not None:
             document["pilot"] = self.pilot
-        document["gates"] = _failed_gates(document, gates)
+        document["gates"] = gates.unmet(document)
         document["status"] = "gate not met" if document["gates"] else "ok"
         return document
 
@@ -159,20 +154,3 @@ class _Measured:
             [table[0], *constant_rows(self.pair), *table[1:]],
             notes=[*verdict, *([] if answers is None else [answers])],
         )
-
-
-def _failed_gates(document: Mapping[str, Any], gates: Gates) -> list[str]:
-    failed = []
-    for gate, limit in ((check_gain, gates.min_gain), (_check_reward, gates.min_reward)):
-        try:
-            gate(document, limit)
-        except GateNotMet as error:
-            failed.append(error.message)
-    return failed
-
-
-def _check_reward(document: Mapping[str, Any], min_reward: float | None) -> None:
-    measured = document["validation"]
-    mean = measured.get("after", measured)["mean"]
-    if min_reward is not None and mean < min_reward:
-        raise GateNotMet(f"--min-reward {min_reward:g} is not met: the mean reward is {mean:.4f}")

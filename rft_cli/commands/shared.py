@@ -9,11 +9,11 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from rft_cli.errors import RunFailed, UsageError, UsageErrors
+from rft_cli.errors import RftError, RunFailed, UsageError, UsageErrors
 
 DEBUG_KEY = "rft.debug"
 
@@ -167,6 +167,13 @@ MinGain = Annotated[
         callback=_finite,
     ),
 ]
+GateOnOption = Annotated[
+    Literal["mean", "low"],
+    typer.Option(
+        "--gate-on",
+        help="What gates look at: the mean, or the low end of its 95 % interval, which chance does not pass.",
+    ),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output, nothing else.")
 ]
@@ -196,10 +203,16 @@ def variables(names: list[str] | None) -> list[str] | None:
     return names or None
 
 
-def print_json(document: Mapping[str, Any]) -> None:
-    """The command's one JSON document, on standard output; numbers that JSON does not have become null."""
+def print_json(document: Mapping[str, Any], error: RftError | None = None) -> None:
+    """The command's one JSON document, on standard output; numbers that JSON does not have become null.
+
+    `error`: what the command is about to raise; the document tells it under `error`.
+    """
     from rft_cli.runs.files import finite
 
+    if error is not None:
+        document = {**document, "error": error.to_json()}
+        error.in_document = True
     print(json.dumps(finite(document), indent=2))
 
 

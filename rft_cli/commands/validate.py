@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from rft_cli.commands import shared
+from rft_cli.commands.gates import Gates
 from rft_cli.commands.request import MEASURE_NEEDS, Output, Settings
 from rft_cli.commands.signals import signals_interrupt
 from rft_cli.commands.streams import need_stdout
@@ -43,6 +44,7 @@ def validate(
     from_openai: shared.FromOpenAI = None,
     min_reward: shared.MinReward = None,
     min_gain: shared.MinGain = None,
+    gate_on: shared.GateOnOption = "mean",
     config: shared.ConfigFile = None,
     sets: shared.Sets = None,
     output_dir: shared.OutputDir = None,
@@ -84,27 +86,26 @@ def validate(
         "grader.sandbox": sandbox,
         "output_dir": output_dir,
     }
+    gates = Gates(min_reward, min_gain, gate_on).check()
     output = Output(json, quiet)
     need_stdout()
     with signals_interrupt(signal.SIGINT):
         if run is not None:
-            _measure_run(run, Settings(config_file, overrides, sets or []), min_reward, min_gain, output)
+            _measure_run(run, Settings(config_file, overrides, sets or []), gates, output)
             return
         settings = Settings(config_file, overrides, sets or [], from_openai)
         loaded = settings.load_for_job(settings.needs() if model is None else MEASURE_NEEDS)
-        from rft_cli.commands.measure import Gates, check_job, measure
+        from rft_cli.commands.measure import check_job, measure
 
         if model is None:
             check_job(settings, loaded, output)
         else:
-            measure(loaded, None, Gates(min_reward), output)
+            measure(loaded, None, gates, output)
 
 
-def _measure_run(
-    ref: str, settings: Settings, min_reward: float | None, min_gain: float | None, output: Output
-) -> None:
+def _measure_run(ref: str, settings: Settings, gates: Gates, output: Output) -> None:
     """Measure a run with its own settings, where no other config is given; flags win over both."""
-    from rft_cli.commands.measure import Gates, measure
+    from rft_cli.commands.measure import measure
     from rft_cli.runs import Run
     from rft_cli.runs.sources import revision_of
 
@@ -112,4 +113,4 @@ def _measure_run(
     file = settings.file or str(run.path / "config.yaml")
     overrides = {**settings.overrides, "model.path": run.info["model"], "model.revision": revision_of(run)}
     loaded = Settings(file, overrides, settings.sets).load_for_job(MEASURE_NEEDS)
-    measure(loaded, run, Gates(min_reward, min_gain), output)
+    measure(loaded, run, gates, output)

@@ -17,6 +17,17 @@ from rft_cli.config.schema import RunConfig
 COLUMN_NAMES = ("prompt", "messages", "task", "input", "output", "question", "answer")
 """The names that `data.columns` can map to a file's own keys."""
 
+_FLAGS = {
+    "data.train": "--training-file",
+    "data.validation": "--validation-file",
+    "data.test": "--test",
+    "model.path": "--model",
+    "grader.path": "--reward-model",
+    "grader.timeout_s": "--timeout",
+    "grader.env": "--grader-env",
+    "grader.sandbox": "--sandbox",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
@@ -47,6 +58,11 @@ class Key:
         """What the setting takes, for example `a number > 0 or 'auto'`."""
         parts = [part for alternative in self.alternatives for part in _described(alternative)]
         return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} or {parts[-1]}"
+
+
+def flag_of(key: str) -> str:
+    """The flag that sets this setting, in the commands that have it."""
+    return _FLAGS.get(key, "--" + key.rpartition(".")[2].replace("_", "-"))
 
 
 @cache

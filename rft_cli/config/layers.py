@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rft_cli.config.keys import COLUMN_NAMES, Key, all_keys, all_sections, value_of_text
+from rft_cli.config.keys import COLUMN_NAMES, Key, all_keys, all_sections, flag_of, value_of_text
 from rft_cli.config.paths import resolve
 from rft_cli.config.scalars import YES_NO
 from rft_cli.config.suggest import as_word, closest
@@ -18,17 +18,6 @@ ENV_PREFIX = "RFT_"
 RESERVED_ENV = frozenset({"RFT_DEBUG"})
 """Variables with our prefix that are no settings; so are all that begin with `RFT_INTERNAL_`."""
 _INTERNAL_ENV = "RFT_INTERNAL_"
-
-_FLAGS = {
-    "data.train": "--training-file",
-    "data.validation": "--validation-file",
-    "data.test": "--test",
-    "model.path": "--model",
-    "grader.path": "--reward-model",
-    "grader.timeout_s": "--timeout",
-    "grader.env": "--grader-env",
-    "grader.sandbox": "--sandbox",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +70,19 @@ def _flatten(section: Node, prefix: str, name: str, layer: Layer, problems: list
                 problems.append(
                     SettingProblem(key, f"{place}: {key} is a section", f"write its settings under '{word}:'")
                 )
+        elif isinstance(node.value, dict) and _is_other_section(key):
+            _flatten(node, f"{key}.", name, layer, problems)  # verl's: each of its settings has its line
         elif key in all_keys():
             _add_yaml(all_keys()[key], node, place, name, layer, problems)
         else:
             at = f"{name}:{node.key_mark.line}:{node.key_mark.column}"
             problems.append(unknown_key(at, key))
+
+
+def _is_other_section(key: str) -> bool:
+    from rft_cli.config.other_names import sections  # reads a file, for names that are not ours
+
+    return key in sections()
 
 
 def _with_spec(section: Node) -> Node:
@@ -128,11 +125,11 @@ def environment_layer(env: Mapping[str, str], problems: list[UsageError]) -> Lay
         if not name.startswith(ENV_PREFIX) or name in RESERVED_ENV or name.startswith(_INTERNAL_ENV):
             continue
         if name not in names:
+            key = name.removeprefix(ENV_PREFIX).replace("__", ".").lower()
             near = closest(name, names)
-            fix = (
+            fix = _other_name(key, all_keys()) or (
                 f"did you mean {near}?" if near else "unset it: variables named RFT_SECTION__KEY are settings"
             )
-            key = name.removeprefix(ENV_PREFIX).replace("__", ".").lower()
             problems.append(SettingProblem(key, f"{as_word(name)}: no such setting", fix))
         elif text:
             layer[names[name]] = _of_text(names[name], text, name)
@@ -166,7 +163,7 @@ def flag_layer(overrides: Mapping[str, Any], problems: list[UsageError]) -> Laye
     for key, value in overrides.items():
         if value is None:
             continue
-        flag = _FLAGS.get(key, "--" + key.rpartition(".")[2].replace("_", "-"))
+        flag = flag_of(key)
         if key not in all_keys():
             problems.append(unknown_key(flag, key))
         elif isinstance(value, str | os.PathLike):
@@ -199,8 +196,17 @@ def unknown_key(place: str, key: str) -> SettingProblem:
         or (None if section in all_sections() else closest(key, names))
         or _by_last_part(name, names)
     )
-    fix = f"did you mean '{near}'?" if near else _known(section, siblings)
+    ours = [other.rpartition(".")[2] for other in names]
+    fix = _other_name(key, ours) or (f"did you mean '{near}'?" if near else _known(section, siblings))
     return SettingProblem(key, f"{place}: {shown}: unknown setting", fix)
+
+
+def _other_name(key: str, ours: Collection[str]) -> str | None:
+    """What to write instead, where another tool has a setting of that name."""
+    from rft_cli.config import other_names
+
+    found = other_names.find(key) or other_names.near(key, ours)
+    return None if found is None else found.told()
 
 
 def _prefixed(section: str, name: str | None) -> str | None:
