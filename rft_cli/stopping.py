@@ -33,6 +33,11 @@ class Stop:
             if self.number is not None:
                 self._ended_at = time.monotonic()
 
+    @property
+    def is_finishing(self) -> bool:
+        """Whether a first signal would wait for work to be finished."""
+        return self._finishing
+
     def ask(self, number: int) -> None:
         """A signal came. Raises Interrupted where nothing is to be finished, and at a SIGINT behind the first signal.
 

@@ -44,8 +44,10 @@ def run_job(
     """
     mode = "quiet" if rank() > 0 else choose_mode(output.quiet)
     stop = Stop()
-    with signals_ask(stop):  # before the run exists and after it ended too
-        with stdout_to_stderr(), EventPrinter(mode) as printer:
+    printer = EventPrinter(mode)
+    answer = printer.answer if rank() == 0 else _nobody
+    with signals_ask(stop, answer):  # before the run exists and after it ended too
+        with stdout_to_stderr(), printer:
             on_event: OnEvent = printer if rank() == 0 else _nobody
             result = (
                 _continue(settings, resume, force, on_event, stop)
@@ -64,7 +66,7 @@ def run_job(
         raise unmet
 
 
-def _nobody(_: Event) -> None:
+def _nobody(_: Event | int) -> None:
     pass
 
 

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from rft_cli.commands.gates import Gates
+from rft_cli.commands.kept_completions import keep_completions
 from rft_cli.commands.preflight import Preflight, preflight
 from rft_cli.commands.request import MEASURE_NEEDS, Output, Settings
 from rft_cli.commands.shared import print_json, results, stdout_to_stderr
 from rft_cli.config.load import LoadedConfig
-from rft_cli.console import EventPrinter, choose_mode, print_checks, print_comparison, print_estimates
+from rft_cli.console import (
+    EventPrinter,
+    choose_mode,
+    print_checks,
+    print_comparison,
+    print_estimates,
+    print_files,
+)
 from rft_cli.errors import RftError, UsageError, UsageErrors
 from rft_cli.events import Note
 from rft_cli.job import Job
@@ -84,8 +93,14 @@ def measure(loaded: LoadedConfig, run: Run | None, gates: Gates, output: Output)
         from rft_cli.training.validate import validate_models
 
         outcome = validate_models(_job(found), base, run, printer)
+        sampled = {"completions": outcome.after}
+        if outcome.before is not None:
+            sampled = {"base": outcome.before, "tuned": outcome.after}
+        beside = Path(found.config.output_dir) if run is None else run.path.parent
+        rows = found.files.data["validation"].examples
+        kept = keep_completions(beside, base, sampled, rows, lambda text: printer(Note(text, "warning")))
     pair = Pair("validation", outcome.before or outcome.after, outcome.after, outcome.constants)
-    measured = _Measured(base, pair, run, outcome.pilot)
+    measured = _Measured(base, pair, run, outcome.pilot, kept)
     document = measured.document(gates)
     unmet: RftError | None = gates.error(document)
     with results():
@@ -111,6 +126,7 @@ class _Measured:
     pair: Pair
     run: Run | None
     pilot: Mapping[str, Any] | None = None
+    kept: Sequence[str] = ()
 
     @cached_property
     def reward(self) -> Comparison | Estimate:
@@ -135,6 +151,7 @@ class _Measured:
         )
         if self.pilot is not None:
             document["pilot"] = self.pilot
+        document["completions"] = self.kept
         document["gates"] = gates.unmet(document)
         document["status"] = "gate not met" if document["gates"] else "ok"
         return document
@@ -144,6 +161,7 @@ class _Measured:
         if self.run is None:
             alone = {name: row for name, row in rows.items() if isinstance(row, Estimate)}
             print_estimates(f"validation rows, {self.base}", alone)
+            print_files("completions", self.kept)
             return
         pairs = {name: row for name, row in rows.items() if isinstance(row, Comparison)}
         table = [SummaryRow(name, row.before, row.after, row.difference) for name, row in pairs.items()]
@@ -154,3 +172,4 @@ class _Measured:
             [table[0], *constant_rows(self.pair), *table[1:]],
             notes=[*verdict, *([] if answers is None else [answers])],
         )
+        print_files("completions", self.kept)

@@ -92,7 +92,9 @@ def _check_file(model: str, path: Path) -> None:
     if path.suffix.lower() != GGUF:
         raise UsageError(f"{model} is a GGUF file of another name", f"name it {path.stem}{GGUF}")
     if find_spec("gguf") is None:
-        raise UsageError(f"{model}: reading a GGUF file needs the package gguf", "pip install 'rft[gguf]'")
+        raise UsageError(
+            f"{model}: reading a GGUF file needs the package gguf", "pip install 'rft-cli[gguf]'"
+        )
 
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.safetensors.index.json")

@@ -39,11 +39,18 @@ class Settings:
     sets: Sequence[str]
     openai_job: str | None = None
 
-    def load(self) -> LoadedConfig:
-        """All layers as one configuration; ConfigProblems with every problem."""
+    def load(self, needs: Sequence[str] = JOB_NEEDS) -> LoadedConfig:
+        """All layers as one configuration; ConfigProblems with every problem. `needs`: what the command needs of it."""
         from rft_cli.config.load import load_config
 
-        return load_config(self.file, overrides=self.overrides, sets=self.sets, openai_job=self.openai_job)
+        spared = () if "train" in needs else ("data.train",)
+        return load_config(
+            self.file,
+            overrides=self.overrides,
+            sets=self.sets,
+            openai_job=self.openai_job,
+            spared=spared,
+        )
 
     def load_for_job(self, needs: Sequence[str]) -> LoadedConfig:
         """The same for a job that needs what `needs` names.
@@ -54,7 +61,7 @@ class Settings:
         from rft_cli.config.load import ConfigProblems
 
         try:
-            return self.load()
+            return self.load(needs)
         except ConfigProblems as problems:
             from rft_cli.commands.preflight import also_wrong
 

@@ -149,13 +149,23 @@ def refuse(plan: Continued, changed: Mapping[str, list[Any]], force: bool) -> No
 
 def _said(plan: Continued, key: str, then: Any, now: Any) -> str:
     value = flat(plan.loaded.config).get(key)
-    value = " + ".join(value) if isinstance(value, list) else value
     if key in CONTENT and value is not None and isinstance(then, str) and isinstance(now, str):
-        return f"{value} has changed (SHA-256 {then[:12]}..., now {now[:12]}...)"
+        before = began_with(plan.info, plan.own)[key]
+        return f"{_one(value)} has changed" if before in (None, value) else _renamed(_one(before), _one(value))
     if key.startswith("grader.path/"):
         what = "is gone" if now is None else "is new" if then is None else "has changed"
         return f"the scorer imports it, and it {what}"
     return f"{_shown(then)} -> {_shown(now)}"
+
+
+def _one(paths: str | list[str]) -> str:
+    return " + ".join(paths) if isinstance(paths, list) else paths
+
+
+def _renamed(before: str, now: str) -> str:
+    """`scorer.py -> other.py`; with folders where the names alone are the same."""
+    names = Path(before).name, Path(now).name
+    return " -> ".join(names if names[0] != names[1] else (before, now))
 
 
 def _shown(value: Any) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -11,6 +13,7 @@ from types import FrameType
 from rft_cli.errors import Interrupted
 from rft_cli.stopping import TOGETHER_S, Stop, interruption
 
+_END = b"\0"
 _STOPPING = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
@@ -61,14 +64,49 @@ def signals_interrupt(*more: signal.Signals) -> Iterator[Interrupts]:
 
 
 @contextlib.contextmanager
-def signals_ask(stop: Stop) -> Iterator[None]:
-    """The same signals and SIGINT are handed to `stop`, which lets the job finish its step."""
+def signals_ask(stop: Stop, answer: Callable[[int], None] = lambda _: None) -> Iterator[None]:
+    """The same signals and SIGINT are handed to `stop`, which lets the job finish its step.
+
+    `answer` gets the first one at once, in a thread, where something is to be finished: Python runs handlers only
+    between two steps of the main thread, and a backward pass of a large model is one.
+    """
 
     def ask(number: int, _: FrameType | None) -> None:
         stop.ask(number)
 
-    with _handled((*_STOPPING, signal.SIGINT), ask):
+    def first(number: int) -> bool:
+        if number in asking and stop.is_finishing:
+            answer(number)
+            return True
+        return False
+
+    asking = (*_STOPPING, signal.SIGINT)
+    with _handled(asking, ask), _heard_at_once(first):
         yield
+
+
+@contextlib.contextmanager
+def _heard_at_once(hear: Callable[[int], bool]) -> Iterator[None]:
+    """Signals that are handled go to `hear` in a thread, until it returns True."""
+    reads, writes = os.pipe()
+    os.set_blocking(writes, False)
+
+    def listen() -> None:
+        while (byte := os.read(reads, 1)) != _END and not hear(byte[0]):
+            pass
+
+    listener = threading.Thread(target=listen, daemon=True)
+    before = signal.set_wakeup_fd(writes, warn_on_full_buffer=False)
+    listener.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.write(writes, _END)
+        listener.join(timeout=1.0)
+        if not listener.is_alive():
+            os.close(reads)
+            os.close(writes)
 
 
 def ignore_signals() -> None:

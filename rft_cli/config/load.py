@@ -10,7 +10,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,7 @@ def load_config(
     env: Mapping[str, str] | None = None,
     openai_job: str | None = None,
     below: Layer | None = None,
+    spared: Collection[str] = (),
 ) -> LoadedConfig:
     """Build the configuration of a job.
 
@@ -91,6 +92,7 @@ def load_config(
     `RFT_SECTION__KEY` count, for example `RFT_OPTIM__LEARNING_RATE`.
     `openai_job`: a fine-tuning job of OpenAI's, whose settings stand below all of these; what it holds is in the notes.
     `below`: settings that stand below everything, those of a run that is continued.
+    `spared`: settings that this command does without: a file of `openai_job`'s for one of them may be missing.
     Paths in the YAML file are relative to its folder. Raises ConfigProblems with every problem of every layer.
     """
     problems: list[UsageError] = []
@@ -102,11 +104,11 @@ def load_config(
     ]
     settings: Layer = {key: setting for layer in layers for key, setting in layer.items()}
     unread = not all(isinstance(problem, SettingProblem) and _is_placed(problem.key) for problem in problems)
-    job = OpenAIJob({}, []) if openai_job is None else read_job(openai_job, settings.keys(), problems)
+    job = OpenAIJob({}, []) if openai_job is None else read_job(openai_job, settings.keys(), problems, spared)
     settings = {**(below or {}), **settings, **job.layer}
     good = _without_bad(settings, problems)
     config = RunConfig.model_validate(_nested(good), strict=True)
-    combined = check_combinations(config, good.keys())
+    combined = check_combinations(config, _chosen(good, path))
     doubtful = (settings.keys() - good.keys()) | {p.key for p in problems if isinstance(p, SettingProblem)}
     for conflict in combined.conflicts:
         doubtful |= set(conflict.keys)
@@ -123,6 +125,17 @@ def load_config(
         problems.sort(key=lambda problem: _position(problem, path or openai_job))
         raise ConfigProblems(_first(problems), None if unread else loaded, frozenset(doubtful), loaded.notes)
     return loaded
+
+
+def _chosen(settings: Layer, path: str | None) -> set[str]:
+    """The settings that somebody chose: no default that was written out, and nothing of a run's own config.yaml."""
+    of_a_run = path is not None and (Path(path).parent / "run.json").is_file()
+    return {
+        key
+        for key, setting in settings.items()
+        if setting.value != all_keys()[key].default
+        and not (of_a_run and setting.origin.startswith(f"{path}:"))
+    }
 
 
 def _is_placed(key: str) -> bool:

@@ -70,13 +70,16 @@ class OpenAIJob:
     notes: list[str]
 
 
-def read_job(path: str, given: Collection[str], problems: list[UsageError]) -> OpenAIJob:
+def read_job(
+    path: str, given: Collection[str], problems: list[UsageError], spared: Collection[str] = ()
+) -> OpenAIJob:
     """Read the job in `path`. `given`: the settings that other layers have, which win over the job's.
 
-    Its data files, which it names by id or name, are looked for beside it. Adds what is wrong to `problems`.
+    Its data files, which it names by id or name, are looked for beside it; one for a setting in `spared` may be
+    missing. Adds what is wrong to `problems`.
     """
     root = _read(path, problems)
-    reader = _Reader(path, given, problems)
+    reader = _Reader(path, given, problems, spared)
     if root is not None:
         reader.job(root)
     return OpenAIJob(reader.layer, [reader.taken(), *reader.notes] if reader.layer else reader.notes)
@@ -109,6 +112,7 @@ class _Reader:
     path: str
     given: Collection[str]
     problems: list[UsageError]
+    spared: Collection[str] = ()
     layer: Layer = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -203,7 +207,9 @@ class _Reader:
         folder = os.path.dirname(self.path)
         beside = [os.path.join(folder, name), os.path.join(folder, f"{name}.jsonl")]
         found = next((file for file in beside if os.path.isfile(file)), None)
-        if found is None:
+        if found is None and setting in self.spared:
+            self.notes.append(f"{self.path}: {key}: no file '{name}' beside the job; it is not needed here")
+        elif found is None:
             fix = f"give it with {flag} FILE, or save it as {beside[-1] if not name.endswith('.jsonl') else beside[0]}"
             message = f"{self._place(node)}: {key}: no file '{name}' beside the job"
             self.problems.append(SettingProblem(setting, message, fix))
@@ -221,7 +227,7 @@ class _Reader:
         shown = json.dumps(value, ensure_ascii=False)
         shown = shown if len(shown) <= 40 else f"{shown[:37]}..."
         name = key.removeprefix(f"{_METHOD}.")
-        self.notes.append(f"{self.path}: {name} {shown} has no meaning here: {_NO_MEANING[key]}")
+        self.notes.append(f"{self.path}: {name} {shown} is not supported: {_NO_MEANING[key]}")
 
     def _place(self, node: Node) -> str:
         return f"{self.path}:{node.mark.line}:{node.mark.column}"

@@ -3,7 +3,14 @@
 from rft_cli.console.audits import print_audit
 from rft_cli.console.events import EventPrinter, Mode, choose_mode
 from rft_cli.console.line import StatusLine
-from rft_cli.console.tables import Check, print_checks, print_comparison, print_estimates, print_summary
+from rft_cli.console.tables import (
+    Check,
+    print_checks,
+    print_comparison,
+    print_estimates,
+    print_files,
+    print_summary,
+)
 
 __all__ = [
     "Check",
@@ -15,5 +22,6 @@ __all__ = [
     "print_checks",
     "print_comparison",
     "print_estimates",
+    "print_files",
     "print_summary",
 ]

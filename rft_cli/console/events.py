@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -24,8 +25,8 @@ from rft_cli.types import Estimate
 
 Mode = Literal["live", "plain", "quiet"]
 PLAIN_EVERY_S = 10.0
-_KL = {"ppo": "KL k1", "grpo": "KL k3/token", "rloo": "KL k1/token"}
-"""What an algorithm's `kl` is: its estimator, summed over a completion or a mean over tokens."""
+_KL = {"ppo": "KL k1/token", "grpo": "KL k3/token", "rloo": "KL k1/token"}
+"""An algorithm's estimator of the KL: a mean over tokens, as the tripwire's bound is."""
 
 
 def choose_mode(quiet: bool, stream: TextIO | None = None) -> Mode:
@@ -50,6 +51,7 @@ class EventPrinter:
         self._clock = clock
         self._printed = float("-inf")
         self._started: Started | None = None
+        self._doing = "what has begun"
         self._figures: list[float] = []  # a step's reward; of sft its loss
         self._view: Event | None = None
         self._live: Live | None = None
@@ -84,6 +86,7 @@ class EventPrinter:
             self._figures += [] if figure is None else [figure]
         if isinstance(event, Started):
             self._started = event
+        self._doing = _doing(event) or self._doing
         line = self._line(event)
         if self._live is not None:
             self._view = None if isinstance(event, Finished) else event if _moves(event) else self._view
@@ -96,6 +99,12 @@ class EventPrinter:
     @property
     def _teaches(self) -> bool:
         return self._started is not None and self._started.algorithm == "sft"
+
+    def answer(self, signal_number: int) -> None:
+        """Say at once, from whatever thread and in every mode, what is finished after this signal, the first one."""
+        name = signal.Signals(signal_number).name
+        again = "a second Ctrl-C" if signal_number == signal.SIGINT else "Ctrl-C"
+        self._say(f"{name}: finishing {self._doing}, then the job ends; {again} drops it and ends at once")
 
     def _say(self, line: str) -> None:
         if self._live is not None:
@@ -163,6 +172,21 @@ class EventPrinter:
         return Text("")
 
 
+def _doing(event: Event) -> str | None:
+    """What is going on after this event; None where it does not tell."""
+    match event:
+        case Progress():
+            return f"a batch of the {clean(event.what)}" if event.done < event.total else "what has begun"
+        case Started() | Validated():
+            return "the step that is running and its checkpoint"
+        case Stepped():
+            step = event.step + 1
+            if step > event.total_steps:
+                return "what has begun"
+            return f"step {step} of {event.total_steps} and its checkpoint"
+    return None
+
+
 def _moves(event: Event) -> bool:
     return isinstance(event, Progress | Stepped)
 
@@ -212,8 +236,8 @@ def _whole(epochs: float) -> str:
 
 
 def _figures(metrics: Mapping[str, float | None], started: Started | None) -> list[str]:
-    kl = "KL" if started is None else _KL.get(started.algorithm, "KL")
-    names = [("reward", "reward"), (kl, "kl"), ("entropy", "entropy")]
+    kl = "KL/token" if started is None else _KL.get(started.algorithm, "KL/token")
+    names = [("reward", "reward"), (kl, "kl_per_token"), ("entropy", "entropy")]
     if started is not None and started.algorithm == "sft":
         names = [("loss", "loss"), ("token accuracy", "token_accuracy")]
     return [f"{label} {number(metrics[key])}" for label, key in names if metrics.get(key) is not None]

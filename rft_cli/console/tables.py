@@ -88,6 +88,13 @@ def print_comparison(
         console.print(Text(clean(note)))
 
 
+def print_files(label: str, paths: Iterable[str], file: TextIO | None = None) -> None:
+    """A line for each file, whole: it is made to be copied."""
+    console = open_console(file)
+    for path in paths:
+        console.print(Text(f"{label}  {clean(path)}"), soft_wrap=True)
+
+
 def print_checks(checks: Iterable[Check], file: TextIO | None = None) -> None:
     """A checklist, one line a check."""
     console = open_console(file)

@@ -170,7 +170,7 @@ def _use(run: Run, config: RunConfig, made: Made) -> str:
             imports.insert(0, "from importlib.resources import files\n")
             base = BUILTIN_PATH.format(config.model.path)
             note = (
-                f"\n\n{code(config.model.path)} is not on the hub: it comes with the package `rft`. "
+                f"\n\n{code(config.model.path)} is not on the hub: it comes with the package `rft-cli`. "
                 "`adapter_config.json` names the directory it lies in where this adapter was exported."
             )
         elif is_path("model.path", made.base):

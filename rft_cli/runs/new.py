@@ -126,6 +126,12 @@ def _checked_name(name: str | None, now: datetime, model: str, parent: Path) -> 
                 "use letters, digits, '.', '_', '+' and '-', beginning with a letter or digit (not 'latest')",
             )
         return name
+    return free_name(model, parent, now)
+
+
+def free_name(model: str, parent: Path, now: datetime | None = None) -> str:
+    """`<UTC date-time>-<slug of model>`, with a number where `parent` has that already."""
+    now = now or datetime.now(UTC)
     last_part = model.rstrip("/").rsplit("/", 1)[-1].lower()
     slug = re.sub(r"[^a-z0-9.]+", "-", last_part).strip("-.")[:40]
     base = f"{now:%Y%m%d-%H%M%S}-{slug or 'model'}"

@@ -72,9 +72,9 @@ def test_the_job_becomes_a_run(run, tmp_path):
     said = [line for line in made.err.splitlines() if line.startswith("job.json")]
     assert said == [
         "job.json sets data.train = file-train.jsonl, seed = 3, the grader, optim.n_epochs = 1",
-        'job.json: model "o4-mini-2025-04-16" has no meaning here: its weights are OpenAI\'s: --model chooses what is '
+        'job.json: model "o4-mini-2025-04-16" is not supported: its weights are OpenAI\'s: --model chooses what is '
         "trained",
-        'job.json: hyperparameters.reasoning_effort "low" has no meaning here: open models have no such switch',
+        'job.json: hyperparameters.reasoning_effort "low" is not supported: open models have no such switch',
     ]
     folder = tmp_path / "runs" / "first"
     assert (folder / "scorer" / "job.json").read_text() == (tmp_path / "job.json").read_text()

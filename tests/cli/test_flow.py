@@ -359,7 +359,7 @@ def test_resume_refuses_changed_files_and_lists_them(rft, files, training):
     (files / "scorer.py").write_text((files / "scorer.py").read_text() + "\n# changed\n")
     found = rft("train", "--resume", "a", "--n-epochs", "50")
     assert found.code == 2
-    lines = [line for line in found.err.splitlines() if " has changed (" in line]
+    lines = [line for line in found.err.splitlines() if line.endswith(" has changed")]
     assert [line.split(" has changed")[0] for line in lines] == [
         f"  data.validation: {files}/val.jsonl",
         f"  grader.path: {files}/scorer.py",

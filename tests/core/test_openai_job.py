@@ -116,21 +116,21 @@ def test_what_is_taken_and_what_is_said(load: Any) -> None:
         *(
             f"jobs/job.json: {line}"
             for line in (
-                'model "o4-mini-2025-04-16" has no meaning here: its weights are OpenAI\'s: --model chooses what is '
+                'model "o4-mini-2025-04-16" is not supported: its weights are OpenAI\'s: --model chooses what is '
                 "trained",
-                'suffix "triage" has no meaning here: part of a hosted model\'s name; --name names the run',
-                'metadata {"team": "support"} has no meaning here: kept by OpenAI only',
-                'integrations [{"type": "wandb", "wandb": {"project... has no meaning here: rft writes metrics.jsonl '
+                'suffix "triage" is not supported: part of a hosted model\'s name; --name names the run',
+                'metadata {"team": "support"} is not supported: kept by OpenAI only',
+                'integrations [{"type": "wandb", "wandb": {"project... is not supported: rft writes metrics.jsonl '
                 "in the run",
-                'response_format {"type": "json_schema", "json_schema"... has no meaning here: completions are not '
+                'response_format {"type": "json_schema", "json_schema"... is not supported: completions are not '
                 "forced into the schema; sample.output_json is there where they are JSON",
-                "hyperparameters.eval_interval 5 has no meaning here: counts steps; validation.every_completions "
+                "hyperparameters.eval_interval 5 is not supported: counts steps; validation.every_completions "
                 "counts completions",
-                "hyperparameters.learning_rate_multiplier 0.5 has no meaning here: scales a rate that OpenAI does not "
+                "hyperparameters.learning_rate_multiplier 0.5 is not supported: scales a rate that OpenAI does not "
                 "tell; --learning-rate sets it",
-                "hyperparameters.compute_multiplier 1.5 has no meaning here: rollout.group_size sets how many "
+                "hyperparameters.compute_multiplier 1.5 is not supported: rollout.group_size sets how many "
                 "completions a prompt gets",
-                'hyperparameters.reasoning_effort "medium" has no meaning here: open models have no such switch',
+                'hyperparameters.reasoning_effort "medium" is not supported: open models have no such switch',
             )
         ),
     ]
@@ -140,7 +140,7 @@ def test_what_openai_takes_of_late(load: Any) -> None:
     notes = load({**REQUEST, "safety_identifier": "user-1"}).notes
     (note,) = [line for line in notes if "safety_identifier" in line]
     assert note == (
-        'jobs/job.json: safety_identifier "user-1" has no meaning here: '
+        'jobs/job.json: safety_identifier "user-1" is not supported: '
         "tells OpenAI's users apart; nothing is sent to OpenAI"
     )
 
@@ -151,7 +151,7 @@ def test_notes_come_with_problems(load: Any) -> None:
     assert caught.value.partial is not None
     assert caught.value.doubtful == {"seed"}
     assert (
-        'jobs/job.json: suffix "triage" has no meaning here: part of a hosted model\'s name; --name names the run'
+        'jobs/job.json: suffix "triage" is not supported: part of a hosted model\'s name; --name names the run'
         in (caught.value.notes)
     )
 

@@ -147,12 +147,12 @@ def test_changed_files_are_refused_all_at_once(run, tmp_path):
             file.write('{"task": "Add.", "input": "9 + 9", "output": "18"}\n')
     (tmp_path / "helper.py").write_text("def reward(completion):\n    return 1.0\n")
     done = refused(tmp_path, "a", "--n-epochs", "3")
-    assert f"  data.train: {tmp_path}/train.jsonl has changed (SHA-256 " in done.err
-    assert f"  data.validation: {tmp_path}/val.jsonl has changed (SHA-256 " in done.err
+    assert f"  data.train: {tmp_path}/train.jsonl has changed\n" in done.err
+    assert f"  data.validation: {tmp_path}/val.jsonl has changed\n" in done.err
     assert "  grader.path/helper.py: the scorer imports it, and it has changed\n" in done.err
     (tmp_path / "scorer.py").write_text("def score(completion):\n    return 0.5\n")
     done = refused(tmp_path, "a", "--n-epochs", "3")
-    assert f"  grader.path: {tmp_path}/scorer.py has changed (SHA-256 " in done.err
+    assert f"  grader.path: {tmp_path}/scorer.py has changed\n" in done.err
 
 
 def test_files_that_are_gone_are_named_all_at_once(run, tmp_path):

@@ -241,7 +241,7 @@ def test_model_card_says_what_was_gained_and_its_code_runs(
     assert f"{measured['difference']['mean']:+.3f} [" in card
     assert card.startswith("---\nlibrary_name: peft\n")
     assert "base_model:" not in card  # the hub would look for it there
-    assert "comes with the package `rft`" in card
+    assert "comes with the package `rft-cli`" in card
     monkeypatch.chdir(tmp_path / "adapter")
     names: dict[str, Any] = {}
     exec(card_code(tmp_path / "adapter"), names)

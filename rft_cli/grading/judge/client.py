@@ -162,7 +162,7 @@ def _connect(endpoint: Endpoint, timeout_s: float) -> AsyncOpenAI:
     try:
         import openai
     except ImportError:
-        fix = "pip install 'rft[judge]'"
+        fix = "pip install 'rft-cli[judge]'"
         raise UsageError("judges need the openai package, which is not installed", fix) from None
     return openai.AsyncOpenAI(
         base_url=endpoint.url,

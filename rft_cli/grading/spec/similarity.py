@@ -34,7 +34,7 @@ def check_libraries(metrics: Iterable[Metric]) -> None:
         plural = "is" if len(missing) == 1 else "are"
         raise UsageError(
             f"text_similarity needs {', '.join(missing)}, which {plural} not installed",
-            f"pip install 'rft[{extras}]'",
+            f"pip install 'rft-cli[{extras}]'",
         )
 
 

@@ -151,6 +151,8 @@ class Journal(TrainerCallback):
         now = monotonic()
         metrics: dict[str, float | None] = {**self._per_rollout, **named}
         if "rows" not in named:  # sft has rows in their place
+            # The KL of TRL's trainers is a token's in the first place.
+            metrics.setdefault("kl_per_token", metrics.get("kl"))
             metrics["completions"] = sum(self._counts.values())
         metrics["step_seconds"] = seconds = now - self._last_log
         metrics["update_seconds"] = seconds - float(named.get("rollout_seconds") or 0.0)

@@ -301,7 +301,7 @@ except UsageError as error:
     run = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
     )
-    expected = "judges need the openai package, which is not installed | pip install 'rft[judge]'\n"
+    expected = "judges need the openai package, which is not installed | pip install 'rft-cli[judge]'\n"
     assert run.stdout == expected
 
 

@@ -320,13 +320,13 @@ def test_missing_libraries_are_one_message(monkeypatch: pytest.MonkeyPatch) -> N
     assert problems(multi("a + b", a=similar("gleu"), b=similar("rouge_l"))) == [
         (
             "grader.spec: text_similarity needs nltk, rouge_score, sacrebleu, which are not installed",
-            "pip install 'rft[text]'",
+            "pip install 'rft-cli[text]'",
         )
     ]
     assert problems(similar("fuzzy_match"))[0][0] == (
         "grader.spec: text_similarity needs rapidfuzz, which is not installed"
     )
-    assert problems(similar("cosine"))[0][1] == "pip install 'rft[judge]'"
+    assert problems(similar("cosine"))[0][1] == "pip install 'rft-cli[judge]'"
     broken = multi("a +", a={**similar("rouge_l"), "input": 5})
     assert [message for message, _ in problems(broken)] == [
         "grader.spec: graders.a.input: must be text (got 5)",

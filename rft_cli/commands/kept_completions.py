@@ -1,0 +1,47 @@
+"""What `rft validate` sampled, kept as rows that `rft grade` reads: sampling is what takes the time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rft_cli.runs.files import write_lines
+from rft_cli.runs.new import free_name
+from rft_cli.types import Example, Sample
+
+FOLDER = "validations"
+"""The folder beside the runs."""
+
+
+def keep_completions(
+    beside: Path,
+    model: str,
+    samples: Mapping[str, Sequence[Sample]],
+    examples: Sequence[Example],
+    warn: Callable[[str], None],
+) -> list[str]:
+    """Write `samples`, one file a name, into a new folder in `beside`; returns the files' paths.
+
+    A folder that can't be written costs the measurement nothing: `warn` is told, and there are no paths.
+    """
+    parent = beside.expanduser() / FOLDER
+    files: list[str] = []
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        folder = parent / free_name(model, parent)
+        folder.mkdir()
+        for name, sampled in samples.items():
+            write_lines(folder / f"{name}.jsonl", _rows(sampled, examples))
+            files.append(str(folder / f"{name}.jsonl"))
+    except OSError as error:
+        warn(f"the completions could not be kept in {parent}: {error.strerror or error}")
+    return files
+
+
+def _rows(samples: Sequence[Sample], examples: Sequence[Example]) -> Iterator[dict[str, Any]]:
+    """Each row as the data file has it, with the completion, its grade, and what else is known of the sample."""
+    for sample in samples:
+        told = sample.to_json()
+        completion, grade = told.pop("completion"), told.pop("grade")
+        yield {**examples[sample.row].fields, "completion": completion, "grade": grade, "sample": told}
