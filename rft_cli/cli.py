@@ -116,7 +116,14 @@ def _say(text: str, indent: str = "  ") -> None:
         text = clean(text)
     if rank() == 0:
         # Indented, so that no name or data in a message can look like a message of its own.
-        print(re.sub(r"\n(?! )", f"\n{indent}", text), file=sys.stderr, flush=True)
+        text = re.sub(r"\n(?! )", f"\n{indent}", text)
+        print(_wrapped(text) if sys.stderr.isatty() else text, file=sys.stderr, flush=True)
+
+
+def _wrapped(text: str) -> str:
+    from rft_cli.config.suggest import terminal_width, wrapped
+
+    return wrapped(text, terminal_width())
 
 
 def _print_error(error: RftError) -> None:

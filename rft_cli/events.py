@@ -6,7 +6,7 @@ They travel as JSON lines when training runs in child processes, so every field 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,7 +41,7 @@ class Piloted(Event):
 
 @dataclass(frozen=True, slots=True)
 class Started(Event):
-    """The model is loaded and training is about to begin."""
+    """The model is loaded and training is about to begin; `rewards` are those of a resumed job's earlier steps."""
 
     model: str
     parameters: int
@@ -51,6 +51,7 @@ class Started(Event):
     total_steps: int
     n_epochs: float
     device: str
+    rewards: Sequence[float] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,8 +36,10 @@ def create(
 ) -> None:
     """Train a model with your data and your scorer, and show what it gained.
 
-    rft create -t train.jsonl -v val.jsonl --reward-model scorer.py
+    Examples:
 
+    \b
+    rft create -t train.jsonl -v val.jsonl --reward-model scorer.py
     rft create --from-openai job.json -t train.jsonl -v val.jsonl
     """
     from rft_cli.commands.gates import Gates

@@ -52,6 +52,9 @@ def export(
 ) -> None:
     """Take the tuned model out of a run, and check that it loads and answers as it did in the run.
 
+    Example:
+
+    \b
     rft export latest --to my-model
     """
     from rft_cli.runs import Run

@@ -77,12 +77,12 @@ def grade(
 ) -> None:
     """Grade completions with a scorer: JSON lines in, the same lines in order with a "grade" out.
 
+    Examples:
+
+    \b
     rft grade --reward-model scorer.py completions.jsonl > graded.jsonl
-
     rft grade --reward-model scorer.py --gold val.jsonl --summary
-
     rft grade --reward-model scorer.py --audit val.jsonl
-
     generate | rft grade --reward-model scorer.py --min-reward 0.8 > out.jsonl
 
     Exit codes: 0 done, 1 below --min-reward or a problem in the audit, 2 wrong

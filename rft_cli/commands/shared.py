@@ -171,7 +171,7 @@ GateOnOption = Annotated[
     Literal["mean", "low"],
     typer.Option(
         "--gate-on",
-        help="What gates look at: the mean, or the low end of its 95 % interval, which chance does not pass.",
+        help="What gates look at: the mean, or the low end of its 95 % interval.",
     ),
 ]
 Json = Annotated[

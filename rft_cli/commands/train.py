@@ -44,7 +44,11 @@ def train(
 ) -> None:
     """Run the job that a YAML file describes, or continue one with --resume RUN.
 
+    Examples:
+
+    \b
     rft train configs/quickstart.yaml --n-epochs 4
+    rft train --resume latest
     """
     config_file = shared.one_config(config_file, config)
     if config_file is None and resume is None and from_openai is None:

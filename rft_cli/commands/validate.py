@@ -54,13 +54,13 @@ def validate(
 ) -> None:
     """Check everything a job needs; with --model or --run also measure the reward on the validation rows.
 
-    rft validate config.yaml                             checks settings, rows and the scorer, loads no model
+    Examples:
 
-    rft validate --from-openai job.json                  the same for a fine-tuning job of OpenAI's
-
-    rft validate -v val.jsonl --reward-model scorer.py --model MODEL --min-reward 0.8
-
-    rft validate --run latest --min-gain 0.1
+    \b
+    rft validate config.yaml                  checks all, loads no model
+    rft validate --from-openai job.json       the same for OpenAI's job
+    rft validate config.yaml --model MODEL --min-reward 0.8
+    rft validate --run latest --min-gain 0.1 --gate-on low
     """
     config_file = shared.one_config(config_file, config)
     if model is not None and run is not None:

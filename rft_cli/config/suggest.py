@@ -1,12 +1,17 @@
-"""Words of messages: one "did you mean" for every name a person can mistype, names as they are shown, counts."""
+"""Words of messages: one "did you mean" for every name a person can mistype, names as they are shown, counts, lines."""
 
 from __future__ import annotations
 
 import difflib
+import os
+import re
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
 _LONGEST_NAME = 60
+_COPIED = re.compile(r"`[^`\n]+`|\b(?:rft|accelerate|pip|hf|export) [^;,()\n]*")
+"""What is made to be copied: no line ends in the middle of it."""
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:
@@ -31,6 +36,37 @@ def as_word(text: str) -> str:
 def counted(count: int, word: str) -> str:
     """`1 row`, `2,000 rows`."""
     return f"1 {word}" if count == 1 else f"{count:,} {word}s"
+
+
+def terminal_width() -> int:
+    """Columns of the terminal that standard error is, or as COLUMNS says."""
+    said = os.environ.get("COLUMNS", "")
+    if said.isdecimal() and int(said) > 0:
+        return int(said)
+    try:
+        return os.get_terminal_size(2).columns or 80
+    except OSError:
+        return 80
+
+
+def wrapped(text: str, width: int) -> str:
+    """The text with lines of at most `width` columns that end between words; a command or a path stays whole."""
+    lines = []
+    for line in text.split("\n"):
+        if len(line) <= width:
+            lines.append(line)
+            continue
+        indent = line[: len(line) - len(line.lstrip())]
+        held = _COPIED.sub(lambda found: found[0].replace(" ", "\xa0"), line)
+        parts = textwrap.wrap(
+            held,
+            max(width, 20),
+            subsequent_indent=indent + "  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        lines += [part.replace("\xa0", " ") for part in parts]
+    return "\n".join(lines)
 
 
 def near_file(path: Path, suffixes: tuple[str, ...] = ("",)) -> str:

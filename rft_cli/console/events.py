@@ -17,7 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from rft_cli.config.suggest import counted
+from rft_cli.config.suggest import counted, wrapped
 from rft_cli.console.pilots import pilot_lines
 from rft_cli.console.text import clean, duration, number, sparkline
 from rft_cli.events import Event, Finished, Note, Piloted, Progress, Started, Stepped, Validated
@@ -25,6 +25,8 @@ from rft_cli.types import Estimate
 
 Mode = Literal["live", "plain", "quiet"]
 PLAIN_EVERY_S = 10.0
+GRADING = 0.2
+"""Share of a rollout's time above which the seconds of grading are told."""
 _KL = {"ppo": "KL k1/token", "grpo": "KL k3/token", "rloo": "KL k1/token"}
 """An algorithm's estimator of the KL: a mean over tokens, as the tripwire's bound is."""
 
@@ -85,7 +87,7 @@ class EventPrinter:
             figure = event.metrics.get("loss" if self._teaches else "reward")
             self._figures += [] if figure is None else [figure]
         if isinstance(event, Started):
-            self._started = event
+            self._started, self._rewards = event, list(event.rewards)
         self._doing = _doing(event) or self._doing
         line = self._line(event)
         if self._live is not None:
@@ -108,7 +110,8 @@ class EventPrinter:
 
     def _say(self, line: str) -> None:
         if self._live is not None:
-            self._live.console.print(Text(line), soft_wrap=True)
+            width = self._live.console.width
+            self._live.console.print(Text(wrapped(line, width)), soft_wrap=True)
         else:
             print(line, file=self._stream or sys.stderr, flush=True)
 
@@ -248,7 +251,9 @@ def _times(metrics: Mapping[str, float | None]) -> list[str]:
     for label, key in (("rollout", "rollout_seconds"), ("update", "update_seconds")):
         value = metrics.get(key)
         if value is not None:
-            found.append(f"{label} {value:.1f} s")
+            grading = metrics.get("grade_seconds") or 0.0
+            of_it = f" (grading {grading:.1f} s)" if label == "rollout" and grading > GRADING * value else ""
+            found.append(f"{label} {value:.1f} s{of_it}")
     return found
 
 

@@ -67,14 +67,15 @@ def duration(seconds: float) -> str:
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
-    """The course of the values in at most `width` characters, from their lowest to their highest."""
+    """The course of the values in at most `width` characters and the scale, lowest to highest; equal ones lie flat."""
     if not values:
         return ""
     points = _buckets(values, width)
     low, high = min(points), max(points)
     if high - low < 1e-12:
-        return _BARS[3] * len(points)
-    return "".join(_BARS[round((point - low) / (high - low) * (len(_BARS) - 1))] for point in points)
+        return f"{_BARS[0] * len(points)}  {number(low)}"
+    drawn = (_BARS[round((point - low) / (high - low) * (len(_BARS) - 1))] for point in points)
+    return f"{''.join(drawn)}  {number(low)} … {number(high)}"
 
 
 def _buckets(values: Sequence[float], width: int) -> list[float]:

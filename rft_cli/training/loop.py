@@ -19,6 +19,7 @@ from rft_cli.training.constants import keep_constants
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.hooks.alarms import Alarms
 from rft_cli.training.hooks.divergence import told
+from rft_cli.training.hooks.grading_cost import GradingCost
 from rft_cli.training.hooks.journal import Journal
 from rft_cli.training.hooks.milestones import Milestones
 from rft_cli.training.hooks.saving import JOURNAL, CheckpointWriter
@@ -58,8 +59,9 @@ def run_training(
             trainer = build.build_sft(*common, taught.dataset())
         else:
             trainer = build.build_trainer(*common, reward, training_rows(job.train.examples, tokenizer))
-    trainer.on_note = emit
     accelerator = trainer.accelerator
+    emit = GradingCost(emit, config.grader, grader.stats.judges is not None, accelerator.num_processes)
+    trainer.on_note = emit
     wires = Tripwires(config.tripwires, config.algorithm, resolved.max_completion_tokens)
     alarms = Alarms(wires, config.tripwires.action, run, emit, accelerator.process_index)
     journal = Journal(run, emit, accelerator, grader, config.grader.max_failure_rate, alarms)
@@ -102,6 +104,7 @@ def run_training(
             trainer.total_steps(),
             trainer.total_steps() / trainer.steps_an_epoch(),
             str(accelerator.device),
+            rewards=_rewards(run) if accelerator.is_main_process else (),
         )
     )
     with (
@@ -121,6 +124,12 @@ def run_training(
     result: dict[str, Any] = build_result(run)
     emit(Finished(result))
     return result
+
+
+def _rewards(run: Run) -> tuple[float, ...]:
+    """The training reward of each step until now."""
+    found = (row.get("reward") for row in run.metrics())
+    return tuple(float(reward) for reward in found if isinstance(reward, int | float))
 
 
 def _return_to_newest(

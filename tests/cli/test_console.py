@@ -16,7 +16,13 @@ STARTED = Started("builtin/tiny", 1_234_567, 1_234_567, "ppo", 1, 40, 4, "cpu")
 
 
 def stepped(step: int, reward: float = 0.5, **extra: float) -> Stepped:
-    metrics = {"reward": reward, "kl": 0.0123, "entropy": 0.7, "rollout_seconds": 1.25, "update_seconds": 0.5}
+    metrics = {
+        "reward": reward,
+        "kl_per_token": 0.0123,
+        "entropy": 0.7,
+        "rollout_seconds": 1.25,
+        "update_seconds": 0.5,
+    }
     metrics |= {"completions": 128.0 * step, **extra}
     return Stepped(step, 40, step / 10, metrics, 125.0)
 
@@ -49,13 +55,14 @@ def test_plain_prints_notes_validations_and_the_first_and_last_step():
         Validated(40, 4.0, 0.9, 0.88, 0.92, 200, True),
         Finished({}),
     ]
+    figures = "reward 0.500  KL k1/token 0.012  entropy 0.700  rollout 1.2 s  update 0.5 s  2:05 left"
     assert printed("plain", events).splitlines() == [
         "detected: rft (48 of 48 rows)",
         "warning: 2 rows overlap",
         "validation (base): reward 0.410 [0.380, 0.440] on 200 rows",
         "ppo on builtin/tiny: 1.2 M parameters, all weights, 40 steps in 4 epochs on cpu",
-        "epoch 0.1/4  step 1/40  reward 0.500  KL k1 0.012  entropy 0.700  rollout 1.2 s  update 0.5 s  2:05 left",
-        "epoch 4.0/4  step 40/40  reward 0.500  KL k1 0.012  entropy 0.700  rollout 1.2 s  update 0.5 s  2:05 left",
+        f"epoch 0.1/4  step 1/40  {figures}",
+        f"epoch 4.0/4  step 40/40  {figures}",
         "validation (epoch 4.0, step 40): reward 0.900 [0.880, 0.920] on 200 rows  best so far",
     ]
 
@@ -102,9 +109,9 @@ def test_live_shows_the_step_figures_and_a_bar_and_keeps_what_is_above(monkeypat
     assert "validation (base): reward 0.410 [0.380, 0.440] on 200 rows" in frame
     last = frame[frame.rindex("epoch 2.0/4") :]
     assert "step 20/40" in last
-    assert "reward 1.000  KL k1 0.012  entropy 0.700" in last
+    assert "reward 1.000  KL k1/token 0.012  entropy 0.700" in last
     assert "rollout 1.2 s  update 0.5 s  2,560 completions  grades failed 2.000" in last
-    assert "▁▁▂▂▂▃▃▄▄▄▅▅▅▆▆▇▇▇██" in last
+    assert "▁▁▂▂▂▃▃▄▄▄▅▅▅▆▆▇▇▇██  0.050 … 1.000" in last
     assert "50 %  2:05 left" in last
     assert max(len(line) for line in last.replace("\x1b[2K", "").splitlines()) <= width
     assert "\x1b[3" not in frame  # NO_COLOR

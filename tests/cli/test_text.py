@@ -60,6 +60,6 @@ def test_duration(seconds, expected):
 
 def test_sparkline_scales_and_averages_into_its_width():
     assert sparkline([], 5) == ""
-    assert sparkline([1.0, 1.0], 5) == "▄▄"
-    assert sparkline([0.0, 0.5, 1.0], 5) == "▁▅█"
-    assert sparkline([0.0] * 50 + [1.0] * 50, 4) == "▁▁██"
+    assert sparkline([1.0, 1.0], 5) == "▁▁  1.000"
+    assert sparkline([0.0, 0.5, 1.0], 5) == "▁▅█  0.000 … 1.000"
+    assert sparkline([0.0] * 50 + [1.0] * 50, 4) == "▁▁██  0.000 … 1.000"

@@ -78,8 +78,6 @@ class Tripwires:
     def observe(self, metrics: Figures) -> list[Tripped]:
         """Take in a rollout batch's metrics; the wires that trip now and had not before."""
         batch = {name: metrics.get(name) for name in _NEEDED}
-        if batch["kl_per_token"] is None:  # grpo and rloo have it per token in the first place
-            batch["kl_per_token"] = metrics.get("kl") if self._algorithm != "ppo" else None
         self._batches = [*self._batches, batch][-self._keep :]
         length = batch["completion_tokens"]
         if length is not None and len(self._first) < self._settings.window:

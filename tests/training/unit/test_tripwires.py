@@ -149,9 +149,9 @@ def test_completions_that_grow() -> None:
 
 
 @pytest.mark.parametrize(("algorithm", "estimator"), [("grpo", "k3"), ("rloo", "k1")])
-def test_grpo_and_rloo_have_their_kl_per_token(algorithm: str, estimator: str) -> None:
+def test_the_kl_is_told_with_its_estimator(algorithm: str, estimator: str) -> None:
     watch = wires(algorithm, **only("kl", 1.0))
-    line = batch(kl=3.0, kl_per_token=None)
+    line = batch(kl_per_token=3.0)
     watch.observe(line)
     (found,) = watch.observe(line)
     assert found.text.startswith(f"KL ({estimator}) to the reference is 3 nats a token")
