@@ -41,7 +41,10 @@ class Piloted(Event):
 
 @dataclass(frozen=True, slots=True)
 class Started(Event):
-    """The model is loaded and training is about to begin; `rewards` are those of a resumed job's earlier steps."""
+    """The model is loaded and training is about to begin.
+
+    `figures`: of a resumed job's earlier steps, rewards, or losses under sft.
+    """
 
     model: str
     parameters: int
@@ -51,7 +54,7 @@ class Started(Event):
     total_steps: int
     n_epochs: float
     device: str
-    rewards: Sequence[float] = ()
+    figures: Sequence[float] = ()
 
 
 @dataclass(frozen=True, slots=True)

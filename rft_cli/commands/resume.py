@@ -151,7 +151,9 @@ def _said(plan: Continued, key: str, then: Any, now: Any) -> str:
     value = flat(plan.loaded.config).get(key)
     if key in CONTENT and value is not None and isinstance(then, str) and isinstance(now, str):
         before = began_with(plan.info, plan.own)[key]
-        return f"{_one(value)} has changed" if before in (None, value) else _renamed(_one(before), _one(value))
+        return (
+            f"{_one(value)} has changed" if before in (None, value) else _renamed(_one(before), _one(value))
+        )
     if key.startswith("grader.path/"):
         what = "is gone" if now is None else "is new" if then is None else "has changed"
         return f"the scorer imports it, and it {what}"

@@ -87,7 +87,7 @@ class EventPrinter:
             figure = event.metrics.get("loss" if self._teaches else "reward")
             self._figures += [] if figure is None else [figure]
         if isinstance(event, Started):
-            self._started, self._rewards = event, list(event.rewards)
+            self._started, self._figures = event, list(event.figures)
         self._doing = _doing(event) or self._doing
         line = self._line(event)
         if self._live is not None:

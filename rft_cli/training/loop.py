@@ -104,7 +104,7 @@ def run_training(
             trainer.total_steps(),
             trainer.total_steps() / trainer.steps_an_epoch(),
             str(accelerator.device),
-            rewards=_rewards(run) if accelerator.is_main_process else (),
+            figures=_figures(run, config.teaches) if accelerator.is_main_process else (),
         )
     )
     with (
@@ -126,10 +126,10 @@ def run_training(
     return result
 
 
-def _rewards(run: Run) -> tuple[float, ...]:
-    """The training reward of each step until now."""
-    found = (row.get("reward") for row in run.metrics())
-    return tuple(float(reward) for reward in found if isinstance(reward, int | float))
+def _figures(run: Run, teaches: bool) -> tuple[float, ...]:
+    """The training reward of each step until now; under sft the loss."""
+    found = (row.get("loss" if teaches else "reward") for row in run.metrics())
+    return tuple(float(figure) for figure in found if isinstance(figure, int | float))
 
 
 def _return_to_newest(

@@ -53,11 +53,15 @@ class PPOJob(Guarded, ResumableRollouts, Beating, Counted, SavesInto, SmallerPas
     """algorithm: ppo"""
 
 
-class GRPOJob(Guarded, ResumableRollouts, Beating, Counted, SavesInto, SmallerPasses, ScoredRollouts, GRPOTrainer):
+class GRPOJob(
+    Guarded, ResumableRollouts, Beating, Counted, SavesInto, SmallerPasses, ScoredRollouts, GRPOTrainer
+):
     """algorithm: grpo"""
 
 
-class RLOOJob(Guarded, ResumableRollouts, Beating, Counted, SavesInto, SmallerPasses, ScoredRollouts, RLOOTrainer):
+class RLOOJob(
+    Guarded, ResumableRollouts, Beating, Counted, SavesInto, SmallerPasses, ScoredRollouts, RLOOTrainer
+):
     """algorithm: rloo"""
 
     loss_is_mean_of_rows = True
