@@ -147,7 +147,7 @@ def test_messages_name_the_place(opened: Opened) -> None:
     assert message("os_exit") == f"{path}: grading it ended the process (exit code 0)"
     assert message("kill") == f"{path}: grading it ended the process (SIGKILL, perhaps out of memory)"
     assert message("string") == f"{path}: returned '0.5' (str), which is no number: convert it with float(…)"
-    assert message("no_reward") == f"{path}: returned a dict without the key 'reward' (it has 'score')"
+    assert message("no_reward") == f"{path}: returned a dict without the key 'reward' (it has 'points')"
 
 
 def test_prints_went_to_the_log(opened: Opened, capfd: pytest.CaptureFixture[str]) -> None:
