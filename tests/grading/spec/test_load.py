@@ -257,7 +257,10 @@ def test_all_problems_at_once_with_their_places() -> None:
             "grader.json:18:23: calculate_output: column 5: there is no grader 'bb'",
             "did you mean 'b'?",
         ),
-        ("grader.json:19:3: extra: unknown field", "known here: name, pass_threshold, type, graders, calculate_output"),
+        (
+            "grader.json:19:3: extra: unknown field",
+            "known here: name, pass_threshold, type, graders, calculate_output",
+        ),
     ]
 
 
