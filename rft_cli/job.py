@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib import metadata
@@ -18,6 +18,7 @@ from rft_cli.config import RunConfig
 from rft_cli.config.dump import dump_config, with_absolute_paths
 from rft_cli.config.flat import flat, with_settings
 from rft_cli.config.launcher import world_size_in
+from rft_cli.config.paths import named, one_or_all
 from rft_cli.config.scorers import split_target
 from rft_cli.data import Dataset, apply_overlap, read_examples, solution_of
 from rft_cli.errors import GateNotMet, Interrupted, OutOfMemory, UsageError, UsageErrors
@@ -38,7 +39,8 @@ _NAMES = {"train": ("training", "-t"), "validation": ("validation", "-v"), "test
 class Job:
     """One job's settings and rows; `test` is None where the job has no test file.
 
-    `asked_revision` is the branch or tag in whose place `config` has its commit, None where none was asked for.
+    `asked_revision` is the branch or tag in whose place `config` has its commit, None where none was asked for;
+    `asked_data` has the names of hub data sets in whose place it has theirs at a commit, by setting.
     `warnings` are what was found before the run exists: it keeps them.
     """
 
@@ -47,6 +49,7 @@ class Job:
     validation: Dataset
     test: Dataset | None = None
     asked_revision: str | None = None
+    asked_data: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     def shape(self) -> Shape:
@@ -95,10 +98,10 @@ def read_files(config: RunConfig) -> Files:
     """Read the data files that are set, and do what `data.overlap` says; problems are collected, not raised."""
     files = Files()
     for name in _NAMES:
-        path = getattr(config.data, name)
-        if path is not None:
+        paths = named(getattr(config.data, name))
+        if paths:
             try:
-                files.data[name] = _read(path, config)
+                files.data[name] = _read(paths, config, name)
             except UsageError as error:
                 files.blame(name, error)
     for name in ("validation", "test"):
@@ -113,14 +116,17 @@ def read_files(config: RunConfig) -> Files:
     return files
 
 
-def _read(path: str, config: RunConfig) -> Dataset:
-    if path == "-":
-        raise UsageError("a job reads its rows more than once: it can't take '-'", "save the rows to a file")
-    if _is_stream(path):
-        message = f"{path}: is a pipe or a device: a job reads its rows more than once"
-        raise UsageError(message, "save the rows to a file")
+def _read(paths: list[str], config: RunConfig, role: str) -> Dataset:
+    for path in paths:
+        if path == "-":
+            raise UsageError(
+                "a job reads its rows more than once: it can't take '-'", "save the rows to a file"
+            )
+        if _is_stream(path):
+            message = f"{path}: is a pipe or a device: a job reads its rows more than once"
+            raise UsageError(message, "save the rows to a file")
     data = config.data
-    return read_examples(path, format=data.format, columns=data.columns, system=data.system)
+    return read_examples(paths, format=data.format, columns=data.columns, system=data.system, role=role)
 
 
 def _is_stream(path: str) -> bool:
@@ -132,13 +138,29 @@ def _is_stream(path: str) -> bool:
 
 
 def pinned(job: Job) -> Job:
-    """The job with its hub model at the commit that it is now: what every process loads, and the run when it goes on.
+    """The job with its hub model and data sets at the commit that each is now: what every process loads, and the run
+    when it goes on.
 
     Raises UsageError where `model.path` is a run or an adapter whose own parts are gone.
     """
+    job = _with_pinned_data(job)
     model = job.config.model
     commit = commit_of(model.path, model.revision)
     return job if commit is None else replace(at_revision(job, commit), asked_revision=model.revision)
+
+
+def _with_pinned_data(job: Job) -> Job:
+    data, asked, settings = job.config.data, dict[str, Any](), dict[str, Any]()
+    for name, rows in (("train", job.train), ("validation", job.validation), ("test", job.test)):
+        given = named(getattr(data, name))
+        if rows is not None and given and list(rows.pinned) != given:
+            asked[f"data.{name}"], settings[f"data.{name}"] = (
+                getattr(data, name),
+                one_or_all(list(rows.pinned)),
+            )
+    if not settings:
+        return job
+    return replace(job, config=with_settings(job.config, settings), asked_data=asked)
 
 
 def at_revision(job: Job, revision: str | None) -> Job:
@@ -207,6 +229,7 @@ def create_run(job: Job) -> Run:
         info={
             **record(job, graders),
             "asked_revision": job.asked_revision,
+            "asked_data": dict(job.asked_data),
             "versions": versions(),
             "warnings": [{"step": 0, "text": text} for text in dict.fromkeys(job.warnings)],
         },

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 MOST_COMPONENTS = 100
 """Names of components that are averaged and shown: a scorer may find new ones for ever. Each row keeps its own."""
@@ -16,6 +17,19 @@ class Message(TypedDict):
 
     role: str
     content: str
+    tool_calls: NotRequired[list[dict[str, Any]]]
+    tool_call_id: NotRequired[str]
+    name: NotRequired[str]
+    reasoning_content: NotRequired[str]
+
+
+def spoken(message: Message) -> str:
+    """What a message says, as text: its content, and the tools that it calls."""
+    calls = message.get("tool_calls")
+    if not calls:
+        return message["content"]
+    told = json.dumps(calls, ensure_ascii=False)
+    return f"{message['content']}\n\n{told}" if message["content"] else told
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +47,43 @@ class Source:
 class Example:
     """One data row: what the model is asked, and everything the grader may look at.
 
-    `prompt` is a conversation, or a plain string for base models and `{prompt: "text"}` rows. `fields` is the
-    JSON row as it stood in the file, types unchanged; the grader gets it as `example` or `item`.
+    `prompt` is a conversation, or a plain string for `{prompt: "text"}` rows. A conversation that ends with an
+    assistant turn is the beginning of the completion (`prefix`). `fields` is the JSON row as it stood in the file,
+    types unchanged; the grader gets it as `example` or `item`. `tools` are definitions for the chat template.
+    `system` goes before a plain string once that becomes a user's message.
     """
 
     id: str
     prompt: str | Sequence[Message]
     fields: Mapping[str, Any]
     source: Source
+    tools: Sequence[Mapping[str, Any]] | None = None
+    system: str | None = None
+
+    @property
+    def prefix(self) -> str:
+        """The beginning of the completion that the prompt ends with; mostly empty."""
+        last = None if isinstance(self.prompt, str) else self.prompt[-1]
+        return last["content"] if last is not None and last["role"] == "assistant" else ""
+
+    def conversation(self) -> Sequence[Message]:
+        """The prompt as messages: a plain string is a user's message, after `system`."""
+        if not isinstance(self.prompt, str):
+            return self.prompt
+        user = Message(role="user", content=self.prompt)
+        return [user] if self.system is None else [Message(role="system", content=self.system), user]
+
+    def asked(self) -> str | Sequence[Message]:
+        """What was asked, without the beginning of the completion: what reward models get."""
+        if self.prefix:
+            return self.prompt[:-1]
+        return self.prompt if self.system is None else self.conversation()
 
     def prompt_text(self) -> str:
         """The prompt as one string, for overlap checks and for people."""
-        if isinstance(self.prompt, str):
+        if isinstance(self.prompt, str) and self.system is None:
             return self.prompt
-        return "\n\n".join(m["content"] for m in self.prompt)
+        return "\n\n".join(map(spoken, self.conversation()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from rft_cli.commands import shared
 from rft_cli.commands.signals import signals_interrupt
+from rft_cli.config.paths import named
 from rft_cli.config.schema import RunConfig
 from rft_cli.config.suggest import counted
 from rft_cli.console import StatusLine, print_audit
@@ -37,20 +38,25 @@ def audit_grader(
 
     Prints the table, or the JSON document; raises GateNotMet where there is a problem.
     """
-    named = [*files, *(path for path in (config.data.train, config.data.validation) if path is not None)]
-    if not named:
+    data = config.data
+    asked: list[tuple[str, str | None]] = [(file, None) for file in files]
+    asked += [(file, "train") for file in named(data.train)] + [
+        (file, "validation") for file in named(data.validation)
+    ]
+    if not asked:
         if sys.stdin is None or sys.stdin.isatty():
             raise UsageError(
                 "there are no rows to audit the scorer on",
                 "name a FILE of rows that have references, or -t and -v",
             )
-        named = ["-"]
-    examples = [example for path in named for example in _read(path, config)]
+        asked = [("-", None)]
+    names = [path for path, _ in asked]
+    examples = [example for name, role in asked for example in _read(name, role, config)]
     references = [reference_of(example, config.data.columns) for example in examples]
     chosen = choose_rows(examples, references, ROWS if rows is None else rows, config.seed)
     if not chosen:
         raise UsageError(
-            f"{', '.join(named)}: no row has a reference, so nothing says what is right",
+            f"{', '.join(names)}: no row has a reference, so nothing says what is right",
             "put it under output, answer, ground_truth or the like, or name its key: --set data.columns.output=KEY",
         )
     report = _audit(config, chosen, None if rows is not None else LIMIT_S, quiet)
@@ -64,14 +70,15 @@ def audit_grader(
         if json:
             shared.print_json(report.to_json(), unmet)
         else:
-            print_audit(report, _rows_of(report, chosen, len(examples), named, config.seed))
+            print_audit(report, _rows_of(report, chosen, len(examples), names, config.seed))
     if unmet is not None:
         raise unmet
 
 
-def _read(path: str, config: RunConfig) -> Sequence[Example]:
+def _read(path: str, role: str | None, config: RunConfig) -> Sequence[Example]:
     data = config.data
-    return read_examples(path, format=data.format, columns=data.columns, system=data.system).examples
+    found = read_examples(path, format=data.format, columns=data.columns, system=data.system, role=role)
+    return found.examples
 
 
 def _audit(config: RunConfig, rows: Sequence[AuditRow], limit_s: float | None, quiet: bool) -> AuditReport:

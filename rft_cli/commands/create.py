@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rft_cli.commands import shared
+from rft_cli.config.paths import one_or_all
 from rft_cli.errors import UsageError
 
 
@@ -46,9 +47,9 @@ def create(
     from rft_cli.commands.request import JOB_NEEDS, Output, Settings
 
     overrides: dict[str, Any] = {
-        "data.train": training_file,
-        "data.validation": validation_file,
-        "data.test": test,
+        "data.train": one_or_all(training_file or []),
+        "data.validation": one_or_all(validation_file or []),
+        "data.test": one_or_all(test or []),
         "model.path": model,
         "grader.path": reward_model or None,
         "grader.env": shared.variables(grader_env),

@@ -10,11 +10,15 @@ import typer
 from rft_cli.commands import shared
 from rft_cli.commands.request import Settings
 from rft_cli.commands.streams import need_stdout
+from rft_cli.config.paths import one_or_all
 from rft_cli.errors import UsageError
 
 FilesArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="FILE", help="Rows with completions, as JSON lines. None, or -: standard input."),
+    typer.Argument(
+        metavar="FILE",
+        help="Rows with completions: JSONL, CSV, Parquet. None, or -: JSONL from standard input.",
+    ),
 ]
 Field = Annotated[str, typer.Option("--field", metavar="KEY", help="The key that holds the model's text.")]
 Workers = Annotated[str | None, typer.Option("--workers", metavar="N", help="Worker processes, or auto.")]
@@ -39,10 +43,11 @@ AuditRows = Annotated[
     typer.Option("--audit-rows", metavar="N", min=1, help="Rows that --audit takes. Default: 20."),
 ]
 TrainingFile = Annotated[
-    str | None, typer.Option("-t", "--training-file", metavar="FILE", help="Rows for --audit, as FILE.")
+    list[str] | None, typer.Option("-t", "--training-file", metavar="FILE", help="Rows for --audit, as FILE.")
 ]
 ValidationFile = Annotated[
-    str | None, typer.Option("-v", "--validation-file", metavar="FILE", help="Rows for --audit, as FILE.")
+    list[str] | None,
+    typer.Option("-v", "--validation-file", metavar="FILE", help="Rows for --audit, as FILE."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the summary, or the audit, as one JSON document.")]
 Shape = Annotated[
@@ -97,8 +102,8 @@ def grade(
         "grader.timeout_s": timeout,
         "grader.sandbox": sandbox,
         "grader.env": shared.variables(grader_env),
-        "data.train": training_file,
-        "data.validation": validation_file,
+        "data.train": one_or_all(training_file or []),
+        "data.validation": one_or_all(validation_file or []),
     }
     settings = Settings(config, overrides, sets or []).load_for_rows(files or []).config
     if settings.grader.shown is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from rft_cli.config.hub_names import hub_name
 from rft_cli.config.load import ConfigProblems
 from rft_cli.data.rows import open_rows
 from rft_cli.errors import UsageError
@@ -15,7 +16,7 @@ def unreadable(files: Sequence[str]) -> list[UsageError]:
     problems = []
     for file in files:
         path = Path(file)
-        if file != "-" and (path.is_file() or path.is_dir() or not path.exists()):
+        if file != "-" and hub_name(file) is None and (path.is_file() or path.is_dir() or not path.exists()):
             try:
                 open_rows(file).close()
             except UsageError as problem:

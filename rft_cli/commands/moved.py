@@ -10,7 +10,9 @@ from typing import Any
 
 from rft_cli.config import RunConfig
 from rft_cli.config.flat import flat, with_settings
+from rft_cli.config.hub_names import hash_of_name, hub_name
 from rft_cli.config.scorers import split_target, split_weight
+from rft_cli.data.dataset import combined_hash
 from rft_cli.job import CONTENT
 from rft_cli.runs import Run
 from rft_cli.runs.files import sha256_of
@@ -27,7 +29,7 @@ class Moved:
 
 def found_again(config: RunConfig, began: Mapping[str, Any], run: Run, info: Mapping[str, Any]) -> Moved:
     """Look for what is not where it was: beside the run as it was then, in this folder, and the run's own scorer."""
-    now, settings, notes = flat(config), dict[str, Any](), []
+    now, settings, notes = flat(config), dict[str, Any](), list[str]()
     hashes = info.get("hashes") or {}
     for place, path in enumerate(now["grader.path"] if isinstance(now["grader.path"], list) else (), 1):
         found = _scorer_again(path, hashes.get(f"grader {place}"), run, info)
@@ -40,6 +42,8 @@ def found_again(config: RunConfig, began: Mapping[str, Any], run: Run, info: Map
         notes.append(f"grader.folder: {folder} is not there: scorers run in {settings['grader.folder']}")
     for key in (*CONTENT, "model.path"):
         value = now.get(key)
+        if isinstance(value, list) and value == began.get(key):
+            _find_each(key, value, run, info, settings, notes)
         if not isinstance(value, str) or value != began.get(key) or not os.path.isabs(value):
             continue
         file, function = (value, None) if key == "model.path" else split_target(value)
@@ -67,6 +71,26 @@ def _scorer_again(path: str, sha256: str | None, run: Run, info: Mapping[str, An
     if other is None:
         return None
     return f"{other}{'' if function is None else f':{function}'}{'' if weight is None else f'={weight}'}"
+
+
+def _find_each(
+    key: str, files: list[str], run: Run, info: Mapping[str, Any], settings: dict[str, Any], notes: list[str]
+) -> None:
+    """Look for several files, whose one hash is known: each in the first place where one of its name lies."""
+    missing = [file for file in files if os.path.isabs(file) and not Path(file).exists()]
+    if not missing:
+        return
+    places = {
+        file: next((str(other) for other in _elsewhere(key, Path(file), run, info) if other.is_file()), file)
+        for file in missing
+    }
+    found = [places.get(file, file) for file in files]
+    if any(not Path(file).is_file() for file in found if os.path.isabs(file)):
+        return
+    same = combined_hash([hash_of_name(f) if hub_name(f) else sha256_of(Path(f)) for f in found])
+    if same == (info.get("hashes") or {}).get(CONTENT[key]):
+        settings[key] = found
+        notes += [f"{key}: {file} is not there, the same is found at {places[file]}" for file in missing]
 
 
 def _elsewhere(key: str, path: Path, run: Run, info: Mapping[str, Any]) -> Iterator[Path]:

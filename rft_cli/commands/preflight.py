@@ -91,7 +91,7 @@ class Preflight:
 
     def notes(self) -> list[str]:
         """What was detected, a line a file."""
-        return [f"{data.path}: {note}" for data in self.files.data.values() for note in data.notes]
+        return [note for data in self.files.data.values() for note in data.notes]
 
 
 def preflight(

@@ -18,11 +18,14 @@ from rft_cli.commands.unchangeable import UNCHANGEABLE, can_split
 from rft_cli.config import RunConfig
 from rft_cli.config.dump import with_absolute_paths
 from rft_cli.config.flat import flat, with_settings
+from rft_cli.config.hub_names import hash_of_name, hub_name
 from rft_cli.config.keys import all_keys
 from rft_cli.config.layers import Setting
 from rft_cli.config.load import LoadedConfig, load_config, load_own
+from rft_cli.config.paths import named
 from rft_cli.config.schema import GraderConfig, ModelConfig, audit_setting
 from rft_cli.config.scorers import split_target, weighted
+from rft_cli.data.dataset import combined_hash
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.source import read_sources, sha256_of_all
 from rft_cli.job import CONTENT, PLACE, processes, scorer_modules
@@ -73,6 +76,7 @@ def continued(ref: str, settings: Settings) -> Continued:
     )
     path = resolve_run(loaded.config.model.path, loaded.config.output_dir)
     config = with_absolute_paths(with_settings(loaded.config, {"model.path": path}))
+    config = with_settings(config, _same_rows(config, own.config, info))
     inherited = loaded.origins.get(REVISION) == own.origins.get(REVISION)
     revision = _revision(config.model, own.config.model, info, inherited)
     config = with_settings(config, {REVISION: revision})
@@ -80,6 +84,12 @@ def continued(ref: str, settings: Settings) -> Continued:
     config = with_settings(moved.config, {key: getattr(own.config, key) for key in PLACE})
     longer = is_longer(began_with(info, own.config), config, run)
     return Continued(run, info, own.config, replace(loaded, config=config, notes=[]), longer, moved.notes)
+
+
+def _same_rows(config: RunConfig, own: RunConfig, info: Mapping[str, Any]) -> dict[str, Any]:
+    """What was asked for when the run began means the rows that it was then: data sets of the hub at their commits."""
+    asked, now, then = info.get("asked_data") or {}, flat(config), flat(own)
+    return {key: then[key] for key in asked if asked[key] == now.get(key)}
 
 
 def _revision(model: ModelConfig, own: ModelConfig, info: Mapping[str, Any], inherited: bool) -> str | None:
@@ -215,9 +225,15 @@ def _functions(path: str | list[str]) -> list[tuple[str | None, float]]:
 def _hash(key: str, config: RunConfig) -> str:
     if key == "grader.path":
         return sha256_of_all(read_sources(config.grader))
-    path = Path(getattr(config.data, key.partition(".")[2]))
+    return combined_hash([_hash_of_rows(path) for path in named(getattr(config.data, key.partition(".")[2]))])
+
+
+def _hash_of_rows(path: str) -> str:
+    """Of a file its bytes'; of a data set of the hub what stands for its commit, configuration and split."""
+    if hub_name(path) is not None:
+        return hash_of_name(path)
     try:
-        return sha256_of(path)
+        return sha256_of(Path(path))
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror}") from None
 

@@ -33,23 +33,29 @@ def complete_run(incomplete: str) -> list[str]:
 
 
 TrainingFile = Annotated[
-    str | None, typer.Option("-t", "--training-file", metavar="FILE", help="Training rows: a JSONL file.")
+    list[str] | None,
+    typer.Option(
+        "-t",
+        "--training-file",
+        metavar="FILE",
+        help="Training rows: JSONL, CSV, Parquet, or a data set of the hub (openai/gsm8k:train). Repeatable.",
+    ),
 ]
 ValidationFile = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "-v",
         "--validation-file",
         metavar="FILE",
-        help="Validation rows: the best checkpoint is chosen on them.",
+        help="Validation rows: the best checkpoint is chosen on them. Repeatable.",
     ),
 ]
 TestFile = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--test",
         metavar="FILE",
-        help="Test rows: not used to choose the checkpoint; the final table is theirs.",
+        help="Test rows: not used to choose the checkpoint; the final table is theirs. Repeatable.",
     ),
 ]
 Model = Annotated[

@@ -13,6 +13,7 @@ from rft_cli.commands.request import MEASURE_NEEDS, Output, Settings
 from rft_cli.commands.signals import signals_interrupt
 from rft_cli.commands.streams import need_stdout
 from rft_cli.commands.train import ConfigArgument
+from rft_cli.config.paths import one_or_all
 from rft_cli.errors import UsageError
 
 RunOption = Annotated[
@@ -78,8 +79,8 @@ def validate(
     if min_reward is not None and model is None and run is None:
         raise UsageError("--min-reward needs --model or --run", "say which model is to be measured")
     overrides: dict[str, Any] = {
-        "data.train": training_file,
-        "data.validation": validation_file,
+        "data.train": one_or_all(training_file or []),
+        "data.validation": one_or_all(validation_file or []),
         "model.path": model,
         "grader.path": reward_model or None,
         "grader.env": shared.variables(grader_env),

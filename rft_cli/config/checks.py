@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from rft_cli.config.flat import flat
 from rft_cli.config.judges import judge_problems
+from rft_cli.config.paths import named
 from rft_cli.config.schema import RunConfig
 from rft_cli.errors import UsageError
 
@@ -196,7 +197,8 @@ def _notes(config: RunConfig, given: Collection[str]) -> list[str]:
         notes.append(
             f"validation.every_epochs is {every}: a job of {epochs} epochs validates at its end alone"
         )
-    if config.data.validation is not None and config.data.validation == config.data.train:
+    data = config.data
+    if set(named(data.validation)) & set(named(data.train)):
         notes.append("data.validation is the training file: its reward says nothing of rows that are new")
     if config.rollout.temperature != 1.0 and not config.teaches:
         notes.append(
@@ -207,7 +209,7 @@ def _notes(config: RunConfig, given: Collection[str]) -> list[str]:
         notes.append(
             f"rollout.top_p is {config.rollout.top_p:g}: sampled completions no longer follow the policy"
         )
-    if config.data.test is not None and config.data.test == config.data.validation:
+    if set(named(data.test)) & set(named(data.validation)):
         notes.append("data.test is the validation file: the best checkpoint was chosen on these rows")
     return notes
 

@@ -14,8 +14,14 @@ from pydantic.fields import FieldInfo
 from rft_cli.config.scalars import YES_NO, plain
 from rft_cli.config.schema import RunConfig
 
-COLUMN_NAMES = ("prompt", "messages", "task", "input", "output", "question", "answer")
+COLUMN_NAMES = (
+    *("prompt", "messages", "task", "input", "output", "question", "answer"),
+    *("instruction", "context", "problem", "query", "conversations", "system", "tools"),
+)
 """The names that `data.columns` can map to a file's own keys."""
+
+OPEN = ("model.chat_template_kwargs",)
+"""Settings that are mappings with keys of the user's own: `--set SETTING.KEY=VALUE` sets one."""
 
 _FLAGS = {
     "data.train": "--training-file",
@@ -83,7 +89,7 @@ def _keys(model: type[BaseModel], prefix: str) -> Iterator[Key]:
         annotation = info.annotation
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             yield from _keys(annotation, f"{dotted}.")
-        elif get_origin(annotation) is dict:
+        elif get_origin(annotation) is dict and dotted not in OPEN:
             for column in COLUMN_NAMES:
                 yield Key(f"{dotted}.{column}", (Alternative(str),), None, info.description or "")
         else:
@@ -138,6 +144,8 @@ def value_of_text(key: Key, text: str) -> Any:
     """
     if key.takes(types.NoneType) and plain(text) is None:
         return None
+    if key.takes(dict) and text.lstrip().startswith("{"):
+        return free_value(text)
     if key.takes(list) and (text.startswith("[") or not key.takes(str)):
         if text.startswith("{"):
             return [text]  # a mapping, in one piece: whoever reads the list says what is wrong with it
@@ -148,3 +156,16 @@ def value_of_text(key: Key, text: str) -> Any:
     if key.takes(bool) and text.lower() in YES_NO:
         return YES_NO[text.lower()]
     return plain(text.strip())
+
+
+def free_value(text: str) -> Any:
+    """A value that no schema describes: a list or mapping as YAML has them on one line, else what the word means."""
+    if text.lstrip().startswith(("[", "{")):
+        import yaml
+
+        try:
+            return yaml.safe_load(text)
+        except yaml.YAMLError:
+            return text
+    value = plain(text.strip())
+    return YES_NO.get(value.lower(), value) if isinstance(value, str) else value

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from rft_cli.config.keys import COLUMN_NAMES, Key, all_keys, all_sections, flag_of, value_of_text
+from rft_cli.config.keys import (
+    COLUMN_NAMES,
+    OPEN,
+    Key,
+    all_keys,
+    all_sections,
+    flag_of,
+    free_value,
+    value_of_text,
+)
 from rft_cli.config.paths import resolve
 from rft_cli.config.scalars import YES_NO
 from rft_cli.config.suggest import as_word, closest
@@ -150,11 +159,35 @@ def set_layer(sets: Sequence[str], problems: list[UsageError]) -> Layer:
             problems.append(
                 SettingProblem(key, f"--set {key}: is a section", f"set one of its keys, for example {first}")
             )
+        elif (open_key := key.rpartition(".")[0]) in OPEN:
+            inner = Setting({key.rpartition(".")[2]: free_value(text)}, f"--set {key}", names_key=True)
+            _lay_over(layer, open_key, inner)
         elif key not in all_keys():
             problems.append(unknown_key("--set", key))
         else:
             layer[key] = _of_text(key, text, f"--set {key}")
     return layer
+
+
+def laid_over(layers: Iterable[Layer]) -> Layer:
+    """One layer of several: a later one wins, key by key also inside a setting that has keys of its own."""
+    whole: Layer = {}
+    for layer in layers:
+        for key, setting in layer.items():
+            _lay_over(whole, key, setting)
+    return whole
+
+
+def _lay_over(layer: Layer, key: str, setting: Setting) -> None:
+    below = layer.get(key)
+    if (
+        key in OPEN
+        and below is not None
+        and isinstance(below.value, dict)
+        and isinstance(setting.value, dict)
+    ):
+        setting = replace(setting, value={**below.value, **setting.value})
+    layer[key] = setting
 
 
 def flag_layer(overrides: Mapping[str, Any], problems: list[UsageError]) -> Layer:

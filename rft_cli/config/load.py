@@ -25,6 +25,7 @@ from rft_cli.config.layers import (
     SettingProblem,
     environment_layer,
     flag_layer,
+    laid_over,
     set_layer,
     yaml_layer,
 )
@@ -102,10 +103,10 @@ def load_config(
         set_layer(sets, problems),
         flag_layer(overrides or {}, problems),
     ]
-    settings: Layer = {key: setting for layer in layers for key, setting in layer.items()}
+    settings = laid_over(layers)
     unread = not all(isinstance(problem, SettingProblem) and _is_placed(problem.key) for problem in problems)
     job = OpenAIJob({}, []) if openai_job is None else read_job(openai_job, settings.keys(), problems, spared)
-    settings = {**(below or {}), **settings, **job.layer}
+    settings = laid_over([below or {}, settings, job.layer])
     good = _without_bad(settings, problems)
     config = RunConfig.model_validate(_nested(good), strict=True)
     combined = check_combinations(config, _chosen(good, path))

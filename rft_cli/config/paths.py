@@ -6,19 +6,30 @@ import os
 from pathlib import Path
 from typing import Any
 
+from rft_cli.config.hub_names import hub_name
 from rft_cli.config.scorers import split_weight
 
 FILE_KEYS = ("data.train", "data.validation", "data.test")
-"""Settings that always name a file (`-`: standard input)."""
+"""Settings that name files of rows (`-`: standard input), or data sets of the hub; one, or a list."""
 JSON_OR_YAML = (".json", ".yaml", ".yml")
 """How names of files end that hold one document: a grader spec, a fine-tuning job."""
 _GRADER_FILES = (".py", *JSON_OR_YAML)
 
 
-def is_path(key: str, value: str) -> bool:
-    """Whether this value of `key` names a file or folder, and not a hub id or a run."""
+def named(value: str | list[str] | None) -> list[str]:
+    """The names in a setting that takes one or several."""
+    return [] if value is None else [value] if isinstance(value, str) else list(value)
+
+
+def one_or_all(names: list[str]) -> str | list[str] | None:
+    """Such a setting with these names."""
+    return names[0] if len(names) == 1 else names or None
+
+
+def is_path(key: str, value: str, folder: str = "") -> bool:
+    """Whether this value of `key` names a file or folder, and not a hub id or a run. `folder`: where it lies."""
     if key in FILE_KEYS:
-        return value != "-"
+        return value != "-" and hub_name(value, folder) is None
     if key == "grader.folder":
         return True
     if key == "grader.path":
@@ -32,10 +43,10 @@ def is_path(key: str, value: str) -> bool:
 
 
 def resolve(key: str, value: Any, folder: str) -> Any:
-    """The value with a path in it made relative to the working directory instead of `folder`; of a list each."""
-    if isinstance(value, list) and key == "grader.path":
-        return [resolve(key, item, folder) for item in value]
-    if not isinstance(value, str) or not is_path(key, value):
+    """The value with paths in it made relative to the working directory instead of `folder`; of a list each."""
+    if isinstance(value, list) and key in (*FILE_KEYS, "grader.path"):
+        return [resolve(key, one, folder) for one in value]
+    if not isinstance(value, str) or not is_path(key, value, folder):
         return value
     expanded = os.path.expanduser(value)
     joined = os.path.normpath(os.path.join(folder, expanded))

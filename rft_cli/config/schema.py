@@ -12,6 +12,7 @@ Auto = Literal["auto"]
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Names = Annotated[list[str], Field(min_length=1)]
 
 GRADE_S, OPENAI_GRADE_S = 30.0, 120.0
 """Seconds that a grade may take by default, and at most under OpenAI's limits."""
@@ -41,6 +42,12 @@ class ModelConfig(Section):
     """Run Python code that comes with the model. Off: such models are refused."""
     gradient_checkpointing: bool | Auto = "auto"
     """Recompute activations in the backward pass to save memory. auto: on a GPU, over 300 M parameters."""
+    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Variables of the chat template, for example `{enable_thinking: false}`; one that the template does not read is an
+    error. On the command line: `--set model.chat_template_kwargs.enable_thinking=false`."""
+    system_role: Literal["system", "user"] = "system"
+    """Who says a system message. user: its text stands at the beginning of the first user's message, for chat templates
+    that know no system role."""
     attention: str | None = None
     """Attention implementation (`sdpa`, `eager`, `flash_attention_2`); empty takes transformers' choice."""
 
@@ -68,14 +75,17 @@ class EmbeddingsConfig(Section):
 
 
 class DataConfig(Section):
-    train: str | None = None
-    """Training rows: a JSONL file."""
-    validation: str | None = None
-    """Validation rows: a JSONL file. The best checkpoint is chosen on them."""
-    test: str | None = None
-    """Test rows: a JSONL file, not used to choose the checkpoint; the final table comes from them."""
-    format: Literal["auto", "rft", "openai", "trl", "gsm8k", "verl"] = "auto"
+    train: str | Names | None = None
+    """Training rows: a file (JSONL, CSV, Parquet), a data set of the hub (`openai/gsm8k:train`), or a list of them."""
+    validation: str | Names | None = None
+    """Validation rows, named in the same way. The best checkpoint is chosen on them."""
+    test: str | Names | None = None
+    """Test rows, named in the same way, not used to choose the checkpoint; the final table comes from them."""
+    format: Literal["auto", "openai", "sharegpt", "verl", "trl", "alpaca", "rft", "gsm8k", "qa"] = "auto"
     """Row format. auto: detected from the keys and printed."""
+    prompt: Literal["auto", "text", "chat"] = "auto"
+    """What a prompt that is a string becomes for a model with a chat template. text: it stays as it stands. chat: a
+    user's message. auto: text where it has the template's own tokens already, else a message."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Own column names, for example `{prompt: question_text}`."""
     overlap: Literal["warn", "drop", "error"] = "warn"

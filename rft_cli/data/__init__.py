@@ -1,4 +1,4 @@
-"""Data files: JSONL line → Example.
+"""Data files: a row → Example.
 
 Grader workers read rows too, so the names here load what they need on first use: workers need no settings.
 """
@@ -11,10 +11,12 @@ if TYPE_CHECKING:
     from rft_cli.data.dataset import Dataset, prompt_for, read_examples
     from rft_cli.data.demonstrations import demonstration_of, without_demonstration
     from rft_cli.data.examples import Joined
-    from rft_cli.data.formats import FORMATS, BadRow, Format, reference_of, solution_of
+    from rft_cli.data.formats import FORMATS, Format
     from rft_cli.data.json_line import Row
     from rft_cli.data.overlap import Checked, Overlap, apply_overlap, find_overlap
+    from rft_cli.data.references import reference_of, solution_of
     from rft_cli.data.rows import Problems, RowReader, read_rows, read_rows_from_bytes
+    from rft_cli.data.words import BadRow
 
 __all__ = [
     "FORMATS",
@@ -42,7 +44,9 @@ __all__ = [
 _HOMES = {
     **dict.fromkeys(("Dataset", "prompt_for", "read_examples"), "dataset"),
     **dict.fromkeys(("demonstration_of", "without_demonstration"), "demonstrations"),
-    **dict.fromkeys(("FORMATS", "BadRow", "Format", "reference_of", "solution_of"), "formats"),
+    "BadRow": "words",
+    **dict.fromkeys(("FORMATS", "Format"), "formats"),
+    **dict.fromkeys(("reference_of", "solution_of"), "references"),
     **dict.fromkeys(("Checked", "Overlap", "apply_overlap", "find_overlap"), "overlap"),
     "Joined": "examples",
     "Row": "json_line",

@@ -1,60 +1,104 @@
-"""A data file as a Dataset: every row an Example, or every problem of the file in one error."""
+"""Data files as a Dataset: every row an Example, or every problem of the files in one error."""
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from rft_cli.config.keys import COLUMN_NAMES
-from rft_cli.config.suggest import did_you_mean
-from rft_cli.data.examples import Examples, Lines, Reading
-from rft_cli.data.formats import BadRow, Format, Keys, format_of, no_known_key, prompt_of, with_system
+from rft_cli.config.suggest import counted, did_you_mean
+from rft_cli.data.examples import Examples, Joined, Lines, Reading
+from rft_cli.data.formats import FORMATS, Format, Keys, format_of, no_known_key, prompt_of, two_formats
 from rft_cli.data.json_line import Row
+from rft_cli.data.messages import after_system
 from rft_cli.data.rows import Problems, read_rows
+from rft_cli.data.tools import tools_of
+from rft_cli.data.words import BadRow
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.types import Example, Message
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The examples of one file. `path` is as the user named it, `sha256` of its bytes, `notes` for people."""
+    """The examples of one file, or of several one after the other.
+
+    `path` is as the user named it, `sha256` of its bytes (of the files' hashes, where there are several), `notes` for
+    people: what was detected, and what rows hold that is not read as it stands. `pinned` has a name for each file that
+    will mean the same rows: of a data set of the hub, its commit.
+    """
 
     examples: Sequence[Example]
     format: str
     path: str
     sha256: str
     notes: list[str]
+    pinned: tuple[str, ...] = ()
 
 
 def read_examples(
-    path: str,
+    paths: str | Sequence[str],
     *,
     format: Literal["auto"] | Format = "auto",
     columns: Mapping[str, str] | None = None,
     system: str | None = None,
+    role: str | None = None,
 ) -> Dataset:
-    """Read a JSONL file (`-`: standard input) of prompts.
+    """Read a file of prompts, or several: JSONL (`-`: standard input), CSV, Parquet, or a data set of the hub.
 
-    `format` auto detects it from the keys. `columns` maps canonical names (prompt, messages, task, input,
-    output, question, answer) to the file's own keys. `system` goes before prompts that have none.
-    Raises UsageError if the file can't be read, UsageErrors with all problems of its rows.
+    `format` auto detects it from the keys, of each file by itself. `columns` maps canonical names (prompt, messages,
+    task …) to the file's own keys. `system` goes before prompts that have none. `role` (train, validation, test) is the
+    split of a data set whose name says none.
+    Raises UsageError if a file can't be read, UsageErrors with all problems of the rows of all files.
     """
     keys = _checked_columns(columns or {})
-    reader = read_rows(path)
-    survey = _Survey(reader.name, keys, None if format == "auto" else format)
+    named = [paths] if isinstance(paths, str) else list(paths)
+    twice = next((path for path, times in Counter(named).items() if times > 1), None)
+    if twice is not None:
+        raise UsageError(f"{twice}: named twice", "name each file once")
+    parts, problems = [], list[UsageError]()
+    for path in named:
+        try:
+            parts.append(_read_one(path, role, format, keys, system, alone=len(named) == 1))
+        except UsageError as error:
+            problems += error.problems
+    if problems:
+        raise problems[0] if len(problems) == 1 else UsageErrors(problems)
+    if len(parts) == 1:
+        return parts[0]
+    return Dataset(
+        Joined(part.examples for part in parts),
+        ", ".join(dict.fromkeys(part.format for part in parts)),
+        ", ".join(named),
+        combined_hash([part.sha256 for part in parts]),
+        [note for part in parts for note in part.notes],
+        tuple(name for part in parts for name in part.pinned),
+    )
+
+
+def combined_hash(hashes: Sequence[str]) -> str:
+    """One hash of several files, given theirs; of one file its own."""
+    if len(hashes) == 1:
+        return hashes[0]
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
+def _read_one(
+    path: str, role: str | None, format: str, keys: Keys, system: str | None, *, alone: bool
+) -> Dataset:
+    reader = read_rows(path, role)
+    survey = _Survey(reader.name, keys, None if format == "auto" else cast(Format, format))
     for row in reader:
         survey.add(row)
     chosen = survey.chosen()
     survey.check_all(chosen)
-    notes = [] if format != "auto" else [survey.detected(chosen)]
-    if survey.dropped[chosen]:
-        turns = f"{survey.dropped[chosen]} of {len(survey.lines)} conversations end with an assistant turn"
-        notes.append(f"{turns}: it is left out of the prompt (the grader still sees it)")
-    examples = Examples(survey.lines, Reading(reader.name, chosen, keys, system))
-    return Dataset(examples, chosen, path, reader.sha256, notes)
+    detected = [] if format != "auto" else [f"{reader.name}: {survey.detected(chosen)}"]
+    notes = [*detected, *(f"{reader.name}: {note}" for note in reader.notes), *survey.remarks(chosen)]
+    examples = Examples(survey.lines, Reading(reader.name, chosen, keys, system, alone))
+    return Dataset(examples, chosen, path, reader.sha256, notes, (reader.pinned,))
 
 
 def prompt_for(
@@ -69,8 +113,28 @@ def prompt_for(
     chosen = format_of(row, keys) if format == "auto" else format
     if chosen is None:
         raise no_known_key(row)
-    value = prompt_of(row, chosen, keys).value
-    return value if system is None else with_system(value, system)
+    value = prompt_of(row, chosen, keys, lambda _: None)
+    if not isinstance(value, str):
+        value = value[:-1] if value[-1]["role"] == "assistant" else value
+    if system is None:
+        return value
+    return after_system([Message(role="user", content=value)] if isinstance(value, str) else value, system)
+
+
+@dataclass
+class _Seen:
+    """The lines that something is to be said of: the first one, and how many."""
+
+    first: int = 0
+    count: int = 0
+
+    def add(self, line: int) -> None:
+        self.first = min(self.first, line) if self.count else line
+        self.count += 1
+
+    def told(self, name: str, text: str) -> str:
+        more = f" (and {counted(self.count - 1, 'more row')})" if self.count > 1 else ""
+        return f"{name}:{self.first}{more}: {text}"
 
 
 class _Survey:
@@ -82,7 +146,7 @@ class _Survey:
 
     def __init__(self, name: str, keys: Keys, format: Format | None) -> None:
         self.lines = Lines()
-        self.dropped: Counter[Format] = Counter()
+        self._remarks: dict[Format, dict[str, _Seen]] = {}
         self._problems = Problems(name)
         self._bad: dict[Format, Problems] = {}
         self._keys = keys
@@ -137,9 +201,21 @@ class _Survey:
         """The format that was found, for people."""
         return f"detected: {chosen} ({len(self._places[chosen])} of {len(self.lines)} rows)"
 
+    def remarks(self, chosen: Format) -> list[str]:
+        """What rows hold that is not read as it stands: each with the first such row, and how many there are."""
+        return [seen.told(self._problems.name, text) for text, seen in self._remarks.get(chosen, {}).items()]
+
     def _check(self, line: int, row: Mapping[str, Any], format: Format) -> None:
+        said = self._remarks.setdefault(format, {})
+
+        def remark(text: str) -> None:
+            said.setdefault(text, _Seen()).add(line)
+
+        tools = self._keys["tools"]
         try:
-            self.dropped[format] += prompt_of(row, format, self._keys).dropped_turn
+            prompt_of(row, format, self._keys, remark)
+            if tools in row:
+                tools_of(row[tools], tools, remark)
         except BadRow as reason:
             bad = self._bad.setdefault(format, Problems(self._problems.name))
             bad.add(UsageError(f"{bad.name}:{line}: {reason.reason}", reason.fix), line)
@@ -152,13 +228,13 @@ class _Survey:
             self._problems.add(UsageError(message, did_you_mean(key, self._first.value or {})))
 
     def _check_tie(self, chosen: Format) -> None:
-        """A row that is a whole rft row and has a prompt too: guessing would leave text out of the prompt."""
+        """A row that has the prompts of two formats: guessing would leave text out of the prompt."""
         assert self._first is not None
-        whole = {"prompt", "input", "output"} <= (self._first.value or {}).keys()
-        if chosen == "trl" and not self._keys.renamed and whole:
-            reason = "the row fits two formats: trl ('prompt') and rft ('input', 'output')"
-            fix = "say which: --set data.format=trl, or --set data.format=rft"
-            self._blame(self._first.line, BadRow(reason, fix))
+        both = two_formats(self._first.value or {}, chosen, self._keys)
+        if both is not None:
+            names = [word for word in both.split() if word in FORMATS]
+            fix = f"say which: --set data.format={names[0]}, or --set data.format={names[1]}"
+            self._blame(self._first.line, BadRow(f"the row fits two formats: {both}", fix))
 
     def _blame(self, line: int, reason: BadRow) -> None:
         problem = UsageError(f"{self._problems.name}:{line}: {reason.reason}", reason.fix)

@@ -12,8 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
-from rft_cli.data.formats import Format, Keys, prompt_of, with_system
+from rft_cli.data.formats import Format, Keys, prompt_of
 from rft_cli.data.json_line import parsed
+from rft_cli.data.messages import after_system
+from rft_cli.data.tools import tools_of
 from rft_cli.types import Example, Source
 
 
@@ -46,25 +48,36 @@ class Lines:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How the rows of a file are read: `name` is the file as the user named it, `system` goes before prompts."""
+    """How the rows of a file are read: `name` is the file as the user named it, `system` goes before prompts.
+
+    `alone`: no other file is read beside it, so that a line's number names a row.
+    """
 
     name: str
     format: Format
     keys: Keys
     system: str | None
+    alone: bool = True
 
     def example(self, line: int, row: dict[str, Any]) -> Example:
         """The row as an example. Raises BadRow."""
-        value = prompt_of(row, self.format, self.keys).value
-        prompt = value if self.system is None else with_system(value, self.system)
-        return Example(_id_of(row, line), prompt, row, Source(self.name, line))
+        prompt = prompt_of(row, self.format, self.keys, _nobody)
+        key = self.keys["tools"]
+        tools = tools_of(row[key], key, _nobody) if key in row else None
+        if self.system is not None and not isinstance(prompt, str):
+            prompt = after_system(prompt, self.system)
+        before = self.system if isinstance(prompt, str) else None
+        own = f"line-{line}" if self.alone else f"{self.name}:{line}"
+        return Example(_id_of(row) or own, prompt, row, Source(self.name, line), tools, before)
 
 
-def _id_of(row: Mapping[str, Any], line: int) -> str:
+def _nobody(_: str) -> None:
+    """What is to be said of a row was said when its file was read."""
+
+
+def _id_of(row: Mapping[str, Any]) -> str | None:
     own = row.get("id")
-    if isinstance(own, str | int) and not isinstance(own, bool) and own != "":
-        return str(own)
-    return f"line-{line}"
+    return str(own) if isinstance(own, str | int) and not isinstance(own, bool) and own != "" else None
 
 
 class _View(Sequence[Example]):

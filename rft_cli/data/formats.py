@@ -1,50 +1,50 @@
 """The row formats: which keys hold the prompt, and how they become a conversation.
 
 A row belongs to the first format below whose keys it has; a file has the format of most of its rows. The more
-specific keys come first: `messages` and `prompt` hold a whole prompt; `task`, `input` and `question` are
-common names of free extra keys too.
+specific keys come first: `messages`, `conversations` and `prompt` hold a whole prompt; `task`, `input` and `question`
+are common names of free extra keys too.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from rft_cli.config.suggest import as_word, closest
-from rft_cli.data.json_line import kind_of
-from rft_cli.types import Example, Message
+from rft_cli.data.messages import Remark, after_system, are_messages, conversation, listed, string, text
+from rft_cli.data.words import BadRow, keys_of, quoted
+from rft_cli.types import Message
 
-Format = Literal["openai", "verl", "trl", "rft", "gsm8k"]
+Format = Literal["openai", "sharegpt", "verl", "trl", "alpaca", "rft", "gsm8k", "qa"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 _PROMPT_KEYS: dict[Format, tuple[str, ...]] = {
     "openai": ("messages",),
+    "sharegpt": ("conversations", "conversation"),
     "verl": ("prompt",),
     "trl": ("prompt",),
+    "alpaca": ("instruction",),
     "rft": ("task", "input"),
     "gsm8k": ("question",),
+    "qa": ("problem", "query"),
 }
-_ROLES = ("system", "developer", "user", "assistant", "tool")
-_REFERENCE_KEYS = ("reference_answer", "ground_truth", "reference", "solution", "target", "label")
-
-
-class BadRow(Exception):
-    """A row that has no usable prompt: the reason, and what to do."""
-
-    def __init__(self, reason: str, fix: str | None = None) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.fix = fix
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """The prompt of one row; `dropped_turn` says that the row's conversation ended with an assistant turn."""
-
-    value: str | list[Message]
-    dropped_turn: bool = False
+_BESIDE: dict[Format, tuple[str, ...]] = {
+    "alpaca": ("input", "context"),
+    "gsm8k": ("context",),
+    "qa": ("context",),
+}
+"""Keys whose text follows that of the prompt key, the first of them that has any."""
+_SYSTEM_KEYS = ("system", "system_prompt")
+_HAVE_SYSTEM: tuple[Format, ...] = ("sharegpt", "alpaca", "gsm8k", "qa")
+"""Formats whose rows may have their system message under a key of its own."""
+_ASKING = frozenset(
+    (
+        *("instruction", "task", "input", "question", "problem", "query"),
+        *("context", "passage", "choices", "options", "history", *_SYSTEM_KEYS),
+    )
+)
+"""Keys that often hold a part of the prompt: one that does not get into it is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,19 @@ def format_of(row: Mapping[str, Any], keys: Keys) -> Format | None:
     return None
 
 
+def two_formats(row: Mapping[str, Any], format: Format, keys: Keys) -> str | None:
+    """Another whole format that the row has too, in words; None where its own is beyond doubt."""
+    if keys.renamed:
+        return None
+    if format == "trl" and {"input", "output"} <= row.keys():
+        return "trl ('prompt') and rft ('input', 'output')"
+    if format == "trl" and isinstance(row.get("instruction"), str):
+        return "trl ('prompt') and alpaca ('instruction')"
+    if format == "alpaca" and isinstance(row.get("task"), str):
+        return "alpaca ('instruction') and rft ('task')"
+    return None
+
+
 def _is_verl(row: Mapping[str, Any], keys: Keys) -> bool:
     reward_model = row.get("reward_model")
     return (
@@ -82,43 +95,111 @@ def _is_verl(row: Mapping[str, Any], keys: Keys) -> bool:
     )
 
 
-def prompt_of(row: Mapping[str, Any], format: Format, keys: Keys) -> Prompt:
-    """The row's prompt, read as `format`. Raises BadRow."""
+def prompt_of(row: Mapping[str, Any], format: Format, keys: Keys, remark: Remark) -> str | list[Message]:
+    """The row's prompt, read as `format`. Raises BadRow; tells `remark` what is not read as it stands."""
     present = [name for name in _PROMPT_KEYS[format] if row.get(keys[name]) is not None]
     if not present:
         raise _no_prompt(row, format, keys)
-    if format == "openai":
-        return _conversation(row[keys["messages"]], keys["messages"], answered=True)
+    key = keys[present[0]]
+    if format in ("openai", "sharegpt"):
+        turns = conversation(row[key], key, remark, answered=True)
+        return _with_own_system(turns, row, format, keys, remark)
     if format == "verl":
         if not isinstance(row.get("reward_model"), dict) or "ground_truth" not in row["reward_model"]:
             raise BadRow(
                 "no 'reward_model.ground_truth', which the verl format has", "add it, or set data.format: trl"
             )
-        return _conversation(row[keys["prompt"]], keys["prompt"], answered=False)
+        return conversation(row[key], key, remark, answered=False)
     if format == "trl":
-        value = row[keys["prompt"]]
-        if isinstance(value, list):
-            return _conversation(value, keys["prompt"], answered=False)
-        return Prompt(_text(value, keys["prompt"], "text or a list of messages"))
-    parts = [_string(row[keys[name]], keys[name], "text") for name in present]
-    text = "\n\n".join(part for part in parts if part.strip())
-    if not text:
+        return _trl(row, key, remark)
+    user = _joined(row, [keys[name] for name in present], format, keys, remark)
+    turns = [*_history(row, remark), Message(role="user", content=user)] if format == "alpaca" else [
+        Message(role="user", content=user)
+    ]  # fmt: skip
+    turns = _with_own_system(turns, row, format, keys, remark)
+    _tell_left_out(row, turns, remark)
+    return turns
+
+
+def _trl(row: Mapping[str, Any], key: str, remark: Remark) -> str | list[Message]:
+    value = row[key]
+    if isinstance(value, list) or (isinstance(value, str) and are_messages(listed(value))):
+        return conversation(value, key, remark, answered=False)
+    found = text(value, key, "text or a list of messages")
+    _tell_left_out(row, [Message(role="user", content=found)], remark)
+    return found
+
+
+def _joined(
+    row: Mapping[str, Any], present: Sequence[str], format: Format, keys: Keys, remark: Remark
+) -> str:
+    """The texts of the keys that hold the prompt, a blank line between them."""
+    parts = [string(row[key], key, "text") for key in present]
+    found = "\n\n".join(part for part in parts if part.strip())
+    if not found:
         raise BadRow(
-            f"{_quoted(keys[name] for name in present)} {'is' if len(present) == 1 else 'are'} empty",
+            f"{quoted(present)} {'is' if len(present) == 1 else 'are'} empty",
             "write the prompt, or remove the row",
         )
-    return Prompt([Message(role="user", content=text)])
+    for name in _BESIDE.get(format, ()):
+        beside = row.get(keys[name])
+        if name == "input" and beside is not None:
+            string(beside, keys[name], "text")
+        if isinstance(beside, str) and beside.strip():
+            if format != "alpaca":
+                remark(f"'{keys[name]}' is in the prompt, after the question")
+            return f"{found}\n\n{beside}"
+    return found
+
+
+def _history(row: Mapping[str, Any], remark: Remark) -> list[Message]:
+    """The turns before an Alpaca row's instruction: pairs of what was asked and answered."""
+    history = row.get("history")
+    if not history:
+        return []
+    turns = []
+    for pair in history if isinstance(history, list) else [history]:
+        if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(said, str) for said in pair)):
+            raise BadRow("'history' must be a list of pairs: what was asked, what was answered")
+        turns += [Message(role="user", content=pair[0]), Message(role="assistant", content=pair[1])]
+    remark("'history' is read as the turns before the instruction")
+    return turns
+
+
+def _with_own_system(
+    turns: list[Message], row: Mapping[str, Any], format: Format, keys: Keys, remark: Remark
+) -> list[Message]:
+    if format not in _HAVE_SYSTEM:
+        return turns
+    for name in _SYSTEM_KEYS:
+        said = row.get(keys[name])
+        if isinstance(said, str) and said.strip():
+            if turns[0]["role"] != "system":
+                remark(f"'{keys[name]}' is read as the system message")
+            return after_system(turns, said)
+    return turns
+
+
+def _tell_left_out(row: Mapping[str, Any], turns: Sequence[Message], remark: Remark) -> None:
+    """Say which keys seem to belong to the prompt and are not in it."""
+    for key in row.keys() & _ASKING:
+        value = row[key]
+        if not value or not isinstance(value, str | list | dict) or (key == "history" and len(turns) > 2):
+            continue
+        if isinstance(value, str) and any(value.strip() in turn["content"] for turn in turns):
+            continue
+        remark(f"'{key}' is not in the prompt (the grader still sees it)")
 
 
 def _no_prompt(row: Mapping[str, Any], format: Format, keys: Keys) -> BadRow:
     wanted = [keys[name] for name in _PROMPT_KEYS[format]]
     null = [key for key in wanted if key in row]
     if null:
-        return BadRow(f"{_quoted(null)} is null", "write the prompt, or remove the row")
+        return BadRow(f"{quoted(null)} is null", "write the prompt, or remove the row")
     guess = _looks_like(row, wanted)
     return BadRow(
         f"no prompt: the {format} format takes it from {' or '.join(map(repr, wanted))}, "
-        f"the row has {_keys_of(row)}{guess}",
+        f"the row has {keys_of(row)}{guess}",
         "rename the key, or name it with --set data.columns.NAME=KEY",
     )
 
@@ -127,9 +208,8 @@ def no_known_key(row: Mapping[str, Any]) -> BadRow:
     """The reason for a row which has the prompt key of no format."""
     known = sorted({name for names in _PROMPT_KEYS.values() for name in names})
     return BadRow(
-        f"no prompt: the row has {_keys_of(row)}{_looks_like(row, known)}",
-        "a prompt is in 'messages', 'prompt', 'task' and 'input', or 'question'; "
-        "name your own key with --set data.columns.prompt=KEY",
+        f"no prompt: the row has {keys_of(row)}{_looks_like(row, known)}",
+        f"a prompt is in {', '.join(map(repr, known))}; name your own key with --set data.columns.prompt=KEY",
     )
 
 
@@ -137,134 +217,3 @@ def _looks_like(row: Mapping[str, Any], wanted: Sequence[str]) -> str:
     """The row's key which is nearly a wanted one, as the end of a message."""
     pairs = ((key, closest(key, wanted)) for key in row)
     return next((f"; '{as_word(key)}' looks like '{name}'" for key, name in pairs if name), "")
-
-
-def _conversation(value: object, key: str, *, answered: bool) -> Prompt:
-    """A list of messages as a prompt. `answered`: a last assistant turn is the answer and is taken off."""
-    if not isinstance(value, list):
-        raise BadRow(f"'{key}' must be a list of messages, not {kind_of(value)}")
-    if not value:
-        raise BadRow(f"'{key}' is an empty list", "write the prompt, or remove the row")
-    turns = [_message(item, f"{key}[{position}]") for position, item in enumerate(value)]
-    dropped = False
-    if turns[-1]["role"] == "assistant":
-        if not answered:
-            raise BadRow(f"'{key}' ends with an assistant turn", "end it with the user's turn")
-        turns.pop()
-        dropped = True
-    if not any(turn["role"] == "user" for turn in turns):
-        raise BadRow(f"'{key}' has no user message")
-    if turns[-1]["role"] in ("assistant", "system"):
-        raise BadRow(f"'{key}' must end with a user turn, not {turns[-1]['role']}")
-    return Prompt(turns, dropped)
-
-
-def _message(value: object, where: str) -> Message:
-    if not isinstance(value, dict):
-        raise BadRow(f"{where} must be an object with role and content, not {kind_of(value)}")
-    missing = [name for name in ("role", "content") if name not in value]
-    if missing:
-        fix = (
-            "rename 'from' to 'role' and 'value' to 'content'"
-            if "from" in value and "value" in value
-            else None
-        )
-        raise BadRow(f"{where} has no {_quoted(missing)}: it has {_keys_of(value)}", fix)
-    role = value["role"]
-    if not isinstance(role, str) or role not in _ROLES:
-        raise BadRow(f"{where}.role must be one of {', '.join(_ROLES)}, not {_short(role)}")
-    if value.get("tool_calls"):
-        raise BadRow(f"{where} calls a tool: prompts with tool calls can't be used", "write the call as text")
-    # OpenAI's newer name for the same turn; chat templates of open models know `system` alone.
-    role = "system" if role == "developer" else role
-    return Message(role=role, content=_content(value["content"], f"{where}.content", empty_ok=role != "user"))
-
-
-def _content(value: object, where: str, *, empty_ok: bool) -> str:
-    if isinstance(value, list):
-        texts = [_part(part, f"{where}[{position}]") for position, part in enumerate(value)]
-        value = "".join(texts)
-    return _string(value, where, "text") if empty_ok else _text(value, where, "text")
-
-
-def _part(value: object, where: str) -> str:
-    """The text of one content part; images and sound have none."""
-    if not isinstance(value, dict) or value.get("type", "text") not in ("text", "input_text"):
-        raise BadRow(f"{where} is not text: models are trained on text alone")
-    return _string(value.get("text"), f"{where}.text", "text")
-
-
-def _text(value: object, where: str, wanted: str) -> str:
-    text = _string(value, where, wanted)
-    if not text.strip():
-        raise BadRow(f"'{where}' is empty", "write the prompt, or remove the row")
-    return text
-
-
-def _string(value: object, where: str, wanted: str) -> str:
-    if not isinstance(value, str):
-        raise BadRow(f"'{where}' must be {wanted}, not {kind_of(value)}")
-    return value
-
-
-def with_system(prompt: str | Sequence[Message], system: str) -> list[Message]:
-    """The prompt after `system`, unless it has a system message; a plain string becomes a user turn."""
-    turns = [Message(role="user", content=prompt)] if isinstance(prompt, str) else list(prompt)
-    if turns[0]["role"] != "system":
-        turns.insert(0, Message(role="system", content=system))
-    return turns
-
-
-def reference_of(example: Example, columns: Mapping[str, str] | None = None) -> str | None:
-    """The row's reference (what a right completion says) as text, or None if the row has none.
-
-    Looked for in this order: `output`, `answer` (GSM8K: what follows `####`), `reward_model.ground_truth`,
-    `reference_answer` and its kind, the assistant turn that ends `messages`. What is no string comes as JSON.
-    """
-    whole = solution_of(example, columns)
-    return None if whole is None else whole.rpartition("####")[2].strip() if _ends_in_result(whole) else whole
-
-
-def solution_of(example: Example, columns: Mapping[str, str] | None = None) -> str | None:
-    """The reference as it was written, with the reasoning before `####`: shows how long completions get."""
-    row, keys = example.fields, Keys(columns or {})
-    reward_model = row.get("reward_model")
-    candidates = [
-        row.get(keys["output"]),
-        row.get(keys["answer"]),
-        reward_model.get("ground_truth") if isinstance(reward_model, dict) else None,
-        *(row.get(key) for key in _REFERENCE_KEYS),
-    ]
-    found = next((value for value in candidates if value is not None), None)
-    if found is not None:
-        return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
-    messages = row.get(keys["messages"])
-    last = messages[-1] if isinstance(messages, list) and messages else None
-    if not isinstance(last, dict) or last.get("role") != "assistant":
-        return None
-    try:
-        return _content(last.get("content"), "content", empty_ok=True)
-    except BadRow:  # `messages` is a free extra key of another format here
-        return None
-
-
-def _ends_in_result(text: str) -> bool:
-    """Whether the last line is GSM8K's `#### result`."""
-    return text.strip().rpartition("\n")[2].startswith("####")
-
-
-def _keys_of(row: Mapping[str, Any]) -> str:
-    if not row:
-        return "no keys"
-    names = [_short(key) for key in row]
-    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-    return f"the {'key' if len(names) == 1 else 'keys'} {', '.join(names[:8])}{more}"
-
-
-def _quoted(names: Iterable[str]) -> str:
-    return " and ".join(f"'{name}'" for name in names)
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."

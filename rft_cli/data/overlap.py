@@ -13,18 +13,18 @@ from rft_cli.data.dataset import Dataset
 from rft_cli.data.examples import Selected
 from rft_cli.data.rows import Problems
 from rft_cli.errors import UsageError
-from rft_cli.types import Example
+from rft_cli.types import Example, Source
 
 _NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """The same prompt on two lines: of the training row at `place`, and the first such line of the other file."""
+    """The same prompt in two rows: the training row at `place`, and the first such row of the other file."""
 
     place: int
-    train_line: int
-    other_line: int
+    train: Source
+    other: Source
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def find_overlap(train: Dataset, other: Dataset) -> list[Overlap]:
         key = _key(example)
         same = places.get(hash(key))
         if same is not None and _key(twin := other.examples[same]) == key:
-            found.append(Overlap(place, example.source.line, twin.source.line))
+            found.append(Overlap(place, example.source, twin.source))
     return found
 
 
@@ -80,11 +80,16 @@ def apply_overlap(train: Dataset, other: Dataset, policy: Literal["warn", "drop"
 def _refuse(train: Dataset, other: Dataset, found: Sequence[Overlap]) -> None:
     problems = Problems(train.path)
     for overlap in found:
-        message = f"{train.path}:{overlap.train_line}: the same prompt as {other.path}:{overlap.other_line}"
-        problems.add(UsageError(message, "remove one of them, or set data.overlap: drop"), overlap.train_line)
+        message = f"{overlap.train}: the same prompt as {overlap.other}"
+        problems.add(UsageError(message, "remove one of them, or set data.overlap: drop"), overlap.train.line)
     problems.raise_any()
 
 
 def _lines(found: Sequence[Overlap]) -> str:
-    pairs = ", ".join(f"line {overlap.train_line} = {overlap.other_line}" for overlap in found[:_NAMED])
+    """The rows of the first ones: by their lines alone where each side is one file."""
+    several = any(len({getattr(overlap, side).file for overlap in found}) > 1 for side in ("train", "other"))
+    shown = [
+        (o.train, o.other) if several else (f"line {o.train.line}", o.other.line) for o in found[:_NAMED]
+    ]
+    pairs = ", ".join(f"{mine} = {theirs}" for mine, theirs in shown)
     return pairs if len(found) <= _NAMED else f"{pairs}, …"

@@ -27,6 +27,7 @@ from typing import BinaryIO
 
 from rft_cli.config.suggest import counted
 from rft_cli.data.json_line import Row, parse_line
+from rft_cli.data.sources import converted_of, open_source
 from rft_cli.errors import UsageError, UsageErrors
 
 MAX_LINE_BYTES = 100_000_000
@@ -41,7 +42,7 @@ _FOREIGN = {
     b"BZh": ("is bzip2-compressed", "unpack it first", "bunzip2 -k"),
     b"\xfd7zXZ": ("is xz-compressed", "unpack it first", "unxz -k"),
     b"\x28\xb5\x2f\xfd": ("is zstd-compressed", "unpack it first", "unzstd -k"),
-    b"PAR1": ("is a Parquet file, not JSON lines", "convert it to one JSON object a line", None),
+    b"PAR1": ("is a Parquet file, not JSON lines", "give it a name that ends in .parquet", None),
     b"ARROW1": ("is an Arrow file, not JSON lines", "convert it to one JSON object a line", None),
     b"PK\x03\x04": ("is a zip archive, not JSON lines", "unpack it first", None),
     b"\xff\xfe\0\0": ("is UTF-32, not UTF-8", "convert it", "iconv -f UTF-32 -t UTF-8"),
@@ -100,11 +101,22 @@ class RowReader:
         self._stream = stream
         self._closes = closes
         self._hash = hashlib.sha256()
+        self._converted = converted_of(stream)
 
     @property
     def sha256(self) -> str:
-        """Hash of the bytes read so far, in hex."""
-        return self._hash.hexdigest()
+        """Hash of the bytes read so far, in hex; of a file that is no JSON lines, the whole file's."""
+        return self._hash.hexdigest() if self._converted is None else self._converted.sha256
+
+    @property
+    def pinned(self) -> str:
+        """A name that will mean the same rows."""
+        return self.name if self._converted is None else self._converted.pinned or self.name
+
+    @property
+    def notes(self) -> list[str]:
+        """What was changed to make the rows JSON; complete once the loop has ended."""
+        return [] if self._converted is None else self._converted.notes
 
     def __iter__(self) -> Iterator[Row]:
         try:
@@ -124,11 +136,14 @@ class RowReader:
                 self._stream.close()
 
 
-def read_rows(path: str) -> RowReader:
-    """The rows of a JSONL file, or of standard input for `-`. Raises UsageError if it can't be opened."""
+def read_rows(path: str, role: str | None = None) -> RowReader:
+    """The rows of a file or a data set of the hub, or of standard input for `-`; UsageError if it can't be opened.
+
+    `role`: train, validation or test, the split of a data set whose name says none.
+    """
     if path == "-":
         return RowReader(standard_input(), _STDIN, closes=False)
-    return RowReader(open_rows(path), path)
+    return RowReader(open_rows(path, role), path)
 
 
 def standard_input() -> BinaryIO:
@@ -138,12 +153,15 @@ def standard_input() -> BinaryIO:
     return sys.stdin.buffer
 
 
-def open_rows(path: str) -> BinaryIO:
-    """The bytes of a file of rows; raises UsageError if it can't be opened."""
+def open_rows(path: str, role: str | None = None) -> BinaryIO:
+    """Rows as a stream of JSON lines, whatever they are in; raises UsageError if it can't be opened."""
     file = Path(path)
     try:
+        found = open_source(path, role)
+        if found is not None:
+            return found
         if file.is_dir():
-            raise UsageError(f"{path}: is a directory", "give the JSONL file in it")
+            raise UsageError(f"{path}: is a directory", "give the file of rows in it")
         return file.open("rb")
     except FileNotFoundError:
         # Imported here: grader workers read rows too, and need no settings.
@@ -196,7 +214,8 @@ def _refuse_layout(raw: bytes, name: str) -> None:
     start = raw.strip(_SPACE)
     if start.startswith(b"["):
         raise UsageError(
-            f"{name}:1: the file is a JSON list, not JSON lines", _LINES + _run("jq -c '.[]'", name)
+            f"{name}:1: the file is a JSON list, not JSON lines",
+            f"give it a name that ends in .json, or {_LINES}" + _run("jq -c '.[]'", name),
         )
     if start == b"{":
         raise UsageError(f"{name}:1: the object goes over several lines", _LINES + _run("jq -c .", name))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from rft_cli.data.formats import reference_of
+from rft_cli.data.references import reference_of
 from rft_cli.grading.wire.call import Shape
 from rft_cli.types import Example, Source
 

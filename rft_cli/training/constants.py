@@ -88,4 +88,4 @@ def _on_every_row(
 
 def _grades(grader: Grader, given: Sample, rows: Sequence[Example]) -> list[Grade]:
     metadata = {"completion_tokens": given.tokens, "truncated": given.truncated}
-    return grader.grade([GradeRequest(given.completion, e.fields, metadata, e.prompt) for e in rows])
+    return grader.grade([GradeRequest(given.completion, e.fields, metadata, e.asked()) for e in rows])

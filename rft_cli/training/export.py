@@ -39,7 +39,7 @@ from rft_cli.training.reload import (
     placed,
     said,
 )
-from rft_cli.training.rollouts.prompts import encode, has_chat_template
+from rft_cli.training.rollouts.prompts import PromptEncoder, has_chat_template
 from rft_cli.training.rollouts.sampling import SamplingSettings
 from rft_cli.training.whole import Base, read_base, write_json
 from rft_cli.types import Example, Source
@@ -119,7 +119,7 @@ class _Maker:
         tokenizer = load_tokenizer(self._model)
         own = self._read_base()
         examples = _prompts(plan.run)
-        prompts = encode(tokenizer, examples)
+        prompts = PromptEncoder.of(tokenizer, self._config).encode(examples)
         model = self._load()
         settings = _settings(model, tokenizer, prompts)
 
@@ -140,7 +140,7 @@ class _Maker:
         del model
         _free()
         self._on_event(Note("reloading what was written, to compare"))
-        check_files(plan, draft, examples, Files(prompts, settings.stop, self._trust))
+        check_files(plan, draft, examples, Files(prompts, settings.stop, self._trust, self._config))
         if plan.format == "merged":
             return check_merged(plan, draft, written, ask, self._trust)
         base = ModelSource(self._public, revision=self._base.revision)

@@ -25,7 +25,7 @@ from rft_cli.training.hooks.milestones import Milestones
 from rft_cli.training.hooks.saving import JOURNAL, CheckpointWriter
 from rft_cli.training.hooks.tripwires import Tripwires
 from rft_cli.training.models import count_parameters, stop_tokens
-from rft_cli.training.rollouts.prompts import training_rows
+from rft_cli.training.rollouts.prompts import PromptEncoder, training_rows
 from rft_cli.training.rollouts.rewards import GraderReward
 from rft_cli.training.rollouts.validation import validator_of
 from rft_cli.training.sft.rows import TaughtRows
@@ -52,13 +52,13 @@ def run_training(
     model.generation_config.eos_token_id = (
         stop_ids  # TRL samples with these: training and validation end alike
     )
-    reward = GraderReward(grader, job.train.examples, stop_ids)
+    reward = GraderReward(grader, job.train.examples, stop_ids, PromptEncoder.of(tokenizer, config))
     common = (config, resolved, tokenizer, model, str(run.path))
     with memory.told(memory.WEIGHTS):
         if taught is not None:
             trainer = build.build_sft(*common, taught.dataset())
         else:
-            trainer = build.build_trainer(*common, reward, training_rows(job.train.examples, tokenizer))
+            trainer = build.build_trainer(*common, reward, training_rows(job.train.examples))
     accelerator = trainer.accelerator
     emit = GradingCost(emit, config.grader, grader.stats.judges is not None, accelerator.num_processes)
     trainer.on_note = emit

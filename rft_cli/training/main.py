@@ -34,7 +34,8 @@ from rft_cli.training.models import (
 from rft_cli.training.pilot import settle
 from rft_cli.training.refusals import check_architecture, check_token_ids, first_use
 from rft_cli.training.resolve import Found, resolve_rollouts, resolve_teaching
-from rft_cli.training.rollouts.prompts import encode, too_long
+from rft_cli.training.rollouts.findings import Findings, findings
+from rft_cli.training.rollouts.prompts import PromptEncoder, too_long
 from rft_cli.training.rollouts.waves import Room
 from rft_cli.training.sft.rows import TaughtRows, taught_rows
 
@@ -44,11 +45,15 @@ LEAST_ROOM = 8
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """What the tokenizer says of the job's rows; `taught`: under sft, the training rows as tokens to learn."""
+    """What the tokenizer says of the job's rows.
+
+    `findings` are for people; `taught`: under sft, the training rows as tokens to learn.
+    """
 
     tokenizer: PreTrainedTokenizerBase
     context: int
     longest_prompt: int
+    findings: Findings
     taught: TaughtRows | None = None
 
     @property
@@ -68,7 +73,9 @@ def check(job: Job, trains: bool = True) -> Lengths:
     tokenizer = load_tokenizer(job.config.model)
     context = context_length(own)
     everything = [*job.train.examples, *job.validation.examples, *(job.test.examples if job.test else ())]
-    ids = encode(tokenizer, everything)
+    encoder = PromptEncoder.of(tokenizer, job.config)
+    found = findings(encoder, everything, job.config)
+    ids = encoder.encode(everything)
     check_token_ids(model, own, tokenizer, everything, ids)
     wanted = job.config.rollout.max_completion_tokens
     room = LEAST_ROOM if isinstance(wanted, str) else min(wanted, LEAST_ROOM)
@@ -88,7 +95,7 @@ def check(job: Job, trains: bool = True) -> Lengths:
         rows = job.train.examples
         taught = taught_rows(tokenizer, rows, ids[: len(rows)], job.config.data.columns, context)
         check_token_ids(model, own, tokenizer, rows, taught.completions, "reference")
-    return Lengths(tokenizer, context, max(len(i) for i in ids), taught)
+    return Lengths(tokenizer, context, max(len(i) for i in ids), found, taught)
 
 
 def train(
@@ -110,6 +117,8 @@ def train(
     state = group.join(job.config.distributed.collective_timeout_s)
     emit: OnEvent = KeptWarnings(run, on_event) if state.is_main_process else _ignore
     lengths = lengths or check(job)
+    if not resume:
+        lengths.findings.tell(emit)
     model, resolved = _load(job, lengths, state, emit)
     log = run.path / "logs"
     log.mkdir(exist_ok=True)

@@ -26,7 +26,7 @@ from rft_cli.training import auto, memory
 from rft_cli.training.distributed import group
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.rollouts.backbone import backbone_of
-from rft_cli.training.rollouts.prompts import encode
+from rft_cli.training.rollouts.prompts import PromptEncoder
 from rft_cli.training.rollouts.waves import Room, Sampled, Waves
 from rft_cli.types import Example, Sample
 
@@ -166,7 +166,7 @@ def look(
         if config.teaches
         else verdict(found, samples, references, fills_context=limit.value >= room.tokens)
     )
-    prompt = encode(tokenizer, [examples[samples[0].row]])[0]
+    prompt = PromptEncoder.of(tokenizer, config).encode([examples[samples[0].row]])[0]
     with memory.told(memory.SAMPLING):
         times = _times(sampled, model, len(prompt), course)
     document = {

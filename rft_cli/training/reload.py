@@ -11,13 +11,14 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from rft_cli.config import RunConfig
 from rft_cli.errors import RunFailed
 from rft_cli.runs.exports import ExportPlan
 from rft_cli.runs.sources import ModelSource
 from rft_cli.training.answers import Answers, Distance, distance
 from rft_cli.training.casting import LORA, fingerprints
 from rft_cli.training.models import count_parameters
-from rft_cli.training.rollouts.prompts import encode
+from rft_cli.training.rollouts.prompts import PromptEncoder
 from rft_cli.types import Example
 
 TOLERANCE = 1e-4
@@ -43,11 +44,12 @@ class Verified:
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """What the small files must give: the prompts' token ids and the ids that end a completion."""
+    """What the small files must give: the prompts' token ids, as `config` makes them, and the ids that end a completion."""
 
     prompts: Sequence[Sequence[int]]
     stop: tuple[int, ...]
     trust_remote_code: bool
+    config: RunConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class Written:
 def check_files(plan: ExportPlan, folder: Path, examples: Sequence[Example], files: Files) -> None:
     """Tokenizer, chat template and generation_config.json, read back; RunFailed where one says something else."""
     tokenizer = AutoTokenizer.from_pretrained(folder, **_trust(files.trust_remote_code))
-    if encode(tokenizer, examples) != list(files.prompts):
+    if PromptEncoder.of(tokenizer, files.config).encode(examples) != list(files.prompts):
         raise mismatch(plan, "its tokenizer gives other ids for the validation prompts")
     written = GenerationConfig.from_pretrained(folder).eos_token_id
     stops = written if isinstance(written, list) else [written]

@@ -33,8 +33,8 @@ from rft_cli.grading.feed import Feed
 from rft_cli.grading.outcomes import GraderStats
 from rft_cli.grading.protocol import Closing
 from rft_cli.training.models import context_length, not_loadable, weights_dtype
-from rft_cli.training.rollouts.prompts import has_chat_template, render
-from rft_cli.types import Grade, GradeError, GradeRequest, Message
+from rft_cli.training.rollouts.prompts import has_chat_template
+from rft_cli.types import Grade, GradeError, GradeRequest, Message, spoken
 
 BATCH_TOKENS = {"cpu": 4_096, "cuda": 65_536}
 """Tokens, padding included, of one forward pass."""
@@ -99,9 +99,10 @@ class RewardModelGrader(Closing):
         prompt: str | Sequence[Message] = "" if request.prompt is None else request.prompt
         tokenizer: Any = self._tokenizer
         if has_chat_template(tokenizer):
-            answered = [*render(prompt, True), {"role": "assistant", "content": request.completion}]
+            asked = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+            answered = [*map(dict, asked), {"role": "assistant", "content": request.completion}]
             return dict(tokenizer.apply_chat_template(answered, tokenize=True, return_dict=True))
-        text = prompt if isinstance(prompt, str) else "\n\n".join(m["content"] for m in prompt)
+        text = prompt if isinstance(prompt, str) else "\n\n".join(map(spoken, prompt))
         return dict(tokenizer(text, request.completion))
 
     def _too_long(self, tokens: int) -> Grade | None:

@@ -47,6 +47,7 @@ def validate_models(job: Job, base: str, run: Run | None, on_event: OnEvent) -> 
     quiet.libraries()
     revision = job.config.model.revision
     lengths = check(job, trains=False)
+    lengths.findings.tell(on_event)
     tuned = None if run is None else run.best_checkpoint()
     with (
         tempfile.TemporaryDirectory(prefix="rft-validate-") as folder,

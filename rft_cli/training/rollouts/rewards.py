@@ -9,6 +9,7 @@ from typing import Any
 
 from rft_cli.grading.protocol import Grader
 from rft_cli.training.distributed.group import agreed
+from rft_cli.training.rollouts.prompts import PromptEncoder
 from rft_cli.types import Example, Grade, GradeError, GradeRequest, Sample
 
 MOST_REWARD = 1e15
@@ -34,13 +35,11 @@ def trainable(grade: Grade) -> Grade:
     return replace(grade, status="failed", reward=None, components={}, error=GradeError("bad_value", told))
 
 
-def text_of(completion: str | Sequence[dict[str, Any]]) -> str:
-    """The completion's text in TRL's two forms: a string, or one assistant message."""
-    return completion if isinstance(completion, str) else str(completion[0]["content"])
-
-
 class GraderReward:
-    """TRL calls this with lists; `row` is our own column, the index into the training examples."""
+    """TRL calls this with lists; `row` is our own column, the index into the training examples.
+
+    What is graded is the whole answer: with the beginning that the prompt has of it.
+    """
 
     __name__ = "grader"
 
@@ -49,27 +48,37 @@ class GraderReward:
         grader: Grader,
         examples: Sequence[Example],
         stop_tokens: Sequence[int],
+        encoder: PromptEncoder,
     ) -> None:
         self._grader = grader
         self._examples = examples
+        self._encoder = encoder
         self._stop_tokens = frozenset(stop_tokens)
         self.on_graded: Callable[[GradedBatch], None] | None = None
         self.last = GradedBatch()
 
+    def prompt_ids(self, rows: Sequence[int]) -> list[list[int]]:
+        """Token ids of these rows' prompts; a group's rows stand side by side, and are encoded once."""
+        distinct = list(dict.fromkeys(rows))
+        ids = dict(
+            zip(distinct, self._encoder.encode([self._examples[row] for row in distinct]), strict=True)
+        )
+        return [ids[row] for row in rows]
+
     def __call__(
         self,
         prompts: Sequence[Any],
-        completions: Sequence[Any],
+        completions: Sequence[str],
         completion_ids: Sequence[Sequence[int]],
         row: Sequence[int],
         **_: Any,
     ) -> list[float | None]:
         """One reward for each completion; None where there is no grade, which TRL and PPO mask out."""
         examples = [self._examples[i] for i in row]
-        texts = [text_of(c) for c in completions]
+        texts = [self._encoder.begun(e) + c for e, c in zip(examples, completions, strict=True)]
         truncated = [not ids or ids[-1] not in self._stop_tokens for ids in completion_ids]
         requests = [
-            GradeRequest(t, e.fields, {"completion_tokens": len(ids), "truncated": cut}, e.prompt, ids)
+            GradeRequest(t, e.fields, {"completion_tokens": len(ids), "truncated": cut}, e.asked(), ids)
             for t, e, ids, cut in zip(texts, examples, completion_ids, truncated, strict=True)
         ]
         started = perf_counter()

@@ -1,7 +1,8 @@
 """Rollouts that cost little: what TRL's trainers compute for them, done with less.
 
-Three of TRL's methods are overridden (their signatures are checked by a test, because they are TRL's private API):
+Some of TRL's methods are overridden (their signatures are checked by a test, because they are TRL's private API):
 
+- `_generate_and_score_completions`, `_tokenize_prompts`: prompts become token ids as everywhere in rft (`prompts.py`).
 - `_generate_single_turn`: samples as the pilot and the validations do (`sampling.py`); the first batch is checked
   (`first_batch.py`).
 - `_get_per_token_logps_and_entropies`: old, new and reference log-probabilities go one way (`scoring.py`).
@@ -35,6 +36,7 @@ class ScoredRollouts(Passes):
 
     on_note: OnEvent = staticmethod(lambda _: None)
     _checked = False
+    _rows: Sequence[int] = ()
     _agreement = first_batch.Agreement(0.0, 0.0)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -53,6 +55,16 @@ class ScoredRollouts(Passes):
     def _share(self) -> bool:
         """Whether a group's prompt is scored once; checkpointed layers recompute without a cache, so not then."""
         return self._splits and not self.args.gradient_checkpointing
+
+    def _generate_and_score_completions(self, inputs: Any) -> Any:
+        self._rows = [row["row"] for row in inputs]
+        parent: Any = super()
+        return parent._generate_and_score_completions(inputs)
+
+    def _tokenize_prompts(self, _: Any) -> Any:
+        """Token ids of the batch's prompts; no images, no fields beside them."""
+        trainer: Any = self
+        return trainer.reward_funcs[0].prompt_ids(self._rows), None, {}
 
     def _generate_single_turn(self, prompt_ids: Any, *_: Any, **__: Any) -> Any:
         if self._checked or self._sharded:

@@ -21,7 +21,7 @@ from rft_cli.config import RunConfig
 from rft_cli.grading.protocol import Grader
 from rft_cli.training.distributed.group import agreed
 from rft_cli.training.models import stop_tokens
-from rft_cli.training.rollouts.prompts import encode
+from rft_cli.training.rollouts.prompts import PromptEncoder
 from rft_cli.training.rollouts.sampling import SamplingSettings, sample
 from rft_cli.types import Example, GradeRequest, Sample
 
@@ -46,7 +46,7 @@ class Validator:
     """What a validation needs beside the model and the rows."""
 
     accelerator: Accelerator
-    tokenizer: PreTrainedTokenizerBase
+    encoder: PromptEncoder
     grader: Grader
     settings: SamplingSettings
     samples_per_prompt: int
@@ -59,7 +59,7 @@ class Validator:
         self, model: Any, examples: Sequence[Example], on_progress: OnProgress | None = None
     ) -> list[Sample]:
         """One `Sample` for each row and repeat, in the order of the rows, on every process."""
-        prompts = encode(self.tokenizer, examples)
+        prompts = self.encoder.encode(examples)
         plan = Plan.make([len(p) for p in prompts], self.samples_per_prompt, self.batch_size)
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         sharded = self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
@@ -95,14 +95,16 @@ class Validator:
     def _grade(
         self, rows: Sequence[int], ids: Sequence[Sequence[int]], examples: Sequence[Example]
     ) -> list[Sample]:
-        texts = self.tokenizer.batch_decode([list(i) for i in ids], skip_special_tokens=True)
+        decoded = self.encoder.tokenizer.batch_decode([list(i) for i in ids], skip_special_tokens=True)
+        # The whole answer, with the beginning that the prompt has of it.
+        texts = [self.encoder.begun(examples[row]) + text for row, text in zip(rows, decoded, strict=True)]
         cuts = [not i or i[-1] not in self.settings.stop for i in ids]
         requests = [
             GradeRequest(
                 text,
                 examples[row].fields,
                 {"completion_tokens": len(i), "truncated": cut},
-                examples[row].prompt,
+                examples[row].asked(),
                 i,
             )
             for row, text, i, cut in zip(rows, texts, ids, cuts, strict=True)
@@ -127,7 +129,7 @@ def validator_of(
     batch = config.validation.batch_size
     return Validator(
         accelerator=accelerator,
-        tokenizer=tokenizer,
+        encoder=PromptEncoder.of(tokenizer, config),
         grader=grader,
         settings=SamplingSettings(
             max_new_tokens=max_new_tokens,

@@ -1,0 +1,146 @@
+"""What a job's prompts become that is not plain to see, said before anything is sampled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from rft_cli.config import RunConfig
+from rft_cli.config.suggest import counted, did_you_mean
+from rft_cli.errors import UsageError, UsageErrors
+from rft_cli.events import Note, OnEvent
+from rft_cli.training.rollouts.prompts import PromptEncoder
+from rft_cli.training.rollouts.templates import ChatTemplate, variables_of
+from rft_cli.types import Example
+
+_GIVEN = frozenset(
+    {"messages", "tools", "add_generation_prompt", "continue_final_message", "tokenize", "chat_template"}
+)
+"""Names that are rft's or transformers' to give."""
+_HELPERS = frozenset({"raise_exception", "strftime_now"})
+"""Functions that transformers gives to templates."""
+
+
+@dataclass
+class Findings:
+    """What people should know of how a job's prompts are rendered."""
+
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def tell(self, emit: OnEvent) -> None:
+        """Say them."""
+        for text in self.notes:
+            emit(Note(text))
+        for text in self.warnings:
+            emit(Note(text, "warning"))
+
+
+def findings(encoder: PromptEncoder, examples: Sequence[Example], config: RunConfig) -> Findings:
+    """What `encoder` does with these prompts that is not plain to see. Raises UsageErrors for settings without effect."""
+    template, found = encoder.template, Findings()
+    _check_settings(encoder, config)
+    _tell(found.notes, _text_rows(encoder, examples))
+    if template is None:
+        with_tools = [example for example in examples if example.tools]
+        _tell(
+            found.warnings,
+            [(with_tools, "the model has no chat template: the definitions of tools do not reach it")],
+        )
+        return found
+    if template.opening:
+        found.notes.append(
+            f"the chat template begins every answer with {template.opening!r}: graders get it with the completion"
+        )
+    _tell(
+        found.notes,
+        [(_merged_rows(encoder, examples), "the system message stands in the user's first message")],
+    )
+    _tell(found.warnings, _with_signs(template, encoder, examples))
+    _tell(
+        found.warnings,
+        [(_without_effect(encoder, examples), "the chat template ignores the definitions of tools")],
+    )
+    return found
+
+
+_Told = tuple[Sequence[Example], str]
+
+
+def _tell(lines: list[str], told: Iterable[_Told]) -> None:
+    for rows, text in told:
+        if rows:
+            more = f" (and {counted(len(rows) - 1, 'more row')})" if len(rows) > 1 else ""
+            lines.append(f"{rows[0].source}{more}: {text}")
+
+
+def _text_rows(encoder: PromptEncoder, examples: Sequence[Example]) -> list[_Told]:
+    if encoder.template is None:
+        return []
+    taken = [example for example in examples if encoder.is_text(example)]
+    what = "the prompt is text and stays as it stands"
+    if any(encoder.template.written(example.prompt) for example in taken if isinstance(example.prompt, str)):
+        what = (
+            "the prompt has the chat template's own tokens: it stays as it stands (data.prompt=chat wraps it)"
+        )
+    lost = [example for example in taken if example.system is not None]
+    tools = [example for example in taken if example.tools]
+    return [
+        (taken, what),
+        (lost, "data.system is not put before a prompt that stays as it stands"),
+        (tools, "the definitions of tools are not put into a prompt that stays as it stands"),
+    ]
+
+
+def _merged_rows(encoder: PromptEncoder, examples: Sequence[Example]) -> list[Example]:
+    def is_merged(example: Example) -> bool:
+        return not encoder.is_text(example) and len(encoder.messages(example)) < len(example.conversation())
+
+    return [example for example in examples if is_merged(example)]
+
+
+def _with_signs(template: ChatTemplate, encoder: PromptEncoder, examples: Sequence[Example]) -> list[_Told]:
+    """Messages that hold tokens of the template, which read as the end of a turn or the beginning of another."""
+    found, sign = list[Example](), None
+    for example in examples:
+        if encoder.is_text(example):
+            continue
+        held = next(
+            filter(None, (template.sign_in(turn["content"]) for turn in example.conversation())), None
+        )
+        if held is not None:
+            found.append(example)
+            sign = sign or held
+    text = f"a message holds {sign!r}, which the chat template writes itself: the model reads it as the template's"
+    whole = all(isinstance(example.prompt, str) for example in found)
+    return [(found, f"{text} (data.prompt=text takes the prompt as it stands)" if whole else text)]
+
+
+def _without_effect(encoder: PromptEncoder, examples: Sequence[Example]) -> list[Example]:
+    """The rows whose tools change nothing: all of them or none, as the first one shows."""
+    rows = [example for example in examples if example.tools and not encoder.is_text(example)]
+    if not rows or encoder.render(rows[0]).text != encoder.render(rows[0], with_tools=False).text:
+        return []
+    return rows
+
+
+def _check_settings(encoder: PromptEncoder, config: RunConfig) -> None:
+    """UsageErrors for settings that this model's template, or its lack, leaves without effect."""
+    key, given, model = "model.chat_template_kwargs", config.model.chat_template_kwargs, config.model.path
+    if encoder.template is None:
+        if given:
+            raise UsageError(f"{key}: {model} has no chat template", "leave it out, or take a chat model")
+        if config.data.prompt == "chat":
+            raise UsageError(f"data.prompt: chat: {model} has no chat template", "leave it at auto")
+        return
+    reads = variables_of(encoder.tokenizer)
+    known = sorted(name for name in reads - _GIVEN - _HELPERS if not name.endswith("_token"))
+    problems = []
+    for name in given:
+        if name in _GIVEN | _HELPERS:
+            problems.append(UsageError(f"{key}.{name}: rft gives it itself", "leave it out"))
+        elif name not in reads:
+            fix = did_you_mean(name, known) or f"it reads {', '.join(known) or 'no variable of its own'}"
+            problems.append(UsageError(f"{key}.{name}: the chat template of {model} does not read it", fix))
+    if problems:
+        raise problems[0] if len(problems) == 1 else UsageErrors(problems)
