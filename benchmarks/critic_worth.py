@@ -46,7 +46,7 @@ from rft_cli.training.ppo.critic_top import CRITIC_ADAPTER, LoraTopCritic, top_d
 from rft_cli.training.rollouts.backbone import backbone_of, layers_of
 from rft_cli.training.rollouts.first_batch import padded
 from rft_cli.training.rollouts.moments import identity, masked_moments
-from rft_cli.training.rollouts.prompts import encode
+from rft_cli.training.rollouts.prompts import PromptEncoder
 
 THIRDS = 3
 autocast = partial(torch.autocast, "cpu", torch.bfloat16)
@@ -109,7 +109,7 @@ def batches(run: Run, policy: Any) -> Iterator[Batch]:
     depth = top_depth(len(layers_of(backbone)))
     for file in sorted((run.path / "rollouts").glob("step-*.jsonl")):
         rows = [r for r in read_lines(file) if r["grade"]["reward"] is not None and r["completion"]]
-        prompts = encode(tokenizer, [examples[r["row"]] for r in rows])
+        prompts = PromptEncoder.of(tokenizer, config).encode([examples[r["row"]] for r in rows])
         texts = [tokenizer(r["completion"], add_special_tokens=False)["input_ids"] for r in rows]
         ends = [[] if r["truncated"] else [tokenizer.eos_token_id] for r in rows]
         tokens = [text + end for text, end in zip(texts, ends, strict=True)]

@@ -12,7 +12,7 @@ from benchmarks.rounds import now
 from rft_cli.job import Job
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.rollouts.backbone import backbone_of
-from rft_cli.training.rollouts.prompts import encode
+from rft_cli.training.rollouts.prompts import PromptEncoder
 from rft_cli.training.rollouts.scoring import Scores, score
 
 
@@ -28,7 +28,9 @@ class Parts:
         self, trainer: Any, tokenizer: PreTrainedTokenizerBase, job: Job, resolved: Resolved
     ) -> None:
         self._trainer, self._passes, self._micro = trainer, job.config.ppo.passes, resolved.micro_batch_size
-        prompts = encode(tokenizer, job.train.examples)[: resolved.prompts_per_batch]
+        prompts = PromptEncoder.of(tokenizer, job.config).encode(job.train.examples)[
+            : resolved.prompts_per_batch
+        ]
         repeated = [ids for ids in prompts for _ in range(job.config.rollout.group_size)]
         width, pad = max(map(len, repeated)), tokenizer.pad_token_id
         self._ids = torch.tensor([[pad] * (width - len(ids)) + ids for ids in repeated])

@@ -25,6 +25,7 @@ from rft_cli.grading import open_grader
 from rft_cli.grading.protocol import Grader
 from rft_cli.report.estimates import estimate
 from rft_cli.training.models import stop_tokens
+from rft_cli.training.rollouts.prompts import PromptEncoder
 from rft_cli.training.rollouts.sampling import SamplingSettings
 from rft_cli.training.rollouts.validation import Validator
 from rft_cli.types import Example
@@ -44,7 +45,7 @@ def validation(
     """rft's validation loop with its default sampling settings and seed, for the models of both sides."""
     validator = Validator(
         accelerator=accelerator,
-        tokenizer=tokenizer,
+        encoder=PromptEncoder.of(tokenizer, config),
         grader=grader,
         settings=SamplingSettings(
             max_new_tokens=max_new_tokens,

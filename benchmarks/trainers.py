@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from datasets import Dataset
 from transformers import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
@@ -39,9 +40,10 @@ from rft_cli.training.hooks.journal import Journal
 from rft_cli.training.hooks.tripwires import Tripwires
 from rft_cli.training.lora import lora_targets
 from rft_cli.training.models import stop_tokens
-from rft_cli.training.rollouts.prompts import training_rows
+from rft_cli.training.rollouts.prompts import PromptEncoder, training_rows
 from rft_cli.training.rollouts.rewards import GraderReward
 from rft_cli.training.rollouts.scored_rollouts import ScoredRollouts
+from rft_cli.types import Example
 
 ENDLESS = 1_000_000
 """Epochs: the parent says when it has seen enough."""
@@ -91,8 +93,8 @@ def ours(loaded: Loaded, grader: Grader) -> Any:
     job, config, tokenizer = loaded.job, loaded.job.config, loaded.lengths.tokenizer
     run = create_run(job)
     stop = stop_tokens(loaded.model.config, loaded.model.generation_config, tokenizer)
-    reward = GraderReward(grader, job.train.examples, stop)
-    rows = training_rows(job.train.examples, tokenizer)
+    reward = GraderReward(grader, job.train.examples, stop, PromptEncoder.of(tokenizer, config))
+    rows = training_rows(job.train.examples)
     trainer = build.build_trainer(
         config, loaded.resolved, tokenizer, loaded.model, str(run.path), reward, rows
     )
@@ -113,6 +115,12 @@ def scorer_of(path: str) -> Callable[..., Any]:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.score  # type: ignore[no-any-return]
+
+
+def conversations(examples: Sequence[Example]) -> Dataset:
+    """What TRL's own trainer is given: it applies the chat template itself."""
+    rows = [[dict(message) for message in example.conversation()] for example in examples]
+    return Dataset.from_dict({"prompt": rows, "row": list(range(len(examples)))})
 
 
 def grpo(loaded: Loaded, output_dir: str) -> Any:
@@ -137,7 +145,7 @@ def grpo(loaded: Loaded, output_dir: str) -> Any:
             loss_type="dapo",
             scale_rewards="group",
         ),
-        train_dataset=training_rows(examples, loaded.lengths.tokenizer),
+        train_dataset=conversations(examples),
         processing_class=loaded.lengths.tokenizer,
         peft_config=hf_args.peft_config(config, lora_targets(loaded.model, config.lora.target_modules))
         if resolved.lora

@@ -38,7 +38,7 @@ from rft_cli.job import Job, load_job
 from rft_cli.runs.sources import find_model
 from rft_cli.training import quiet
 from rft_cli.training.models import load_model, load_tokenizer
-from rft_cli.training.rollouts.prompts import encode
+from rft_cli.training.rollouts.prompts import PromptEncoder
 from rft_cli.types import GradeRequest
 
 
@@ -51,7 +51,11 @@ class GradeLookup(nn.Module):
         super().__init__()
         self._grader, self._tokenizer = grader, tokenizer
         self._examples = dict(
-            zip(map(tuple, encode(tokenizer, job.train.examples)), job.train.examples, strict=True)
+            zip(
+                map(tuple, PromptEncoder.of(tokenizer, job.config).encode(job.train.examples)),
+                job.train.examples,
+                strict=True,
+            )
         )
         self._lengths = sorted({len(ids) for ids in self._examples})
         self.score = nn.Identity()
@@ -78,7 +82,7 @@ def build(config: RunConfig, job: Job, work: dict[str, Any], grader: Grader, out
     tokenizer = load_tokenizer(config.model)
     policy = load_model(source, config.model, torch.float32)
     value = AutoModelForSequenceClassification.from_pretrained(source.base, num_labels=1, dtype=torch.float32)
-    prompts = encode(tokenizer, job.train.examples)
+    prompts = PromptEncoder.of(tokenizer, job.config).encode(job.train.examples)
     rows = [ids for ids in prompts for _ in range(config.rollout.group_size)]
     gpu = torch.cuda.is_available()
     args = PPOConfig(

@@ -64,8 +64,8 @@ def audit_grader(
         shared.write_json(summary_file, report.to_json())
     unmet = None
     if problems := report.of_level("problem"):
-        names = ", ".join(finding.name for finding in problems)
-        unmet = GateNotMet(f"the audit found {counted(len(problems), 'problem')}: {names}")
+        faults = ", ".join(finding.name for finding in problems)
+        unmet = GateNotMet(f"the audit found {counted(len(problems), 'problem')}: {faults}")
     with shared.results():
         if json:
             shared.print_json(report.to_json(), unmet)

@@ -45,7 +45,7 @@ def check_job(settings: Settings, loaded: LoadedConfig, output: Output) -> None:
     with stdout_to_stderr():
         found = preflight(loaded.config, settings.needs(), loaded.origins)
         printer = EventPrinter("plain")
-        for line in loaded.notes if not output.quiet else ():
+        for line in [*loaded.notes, *found.remarks()] if not output.quiet else ():
             printer(Note(line))
     with results():
         if not output.json:

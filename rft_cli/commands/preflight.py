@@ -90,8 +90,12 @@ class Preflight:
         return Job(self.config, train, validation, test, warnings=tuple(self.warnings))
 
     def notes(self) -> list[str]:
-        """What was detected, a line a file."""
-        return [note for data in self.files.data.values() for note in data.notes]
+        """What was detected, a line a file, and what of the rows is not read as it stands."""
+        return [note for data in self.files.data.values() for note in data.notes] + self.remarks()
+
+    def remarks(self) -> list[str]:
+        """What of the rows is not read as it stands, a line each."""
+        return [remark for data in self.files.data.values() for remark in data.remarks]
 
 
 def preflight(

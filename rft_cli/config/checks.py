@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from rft_cli.config.flat import flat
+from rft_cli.config.hub_names import hub_name
 from rft_cli.config.judges import judge_problems
 from rft_cli.config.paths import named
 from rft_cli.config.schema import RunConfig
@@ -198,7 +199,7 @@ def _notes(config: RunConfig, given: Collection[str]) -> list[str]:
             f"validation.every_epochs is {every}: a job of {epochs} epochs validates at its end alone"
         )
     data = config.data
-    if set(named(data.validation)) & set(named(data.train)):
+    if _same_rows(data.validation, data.train):
         notes.append("data.validation is the training file: its reward says nothing of rows that are new")
     if config.rollout.temperature != 1.0 and not config.teaches:
         notes.append(
@@ -209,7 +210,7 @@ def _notes(config: RunConfig, given: Collection[str]) -> list[str]:
         notes.append(
             f"rollout.top_p is {config.rollout.top_p:g}: sampled completions no longer follow the policy"
         )
-    if set(named(data.test)) & set(named(data.validation)):
+    if _same_rows(data.test, data.validation):
         notes.append("data.test is the validation file: the best checkpoint was chosen on these rows")
     return notes
 
@@ -238,6 +239,12 @@ def _idle_under_sft(config: RunConfig, given: Collection[str]) -> list[str]:
     ]
     why = "no effect with algorithm sft, which samples no completions to train on"
     return [f"{', '.join(unread)}: {why}"] if unread else []
+
+
+def _same_rows(one: str | list[str] | None, other: str | list[str] | None) -> bool:
+    """Whether a name stands in both; a data set of the hub without a split means another one for each."""
+    both = set(named(one)) & set(named(other))
+    return any((hub := hub_name(name)) is None or hub.split is not None for name in both)
 
 
 def _idle_critic(config: RunConfig, given: Collection[str]) -> list[str]:

@@ -6,7 +6,7 @@ import hashlib
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 from rft_cli.config.keys import COLUMN_NAMES
@@ -26,8 +26,8 @@ from rft_cli.types import Example, Message
 class Dataset:
     """The examples of one file, or of several one after the other.
 
-    `path` is as the user named it, `sha256` of its bytes (of the files' hashes, where there are several), `notes` for
-    people: what was detected, and what rows hold that is not read as it stands. `pinned` has a name for each file that
+    `path` is as the user named it, `sha256` of its bytes (of the files' hashes, where there are several), `notes` say
+    what was detected, `remarks` what rows hold that is not read as it stands. `pinned` has a name for each file that
     will mean the same rows: of a data set of the hub, its commit.
     """
 
@@ -36,6 +36,7 @@ class Dataset:
     path: str
     sha256: str
     notes: list[str]
+    remarks: list[str] = field(default_factory=list)
     pinned: tuple[str, ...] = ()
 
 
@@ -59,22 +60,23 @@ def read_examples(
     twice = next((path for path, times in Counter(named).items() if times > 1), None)
     if twice is not None:
         raise UsageError(f"{twice}: named twice", "name each file once")
+    if len(named) == 1:
+        return _read_one(named[0], role, format, keys, system, alone=True)
     parts, problems = [], list[UsageError]()
     for path in named:
         try:
-            parts.append(_read_one(path, role, format, keys, system, alone=len(named) == 1))
+            parts.append(_read_one(path, role, format, keys, system, alone=False))
         except UsageError as error:
             problems += error.problems
     if problems:
-        raise problems[0] if len(problems) == 1 else UsageErrors(problems)
-    if len(parts) == 1:
-        return parts[0]
+        raise UsageErrors(problems)
     return Dataset(
         Joined(part.examples for part in parts),
         ", ".join(dict.fromkeys(part.format for part in parts)),
         ", ".join(named),
         combined_hash([part.sha256 for part in parts]),
         [note for part in parts for note in part.notes],
+        [remark for part in parts for remark in part.remarks],
         tuple(name for part in parts for name in part.pinned),
     )
 
@@ -96,9 +98,9 @@ def _read_one(
     chosen = survey.chosen()
     survey.check_all(chosen)
     detected = [] if format != "auto" else [f"{reader.name}: {survey.detected(chosen)}"]
-    notes = [*detected, *(f"{reader.name}: {note}" for note in reader.notes), *survey.remarks(chosen)]
+    remarks = [*(f"{reader.name}: {note}" for note in reader.notes), *survey.remarks(chosen)]
     examples = Examples(survey.lines, Reading(reader.name, chosen, keys, system, alone))
-    return Dataset(examples, chosen, path, reader.sha256, notes, (reader.pinned,))
+    return Dataset(examples, chosen, path, reader.sha256, detected, remarks, (reader.pinned,))
 
 
 def prompt_for(

@@ -44,7 +44,7 @@ class Verified:
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """What the small files must give: the prompts' token ids, as `config` makes them, and the ids that end a completion."""
+    """What the small files must give: the prompts' token ids, made as `config` says, and ids that end a completion."""
 
     prompts: Sequence[Sequence[int]]
     stop: tuple[int, ...]

@@ -189,7 +189,8 @@ def value_at(config: RunConfig, key: str) -> object:
             "data:\n  columns: {zzz: x}",
             (
                 "c.yaml:2:13: data.columns.zzz: unknown column",
-                "known names: prompt, messages, task, input, output, question, answer",
+                "known names: prompt, messages, task, input, output, question, answer, instruction, context, "
+                "problem, query, conversations, system, tools",
             ),
         ),
         ("ppo: 3", ("c.yaml:1:6: ppo is a section", "write its settings under 'ppo:'")),
@@ -381,7 +382,7 @@ def test_all_problems_at_once_the_file_first_in_its_order() -> None:
             {"optim__learning_rate": float("nan")},
             ("--learning-rate: must be a number > 0 or 'auto' (got nan)", None),
         ),
-        ({"data__train": ["x"]}, ("--training-file: must be text or null (got ['x'])", None)),
+        ({"data__train": [5]}, ("--training-file: must be text, a list of text or null (got [5])", None)),
         ({"sede": 1}, ("--sede: sede: unknown setting", "did you mean 'seed'?")),
     ],
 )

@@ -76,7 +76,7 @@ def test_formats(
 ) -> None:
     dataset, example = read_one(tmp_path, row)
     assert dataset.format == format
-    assert dataset.notes == [f"detected: {format} (1 of 1 rows)"]
+    assert dataset.notes == [f"{tmp_path}/x.jsonl: detected: {format} (1 of 1 rows)"]
     assert example.prompt == prompt
     assert example.fields == row
     assert example.source == Source(f"{tmp_path}/x.jsonl", 1)
@@ -119,9 +119,9 @@ def test_ids_count_blank_lines(tmp_path: Path) -> None:
 def test_a_last_assistant_turn_is_dropped_and_noted(tmp_path: Path) -> None:
     turns = [*user("Hi"), {"role": "assistant", "content": "Ho"}]
     dataset = read_examples(write(tmp_path, {"messages": turns}, {"messages": user("Hey")}))
-    assert dataset.notes == [
-        "detected: openai (2 of 2 rows)",
-        "1 of 2 conversations end with an assistant turn: it is left out of the prompt (the grader still sees it)",
+    assert dataset.remarks == [
+        f"{tmp_path}/x.jsonl:1: the conversation ends with an assistant turn: it is left out of the prompt (the grader "
+        "still sees it)",
     ]
     assert dataset.examples[0].prompt == user("Hi")
     assert dataset.examples[0].fields == {"messages": turns}
@@ -133,7 +133,7 @@ def test_messages_with_text_parts_and_roles(tmp_path: Path) -> None:
         "messages": [
             {"role": "developer", "content": "Be short."},
             {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "input_text", "text": "b"}]},
-            {"role": "assistant", "content": "", "name": "x"},
+            {"role": "assistant", "content": ""},
             {"role": "tool", "content": "42", "tool_call_id": "1"},
         ]
     }
@@ -141,7 +141,7 @@ def test_messages_with_text_parts_and_roles(tmp_path: Path) -> None:
         {"role": "system", "content": "Be short."},
         {"role": "user", "content": "ab"},
         {"role": "assistant", "content": ""},
-        {"role": "tool", "content": "42"},
+        {"role": "tool", "content": "42", "tool_call_id": "1"},
     ]
 
 
@@ -150,7 +150,9 @@ def test_a_system_message_goes_where_there_is_none(tmp_path: Path) -> None:
     own = {"role": "system", "content": "own"}
     path = write(tmp_path, {"prompt": "a"}, {"prompt": user("b")}, {"prompt": [own, *user("c")]})
     prompts = [example.prompt for example in read_examples(path, system="S").examples]
-    assert prompts == [[system, *user("a")], [system, *user("b")], [own, *user("c")]]
+    assert prompts == ["a", [system, *user("b")], [own, *user("c")]]
+    asked = [example.asked() for example in read_examples(path, system="S").examples]
+    assert asked == [[system, *user("a")], [system, *user("b")], [own, *user("c")]]
 
 
 def test_columns(tmp_path: Path) -> None:
@@ -185,7 +187,8 @@ def test_columns_with_an_unknown_name(tmp_path: Path) -> None:
         ("data.columns: unknown name 'promt'", "did you mean 'prompt'?"),
         (
             "data.columns: unknown name 'zzz'",
-            "known names: prompt, messages, task, input, output, question, answer",
+            "known names: prompt, messages, task, input, output, question, answer, instruction, context, "
+            "problem, query, conversations, system, tools",
         ),
     ]
 
@@ -212,21 +215,13 @@ def test_an_empty_file(tmp_path: Path, content: str) -> None:
         ({"prompt": None}, "'prompt' is null"),
         ({"prompt": []}, "'prompt' is an empty list"),
         ({"prompt": ["hi"]}, "prompt[0] must be an object with role and content, not a string"),
-        (
-            {"prompt": [*user("a"), {"role": "assistant", "content": "b"}]},
-            "'prompt' ends with an assistant turn",
-        ),
         ({"question": 5}, "'question' must be text, not a number"),
         ({"messages": "hi"}, "'messages' must be a list of messages, not a string"),
         ({"messages": [{"role": "user"}]}, "messages[0] has no 'content': it has the key 'role'"),
-        (
-            {"messages": [{"from": "human", "value": "a"}]},
-            "messages[0] has no 'role' and 'content': it has the keys 'from', 'value'",
-        ),
         ({"messages": [{}]}, "messages[0] has no 'role' and 'content': it has no keys"),
         (
-            {"messages": [{"role": "human", "content": "a"}]},
-            "messages[0].role must be one of system, developer, user, assistant, tool, not 'human'",
+            {"messages": [{"role": "narrator", "content": "a"}]},
+            "messages[0].role must be one of system, developer, user, assistant, tool, not 'narrator'",
         ),
         ({"messages": [{"role": ["user"], "content": "a"}]}, "messages[0].role must be one of system,"),
         ({"messages": [{"role": "user", "content": 5}]}, "'messages[0].content' must be text, not a number"),
@@ -243,7 +238,7 @@ def test_an_empty_file(tmp_path: Path, content: str) -> None:
         ),
         (
             {"messages": [*user("a"), {"role": "assistant", "content": None, "tool_calls": [{"id": 1}]}]},
-            "messages[1] calls a tool: prompts with tool calls can't be used",
+            "messages[1].tool_calls[0] must be a call of a tool",
         ),
         ({"messages": [{"role": "assistant", "content": "a"}]}, "'messages' has no user message"),
         ({"messages": [{"role": "system", "content": "a"}]}, "'messages' has no user message"),

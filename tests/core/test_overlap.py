@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -24,13 +25,17 @@ TRAIN = dataset("train.jsonl", ["a", "b", " c\n", "d", "b"])
 OTHER = dataset("val.jsonl", ["x", "b", "c", "b"])
 
 
+def lines_of(found: Sequence[Overlap]) -> list[tuple[int, int, int]]:
+    return [(one.place, one.train.line, one.other.line) for one in found]
+
+
 def test_every_pair_is_found() -> None:
-    assert find_overlap(TRAIN, OTHER) == [Overlap(1, 2, 2), Overlap(2, 3, 3), Overlap(4, 5, 2)]
+    assert lines_of(find_overlap(TRAIN, OTHER)) == [(1, 2, 2), (2, 3, 3), (4, 5, 2)]
 
 
 def test_a_plain_prompt_equals_its_user_turn() -> None:
     plain = Dataset([Example("line-1", "b", {}, Source("p.jsonl", 1))], "trl", "p.jsonl", "", [])
-    assert find_overlap(plain, OTHER) == [Overlap(0, 1, 2)]
+    assert lines_of(find_overlap(plain, OTHER)) == [(0, 1, 2)]
 
 
 def test_planted_prompts_are_found_among_many() -> None:
@@ -38,7 +43,7 @@ def test_planted_prompts_are_found_among_many() -> None:
     val = [f"Question {number}" for number in range(10_000)]
     for line in (0, 17, 4_000, 9_998, 9_999):
         val[line] = f"question {line}"
-    assert [found.train_line for found in find_overlap(train, dataset("v", val))] == [
+    assert [found.train.line for found in find_overlap(train, dataset("v", val))] == [
         1,
         18,
         4001,

@@ -143,7 +143,7 @@ def test_a_line_after_a_bad_line_is_read() -> None:
         (b'[\n{"a": 1}\n]', "x.jsonl:1: the file is a JSON list, not JSON lines", "jq -c '.[]' x.jsonl"),
         (b'{\n  "a": 1\n}\n', "x.jsonl:1: the object goes over several lines", "jq -c . x.jsonl"),
         (b"\x1f\x8b\x08\x00", "x.jsonl: is gzip-compressed", "gunzip -k x.jsonl"),
-        (b"PAR1\x15", "x.jsonl: is a Parquet file, not JSON lines", "convert"),
+        (b"PAR1\x15", "x.jsonl: is a Parquet file, not JSON lines", "give it a name that ends in .parquet"),
         (b"PK\x03\x04", "x.jsonl: is a zip archive, not JSON lines", "unpack"),
         ('{"a": 1}'.encode("utf-16"), "x.jsonl: is UTF-16, not UTF-8", "iconv -f UTF-16 -t UTF-8 x.jsonl"),
     ],

@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast, PrinterCallback, Qwen3Config, 
 from rft_cli.config import RunConfig
 from rft_cli.training import build, quiet
 from rft_cli.training.hf_args import Resolved
+from rft_cli.training.rollouts.prompts import PromptEncoder
 from rft_cli.training.rollouts.rewards import GraderReward
 from rft_cli.types import Example, Grade, GradeRequest, Source
 
@@ -30,6 +31,11 @@ def tokenizer_of(size: int) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=inner, eos_token=END, pad_token=END, unk_token=END, padding_side="left"
     )
+
+
+def encoder_of(tokenizer: PreTrainedTokenizerFast | None = None) -> PromptEncoder:
+    """The prompts of a job with default settings."""
+    return PromptEncoder.of(tokenizer or tokenizer_of(16), RunConfig())
 
 
 def qwen3(
@@ -119,7 +125,7 @@ def trainer_of(
         world_size=world_size,
         minibatches=minibatches,
     )
-    reward = GraderReward(grader, [example(i, p) for i, p in enumerate(prompts)], [0])
+    reward = GraderReward(grader, [example(i, p) for i, p in enumerate(prompts)], [0], encoder_of(tokenizer))
     rows = Dataset.from_dict({"prompt": list(prompts), "row": list(range(len(prompts)))})
     config = RunConfig.model_validate(settings)
     trainer = build.build_trainer(config, resolved, tokenizer, model, str(folder), reward, rows)

@@ -37,7 +37,7 @@ class Findings:
 
 
 def findings(encoder: PromptEncoder, examples: Sequence[Example], config: RunConfig) -> Findings:
-    """What `encoder` does with these prompts that is not plain to see. Raises UsageErrors for settings without effect."""
+    """What `encoder` does with these prompts that is not plain to see; UsageErrors for settings without effect."""
     template, found = encoder.template, Findings()
     _check_settings(encoder, config)
     _tell(found.notes, _text_rows(encoder, examples))

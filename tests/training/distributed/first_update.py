@@ -27,7 +27,7 @@ from rft_cli.runs.sources import find_model
 from rft_cli.training import build, quiet
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.models import load_model, load_tokenizer, stop_tokens
-from rft_cli.training.rollouts.prompts import training_rows
+from rft_cli.training.rollouts.prompts import PromptEncoder, training_rows
 from rft_cli.training.rollouts.rewards import GraderReward
 from rft_cli.types import Example, Grade, GradeError, GradeRequest, Source
 
@@ -116,10 +116,10 @@ def first_update(state: PartialState, kind: str) -> dict[str, Any]:
         gradient_checkpointing=False, validate_every=1, critic_warmup=0, world_size=state.num_processes, minibatches=1,
     )  # fmt: skip
     stop = stop_tokens(model.config, model.generation_config, tokenizer)
-    reward = GraderReward(TableGrader(), examples, stop)
+    reward = GraderReward(TableGrader(), examples, stop, PromptEncoder.of(tokenizer, config))
     with tempfile.TemporaryDirectory() as folder:
         trainer = build.build_trainer(
-            config, resolved, tokenizer, model, folder, reward, training_rows(examples, tokenizer)
+            config, resolved, tokenizer, model, folder, reward, training_rows(examples)
         )
         trainer.shuffle_dataset = False
         completions = recorded(tokenizer)

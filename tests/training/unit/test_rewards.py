@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rft_cli.training.rollouts.rewards import GradedBatch, GraderReward, text_of
+from rft_cli.training.rollouts.rewards import GradedBatch, GraderReward
 from rft_cli.types import Example, Grade, GradeError, GradeRequest, Source
 from tests.training import toys
 
@@ -10,6 +10,7 @@ EXAMPLES = [
     Example("a", "first", {"prompt": "first", "code": "007"}, Source("train.jsonl", 1)),
     Example("b", [{"role": "user", "content": "second"}], {"n": 2}, Source("train.jsonl", 2)),
 ]
+ENCODER = toys.encoder_of()
 
 
 def by_text(request: GradeRequest) -> Grade:
@@ -23,20 +24,20 @@ def by_text(request: GradeRequest) -> Grade:
 def call(reward: GraderReward) -> list[float | None]:
     return reward(
         prompts=["first", "second", "first", "second"],
-        completions=["abc", [{"role": "assistant", "content": ""}], "skip", "break"],
+        completions=["abc", "", "skip", "break"],
         completion_ids=[[5, 6, 0], [], [5, 6, 7], [9]],
         row=[0, 1, 0, 1],
         trainer_state=None,
     )
 
 
-def test_text_of_both_forms() -> None:
-    assert text_of("abc") == "abc"
-    assert text_of([{"role": "assistant", "content": "abc"}]) == "abc"
-
-
 def test_only_graded_completions_have_a_reward() -> None:
-    assert call(GraderReward(toys.FunctionGrader(by_text), EXAMPLES, [0, 9])) == [3.0, 0.0, None, None]
+    assert call(GraderReward(toys.FunctionGrader(by_text), EXAMPLES, [0, 9], ENCODER)) == [
+        3.0,
+        0.0,
+        None,
+        None,
+    ]
 
 
 def test_a_reward_that_is_too_large_to_train_on_is_a_failed_grade() -> None:
@@ -45,7 +46,7 @@ def test_a_reward_that_is_too_large_to_train_on_is_a_failed_grade() -> None:
             "graded", {"abc": 1e15, "": -1e15, "skip": 1e16}.get(request.completion, -1e308), {"a": 1.0}
         )
 
-    reward = GraderReward(toys.FunctionGrader(huge), EXAMPLES, [0, 9])
+    reward = GraderReward(toys.FunctionGrader(huge), EXAMPLES, [0, 9], ENCODER)
     assert call(reward) == [1e15, -1e15, None, None]
     failed = reward.last.samples[2].grade
     assert (failed.status, failed.reward, failed.components) == ("failed", None, {})
@@ -56,7 +57,7 @@ def test_a_reward_that_is_too_large_to_train_on_is_a_failed_grade() -> None:
 
 def test_the_grader_gets_the_row_as_it_stood_in_the_file() -> None:
     grader = toys.FunctionGrader(by_text)
-    call(GraderReward(grader, EXAMPLES, [0, 9]))
+    call(GraderReward(grader, EXAMPLES, [0, 9], ENCODER))
     (requests,) = grader.requests
     assert [r.fields for r in requests] == [EXAMPLES[0].fields, EXAMPLES[1].fields] * 2
     assert [r.completion for r in requests] == ["abc", "", "skip", "break"]
@@ -64,7 +65,7 @@ def test_the_grader_gets_the_row_as_it_stood_in_the_file() -> None:
 
 def test_truncated_says_that_no_stop_token_ended_it() -> None:
     grader = toys.FunctionGrader(by_text)
-    call(GraderReward(grader, EXAMPLES, [0, 9]))
+    call(GraderReward(grader, EXAMPLES, [0, 9], ENCODER))
     assert [r.metadata for r in grader.requests[0]] == [
         {"completion_tokens": 3, "truncated": False},
         {"completion_tokens": 0, "truncated": True},
@@ -75,7 +76,7 @@ def test_truncated_says_that_no_stop_token_ended_it() -> None:
 
 def test_the_books_keep_every_grade() -> None:
     seen: list[GradedBatch] = []
-    reward = GraderReward(toys.FunctionGrader(by_text), EXAMPLES, [0, 9])
+    reward = GraderReward(toys.FunctionGrader(by_text), EXAMPLES, [0, 9], ENCODER)
     reward.on_graded = seen.append
     rewards = call(reward)
     assert seen == [reward.last]
@@ -91,4 +92,4 @@ def test_the_books_keep_every_grade() -> None:
 
 
 def test_trl_takes_its_name() -> None:
-    assert GraderReward(toys.FunctionGrader(by_text), EXAMPLES, []).__name__ == "grader"
+    assert GraderReward(toys.FunctionGrader(by_text), EXAMPLES, [], ENCODER).__name__ == "grader"

@@ -103,7 +103,7 @@ def validate(batch_size: int, grader: toys.FunctionGrader) -> tuple[list[Sample]
     examples = [Example(f"r{i}", p, {"number": i}, Source("v.jsonl", i + 1)) for i, p in enumerate(prompts)]
     validator = Validator(
         accelerator=Accelerator(cpu=True),
-        tokenizer=toys.tokenizer_of(16),
+        encoder=toys.encoder_of(),
         grader=grader,
         settings=SETTINGS,
         samples_per_prompt=2,
