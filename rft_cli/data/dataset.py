@@ -156,6 +156,8 @@ class _Survey:
         self._places: dict[Format | None, array[int]] = {}
         self._first: Row | None = None
         self._unseen = dict(keys.renamed)
+        self._tools = keys["tools"]
+        self._now: tuple[Format, int] = ("rft", 0)
 
     def add(self, row: Row) -> None:
         """Take one line into account."""
@@ -207,17 +209,17 @@ class _Survey:
         """What rows hold that is not read as it stands: each with the first such row, and how many there are."""
         return [seen.told(self._problems.name, text) for text, seen in self._remarks.get(chosen, {}).items()]
 
+    def _remark(self, text: str) -> None:
+        """Take what is to be said of the row that is looked at now."""
+        format, line = self._now
+        self._remarks.setdefault(format, {}).setdefault(text, _Seen()).add(line)
+
     def _check(self, line: int, row: Mapping[str, Any], format: Format) -> None:
-        said = self._remarks.setdefault(format, {})
-
-        def remark(text: str) -> None:
-            said.setdefault(text, _Seen()).add(line)
-
-        tools = self._keys["tools"]
+        self._now = (format, line)
         try:
-            prompt_of(row, format, self._keys, remark)
-            if tools in row:
-                tools_of(row[tools], tools, remark)
+            prompt_of(row, format, self._keys, self._remark)
+            if self._tools in row:
+                tools_of(row[self._tools], self._tools, self._remark)
         except BadRow as reason:
             bad = self._bad.setdefault(format, Problems(self._problems.name))
             bad.add(UsageError(f"{bad.name}:{line}: {reason.reason}", reason.fix), line)

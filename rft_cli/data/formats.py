@@ -8,7 +8,6 @@ are common names of free extra keys too.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from rft_cli.config.suggest import as_word, closest
@@ -45,30 +44,29 @@ _ASKING = frozenset(
     )
 )
 """Keys that often hold a part of the prompt: one that does not get into it is told."""
+_LEFT: dict[Format, frozenset[str]] = {
+    format: _ASKING.difference(names, _BESIDE.get(format, ())[:1]) for format, names in _PROMPT_KEYS.items()
+}
+"""Those of them that a format does not put into the prompt in any case."""
 
 
-@dataclass(frozen=True, slots=True)
 class Keys:
     """Canonical column name → the key which holds it in this file's rows."""
 
-    renamed: Mapping[str, str]
+    def __init__(self, renamed: Mapping[str, str]) -> None:
+        self.renamed = renamed
+        # Once a file, not once a row: the formats, first those whose prompt key the user named, each with its keys.
+        order = sorted(FORMATS, key=lambda format: not any(key in renamed for key in _PROMPT_KEYS[format]))
+        self.order = [(format, frozenset(self[name] for name in _PROMPT_KEYS[format])) for format in order]
 
     def __getitem__(self, name: str) -> str:
         return self.renamed.get(name, name)
 
-    def order(self) -> list[Format]:
-        """The formats, first those whose prompt key the user named."""
-        return sorted(
-            FORMATS, key=lambda format: not any(key in self.renamed for key in _PROMPT_KEYS[format])
-        )
-
 
 def format_of(row: Mapping[str, Any], keys: Keys) -> Format | None:
     """The format that the row's keys speak for."""
-    for format in keys.order():
-        if any(keys[name] in row for name in _PROMPT_KEYS[format]) and (
-            format != "verl" or _is_verl(row, keys)
-        ):
+    for format, names in keys.order:
+        if not names.isdisjoint(row) and (format != "verl" or _is_verl(row, keys)):
             return format
     return None
 
@@ -112,12 +110,11 @@ def prompt_of(row: Mapping[str, Any], format: Format, keys: Keys, remark: Remark
         return conversation(row[key], key, remark, answered=False)
     if format == "trl":
         return _trl(row, key, remark)
-    user = _joined(row, [keys[name] for name in present], format, keys, remark)
-    turns = [*_history(row, remark), Message(role="user", content=user)] if format == "alpaca" else [
-        Message(role="user", content=user)
-    ]  # fmt: skip
+    user = Message(role="user", content=_joined(row, [keys[name] for name in present], format, keys, remark))
+    turns = [*_history(row, remark), user] if format == "alpaca" else [user]
     turns = _with_own_system(turns, row, format, keys, remark)
-    _tell_left_out(row, turns, remark)
+    if not _LEFT[format].isdisjoint(row):
+        _tell_left_out(row, format, turns, remark)
     return turns
 
 
@@ -126,7 +123,8 @@ def _trl(row: Mapping[str, Any], key: str, remark: Remark) -> str | list[Message
     if isinstance(value, list) or (isinstance(value, str) and are_messages(listed(value))):
         return conversation(value, key, remark, answered=False)
     found = text(value, key, "text or a list of messages")
-    _tell_left_out(row, [Message(role="user", content=found)], remark)
+    if not _LEFT["trl"].isdisjoint(row):
+        _tell_left_out(row, "trl", [Message(role="user", content=found)], remark)
     return found
 
 
@@ -180,9 +178,11 @@ def _with_own_system(
     return turns
 
 
-def _tell_left_out(row: Mapping[str, Any], turns: Sequence[Message], remark: Remark) -> None:
+def _tell_left_out(
+    row: Mapping[str, Any], format: Format, turns: Sequence[Message], remark: Remark
+) -> None:
     """Say which keys seem to belong to the prompt and are not in it."""
-    for key in row.keys() & _ASKING:
+    for key in row.keys() & _LEFT[format]:
         value = row[key]
         if not value or not isinstance(value, str | list | dict) or (key == "history" and len(turns) > 2):
             continue
