@@ -314,7 +314,7 @@ def test_a_signal_before_the_run_exists_and_after_it_ended_is_one_line(rft, file
 def test_a_finished_run_is_told_with_how_to_train_it_longer(rft, files, training):
     assert rft("create", *GOOD, "--name", "a").code == 0
     found = rft("create", "--resume", "a", "--json")
-    assert (found.code, found.out) == (2, "")
+    assert (found.code, list(json.loads(found.out))) == (2, ["error"])
     assert "error: runs/a is finished: mean reward " in found.err
     assert "fix: train it longer: rft train --resume runs/a --set optim.max_steps=" in found.err
     assert training.calls == ["check", "train"]

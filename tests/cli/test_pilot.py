@@ -65,7 +65,7 @@ def test_the_limit_comes_from_the_pilot_and_stays_when_the_run_goes_on(files):
 def test_a_pilot_in_which_nothing_can_be_learned_leaves_nothing_behind(files):
     (files / "scorer.py").write_text("def score(completion):\n    return 0\n")
     done = create(files, "pilot.prompts=2", more=("--json",))
-    assert (done.code, done.out) == (1, "")
+    assert (done.code, list(json.loads(done.out))) == (1, ["error"])
     assert list((files / "runs").iterdir()) == []
     # Two prompts, and then up to three times as many more before the job is stopped.
     head = "error: nothing can be learned from these rows: none of 8 prompts has two completions with different rewards"

@@ -17,7 +17,8 @@ SETTINGS = {
     "rollout.prompts_per_batch": 4, "rollout.group_size": 2, "rollout.max_completion_tokens": 4, "grader.workers": 1,
     "pilot.prompts": 0, "ppo.passes": 1, "ppo.minibatches": 1, "grader.audit": "none", "ppo.value_coef": 0.25,
 }  # fmt: skip
-SCORER = """import time
+SCORER = """
+import time
 def score(completion, example):
     time.sleep(0.5)
     return sum(map(ord, completion)) % 7 / 7

@@ -161,7 +161,7 @@ def test_a_job_that_the_api_gave_back(load: Any) -> None:
     assert loaded.config.data.train == "jobs/file-train.jsonl"
     assert loaded.config.data.validation is None
     assert loaded.config.optim.n_epochs == "auto"
-    assert [note.partition(" has no")[0] for note in loaded.notes] == [
+    assert [note.partition(" is not")[0] for note in loaded.notes] == [
         "jobs/job.json sets seed = 7, data.train = jobs/file-train.jsonl, the grader",
         'jobs/job.json: model "o4-mini-2025-04-16"',
     ]

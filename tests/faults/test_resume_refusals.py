@@ -3,6 +3,7 @@
 Every refusal goes through the command line; the run is a real one of builtin/tiny.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -97,7 +98,7 @@ def test_a_finished_run_is_told_and_left_alone(run, tmp_path):
     before = tree(tmp_path)
     for more in ((), ("--n-epochs", "2"), ("--force",)):
         done = rft_here(tmp_path, "train", "--resume", "a", "--quiet", "--json", *more)
-        assert (done.code, done.out) == (2, ""), done.err
+        assert (done.code, list(json.loads(done.out))) == (2, ["error"]), done.err
     assert (
         "fix: train it longer: rft train --resume runs/a --n-epochs 4"
         in rft_here(tmp_path, "create", "--resume", "a").err
