@@ -178,9 +178,7 @@ def _with_own_system(
     return turns
 
 
-def _tell_left_out(
-    row: Mapping[str, Any], format: Format, turns: Sequence[Message], remark: Remark
-) -> None:
+def _tell_left_out(row: Mapping[str, Any], format: Format, turns: Sequence[Message], remark: Remark) -> None:
     """Say which keys seem to belong to the prompt and are not in it."""
     for key in row.keys() & _LEFT[format]:
         value = row[key]
