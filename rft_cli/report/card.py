@@ -193,10 +193,11 @@ def _use(run: Run, config: RunConfig, made: Made) -> str:
 def _answer(run: Run, config: RunConfig, made: Made) -> list[str]:
     """Lines of code that ask the loaded model a question, sampled as the reward was measured."""
     if made.chat:
+        options = "".join(f", {name}={value!r}" for name, value in config.model.chat_template_kwargs.items())
         ask = [
             'messages = [{"role": "user", "content": "Your question"}]',
             "prompt = tokenizer.apply_chat_template(",
-            '    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"',
+            f'    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"{options}',
             ")",
         ]
     else:
