@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rft_cli.data import read_examples, reference_of
+from rft_cli.data import FORMATS, read_examples, reference_of
+from rft_cli.data.references import REFERENCE_KEYS
 from rft_cli.errors import UsageErrors
+from tests.command import ROOT
 
 
 def user(text: str) -> dict[str, str]:
@@ -133,3 +136,21 @@ def test_calls_in_sharegpt(tmp_path: Path) -> None:
         user("Rain?"), {**assistant(""), "tool_calls": [call]}, {"role": "tool", "content": "yes"},
     ]  # fmt: skip
     assert reference_of(example) == "It rains."
+
+
+def test_the_documented_rows_are_read_as_the_table_says(tmp_path: Path) -> None:
+    """docs/data.md: a row of each format, in the order of its table."""
+    page = (ROOT / "docs" / "data.md").read_text()
+    rows = [json.loads(line) for line in page.partition("```jsonl\n")[2].partition("```")[0].splitlines()]
+    table = re.findall(r"^\| `(\w+)` \| `", page.partition("## Formats")[2], re.MULTILINE)[: len(FORMATS)]
+    assert table == list(FORMATS)
+    found = [read(tmp_path, row) for row in rows]
+    assert [data.format for data in found] == table
+    assert [reference_of(data.examples[0]) for data in found] == ["3"] * len(rows)
+    order = page.partition("looked for in this order: ")[2].partition(", a last assistant turn")[0]
+    assert re.findall(r"`([\w.]+)`", order) == [
+        "output",
+        "answer",
+        "reward_model.ground_truth",
+        *REFERENCE_KEYS,
+    ]

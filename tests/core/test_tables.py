@@ -131,10 +131,7 @@ def test_what_json_has_not_is_changed_and_said(tmp_path: Path) -> None:
 
 def test_columns_of_tools_have_no_keys_of_other_rows(tmp_path: Path) -> None:
     """Arrow gives every struct the keys of all: what is null is no part of a definition."""
-    tools = [
-        [{"name": "a", "parameters": {"x": {"type": "int"}}}],
-        [{"name": "b", "parameters": {"y": {"type": "int"}}}],
-    ]
+    tools = [[{"name": name, "parameters": {key: {"type": "int"}}}] for name, key in (("a", "x"), ("b", "y"))]
     file = parquet(tmp_path / "x.parquet", {"question": ["1", "2"], "tools": tools})
     assert [e.tools for e in read_examples(str(file)).examples] == [
         [{"type": "function", "function": tool}] for (tool,) in tools
