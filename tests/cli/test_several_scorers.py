@@ -86,7 +86,7 @@ def test_a_part_or_a_helper_that_has_changed_stops_the_run(folder: Path) -> None
     (folder / "b" / "scorer.py").write_text(VERL + "\n# changed\n")
     stopped = rft_here(folder, "train", "--resume", run.path, "--n-epochs", "2")
     assert stopped.code == 2
-    assert "has changed (SHA-256" in stopped.err
+    assert "/b/scorer.py=0.5 has changed\n" in stopped.err.replace("\n      ", "")
     assert "b/scorer.py=0.5" in stopped.err
 
 

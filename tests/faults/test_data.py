@@ -25,6 +25,7 @@ from rft_cli.data.json_line import object_of
 from rft_cli.errors import UsageError
 from rft_cli.grading.open import open_grader
 from rft_cli.grading.pool.supply import Lines, Requests
+from rft_cli.grading.wire.call import Binding, Given
 from rft_cli.grading.wire.work import Block, read_lines
 from rft_cli.types import GradeRequest
 from tests.command import FULL, RFT, environment, rft, rft_measured
@@ -119,6 +120,10 @@ def echo(folder: Path) -> list[str]:
     return file.read_text().splitlines() if file.exists() else []
 
 
+WITH_ROW = Binding("rft", False, positional=(Given("completion"), Given("example")))
+"""How score(completion, example) is called."""
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
@@ -135,7 +140,7 @@ def test_every_reader_keeps_the_value(name: str, folder: Path) -> None:
     (folder / "x.jsonl").write_bytes(line)
     (example,) = read_examples("x.jsonl").examples
     assert repr(example.fields) == row
-    (work,) = Requests([GradeRequest("c", example.fields)]).take(9)
+    (work,) = Requests([GradeRequest("c", example.fields)], lambda _: WITH_ROW).take(9)
     assert repr(work.item().example) == row
     (taken,), bad = read_lines(Block(0, "completion", Lines(["x.jsonl"]).take(9)))
     assert (repr(taken.item().example), bad) == (row, None)
@@ -354,7 +359,8 @@ def test_any_value_reaches_the_grader_as_it_was(rows: list[dict[str, Any]], asci
     content = end.join(json.dumps(row, ensure_ascii=ascii) for row in rows).encode()
     found = list(read_rows_from_bytes(content, "x.jsonl"))
     assert [repr(row.value) for row in found] == [repr(row) for row in rows]
-    works = Requests(GradeRequest("c", row.value or {}) for row in found).take(99)
+    requests = (GradeRequest("c", row.value or {}) for row in found)
+    works = Requests(requests, lambda _: WITH_ROW).take(99)
     assert [repr(work.item().example) for work in works] == [repr(row) for row in rows]
     lines, bad = read_lines(Block(0, "completion", content.split(b"\n")))
     assert bad is None
