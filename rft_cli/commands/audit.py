@@ -40,9 +40,8 @@ def audit_grader(
     """
     data = config.data
     asked: list[tuple[str, str | None]] = [(file, None) for file in files]
-    asked += [(file, "train") for file in named(data.train)] + [
-        (file, "validation") for file in named(data.validation)
-    ]
+    asked += [(file, "train") for file in named(data.train)]
+    asked += [(file, "validation") for file in named(data.validation)]
     if not asked:
         if sys.stdin is None or sys.stdin.isatty():
             raise UsageError(
@@ -50,13 +49,13 @@ def audit_grader(
                 "name a FILE of rows that have references, or -t and -v",
             )
         asked = [("-", None)]
-    names = [path for path, _ in asked]
+    read = [path for path, _ in asked]
     examples = [example for name, role in asked for example in _read(name, role, config)]
     references = [reference_of(example, config.data.columns) for example in examples]
     chosen = choose_rows(examples, references, ROWS if rows is None else rows, config.seed)
     if not chosen:
         raise UsageError(
-            f"{', '.join(names)}: no row has a reference, so nothing says what is right",
+            f"{', '.join(read)}: no row has a reference, so nothing says what is right",
             "put it under output, answer, ground_truth or the like, or name its key: --set data.columns.output=KEY",
         )
     report = _audit(config, chosen, None if rows is not None else LIMIT_S, quiet)
@@ -70,7 +69,7 @@ def audit_grader(
         if json:
             shared.print_json(report.to_json(), unmet)
         else:
-            print_audit(report, _rows_of(report, chosen, len(examples), names, config.seed))
+            print_audit(report, _rows_of(report, chosen, len(examples), read, config.seed))
     if unmet is not None:
         raise unmet
 

@@ -68,7 +68,26 @@ KEYS = [
         "x",
     ),
 ]
-ROWS = st.lists(st.dictionaries(st.sampled_from(KEYS), VALUE, max_size=4), min_size=1, max_size=3)
+WHOLE = st.sampled_from(
+    [
+        {
+            "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}],
+            "answer": "Ho",
+        },
+        {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Ho"}]},
+        {"prompt": [{"role": "user", "content": "Hi"}], "reward_model": {"ground_truth": "Ho"}},
+        {"prompt": "Hi", "completion": "Ho"},
+        {"instruction": "Add.", "input": "1 and 2", "output": "3"},
+        {"task": "Add.", "input": "1 and 2", "output": "3"},
+        {"question": "1+2?", "answer": "3"},
+        {"problem": "1+2?", "solution": "3"},
+    ]
+)
+ANY = st.dictionaries(st.sampled_from(KEYS), VALUE, max_size=4)
+CHANGED = st.builds(
+    lambda row, more: {**row, **more}, WHOLE, st.dictionaries(st.sampled_from(KEYS), VALUE, max_size=1)
+)
+ROWS = st.one_of(st.lists(CHANGED, min_size=1, max_size=2), st.lists(ANY, min_size=1, max_size=3))
 
 
 def test_any_rows(rft, tmp_path):
@@ -85,4 +104,4 @@ def test_any_rows(rft, tmp_path):
         counts[found.code] += 1
 
     check()
-    assert min(counts.values()) > 10
+    assert min(counts.values()) > 30

@@ -163,4 +163,4 @@ def test_grade_and_audit_take_tables_and_the_hub(tmp_path, hub):
     assert done.code == 2
     assert done.problems == ["x.csv:5: 2 values, but the header has 3 columns"]
     done = run(tmp_path, hub, "grade", "--reward-model", "scorer.py", "--gold", "org/math:test", "--summary")
-    assert json.loads(done.out)["mean_reward"] == 1.0, done.err
+    assert json.loads(done.out)["reward"]["mean"] == 1.0, done.err
