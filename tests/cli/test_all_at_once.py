@@ -74,7 +74,8 @@ def test_a_scorer_is_run_where_its_settings_are_right(told: Told, tmp_path: Path
 def test_what_rests_on_a_wrong_setting_is_not_looked_at(told: Told) -> None:
     files = ["-t", "bad.jsonl", "--reward-model", "good.json"]
     assert told("validate", *files, "--set", "data.format=jsn") == [
-        "error: --set data.format: must be 'auto', 'openai', 'sharegpt', 'verl', 'trl', 'alpaca', 'rft', 'gsm8k' or 'qa' (got 'jsn')"
+        "error: --set data.format: must be 'auto', 'openai', 'sharegpt', 'verl', 'trl', 'alpaca', 'rft', 'gsm8k' or "
+        "'qa' (got 'jsn')"
     ]
     assert told("validate", *files, "--set", "grader") == ["error: --set grader: has no '='"]
     assert told("validate", "-t", "gone.jsonl", "--set", "grader.path=3", "--reward-model", "gone.py") == [
