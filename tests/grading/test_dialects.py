@@ -37,9 +37,9 @@ def project(tmp_path: Path) -> Path:
 
 
 def rft(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*RFT, *words], cwd=folder, env=environment(), capture_output=True, text=True, timeout=120
-    )
+    # Like the installed command, `python -m` does not look for modules in the folder first.
+    alone = {**environment(), "PYTHONSAFEPATH": "1"}
+    return subprocess.run([*RFT, *words], cwd=folder, env=alone, capture_output=True, text=True, timeout=120)
 
 
 def grades(folder: Path, scorers: list[str], rows: str) -> tuple[list[Any], list[dict[str, float]], str]:

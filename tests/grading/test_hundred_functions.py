@@ -63,7 +63,9 @@ def test_any_function_is_taken_or_refused_in_words(
     Path("rows.jsonl").write_text(ROWS)
     Path("scorer.py").write_text(source_of(form, body))
     flags = ["--set", "grader.timeout_s=5", "--set", "grader.audit=none", "--set", "grader.workers=1"]
-    ended = CliRunner().invoke(app, ["validate", "-t", "rows.jsonl", "--reward-model", "scorer.py", *flags])
+    name = FORMS[form].removeprefix("async ").partition("(")[0]
+    scorer = ["--reward-model", f"scorer.py:{name}"]
+    ended = CliRunner().invoke(app, ["validate", "-t", "rows.jsonl", *scorer, *flags])
     assert ended.exit_code in (0, 2), ended.output
     assert "internal error" not in ended.output
     assert "Traceback" not in ended.output
