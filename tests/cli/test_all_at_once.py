@@ -74,8 +74,8 @@ def test_a_scorer_is_run_where_its_settings_are_right(told: Told, tmp_path: Path
 def test_what_rests_on_a_wrong_setting_is_not_looked_at(told: Told) -> None:
     files = ["-t", "bad.jsonl", "--reward-model", "good.json"]
     assert told("validate", *files, "--set", "data.format=jsn") == [
-        "error: --set data.format: must be 'auto', 'openai', 'sharegpt', 'verl', 'trl', 'alpaca', 'rft', 'gsm8k' or "
-        "'qa' (got 'jsn')"
+        "error: --set data.format: must be 'auto', 'openai', 'sharegpt', 'verl', 'trl', 'alpaca', 'rft', 'gsm8k' "
+        "or 'qa' (got 'jsn')"
     ]
     assert told("validate", *files, "--set", "grader") == ["error: --set grader: has no '='"]
     assert told("validate", "-t", "gone.jsonl", "--set", "grader.path=3", "--reward-model", "gone.py") == [
@@ -112,7 +112,7 @@ def test_a_job_of_openai_in_every_command(told: Told, tmp_path: Path) -> None:
     for command in ("create", "train", "validate"):
         lines = told(command, "--from-openai", "job.json", notes=True)
         assert lines[0] == "job.json sets data.train = train.jsonl, the grader, optim.n_epochs = 1"
-        assert lines[2].startswith('job.json: suffix "s" is not supported')
+        assert lines[2].startswith('job.json: suffix "s" has no meaning here')
         errors = [line for line in lines if line.startswith("error")]
         assert errors[0].endswith(": metdata: unknown in a fine-tuning job")
         assert errors[1].endswith(": validation_file: no file 'gone' beside the job")
