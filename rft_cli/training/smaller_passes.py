@@ -68,7 +68,9 @@ class SmallerPasses(Trainer):
         loss: Tensor = super().compute_loss(model, part)
         if self.loss_is_mean_of_rows:
             loss = loss * (part["prompt_ids"].size(0) / whole["prompt_ids"].size(0))
-        self.accelerator.backward(loss / self.current_gradient_accumulation_steps)
+        # TRL says of its trainers whether the loss is divided already by the passes of a step, or transformers does it.
+        divided = self.loss_is_scaled_for_ga
+        self.accelerator.backward(loss if divided else loss / self.current_gradient_accumulation_steps)
         return loss.detach()
 
     def _halve(self, rows: int) -> None:
