@@ -48,8 +48,11 @@ def _candidates(row: Mapping[str, Any], keys: Keys) -> Iterator[Any]:
     yield reward_model.get("ground_truth") if isinstance(reward_model, dict) else None
     for key in REFERENCE_KEYS:
         value = row.get(key)
-        answer = last_answer(value) if isinstance(value, list) else None
-        yield value if answer is None else answer
+        yield last_answer(value) if _are_messages(value) else value
+
+
+def _are_messages(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(v, dict) and "role" in v for v in value)
 
 
 def _ends_in_result(text: str) -> bool:

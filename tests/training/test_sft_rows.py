@@ -11,7 +11,7 @@ from rft_cli.errors import UsageErrors
 from rft_cli.training import build
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.models import load_policy, load_tokenizer
-from rft_cli.training.rollouts.prompts import encode, training_rows
+from rft_cli.training.rollouts.prompts import PromptEncoder
 from rft_cli.training.sft.rows import IGNORED, completion_ids, end_of, taught_rows
 from rft_cli.types import Example, Source
 
@@ -27,6 +27,10 @@ def example(prompt, **fields):
     return Example("1", prompt, fields, Source("f", 1))
 
 
+def encode(tokenizer, examples):
+    return PromptEncoder.of(tokenizer, RunConfig()).encode(examples)
+
+
 def taught(tokenizer, examples, context=1024):
     return taught_rows(tokenizer, examples, encode(tokenizer, examples), {}, context)
 
@@ -34,9 +38,8 @@ def taught(tokenizer, examples, context=1024):
 def test_a_row_is_the_rollouts_prompt_then_the_reference_then_one_end(tokenizer):
     examples = read_examples(SAMPLE).examples[:8]
     rows = taught(tokenizer, examples)
-    asked = training_rows(examples, tokenizer)["prompt"]
     for place, one in enumerate(examples):
-        rendered = tokenizer.apply_chat_template(asked[place], add_generation_prompt=True, return_dict=True)
+        rendered = tokenizer.apply_chat_template(one.prompt, add_generation_prompt=True, return_dict=True)
         assert list(rows.prompts[place]) == rendered["input_ids"]
         said = rows.completions[place]
         assert said[-1] == tokenizer.eos_token_id == end_of(tokenizer)

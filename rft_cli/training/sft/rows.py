@@ -69,7 +69,8 @@ def taught_rows(
     for example, prompt in zip(examples, prompts, strict=True):
         text = demonstration_of(example, columns)
         assert text is not None  # the preflight has looked
-        completions.append(completion_ids(tokenizer, prompt, _after_prefix(example, text), end))
+        # The prompt may hold the beginning of the answer already.
+        completions.append(completion_ids(tokenizer, prompt, text.removeprefix(example.prefix), end))
     taught = TaughtRows(prompts, completions)
     long = [
         UsageError(
@@ -112,10 +113,3 @@ def completion_ids(
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return [int(token) for token in tokenizer(text, add_special_tokens=False)["input_ids"]]
-
-
-def _after_prefix(example: Example, text: str) -> str:
-    """What is left to say where the prompt holds the beginning of the answer already."""
-    last = None if isinstance(example.prompt, str) else example.prompt[-1]
-    begun = last["content"] if last is not None and last["role"] == "assistant" else ""
-    return text.removeprefix(begun)
