@@ -52,7 +52,11 @@ def _candidates(row: Mapping[str, Any], keys: Keys) -> Iterator[Any]:
 
 
 def _are_messages(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(v, dict) and "role" in v for v in value)
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(v, dict) and {"role", "from"} & v.keys() for v in value)
+    )
 
 
 def _ends_in_result(text: str) -> bool:
