@@ -72,7 +72,8 @@ def test_another_revision_is_refused_and_forced(tmp_path, hub):
     refused = rft(tmp_path, hub, *again, *other)
     assert refused.code == 2
     assert f"  model.revision: {A} -> {B}\n" in refused.err
-    refused = rft(tmp_path, hub, *again, "--model", "builtin/tiny", "--set", "model.revision=null")
+    tiny = ["builtin/tiny" if word == MODEL else word for word in again]
+    refused = rft(tmp_path, hub, *tiny, "--set", "model.revision=null")
     assert refused.code == 2
     assert f"  model.path: commit {A} -> sha256 " in refused.err
     offline = rft(tmp_path, hub, *again, "--n-epochs", "2", HF_HUB_OFFLINE="1")
