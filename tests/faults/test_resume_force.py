@@ -25,7 +25,7 @@ ACCEPTED = {
     "model.dtype": "bfloat16", "model.trust_remote_code": True, "model.gradient_checkpointing": True,
     "model.attention": "eager", "lora.dropout": 0.1,
     "data.format": "rft", "data.columns.task": "task", "data.columns.input": "input", "data.columns.output": "output",
-    "data.overlap": "drop", "data.system": "Be kind.",
+    "data.overlap": "drop", "data.system": "Be kind.", "data.prompt": "chat", "model.system_role": "user",
     "grader.embeddings.base_url": LOCAL, "grader.embeddings.model": "m", "grader.embeddings.api_key_env": "none",
     "grader.timeout_s": 20, "grader.workers": 2, "grader.max_failure_rate": 0.5, "grader.audit": "warn",
     "grader.env": "[A_KEY]", "grader.memory_mb": 4000,
@@ -54,6 +54,10 @@ OTHERS = {
     *PLACE, "optim.n_epochs", "optim.max_steps",  # no change of the job
     *CONTENT, "grader.spec", "model.path", "model.revision",  # known by what is in them
     "data.columns.prompt", "data.columns.messages", "data.columns.question", "data.columns.answer",  # not these rows'
+    *(f"data.columns.{name}" for name in ("instruction", "context", "problem", "query", "conversations")),
+    "data.columns.system", "data.columns.tools", "model.chat_template_kwargs",  # nor these
+    "grader.folder",  # where the scorer runs
+    "sft.batch_size",  # of another algorithm
     "grader.sandbox",  # refuses this scorer
     "validation.every_completions",  # stands in place of validation.every_epochs
 }  # fmt: skip
@@ -92,7 +96,7 @@ def went_on(run: Run, folder: Path, settings: dict[str, object]) -> None:
 
 def test_every_setting_is_one_or_the_other():
     assert {*REFUSED, *ACCEPTED, *OTHERS} == all_keys().keys()
-    assert UNCHANGEABLE.keys() - REFUSED.keys() == {"model.path"}
+    assert UNCHANGEABLE.keys() - REFUSED.keys() == {"model.path", "sft.batch_size"}  # tests of their own
     assert REFUSED.keys() <= UNCHANGEABLE.keys()
 
 
