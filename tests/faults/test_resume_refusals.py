@@ -307,7 +307,7 @@ def test_a_run_alone_elsewhere_takes_the_same_files_from_flags(run, tmp_path):
     assert done.code == 2
     assert [line.split(": ")[1] for line in done.errors] == ["data.train"]
     other = rft_here(there, "train", "--resume", "a", "--n-epochs", "3", "-t", "val.jsonl")
-    assert f"data.train: {there}/val.jsonl has changed" in other.err
+    assert "data.train: train.jsonl -> val.jsonl\n" in other.err
     (there / "helper.py").unlink()
     gone = rft_here(there, "train", "--resume", "a", "--n-epochs", "3", "-t", "rows.jsonl")
     assert "grader.path/helper.py: the scorer imports it, and it is gone" in gone.err
