@@ -112,7 +112,7 @@ def test_a_job_of_openai_in_every_command(told: Told, tmp_path: Path) -> None:
     for command in ("create", "train", "validate"):
         lines = told(command, "--from-openai", "job.json", notes=True)
         assert lines[0] == "job.json sets data.train = train.jsonl, the grader, optim.n_epochs = 1"
-        assert lines[2].startswith('job.json: suffix "s" has no meaning here')
+        assert lines[2].startswith('job.json: suffix "s" is not supported')
         errors = [line for line in lines if line.startswith("error")]
         assert errors[0].endswith(": metdata: unknown in a fine-tuning job")
         assert errors[1].endswith(": validation_file: no file 'gone' beside the job")
