@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,10 +87,14 @@ def _find_each(
     found = [places.get(file, file) for file in files]
     if any(not Path(file).is_file() for file in found if os.path.isabs(file)):
         return
-    same = combined_hash([hash_of_name(f) if hub_name(f) else sha256_of(Path(f)) for f in found])
-    if same == (info.get("hashes") or {}).get(CONTENT[key]):
+    if hash_of_rows(found) == (info.get("hashes") or {}).get(CONTENT[key]):
         settings[key] = found
         notes += [f"{key}: {file} is not there, the same is found at {places[file]}" for file in missing]
+
+
+def hash_of_rows(names: Sequence[str]) -> str:
+    """Of a file its bytes'; of a data set of the hub what stands for its commit, configuration and split. OSError."""
+    return combined_hash([hash_of_name(n) if hub_name(n) is not None else sha256_of(Path(n)) for n in names])
 
 
 def _elsewhere(key: str, path: Path, run: Run, info: Mapping[str, Any]) -> Iterator[Path]:

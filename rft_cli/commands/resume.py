@@ -12,25 +12,22 @@ from typing import Any
 
 from rft_cli.commands.longer import LENGTH, is_longer
 from rft_cli.commands.models import resolve_run
-from rft_cli.commands.moved import found_again
+from rft_cli.commands.moved import found_again, hash_of_rows
 from rft_cli.commands.request import Settings
 from rft_cli.commands.unchangeable import UNCHANGEABLE, can_split
 from rft_cli.config import RunConfig
 from rft_cli.config.dump import with_absolute_paths
 from rft_cli.config.flat import flat, with_settings
-from rft_cli.config.hub_names import hash_of_name, hub_name
 from rft_cli.config.keys import all_keys
 from rft_cli.config.layers import Setting
 from rft_cli.config.load import LoadedConfig, load_config, load_own
 from rft_cli.config.paths import named
 from rft_cli.config.schema import GraderConfig, ModelConfig, audit_setting
 from rft_cli.config.scorers import split_target, weighted
-from rft_cli.data.dataset import combined_hash
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.source import read_sources, sha256_of_all
 from rft_cli.job import CONTENT, PLACE, processes, scorer_modules
 from rft_cli.runs import Run
-from rft_cli.runs.files import sha256_of
 from rft_cli.runs.identity import base_identity
 
 REVISION = "model.revision"
@@ -225,17 +222,10 @@ def _functions(path: str | list[str]) -> list[tuple[str | None, float]]:
 def _hash(key: str, config: RunConfig) -> str:
     if key == "grader.path":
         return sha256_of_all(read_sources(config.grader))
-    return combined_hash([_hash_of_rows(path) for path in named(getattr(config.data, key.partition(".")[2]))])
-
-
-def _hash_of_rows(path: str) -> str:
-    """Of a file its bytes'; of a data set of the hub what stands for its commit, configuration and split."""
-    if hub_name(path) is not None:
-        return hash_of_name(path)
     try:
-        return sha256_of(Path(path))
+        return hash_of_rows(named(getattr(config.data, key.partition(".")[2])))
     except OSError as error:
-        raise UsageError(f"{path} can't be read: {error.strerror}") from None
+        raise UsageError(f"{error.filename} can't be read: {error.strerror}") from None
 
 
 def _again(key: str) -> str:

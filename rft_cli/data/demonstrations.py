@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from rft_cli.config.suggest import counted
 from rft_cli.data.dataset import Dataset
 from rft_cli.data.formats import Keys
+from rft_cli.data.messages import last_answer
 from rft_cli.data.references import solution_of
 from rft_cli.errors import UsageError
 from rft_cli.types import Example
@@ -40,16 +41,8 @@ def _candidates(example: Example, columns: Mapping[str, str]) -> Iterator[str | 
 
 
 def _said(value: object) -> str | None:
-    """Text as it stands; of messages the last one's, where it is the assistant's and text alone."""
-    if not isinstance(value, list):
-        return value if isinstance(value, str) else None
-    last = value[-1] if value else None
-    if not isinstance(last, dict) or last.get("role") != "assistant":
-        return None
-    content = last.get("content")
-    parts = content if isinstance(content, list) else [{"text": content}]
-    texts = [part.get("text") if isinstance(part, dict) else None for part in parts]
-    return "".join(map(str, texts)) if texts and all(isinstance(text, str) for text in texts) else None
+    """Text as it stands; of messages what the answer at their end says."""
+    return value if isinstance(value, str) else last_answer(value)
 
 
 def without_demonstration(train: Dataset, columns: Mapping[str, str]) -> UsageError | None:

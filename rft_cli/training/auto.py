@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from rft_cli.errors import UsageError
 from rft_cli.report.pilot import WITHOUT_PILOT, percentile
@@ -41,6 +41,30 @@ def use_lora(setting: bool | str, parameters: int) -> Chosen[bool]:
     )
 
 
+class RateLaw(NamedTuple):
+    """How a learning rate falls with the model's size: its value, and the power of its fall, full and with LoRA.
+
+    `full` holds at 1 M parameters and below, `lora` at 135 M, between `lowest` and 1e-3.
+    """
+
+    full: float
+    full_power: float
+    lora: float
+    lora_power: float
+    lowest: float
+
+    def rate(self, parameters: int, lora: bool) -> float:
+        """The rate in two digits."""
+        if lora:
+            rate = min(1e-3, max(self.lowest, self.lora * (parameters / 135e6) ** -self.lora_power))
+        else:
+            rate = self.full * (max(parameters, 1_000_000) / 1e6) ** -self.full_power
+        return round(rate, -math.floor(math.log10(rate)) + 1)
+
+
+ROLLOUT_RATES = RateLaw(full=2e-4, full_power=0.6, lora=6e-4, lora_power=0.73, lowest=2e-5)
+
+
 def learning_rate(setting: float | str, parameters: int, lora: bool) -> Chosen[float]:
     """Full fine-tuning: 2e-4 at 1 M parameters, falling with the 0.6th power to 1e-6 at 7 B. LoRA: 6e-4 at 135 M,
     falling with the 0.73th power to 3e-5 at 8 B; at most 1e-3, at least 2e-5.
@@ -50,12 +74,7 @@ def learning_rate(setting: float | str, parameters: int, lora: bool) -> Chosen[f
     """
     if not isinstance(setting, str):
         return Chosen(setting)
-    if lora:
-        rate = min(1e-3, max(2e-5, 6e-4 * (parameters / 135e6) ** -0.73))
-    else:
-        rate = 2e-4 * (max(parameters, 1_000_000) / 1e6) ** -0.6
-    digits = -math.floor(math.log10(rate)) + 1
-    rate = round(rate, digits)
+    rate = ROLLOUT_RATES.rate(parameters, lora)
     kind = "LoRA" if lora else "full fine-tuning"
     return Chosen(rate, f"learning rate {rate:.1e}: {kind} of {parameters / 1e6:.1f} M parameters")
 

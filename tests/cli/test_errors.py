@@ -8,7 +8,8 @@ from rft_cli.cli import ErrorsToExitCodes
 from rft_cli.errors import GateNotMet, Interrupted, RunFailed, UsageError, UsageErrors
 
 
-def end_with(error):
+def ended(error, *flags):
+    """A command that takes --json ends with this error."""
     app = typer.Typer(cls=ErrorsToExitCodes, rich_markup_mode=None)
 
     @app.callback()
@@ -16,10 +17,14 @@ def end_with(error):
         pass
 
     @app.command()
-    def fail():
+    def fail(json: bool = False):
         raise error
 
-    found = CliRunner().invoke(app, ["fail"])
+    return CliRunner().invoke(app, ["fail", *flags])
+
+
+def end_with(error):
+    found = ended(error)
     assert found.stdout == ""
     return found.exit_code, found.stderr
 

@@ -6,12 +6,10 @@ import subprocess
 import sys
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
-from rft_cli.cli import ErrorsToExitCodes
 from rft_cli.errors import GateNotMet, Interrupted, RftError, RunFailed, UsageError, UsageErrors
 from tests.cli.conftest import GOOD
+from tests.cli.test_errors import ended
 
 JOB = ("-t", "train.jsonl", "-v", "val.jsonl", "--reward-model", "scorer.py")
 
@@ -98,17 +96,7 @@ def test_json_after_two_dashes_is_a_file(rft, files):
 
 
 def end_with(error):
-    app = typer.Typer(cls=ErrorsToExitCodes, rich_markup_mode=None)
-
-    @app.callback()
-    def root():
-        pass
-
-    @app.command()
-    def fail(json: bool = False):
-        raise error
-
-    found = CliRunner().invoke(app, ["fail", "--json"])
+    found = ended(error, "--json")
     return found.exit_code, found.stdout
 
 

@@ -6,13 +6,14 @@ import math
 from dataclasses import dataclass
 
 from rft_cli.config import RunConfig
-from rft_cli.training.auto import Chosen
+from rft_cli.training.auto import Chosen, RateLaw
 
 BATCHES = (16, 8, 4)
 STEPS_A_PASS = 6
 """Steps that a pass over few rows should have at least."""
 ROWS_WANTED = 2_000
 """Rows that a job learns from, counted once a pass, where nobody says how long it is."""
+RATES = RateLaw(full=1e-3, full_power=0.52, lora=5e-4, lora_power=0.22, lowest=1e-4)
 FEWEST_EPOCHS, MOST_EPOCHS = 2, 10
 FEWEST_VALIDATIONS, MOST_VALIDATIONS = 4, 10
 
@@ -45,11 +46,7 @@ def learning_rate(setting: float | str, parameters: int, lora: bool) -> Chosen[f
     """
     if not isinstance(setting, str):
         return Chosen(setting)
-    if lora:
-        rate = min(1e-3, max(1e-4, 5e-4 * (parameters / 135e6) ** -0.22))
-    else:
-        rate = 1e-3 * (max(parameters, 1_000_000) / 1e6) ** -0.52
-    rate = round(rate, -math.floor(math.log10(rate)) + 1)
+    rate = RATES.rate(parameters, lora)
     kind = "LoRA" if lora else "full fine-tuning"
     return Chosen(rate, f"learning rate {rate:.1e}: sft, {kind} of {parameters / 1e6:.1f} M parameters")
 
