@@ -18,6 +18,7 @@ from rft_cli.commands.unchangeable import UNCHANGEABLE, can_split
 from rft_cli.config import RunConfig
 from rft_cli.config.dump import with_absolute_paths
 from rft_cli.config.flat import flat, with_settings
+from rft_cli.config.hub_names import hub_name
 from rft_cli.config.keys import all_keys
 from rft_cli.config.layers import Setting
 from rft_cli.config.load import LoadedConfig, load_config, load_own
@@ -158,9 +159,7 @@ def _said(plan: Continued, key: str, then: Any, now: Any) -> str:
     value = flat(plan.loaded.config).get(key)
     if key in CONTENT and value is not None and isinstance(then, str) and isinstance(now, str):
         before = began_with(plan.info, plan.own)[key]
-        return (
-            f"{_one(value)} has changed" if before in (None, value) else _renamed(_one(before), _one(value))
-        )
+        return f"{_one(value)} has changed" if before in (None, value) else _renamed(before, value)
     if key.startswith("grader.path/"):
         what = "is gone" if now is None else "is new" if then is None else "has changed"
         return f"the scorer imports it, and it {what}"
@@ -171,10 +170,14 @@ def _one(paths: str | list[str]) -> str:
     return " + ".join(paths) if isinstance(paths, list) else paths
 
 
-def _renamed(before: str, now: str) -> str:
-    """`scorer.py -> other.py`; with folders where the names alone are the same."""
-    names = Path(before).name, Path(now).name
-    return " -> ".join(names if names[0] != names[1] else (before, now))
+def _renamed(before: str | list[str], now: str | list[str]) -> str:
+    """`scorer.py -> other.py`; with folders where the names alone are the same. Names on the hub are whole."""
+    short = [_one([_without_folder(name) for name in named(each)]) for each in (before, now)]
+    return " -> ".join(short if short[0] != short[1] else (_one(before), _one(now)))
+
+
+def _without_folder(name: str) -> str:
+    return name if hub_name(name) is not None else Path(name).name
 
 
 def _shown(value: Any) -> str:
