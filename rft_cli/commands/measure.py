@@ -45,7 +45,8 @@ def check_job(settings: Settings, loaded: LoadedConfig, output: Output) -> None:
     with stdout_to_stderr():
         found = preflight(loaded.config, settings.needs(), loaded.origins)
         printer = EventPrinter("plain")
-        for line in [*loaded.notes, *found.remarks()] if not output.quiet else ():
+        notes = [*loaded.notes, *found.remarks()]
+        for line in notes if not output.quiet else ():
             printer(Note(line))
     with results():
         if not output.json:
@@ -56,18 +57,19 @@ def check_job(settings: Settings, loaded: LoadedConfig, output: Output) -> None:
     problems = UsageErrors(found.problems) if found.problems else None
     with results():
         if output.json:
-            print_json(_checklist(found), problems)
+            print_json(_checklist(found, notes), problems)
     if problems is not None:
         raise problems
 
 
-def _checklist(found: Preflight) -> dict[str, Any]:
+def _checklist(found: Preflight, notes: Sequence[str]) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "status": "failed" if found.problems else "ok",
         "checks": [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in found.checks],
         "problems": [{"message": problem.message, "fix": problem.fix} for problem in found.problems],
         "warnings": found.warnings,
+        "notes": list(notes),
     }
 
 

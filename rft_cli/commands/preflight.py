@@ -91,11 +91,12 @@ class Preflight:
 
     def notes(self) -> list[str]:
         """What was detected, a line a file, and what of the rows is not read as it stands."""
-        return [note for data in self.files.data.values() for note in data.notes] + self.remarks()
+        lines = [note for data in self.files.data.values() for note in data.notes]
+        return list(dict.fromkeys([*lines, *self.remarks()]))
 
     def remarks(self) -> list[str]:
-        """What of the rows is not read as it stands, a line each."""
-        return [remark for data in self.files.data.values() for remark in data.remarks]
+        """What of the rows is not read as it stands, a line each; once where one file has two parts in the job."""
+        return list(dict.fromkeys(remark for data in self.files.data.values() for remark in data.remarks))
 
 
 def preflight(

@@ -93,7 +93,7 @@ def check(job: Job, trains: bool = True) -> Lengths:
     taught = None
     if trains and job.config.teaches:
         rows = job.train.examples
-        taught = taught_rows(tokenizer, rows, ids[: len(rows)], job.config.data.columns, context)
+        taught = taught_rows(encoder, rows, ids[: len(rows)], job.config.data.columns, context)
         check_token_ids(model, own, tokenizer, rows, taught.completions, "reference")
     return Lengths(tokenizer, context, max(len(i) for i in ids), found, taught)
 

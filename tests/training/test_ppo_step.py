@@ -183,6 +183,26 @@ def test_a_rollout_batch_is_what_the_formulas_say(tmp_path: Path) -> None:
     torch.testing.assert_close(scale.to_raw(batch["old_values"]) * mask, values, atol=1e-5, rtol=0.0)
 
 
+@pytest.mark.parametrize("passes", [1, 2])
+@pytest.mark.parametrize("critic", ["none", "shared"])
+def test_a_rollout_batch_is_scored_once_by_the_policy_and_once_by_the_reference(
+    critic: str, passes: int, tmp_path: Path
+) -> None:
+    trainer = trainer_for(tmp_path, critic, ppo={"passes": passes}, n_epochs=2)
+    scored: list[tuple[Any, bool]] = []
+    score = trainer._score
+
+    def counted(model: Any, *args: Any, **kwargs: Any) -> Any:
+        scored.append((model, torch.is_grad_enabled()))
+        return score(model, *args, **kwargs)
+
+    trainer._score = counted
+    trainer.train()
+    by_reference = [model is trainer.reference for model, learns in scored if not learns]
+    assert trainer.rollouts_seen == 2
+    assert by_reference[1:] == [False, True] * 2  # the very first is the first batch's check
+
+
 def test_a_batch_without_any_grade_moves_nothing(tmp_path: Path) -> None:
     trainer = trainer_for(tmp_path, grade=lambda _: Grade("skipped"), n_epochs=2)
     policy = weights(trainer.model)

@@ -12,7 +12,7 @@ from rft_cli.training import build
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.models import load_policy, load_tokenizer
 from rft_cli.training.rollouts.prompts import PromptEncoder
-from rft_cli.training.sft.rows import IGNORED, completion_ids, end_of, taught_rows
+from rft_cli.training.sft.rows import IGNORED, behind, completion_ids, end_of, taught_rows
 from rft_cli.types import Example, Source
 
 SAMPLE = "sample_data/train.jsonl"
@@ -32,7 +32,8 @@ def encode(tokenizer, examples):
 
 
 def taught(tokenizer, examples, context=1024):
-    return taught_rows(tokenizer, examples, encode(tokenizer, examples), {}, context)
+    encoder = PromptEncoder.of(tokenizer, RunConfig())
+    return taught_rows(encoder, examples, encoder.encode(examples), {}, context)
 
 
 def test_a_row_is_the_rollouts_prompt_then_the_reference_then_one_end(tokenizer):
@@ -104,18 +105,27 @@ def test_without_a_chat_template_the_text_stands_behind_the_prompt(tokenizer):
 
 
 @pytest.mark.parametrize(
-    ("prompt", "reference", "said"),
+    ("begun", "reference", "said"),
     [
-        ("<|assistant|><think>\n", "<think>\nwhy\n</think>\n4", "why\n</think>\n4"),
-        ("<|assistant|><think>", "<think>why</think>4", "why</think>4"),
-        ("<|assistant|>", "<think>why</think>4", "<think>why</think>4"),
-        ("<|assistant|><think>\n", "4", "4"),
+        ("<think>\n", "<think>\nwhy\n</think>\n4", "why\n</think>\n4"),
+        ("<think>\n", "<think>why</think>\n4", "why</think>\n4"),
+        ("<think>", "<think>why</think>4", "why</think>4"),
+        ("", "<think>why</think>4", "<think>why</think>4"),
+        ("<think>\n", "4", "4"),
+        ("It is", "It is 4", " 4"),
     ],
 )
-def test_what_the_template_opened_is_not_opened_again(tokenizer, prompt, reference, said):
-    ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-    found = completion_ids(tokenizer, ids, reference, end_of(tokenizer))
-    assert tokenizer.decode(found[:-1]) == said
+def test_what_the_prompt_has_begun_is_not_taught_again(begun, reference, said):
+    assert behind(begun, reference) == said
+
+
+def test_what_the_template_opens_is_not_taught_again(tokenizer):
+    opening = load_tokenizer(ModelConfig())
+    opening.chat_template = (
+        str(tokenizer.chat_template) + "{% if add_generation_prompt %}<think>\n{% endif %}"
+    )
+    (row,) = taught(opening, [example("hello", output="<think>\nwhy</think>4")]).completions
+    assert tokenizer.decode(row[:-1]) == "why</think>4"
 
 
 def test_references_longer_than_the_context_are_named(tokenizer):

@@ -35,6 +35,7 @@ from rft_cli.training.ppo.taps import Tap
 from rft_cli.training.rollouts.moments import counting, masked_moments
 from rft_cli.training.rollouts.rewards import GraderReward
 from rft_cli.training.rollouts.scored_rollouts import ScoredRollouts
+from rft_cli.training.rollouts.scoring import Scores
 from rft_cli.training.rollouts.shared_prompts import distinct_prompts
 
 
@@ -79,6 +80,7 @@ class PPOTrainer(ScoredRollouts, GRPOTrainer):
         if critic.joint:
             self.add_callback(_StepsWithPolicy(self))
         self.rollouts_seen = 0
+        self._rolled: Scores | None = None  # of the rollout batch that TRL is making
         self._step_sums: Tensor | None = None  # of the current optimizer step's passes
         scored: nn.Module = self.model if reference is None else reference
         self._tap = None if critic.depth is None else Tap(scored, critic.depth)
@@ -114,6 +116,19 @@ class PPOTrainer(ScoredRollouts, GRPOTrainer):
         self._note(rollout_seconds=perf_counter() - started)
         return batch
 
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: nn.Module,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        *_: Any,
+        **__: Any,
+    ) -> Any:
+        """TRL asks for the old log-probabilities of a batch that takes several steps: they are not computed twice."""
+        self._rolled = self._score(model, input_ids, attention_mask, logits_to_keep)
+        return self._rolled.logps, self._rolled.entropy, None
+
     @torch.no_grad()
     def _add_advantages(self, batch: dict[str, Any]) -> None:
         """Values, token rewards and advantages; writes them into `batch` and trains a separate critic."""
@@ -123,7 +138,8 @@ class PPOTrainer(ScoredRollouts, GRPOTrainer):
         attention = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
 
         groups = distinct_prompts(batch["prompt_ids"], batch["prompt_mask"]).where
-        rolled = self._score(self.model, ids, attention, length)
+        rolled = self._rolled or self._score(self.model, ids, attention, length)
+        self._rolled = None
         old_logps = rolled.logps
         reference_logps, features = self._reference_pass(ids, attention, length)
 

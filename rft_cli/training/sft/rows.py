@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,13 +14,13 @@ from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.report.pilot import percentile
 from rft_cli.training.auto import Taught
 from rft_cli.training.ends import turn_end
+from rft_cli.training.rollouts.prompts import PromptEncoder
 from rft_cli.types import Example
 
 IGNORED = -100
 """The label of a token that is not learned."""
 TAIL = 16
 """Tokens of a prompt before which nothing changes how its completion is cut into tokens."""
-_OPENED = re.compile(r"(<\w+>)\s*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +53,24 @@ class TaughtRows:
 
 
 def taught_rows(
-    tokenizer: PreTrainedTokenizerBase,
+    encoder: PromptEncoder,
     examples: Sequence[Example],
     prompts: Sequence[Sequence[int]],
     columns: Mapping[str, str],
     context: int,
 ) -> TaughtRows:
-    """The rows as tokens; `prompts`: those of `rollouts.prompts.encode`.
+    """The rows as tokens; `prompts`: what `encoder` makes of them.
 
     Raises UsageErrors naming rows that are longer than the model's context: a cut reference would teach a cut end.
     """
+    tokenizer = encoder.tokenizer
     end = end_of(tokenizer)
     completions = []
     for example, prompt in zip(examples, prompts, strict=True):
         text = demonstration_of(example, columns)
         assert text is not None  # the preflight has looked
-        # The prompt may hold the beginning of the answer already.
-        completions.append(completion_ids(tokenizer, prompt, text.removeprefix(example.prefix), end))
+        rest = behind(encoder.begun(example), text)
+        completions.append(completion_ids(tokenizer, prompt, rest, end))
     taught = TaughtRows(prompts, completions)
     long = [
         UsageError(
@@ -84,6 +84,20 @@ def taught_rows(
     if long:
         raise UsageErrors(long[:20])
     return taught
+
+
+def behind(begun: str, text: str) -> str:
+    """What of an answer stands behind its beginning, which the prompt holds already; `text` may leave that out.
+
+    White space around the beginning is no difference: `<think>` where the template writes `<think>\\n`.
+    """
+    if text.startswith(begun):
+        return text.removeprefix(begun)
+    mark = begun.strip()
+    if not mark or not text.lstrip().startswith(mark):
+        return text
+    rest = text.lstrip().removeprefix(mark)
+    return rest.removeprefix("\n") if begun.endswith("\n") else rest
 
 
 def end_of(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -102,10 +116,6 @@ def completion_ids(
     """
     tail = list(prompt[-TAIL:])
     before: Any = tokenizer.decode(tail, skip_special_tokens=False)
-    opened = _OPENED.search(before)
-    if opened is not None and text.lstrip().startswith(opened[1]):  # the template has opened it already
-        text = text.lstrip().removeprefix(opened[1])
-        text = text.removeprefix("\n") if before.endswith("\n") else text
     joined = _ids(tokenizer, before + text)
     ids = joined[len(tail) :] if joined[: len(tail)] == tail else _ids(tokenizer, text)
     return ids if ids[-1:] == [end] else [*ids, end]
