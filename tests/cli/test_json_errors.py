@@ -77,7 +77,8 @@ def test_a_checklist_with_problems_is_one_document(rft, files):
 def test_what_is_read_in_another_way_stands_once_in_the_checklist(rft, files):
     (files / "rows.csv").write_text("question;output\na, b;yes\n")
     document = json.loads(rft("validate", "-t", "rows.csv", "-v", "rows.csv", "--json").out)
-    assert document["notes"] == ["rows.csv: columns are separated by semicolons"]
+    told = [note for note in document["notes"] if "semicolons" in note]
+    assert told == ["rows.csv: columns are separated by semicolons"]
 
 
 def test_a_gate_that_is_not_met_is_in_the_result(rft, files):
