@@ -18,6 +18,7 @@ from rft_cli.runs.sources import find_model
 from rft_cli.runs.warnings import KeptWarnings
 from rft_cli.stopping import Stop
 from rft_cli.training import auto, build, precision, quiet, schedule
+from rft_cli.training.attention import choose_attention
 from rft_cli.training.distributed import group
 from rft_cli.training.graders import open_grader
 from rft_cli.training.hf_args import Resolved
@@ -149,6 +150,8 @@ def train(
             stop,
             resume,
         )
+        tokens = lengths.longest_prompt + resolved.max_completion_tokens
+        choose_attention(model, job.config.model.attention, state.device.type, resolved.compute, tokens)
         tokenizer, taught = lengths.tokenizer, lengths.taught
         return run_training(job, run, emit, resume, model, resolved, tokenizer, grader, stop, taught)
 
