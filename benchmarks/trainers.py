@@ -34,6 +34,7 @@ from rft_cli.grading import open_grader
 from rft_cli.grading.protocol import Grader
 from rft_cli.job import Job, create_run, load_job
 from rft_cli.training import build, hf_args, main, quiet
+from rft_cli.training.attention import choose_attention
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.hooks.alarms import Alarms
 from rft_cli.training.hooks.journal import Journal
@@ -95,6 +96,9 @@ def ours(loaded: Loaded, grader: Grader) -> Any:
     stop = stop_tokens(loaded.model.config, loaded.model.generation_config, tokenizer)
     reward = GraderReward(grader, job.train.examples, stop, PromptEncoder.of(tokenizer, config))
     rows = training_rows(job.train.examples)
+    longest = loaded.lengths.longest_prompt + loaded.resolved.max_completion_tokens
+    device = PartialState().device.type
+    choose_attention(loaded.model, config.model.attention, device, loaded.resolved.compute, longest)
     trainer = build.build_trainer(
         config, loaded.resolved, tokenizer, loaded.model, str(run.path), reward, rows
     )
