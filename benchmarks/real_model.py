@@ -1,4 +1,4 @@
-"""Completions a second of rft's PPO against TRL 1.16's GRPO on your own job, a model that is trained and its own lengths.
+"""Completions a second of rft's PPO against TRL 1.16's GRPO on your own job: a real model, lengths of its own.
 
     python -m benchmarks.real_model CONFIG_JSON [--pairs N]
 
