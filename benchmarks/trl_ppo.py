@@ -36,8 +36,8 @@ from rft_cli.grading import open_grader
 from rft_cli.grading.protocol import Grader
 from rft_cli.job import Job, load_job
 from rft_cli.runs.sources import find_model
-from rft_cli.training import quiet
-from rft_cli.training.models import load_model, load_tokenizer
+from rft_cli.training import auto, quiet
+from rft_cli.training.models import count_parameters, load_model, load_tokenizer
 from rft_cli.training.rollouts.prompts import PromptEncoder
 from rft_cli.types import GradeRequest
 
@@ -95,7 +95,7 @@ def build(config: RunConfig, job: Job, work: dict[str, Any], grader: Grader, out
         local_rollout_forward_batch_size=work["batch"],
         response_length=work["tokens"],
         stop_token=None if work.get("fixed_length") else "eos",
-        temperature=config.rollout.temperature,
+        temperature=auto.temperature(config.rollout.temperature, count_parameters(policy)).value,
         total_episodes=1_000_000 * work["batch"],
         learning_rate=work["learning_rate"],
         lr_scheduler_type="constant",

@@ -201,7 +201,7 @@ def _notes(config: RunConfig, given: Collection[str]) -> list[str]:
     data = config.data
     if _same_rows(data.validation, data.train):
         notes.append("data.validation is the training file: its reward says nothing of rows that are new")
-    if config.rollout.temperature != 1.0 and not config.teaches:
+    if config.rollout.temperature not in ("auto", 1.0) and not config.teaches:
         notes.append(
             f"rollout.temperature is {config.rollout.temperature:g}: the policy is sampled at it, "
             "so expect other results when you serve it at 1"

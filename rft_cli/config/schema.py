@@ -188,8 +188,8 @@ class RolloutConfig(Section):
     """Prompts in one rollout batch (over all processes); lowered where the training file has fewer rows."""
     max_completion_tokens: Count | Auto = "auto"
     """Length limit of a completion in tokens. auto: twice what the model needs in the pilot; never over the context."""
-    temperature: Positive = 1.0
-    """Sampling temperature in training. PPO's ratios and KL assume 1.0 unless you know why."""
+    temperature: Positive | Auto = "auto"
+    """Sampling temperature in training. auto: 0.7 under 1 B parameters, else 1."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Nucleus sampling in training; 1.0 is off, and keeps log-probabilities true."""
 

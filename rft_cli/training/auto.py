@@ -79,6 +79,15 @@ def learning_rate(setting: float | str, parameters: int, lora: bool) -> Chosen[f
     return Chosen(rate, f"learning rate {rate:.1e}: {kind} of {parameters / 1e6:.1f} M parameters")
 
 
+def temperature(setting: float | str, parameters: int) -> Chosen[float]:
+    """At 1 a small model leaves its subject in the middle of an answer: under 1 B parameters 0.7 (docs/learning.md)."""
+    if not isinstance(setting, str):
+        return Chosen(setting)
+    if parameters >= 1_000_000_000:
+        return Chosen(1.0)
+    return Chosen(0.7, f"sampling temperature 0.7: a model of {parameters / 1e6:.1f} M parameters wanders at 1")
+
+
 def completions_wanted(parameters: int) -> int:
     """How many completions a job takes where its length is left to `auto`: those of small models cost little."""
     return 6_000 if parameters < SMALL else 3_000

@@ -81,7 +81,7 @@ def build_trainer(
     if resolved.lora:
         common["peft_config"] = _adapter(config, resolved, model)
     needed = config.algorithm == "ppo" or config.ppo.kl_coef > 0
-    reference = frozen_copy(model, config.rollout.temperature) if needed and not resolved.lora else None
+    reference = frozen_copy(model, resolved.temperature) if needed and not resolved.lora else None
     if config.algorithm == "ppo":
         return PPOJob(
             args=hf_args.grpo_config(config, resolved, output_dir),

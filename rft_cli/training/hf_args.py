@@ -32,6 +32,7 @@ class Resolved:
     critic_warmup: int
     world_size: int
     minibatches: int
+    temperature: float = 1.0  # of rollouts
     compute: str = "float32"  # or bfloat16, float16: autocast over the weights' own type
 
     def rollout_size(self, group_size: int) -> int:
@@ -81,7 +82,7 @@ def trainer_arguments(config: RunConfig, resolved: Resolved, output_dir: str) ->
         "num_generations": config.rollout.group_size,
         "num_iterations": config.ppo.passes,
         "max_completion_length": resolved.max_completion_tokens,
-        "temperature": config.rollout.temperature,
+        "temperature": resolved.temperature,
         "top_p": config.rollout.top_p,
         "top_k": 0,
         "epsilon": config.ppo.clip_low,

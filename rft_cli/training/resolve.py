@@ -64,7 +64,8 @@ def resolve_rollouts(job: Job, room: Room, found: Found) -> Choice:
         batches.value,
     )
     warmup = auto.critic_warmup(config.ppo.critic_warmup, batches.value)
-    choices: list[auto.Chosen[Any]] = [rate, prompts, sizes, batches, validations]
+    temperature = auto.temperature(config.rollout.temperature, found.parameters)
+    choices: list[auto.Chosen[Any]] = [rate, temperature, prompts, sizes, batches, validations]
     if config.algorithm == "ppo":
         choices.append(warmup)
     resolved = Resolved(
@@ -84,6 +85,7 @@ def resolve_rollouts(job: Job, room: Room, found: Found) -> Choice:
         critic_warmup=warmup.value,
         world_size=state.num_processes,
         minibatches=sizes.value.minibatches,
+        temperature=temperature.value,
         compute=found.compute,
     )
     return Choice(resolved, [choice.reason for choice in choices])

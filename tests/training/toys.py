@@ -124,6 +124,7 @@ def trainer_of(
         critic_warmup=int(settings.get("ppo", {}).get("critic_warmup", 0)),
         world_size=world_size,
         minibatches=minibatches,
+        temperature=float(settings.get("rollout", {}).get("temperature", 1.0)),
     )
     reward = GraderReward(grader, [example(i, p) for i, p in enumerate(prompts)], [0], encoder_of(tokenizer))
     rows = Dataset.from_dict({"prompt": list(prompts), "row": list(range(len(prompts)))})

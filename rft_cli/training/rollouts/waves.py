@@ -32,6 +32,7 @@ from rft_cli.grading.protocol import Grader
 from rft_cli.pulse import PULSE
 from rft_cli.report import pilot as report
 from rft_cli.training import auto
+from rft_cli.training.models import count_parameters
 from rft_cli.training.rollouts.backbone import backbone_of
 from rft_cli.training.rollouts.rewards import trainable
 from rft_cli.training.rollouts.validation import Validator, validator_of
@@ -174,11 +175,12 @@ class Waves:
     ) -> None:
         """`times` completions of each of the rows at `places`."""
         # Under sft the pilot samples as validations do: there are no other completions.
-        how = self._config.validation if self._config.teaches else self._config.rollout
+        config = self._config
+        how = config.validation if config.teaches else config.rollout
         settings = replace(
             self._validator.settings,
             max_new_tokens=limit,
-            temperature=how.temperature,
+            temperature=auto.temperature(how.temperature, count_parameters(self._model)).value,
             top_p=how.top_p,
             patience=patience,
         )

@@ -51,6 +51,14 @@ def test_learning_rate_says_why_or_nothing() -> None:
     assert auto.learning_rate(3e-5, 10_000_000, True) == Chosen(3e-5)
 
 
+def test_small_models_are_sampled_at_a_lower_temperature() -> None:
+    small = auto.temperature("auto", 134_500_000)
+    assert small.value == 0.7
+    assert small.reason == "sampling temperature 0.7: a model of 134.5 M parameters wanders at 1"
+    assert auto.temperature("auto", 1_500_000_000) == Chosen(1.0)
+    assert auto.temperature(0.9, 134_500_000) == Chosen(0.9)
+
+
 def test_prompts_per_batch() -> None:
     assert auto.prompts_per_batch(16, 48, 1) == Chosen(16)
     assert auto.prompts_per_batch(16, 16, 2) == Chosen(16)

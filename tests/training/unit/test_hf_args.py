@@ -61,11 +61,11 @@ def test_processes_share_a_step() -> None:
 def test_settings_arrive(tmp_path: Path) -> None:
     chosen = config(
         seed=7,
-        rollout={"temperature": 0.9, "top_p": 0.8, "group_size": 4},
+        rollout={"top_p": 0.8, "group_size": 4},
         optim={"warmup_steps": 5, "weight_decay": 0.01, "max_grad_norm": 0.3},
         ppo={"clip_low": 0.1, "clip_high": 0.4, "passes": 3},
     )
-    resolved = replace(RESOLVED, n_epochs=5, max_steps=90, micro_batch_size=8)
+    resolved = replace(RESOLVED, n_epochs=5, max_steps=90, micro_batch_size=8, temperature=0.9)
     arguments = grpo_config(chosen, resolved, str(tmp_path))
     expected = {
         "seed": 7, "temperature": 0.9, "top_p": 0.8, "top_k": 0, "num_generations": 4, "warmup_steps": 5,
