@@ -54,7 +54,7 @@ def test_learning_rate_says_why_or_nothing() -> None:
 def test_small_models_are_sampled_at_a_lower_temperature() -> None:
     small = auto.temperature("auto", 134_500_000)
     assert small.value == 0.7
-    assert small.reason == "sampling temperature 0.7: a model of 134.5 M parameters wanders at 1"
+    assert small.reason == "sampling temperature 0.7: 134.5 M parameters, under 1 B"
     assert auto.temperature("auto", 1_500_000_000) == Chosen(1.0)
     assert auto.temperature(0.9, 134_500_000) == Chosen(0.9)
 
