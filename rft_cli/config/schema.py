@@ -299,11 +299,9 @@ class CheckpointConfig(Section):
 class DistributedConfig(Section):
     """Several processes: when one that doesn't answer ends the job."""
 
-    hang_timeout_s: Positive = 45.0
-    """Seconds without progress after which a job of `num_processes` counts as hung; slow phases get five times what
-    they once took, and ten minutes the first time if they compute; what moves data from or to a disk gets on."""
-    collective_timeout_s: Positive = 1800.0
-    """Seconds a process waits for the others in a collective, whoever started them, before it fails."""
+    collective_timeout_s: Positive = 600.0
+    """Seconds that a process waits for the others in a collective before the job fails, whoever started them. Raise it
+    where one has more to do alone: a large checkpoint on a slow drive, a judge that is away."""
 
 
 class TripwireConfig(Section):

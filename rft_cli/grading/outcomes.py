@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rft_cli.errors import RunFailed
-from rft_cli.pulse import PULSE
 from rft_cli.types import MOST_COMPONENTS, Grade, GradeError
 
 if TYPE_CHECKING:
@@ -102,7 +101,6 @@ class GraderStats:
 
     def add(self, grades: Iterable[Grade]) -> None:
         """Count these grades."""
-        PULSE.beat()
         seconds: list[float] = []
         rewards: list[float] = []
         for grade in grades:

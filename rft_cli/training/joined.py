@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from rft_cli.errors import RunFailed
@@ -11,7 +12,7 @@ from rft_cli.job import Job, at_revision, create_run, told_how_to_resume
 from rft_cli.runs import Run
 from rft_cli.stopping import Stop
 from rft_cli.training.distributed import group
-from rft_cli.training.distributed.channel import lost_peer
+from rft_cli.training.distributed.channel import Cause, cause_of
 from rft_cli.training.main import check, train
 
 
@@ -31,22 +32,25 @@ def under_launcher(job: Job, on_event: OnEvent, run: Run | None, stop: Stop) -> 
             train(job, shared, on_event, resume=resume, stop=stop, lengths=lengths)
             return None
         with told_how_to_resume(shared, new=not resume), shared.session():
-            result = _or_lost(lambda: train(job, shared, on_event, resume=resume, stop=stop, lengths=lengths))
+            work = partial(train, job, shared, on_event, resume=resume, stop=stop, lengths=lengths)
+            result = _or_lost(work, job.config.distributed.collective_timeout_s)
             shared.finish(result)
             return result
     finally:
         group.leave()
 
 
-def _or_lost(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What `work` returns; a lost connection is said in words that name the cause's place."""
+def _or_lost(work: Callable[[], dict[str, Any]], timeout_s: float) -> dict[str, Any]:
+    """What `work` returns. Raises RunFailed where another process ended, or did not answer for `timeout_s`."""
     try:
         return work()
     except (RuntimeError, OSError) as error:
-        words = lost_peer(error)
-        if words is None:
+        cause = cause_of(error)
+        if cause is Cause.OWN:
             raise
+        what = "ended"
+        if cause is Cause.TIMED_OUT:
+            what = f"did not answer for {timeout_s:g} s (distributed.collective_timeout_s)"
         raise RunFailed(
-            f"another training process ended or hangs ({words.lower()})",
-            "what it said last is in the launcher's output",
+            f"another training process {what}", "what it said last is in the launcher's output"
         ) from error

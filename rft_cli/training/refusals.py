@@ -15,7 +15,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, 
 
 from rft_cli.config.suggest import counted
 from rft_cli.errors import UsageError
-from rft_cli.training.distributed.channel import lost_peer
+from rft_cli.training.distributed.channel import Cause, cause_of
 from rft_cli.types import Example
 
 FIX = "take a decoder that continues text: docs/models.md lists the architectures that were tried"
@@ -96,7 +96,7 @@ def _not_of_the_model(error: Exception) -> bool:
     """Errors of memory, of a GPU's driver, of the group of processes, and those raised by a line of this package."""
     if isinstance(error, torch.OutOfMemoryError | torch.AcceleratorError | dist.DistError):
         return True
-    if str(error).startswith(("CUDA error", "NCCL")) or lost_peer(error) is not None:
+    if str(error).startswith(("CUDA error", "NCCL")) or cause_of(error) is not Cause.OWN:
         return True
     frames = extract_tb(error.__traceback__)
     return bool(frames) and Path(frames[-1].filename).resolve().is_relative_to(_OURS)

@@ -7,12 +7,10 @@ from typing import Any
 from transformers import Trainer
 from trl import GRPOTrainer, RLOOTrainer, SFTTrainer
 
-from rft_cli.pulse import PULSE
 from rft_cli.training.hooks.divergence import Guarded
 from rft_cli.training.hooks.resume import ResumableRollouts
 from rft_cli.training.hooks.saving import SavesInto
 from rft_cli.training.ppo.trainer import PPOTrainer
-from rft_cli.training.rollouts.backbone import backbone_of
 from rft_cli.training.rollouts.scored_rollouts import ScoredRollouts
 from rft_cli.training.sft.trainer import ReferenceTrainer
 from rft_cli.training.smaller_passes import SmallerPasses
@@ -37,31 +35,15 @@ class Counted(Trainer):
         return f"{self.state.global_step * a_step // args.num_iterations:,} completions"
 
 
-class Beating(Trainer):
-    """Every pass through the policy or the reference is a sign of life: a token, a scored chunk, a micro-batch."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        trainer: Any = self
-        for name in ("model", "reference", "ref_model"):
-            model = getattr(trainer, name, None)
-            if model is not None:
-                backbone_of(model).register_forward_hook(PULSE.beat)
-
-
-class PPOJob(Guarded, ResumableRollouts, Beating, Counted, SavesInto, SmallerPasses, PPOTrainer):
+class PPOJob(Guarded, ResumableRollouts, Counted, SavesInto, SmallerPasses, PPOTrainer):
     """algorithm: ppo"""
 
 
-class GRPOJob(
-    Guarded, ResumableRollouts, Beating, Counted, SavesInto, SmallerPasses, ScoredRollouts, GRPOTrainer
-):
+class GRPOJob(Guarded, ResumableRollouts, Counted, SavesInto, SmallerPasses, ScoredRollouts, GRPOTrainer):
     """algorithm: grpo"""
 
 
-class RLOOJob(
-    Guarded, ResumableRollouts, Beating, Counted, SavesInto, SmallerPasses, ScoredRollouts, RLOOTrainer
-):
+class RLOOJob(Guarded, ResumableRollouts, Counted, SavesInto, SmallerPasses, ScoredRollouts, RLOOTrainer):
     """algorithm: rloo"""
 
     loss_is_mean_of_rows = True
@@ -83,5 +65,5 @@ class RLOOJob(
         return batch
 
 
-class SFTJob(Guarded, Beating, ReferenceTrainer, Counted, SavesInto, SFTTrainer):
+class SFTJob(Guarded, ReferenceTrainer, Counted, SavesInto, SFTTrainer):
     """algorithm: sft"""

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import faulthandler
 import os
 import signal
 import sys
-import threading
 import traceback
 from pathlib import Path
-from time import sleep
 from typing import NoReturn
 
 from rft_cli.stopping import Stop
 from rft_cli.training.distributed.channel import ADDRESS, Reporter
 from rft_cli.training.distributed.ranks import DUMP_SIGNAL, die_with_parent
-from rft_cli.training.distributed.vitals import Examiner
-
-LOOK_S = 0.25
-LOOKS_A_SIGN = 4
 
 
 def main(arguments: list[str]) -> NoReturn:
@@ -29,14 +22,9 @@ def main(arguments: list[str]) -> NoReturn:
     faulthandler.register(DUMP_SIGNAL)
     stop = Stop()
     reporter = Reporter(os.environ[ADDRESS], int(os.environ["RANK"]), stop.note)
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-        signal.SIGHUP,
-        signal.SIGUSR1,
-    ):  # to all of the job, in Slurm
+    # Slurm sends them to every process of a job.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, lambda number, _: stop.note(number))
-    threading.Thread(target=_give_signs, args=(reporter,), daemon=True).start()
     try:
         _train(Path(arguments[0]), reporter, stop, resume="--resume" in arguments)
     except BaseException as error:
@@ -48,13 +36,12 @@ def main(arguments: list[str]) -> NoReturn:
         code = 0
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(
-        code
-    )  # all is said and closed; the interpreter's end with torch in it takes seconds, and may abort
+    # All is said and closed; the interpreter's end with torch in it takes seconds, and may abort.
+    os._exit(code)
 
 
 def _train(path: Path, reporter: Reporter, stop: Stop, resume: bool) -> None:
-    # Imported here, where signs of life are given already: it takes seconds.
+    # Imported here, where signals are noted already: it takes seconds.
     from rft_cli.config.load import load_own
     from rft_cli.job import load_job
     from rft_cli.runs import Run
@@ -65,16 +52,6 @@ def _train(path: Path, reporter: Reporter, stop: Stop, resume: bool) -> None:
     job = load_job(load_own(run.path).config)
     train(job, run, reporter.event, resume=resume, stop=stop)
     leave()
-
-
-def _give_signs(reporter: Reporter) -> None:
-    """Look often, so that short phases are seen too; tell once a second."""
-    examiner = Examiner()
-    while True:
-        for _ in range(LOOKS_A_SIGN):
-            vitals = examiner.look()
-            sleep(LOOK_S)
-        reporter.sign(dataclasses.asdict(vitals))
 
 
 if __name__ == "__main__":

@@ -35,10 +35,11 @@ SETTINGS = {
 }  # fmt: skip
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.fault("a process of two killed, stopped, hung, raising, orphaned"),
+    pytest.mark.timeout(900),
+    pytest.mark.fault("a process of two killed, stopped, asleep, raising, orphaned"),
 ]
-
-
+LIMIT_S = 20
+"""Not shorter: two processes that start on a busy machine may be seconds apart."""
 COVERED = pytest.mark.skipif(
     not FULL, reason="RFT_FAULTS=full: the same without a job is in unit/test_launch.py"
 )
@@ -54,15 +55,15 @@ def start(tmp_path: Path) -> Iterator[Start]:
     begun: list[Process] = []
     metrics = tmp_path / RUN / "metrics.jsonl"
 
-    def go(*, limit_s: int = 6, steps: int = 3) -> Process:
-        settings = {**SETTINGS, "distributed.hang_timeout_s": limit_s}
+    def go(*, steps: int = 3) -> Process:
+        settings = {**SETTINGS, "distributed.collective_timeout_s": LIMIT_S}
         arguments = [*create_arguments(settings, "two"), "--num-processes", "2", "--quiet"]
         job = run_outside(tmp_path, arguments, **variables)
         begun.append(job)
         if steps:
             wait_for(
                 lambda: not job.alive or (metrics.exists() and metrics.read_bytes().count(b"\n") >= steps),
-                120,
+                240,
             )
             assert job.alive, job.wait().err
             job.family()
@@ -94,33 +95,56 @@ def ended(job: Process, folder: Path, within: float) -> Ended:
     return done
 
 
+def timed_out(job: Process, folder: Path, stopped: str = "") -> str:
+    """It has ended in about the timeout, with process 1 named; the log has the stacks of both."""
+    pid = job.rank(1).pid
+    begun = time.monotonic()
+    done = ended(job, folder, within=LIMIT_S + 40)
+    assert time.monotonic() - begun > LIMIT_S - 5
+    assert done.err.splitlines()[-2:] == [
+        f"error: the training processes waited {LIMIT_S} s for one another (distributed.collective_timeout_s); "
+        f"process 1 of 2 (pid {pid}) did not answer{stopped}",
+        f"  fix: the stack of each is in {RUN}/logs/launch.log; go on with: rft train --resume {RUN}",
+    ]
+    log = (folder / RUN / "logs" / "launch.log").read_text()
+    assert "process 0:\nTraceback (most recent call last):\n" in log
+    return log.partition(f"process 1 (pid {pid}) is at:\n")[2]
+
+
 @COVERED
 def test_a_stopped_process_is_named(start: Start, tmp_path: Path) -> None:
     job = start()
     job.rank(1).suspend()
-    assert re.search(
-        r"process 1 of 2 \(pid \d+\) hangs: no sign of life for \d+ s while \w+; it was stopped",
-        ended(job, tmp_path, within=20).err,
-    )
+    assert "training/worker.py" in timed_out(job, tmp_path, ", it was stopped (SIGSTOP)")
 
 
-def test_a_sleeping_process_is_named_with_its_place(start: Start, tmp_path: Path) -> None:
+def test_a_sleeping_process_is_named_its_stack_kept_and_the_run_goes_on(start: Start, tmp_path: Path) -> None:
     job = start()
     job.rank(1).send_signal(SLEEP)
-    said = ended(job, tmp_path, within=45).err
-    assert re.search(r"process 1 of 2 \(pid \d+\) hangs: no progress for \d+ s while \w+", said)
-    assert re.search(r"process 1 is at \S+\.py:\d+ in \w+", said)
-    assert "go_to_sleep" in (tmp_path / RUN / "logs" / "launch.log").read_text()  # the dumped stack
+    assert "in go_to_sleep\n" in timed_out(job, tmp_path)
+    config = tmp_path / RUN / "config.yaml"  # as an earlier version wrote it
+    config.write_text(config.read_text().replace("  collective", "  hang_timeout_s: 6.0\n  collective"))
+    resumed = run_outside(tmp_path, ["train", "--resume", str(RUN)]).wait()
+    assert resumed.code == 0, resumed.err[-3000:]
+    assert "distributed.hang_timeout_s: no longer a setting, ignored" in resumed.err
+    assert Run(tmp_path / RUN).info["status"] == "finished"
 
 
-def test_a_process_that_falls_asleep_while_it_loads_is_no_slow_one(start: Start, tmp_path: Path) -> None:
+@COVERED
+def test_a_process_that_falls_asleep_while_it_loads_is_named(start: Start, tmp_path: Path) -> None:
     job = start(steps=0)
-    wait_for(lambda: len(job.ranks()) == 2 and listens(job.rank(1), SLEEP), 30)
+    wait_for(lambda: len(job.ranks()) == 2 and listens(job.rank(1), SLEEP), 60)
     job.rank(1).send_signal(SLEEP)
-    said = ended(job, tmp_path, within=45).err
-    assert re.search(
-        r"process 1 of 2 \(pid \d+\) hangs: no (sign of life|progress) for \d+ s while \w+", said
-    )
+    said = ended(job, tmp_path, within=2 * LIMIT_S + 60).err
+    assert re.search(r"waited 20 s for one another .*; process 1 of 2 \(pid \d+\) did not answer", said)
+
+
+def test_a_killed_process_ends_the_others_at_once(start: Start, tmp_path: Path) -> None:
+    job = start(steps=1)
+    rank = job.rank(1)
+    rank.kill()
+    said = ended(job, tmp_path, within=15).err
+    assert f"process 1 of 2 (pid {rank.pid}) was killed by SIGKILL" in said
 
 
 @COVERED
@@ -142,10 +166,3 @@ def test_nobody_outlives_a_killed_parent(start: Start) -> None:
     assert time.monotonic() - begun < 2
     job.wait()
     assert time.monotonic() - begun < 5
-
-
-@pytest.mark.skipif(not FULL, reason="RFT_FAULTS=full: it waits for the default limit")
-def test_a_hang_ends_within_a_minute_by_default(start: Start, tmp_path: Path) -> None:
-    job = start(limit_s=45)
-    job.rank(1).send_signal(SLEEP)
-    assert "process 1 of 2" in ended(job, tmp_path, within=60).err

@@ -44,7 +44,7 @@ ACCEPTED = {
     "optim.learning_rate": 0.002, "optim.schedule": "linear", "optim.warmup_steps": 3, "optim.weight_decay": 0.25,
     "optim.max_grad_norm": 0.5, "optim.micro_batch_size": 2, "optim.max_skipped_steps": 5,
     "checkpoint.every_steps": 2, "checkpoint.keep_last": 4,
-    "distributed.hang_timeout_s": 50, "distributed.collective_timeout_s": 50,
+    "distributed.collective_timeout_s": 50,
     "tripwires.action": "none", "tripwires.window": 2, "tripwires.kl": 5, "tripwires.entropy": 0.5,
     "tripwires.completion_growth": 5, "tripwires.completion_limit": 0.5, "tripwires.truncated": 0.5,
     "tripwires.constant_reward": 3, "tripwires.explained_variance": -5, "tripwires.explained_variance_window": 3,

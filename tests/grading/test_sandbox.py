@@ -20,7 +20,6 @@ from rft_cli.config.schema import GraderConfig, RunConfig
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.pool.openai import limits_of
 from rft_cli.grading.pool.scorer_grader import open_grader
-from rft_cli.training.distributed.launch import grading_allowance
 from rft_cli.types import Grade, GradeRequest
 
 
@@ -53,7 +52,6 @@ def test_limits_are_the_same_in_every_process(tmp_path: Path) -> None:
         moved = with_settings(fresh, {"model.path": "other"})
         for config in (fresh, reloaded, moved):
             assert limits_of(config.grader) == limits
-            assert grading_allowance(config) == 4 * limits[0]
     changed = with_settings(reloaded, {"grader.sandbox": "openai"})
     assert limits_of(changed.grader) == (120.0, 2048)
 

@@ -1,1 +1,1 @@
-"""Several processes: started, watched, told to stop, agreed among themselves."""
+"""Several processes: started, followed to their end, told to stop, agreed among themselves."""

@@ -1,7 +1,7 @@
 """The socket between a parent and the training processes it started: one JSON object a line, both ways.
 
-A process says hello with its rank and pid, then its events, signs of life, the error that ended it, and goodbye. The
-parent says when to stop. A process whose parent is gone ends at once: nobody but the parent holds the run.
+A process says hello with its rank and pid, then sends its events, the error that ended it, and goodbye. The parent
+says when to stop. A process whose parent is gone ends at once: nobody but the parent holds the run.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -26,9 +27,26 @@ from rft_cli.events import Event
 
 ADDRESS = "RFT_INTERNAL_SOCKET"
 _LOST_PEER = re.compile(
-    r"connection (was )?(closed|reset|refused)|socket closed|broken pipe|timed out waiting|failed to recv",
+    r"connection (was )?(closed|reset|refused)|socket closed|broken pipe|failed to recv", re.I
+)
+_TIMED_OUT = re.compile(
+    # gloo's, in a collective
+    r"timed out waiting \d+ ?ms"
+    # and TCPStore's, while the processes find one another
+    r"|timed out after \d+ seconds waiting for clients|client socket has timed out|wait timeout after \d+ ?ms",
     re.I,
 )
+
+
+class Cause(IntEnum):
+    """What an error says about its cause. Of several processes' errors, the one with the lowest value counts."""
+
+    OWN = 0
+    """Something failed in the process that raised it."""
+    TIMED_OUT = 1
+    """Another process did not answer within the collective timeout."""
+    LOST_PEER = 2
+    """Another process is gone."""
 
 
 class Reporter:
@@ -45,10 +63,6 @@ class Reporter:
 
     def event(self, event: Event) -> None:
         self._send(event.to_json())
-
-    def sign(self, vitals: dict[str, Any]) -> None:
-        """A sign of life: the fields of `Vitals`."""
-        self._send({"sign": vitals})
 
     def error(self, error: BaseException) -> None:
         """What ends this process."""
@@ -159,7 +173,7 @@ def listening() -> Iterator[Listener]:
 
 def error_to_json(error: BaseException, rank: int) -> dict[str, Any]:
     """An error as a line; `error_from_json` makes it again. `at` is when it was told, on the machine's clock."""
-    follows = lost_peer(error) is not None
+    cause = cause_of(error)
     if not isinstance(error, RftError):
         error = RunFailed(f"process {rank} raised {type(error).__name__}: {error}{_place(error)}")
     several = error.problems if isinstance(error, UsageErrors) else ()
@@ -169,7 +183,7 @@ def error_to_json(error: BaseException, rank: int) -> dict[str, Any]:
         "fix": error.fix,
         "problems": [{"message": p.message, "fix": p.fix} for p in several],
         "signal": error.signal_number if isinstance(error, Interrupted) else None,
-        "follows": follows,
+        "cause": cause.value,
         "at": monotonic(),
     }
 
@@ -184,10 +198,13 @@ def error_from_json(row: dict[str, Any]) -> RftError:
     return kinds.get(row["error"], RunFailed)(row["message"], row["fix"])
 
 
-def lost_peer(error: BaseException) -> str | None:
-    """Its own words where it says no more than that another process is gone or didn't answer in time, else None."""
-    found = _LOST_PEER.search(str(error)) if isinstance(error, RuntimeError | OSError) else None
-    return found and found.group()
+def cause_of(error: BaseException) -> Cause:
+    """Whether this error only says that another process is gone or did not answer; told by torch's words."""
+    if isinstance(error, RuntimeError) and _TIMED_OUT.search(str(error)):
+        return Cause.TIMED_OUT
+    if isinstance(error, RuntimeError | OSError) and _LOST_PEER.search(str(error)):
+        return Cause.LOST_PEER
+    return Cause.OWN
 
 
 def _place(error: BaseException) -> str:

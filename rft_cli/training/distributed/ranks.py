@@ -20,21 +20,20 @@ from typing import IO
 import psutil
 
 from rft_cli.training.distributed.channel import ADDRESS
-from rft_cli.training.distributed.effort import Effort, Work
 
 PARENT = "RFT_INTERNAL_PARENT"
 DUMP_SIGNAL = signal.SIGUSR2
 """Makes a process write the stacks of its threads to its log, even while it is stuck in C."""
-DUMP_S = 1.0
+DUMP_S = 0.5
+"""Seconds that writing them takes at most, unless the process waits for a drive."""
 _PR_SET_PDEATHSIG = 1
 
 
 class Ranks:
     """Processes of one job, numbered from 0."""
 
-    def __init__(self, children: Sequence[subprocess.Popen[bytes]]) -> None:
-        self._children = children
-        self._efforts: dict[int, Effort] = {}
+    def __init__(self, children: Sequence[subprocess.Popen[bytes]], log: IO[bytes]) -> None:
+        self._children, self._log = children, log
 
     def __len__(self) -> int:
         return len(self._children)
@@ -56,21 +55,13 @@ class Ranks:
         except psutil.NoSuchProcess:
             return False
 
-    def work(self, rank: int) -> Work:
-        """What it, or what it started, has done lately."""
-        try:
-            if rank not in self._efforts:
-                self._efforts[rank] = Effort(psutil.Process(self.pid(rank)))
-        except psutil.NoSuchProcess:
-            return Work.IDLE
-        return self._efforts[rank].look()
-
-    def dump(self) -> None:
-        """Have every process that runs write its stacks to its log."""
-        for child in self._children:
-            if child.poll() is None:
-                with suppress(ProcessLookupError):
-                    child.send_signal(DUMP_SIGNAL)
+    def dump(self, rank: int) -> None:
+        """Have this process write the stacks of its threads to the log."""
+        self._log.write(f"process {rank} (pid {self.pid(rank)}) is at:\n".encode())
+        self._log.flush()
+        # A stopped process takes the first signal when the second lets it go on.
+        for number in (DUMP_SIGNAL, signal.SIGCONT):
+            self._children[rank].send_signal(number)
         sleep(DUMP_S)
 
     def kill(self) -> None:
@@ -99,9 +90,9 @@ def started(arguments: Sequence[str], processes: int, address: str, output: IO[b
                     start_new_session=True,
                 )
             )
-        yield Ranks(children)
+        yield Ranks(children, output)
     finally:
-        Ranks(children).kill()
+        Ranks(children, output).kill()
 
 
 def environment(rank: int, processes: int, port: int) -> dict[str, str]:

@@ -14,8 +14,7 @@ They are sampled in waves, each the same whatever the number of processes:
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
@@ -29,11 +28,9 @@ from rft_cli.data.examples import Selected
 from rft_cli.events import Note, OnEvent, Progress
 from rft_cli.grading import FailureMonitor
 from rft_cli.grading.protocol import Grader
-from rft_cli.pulse import PULSE
 from rft_cli.report import pilot as report
 from rft_cli.training import auto
 from rft_cli.training.models import count_parameters
-from rft_cli.training.rollouts.backbone import backbone_of
 from rft_cli.training.rollouts.rewards import trainable
 from rft_cli.training.rollouts.validation import Validator, validator_of
 from rft_cli.types import Example, Sample
@@ -121,8 +118,7 @@ class Waves:
 
     def run(self, examples: Sequence[Example]) -> Sampled:
         """Sample and grade completions of these rows; on every process the same. `Sample.row` counts in `examples`."""
-        with _beating(self._model):
-            self._first_rounds(examples)
+        self._first_rounds(examples)
         return self.sampled
 
     def limit(self) -> auto.Chosen[int]:
@@ -229,13 +225,3 @@ class Waves:
             self._on_event(
                 Note(f"pilot: {size} completions at a time do not fit into memory, now {size // 2}")
             )
-
-
-@contextmanager
-def _beating(model: Any) -> Iterator[None]:
-    """While open, every pass through the model is a sign of life."""
-    hook = backbone_of(model).register_forward_hook(PULSE.beat)
-    try:
-        yield
-    finally:
-        hook.remove()

@@ -13,16 +13,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from torch.distributed import DistNetworkError, DistStoreError
 
 from rft_cli.errors import GateNotMet, Interrupted, OutOfMemory, RftError, RunFailed, UsageError, UsageErrors
 from rft_cli.events import Finished, Note
 from rft_cli.training.distributed.channel import (
+    Cause,
     Listener,
     Reporter,
+    cause_of,
     error_from_json,
     error_to_json,
     listening,
-    lost_peer,
 )
 
 
@@ -81,33 +83,35 @@ def test_every_problem_keeps_its_fix() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "words"),
+    ("error", "cause"),
     [
-        # As gloo of torch 2.13 says it.
-        (RuntimeError("[../pair.cc:543] Connection closed by peer [127.0.0.1]:48021"), "Connection closed"),
-        (RuntimeError("Timed out waiting 15000ms for recv operation to complete"), "Timed out waiting"),
-        (ConnectionResetError(104, "Connection reset by peer"), "Connection reset"),
-        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), None),
-        (ValueError("connection closed by peer"), None),
+        # As gloo and TCPStore of torch 2.13 say it.
+        (RuntimeError("[../pair.cc:543] Connection closed by peer [127.0.0.1]:48021"), Cause.LOST_PEER),
+        (RuntimeError("[a.cc:78] Timed out waiting 15000ms for recv operation to complete"), Cause.TIMED_OUT),
+        (DistStoreError("Timed out after 6 seconds waiting for clients. 1/2 joined."), Cause.TIMED_OUT),
+        (DistNetworkError("The client socket has timed out after 5000ms while trying to"), Cause.TIMED_OUT),
+        (DistStoreError("wait timeout after 1000ms, keys: /a"), Cause.TIMED_OUT),
+        (ConnectionResetError(104, "Connection reset by peer"), Cause.LOST_PEER),
+        (TimeoutError("the read operation timed out"), Cause.OWN),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), Cause.OWN),
+        (ValueError("connection closed by peer"), Cause.OWN),
     ],
 )
-def test_errors_that_only_say_that_another_is_gone(error: Exception, words: str | None) -> None:
-    assert lost_peer(error) == words
-    assert error_to_json(error, 0)["follows"] is (words is not None)
+def test_errors_that_only_say_what_another_process_did(error: Exception, cause: Cause) -> None:
+    assert cause_of(error) is cause
+    assert error_to_json(error, 0)["cause"] == cause
 
 
 def test_what_a_process_says_arrives_in_order_with_its_rank(listener: Listener) -> None:
     reporter = Reporter(listener.address, 3, lambda _: None)
     reporter.event(Note("hello"))
-    reporter.sign({"beats": 1})
     reporter.event(Finished({"status": "done"}))
     reporter.goodbye()
     reporter._socket.shutdown(socket.SHUT_RDWR)
-    said = hear(listener, 5)
-    assert [line.rank for line in said] == [3] * 5
+    said = hear(listener, 4)
+    assert [line.rank for line in said] == [3] * 4
     assert [line.row for line in said] == [
         {"event": "Note", "text": "hello", "level": "info", "step": None, "tripwire": None},
-        {"sign": {"beats": 1}},
         {"event": "Finished", "result": {"status": "done"}},
         {"goodbye": True},
         None,
