@@ -81,7 +81,8 @@ def continued(ref: str, settings: Settings) -> Continued:
     moved = found_again(config, began_with(info, own.config), run, info)
     config = with_settings(moved.config, {key: getattr(own.config, key) for key in PLACE})
     longer = is_longer(began_with(info, own.config), config, run)
-    return Continued(run, info, own.config, replace(loaded, config=config, notes=[]), longer, moved.notes)
+    notes = (*own.removed, *loaded.removed, *moved.notes)
+    return Continued(run, info, own.config, replace(loaded, config=config, notes=[]), longer, notes)
 
 
 def _same_rows(config: RunConfig, own: RunConfig, info: Mapping[str, Any]) -> dict[str, Any]:

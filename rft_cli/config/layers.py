@@ -18,6 +18,7 @@ from rft_cli.config.keys import (
     value_of_text,
 )
 from rft_cli.config.paths import resolve
+from rft_cli.config.removed import REMOVED
 from rft_cli.config.scalars import YES_NO
 from rft_cli.config.suggest import as_word, closest
 from rft_cli.config.yaml_lines import Node, read_yaml
@@ -83,6 +84,8 @@ def _flatten(section: Node, prefix: str, name: str, layer: Layer, problems: list
             _flatten(node, f"{key}.", name, layer, problems)  # verl's: each of its settings has its line
         elif key in all_keys():
             _add_yaml(all_keys()[key], node, place, name, layer, problems)
+        elif key in REMOVED:
+            layer[key] = Setting(node.plain(), place)
         else:
             at = f"{name}:{node.key_mark.line}:{node.key_mark.column}"
             problems.append(unknown_key(at, key))
@@ -128,7 +131,7 @@ def _ambiguous(node: Node) -> Node | None:
 
 def environment_layer(env: Mapping[str, str], problems: list[UsageError]) -> Layer:
     """The settings in `RFT_SECTION__KEY` variables; an empty one counts as unset."""
-    names = {ENV_PREFIX + key.replace(".", "__").upper(): key for key in all_keys()}
+    names = {ENV_PREFIX + key.replace(".", "__").upper(): key for key in (*all_keys(), *REMOVED)}
     layer: Layer = {}
     for name, text in env.items():
         if not name.startswith(ENV_PREFIX) or name in RESERVED_ENV or name.startswith(_INTERNAL_ENV):
@@ -162,7 +165,7 @@ def set_layer(sets: Sequence[str], problems: list[UsageError]) -> Layer:
         elif (open_key := key.rpartition(".")[0]) in OPEN:
             inner = Setting({key.rpartition(".")[2]: free_value(text)}, f"--set {key}", names_key=True)
             _lay_over(layer, open_key, inner)
-        elif key not in all_keys():
+        elif key not in all_keys() and key not in REMOVED:
             problems.append(unknown_key("--set", key))
         else:
             layer[key] = _of_text(key, text, f"--set {key}")
@@ -176,6 +179,16 @@ def laid_over(layers: Iterable[Layer]) -> Layer:
         for key, setting in layer.items():
             _lay_over(whole, key, setting)
     return whole
+
+
+def take_out_removed(settings: Layer) -> list[str]:
+    """Drop what is no setting any more; a note on each that somebody chose."""
+    found = {key: settings.pop(key) for key in REMOVED if key in settings}
+    return [
+        f"{setting.place(key)}: no longer a setting, ignored: {REMOVED[key].instead}"
+        for key, setting in found.items()
+        if setting.value != REMOVED[key].default
+    ]
 
 
 def _lay_over(layer: Layer, key: str, setting: Setting) -> None:
@@ -208,7 +221,7 @@ def flag_layer(overrides: Mapping[str, Any], problems: list[UsageError]) -> Laye
 
 
 def _of_text(key: str, text: str, origin: str) -> Setting:
-    value = value_of_text(all_keys()[key], text)
+    value = free_value(text) if key in REMOVED else value_of_text(all_keys()[key], text)
     return Setting(resolve(key, value, ""), origin, names_key=True)
 
 

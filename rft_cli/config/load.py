@@ -27,6 +27,7 @@ from rft_cli.config.layers import (
     flag_layer,
     laid_over,
     set_layer,
+    take_out_removed,
     yaml_layer,
 )
 from rft_cli.config.openai_job import OpenAIJob, read_job
@@ -44,11 +45,13 @@ class LoadedConfig:
     """The configuration; for every setting where its value comes from; and notes for people.
 
     `origins` maps each dotted key to `default`, `FILE:LINE:COLUMN`, a variable's name, `--set KEY` or a flag.
+    `removed`: those of the notes that are about settings of earlier versions.
     """
 
     config: RunConfig
     origins: dict[str, str]
     notes: list[str]
+    removed: tuple[str, ...] = ()
 
 
 class ConfigProblems(UsageErrors):
@@ -104,6 +107,7 @@ def load_config(
         flag_layer(overrides or {}, problems),
     ]
     settings = laid_over(layers)
+    removed = take_out_removed(settings)
     unread = not all(isinstance(problem, SettingProblem) and _is_placed(problem.key) for problem in problems)
     job = OpenAIJob({}, []) if openai_job is None else read_job(openai_job, settings.keys(), problems, spared)
     settings = laid_over([below or {}, settings, job.layer])
@@ -119,7 +123,7 @@ def load_config(
             place = good[blamed].place(blamed) if blamed in good else blamed
             problems.append(UsageError(f"{place}: {conflict.message}", conflict.fix))
     origins = {key: good[key].origin if key in good else "default" for key in all_keys()}
-    loaded = LoadedConfig(config, origins, [*job.notes, *combined.notes])
+    loaded = LoadedConfig(config, origins, [*removed, *job.notes, *combined.notes], tuple(removed))
     if problems:
         if openai_job is not None and not job.layer:
             doubtful |= {"data.train", "data.validation", "grader.path"}  # the job could not be read

@@ -595,6 +595,30 @@ def test_notes(sets: list[str], note: str) -> None:
     assert found.startswith(note)
 
 
+def test_settings_of_earlier_versions_are_a_note() -> None:
+    yaml = "distributed:\n  hang_timeout_s: 30\n  collective_timeout_s: 50\n"
+    of_file, of_set, of_environment = (
+        load(yaml),
+        load(sets=["distributed.hang_timeout_s=30"]),
+        load(env={"RFT_DISTRIBUTED__HANG_TIMEOUT_S": "30"}),
+    )
+    assert of_file.config.distributed.collective_timeout_s == 50
+    for found, place in (
+        (of_file, "c.yaml:2:19: distributed.hang_timeout_s"),
+        (of_set, "--set distributed.hang_timeout_s"),
+        (of_environment, "RFT_DISTRIBUTED__HANG_TIMEOUT_S"),
+    ):
+        assert found.notes == [
+            f"{place}: no longer a setting, ignored: distributed.collective_timeout_s alone limits how long processes "
+            "wait for one another"
+        ]
+        assert found.removed == tuple(found.notes)
+    assert load("distributed:\n  hang_timeout_s: 45.0\n").notes == []  # as every run wrote it out
+    assert [message for message, _ in problems(sets=["distributed.hang_timeout=30"])] == [
+        "--set: distributed.hang_timeout: unknown setting"
+    ]
+
+
 def test_loading_a_config_costs_no_torch() -> None:
     program = (
         "import sys\nfrom rft_cli.config.load import load_config\n"

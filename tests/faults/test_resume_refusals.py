@@ -134,6 +134,16 @@ def test_an_edit_that_means_the_same_is_no_change(run, tmp_path):
     assert accepted(rft_here(tmp_path, "train", "--resume", "a"))
 
 
+def test_a_run_of_an_earlier_version_has_settings_that_are_gone(run, tmp_path):
+    edit(run, distributed__hang_timeout_s=30.0)
+    run.update(settings={**run.info["settings"], "distributed.hang_timeout_s": 30.0})
+    given = ("--set", "distributed.hang_timeout_s=30")
+    same = rft_here(
+        tmp_path, "create", *FILES, *SMALL, *given, "--n-epochs", "2", "--name", "a", "--resume", "a"
+    )
+    assert accepted(same), same.err
+
+
 def test_flags_repeat_the_run_or_are_refused(run, tmp_path):
     same = rft_here(tmp_path, "create", *FILES, *SMALL, "--n-epochs", "2", "--name", "a", "--resume", "a")
     assert accepted(same), same.err
