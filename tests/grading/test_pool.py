@@ -359,6 +359,59 @@ def test_a_scorer_may_keep_state(write_scorer: Any) -> None:
     assert grades[-1].components["seen"] == 300
 
 
+def test_fresh_grades_see_nothing_of_each_other(write_scorer: Any) -> None:
+    path = write_scorer(
+        """
+        import json, os
+        calls = 0
+        def score(completion):
+            global calls
+            calls += 1
+            print("call", calls)
+            json.dumps = lambda value: "999"
+            if completion == "die": os._exit(3)
+            return {"reward": calls, "pid": os.getpid(), "same": json.dumps(1) == "999"}
+        """
+    )
+    printed: list[tuple[int, str]] = []
+    config = GraderConfig(path=path, workers=1, fresh=True)
+    tell = lambda place, text: printed.append((place, text))  # noqa: E731
+    with open_grader(config, log_path=None, on_output=tell) as grader:
+        grades = grader.grade([GradeRequest("die" if i == 7 else "a", {}) for i in range(20)])
+    assert [grade.reward for grade in grades] == [None if i == 7 else 1.0 for i in range(20)]
+    assert len({grade.components["pid"] for i, grade in enumerate(grades) if i != 7}) == 19
+    assert printed == [(i, "call 1\n") for i in range(20)]
+    assert grades[7].error is not None
+    assert grades[7].error.message == f"{path}: grading it ended the process (exit code 3)"
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["async def score(text): return len(text)", "def score_batch(completions): return [len(completions)]"],
+)
+def test_every_form_of_a_scorer_may_be_fresh(write_scorer: Any, source: str) -> None:
+    with open_(write_scorer(source), fresh=True) as grader:
+        assert rewards(grader, [GradeRequest("a", {})] * 3) == [1.0] * 3
+
+
+def test_what_changes_state_is_not_noticed_in_shared_mode(write_scorer: Any) -> None:
+    """docs/graders.md says so: a scorer that does this needs `grader.fresh`. Built-ins are put back."""
+    path = write_scorer(
+        """
+        import builtins, json
+        def score(completion):
+            if completion == "patch":
+                json.dumps = lambda value: "999"
+                builtins.len = lambda value: 999
+            return len(json.dumps(1))
+        """
+    )
+    requests = [GradeRequest("patch" if i == 1 else "a", {}) for i in range(4)]
+    for fresh, expected in ((False, [1.0, 999.0, 3.0, 3.0]), (True, [1.0, 999.0, 1.0, 1.0])):
+        with open_(path, fresh=fresh) as grader:
+            assert rewards(grader, requests) == expected
+
+
 def test_a_scorer_may_use_multiprocessing(write_scorer: Any) -> None:
     path = write_scorer(
         """
@@ -478,7 +531,7 @@ folder, texts, memory = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.arg
 path = f"{folder}/scorer.py"
 source = ScorerSource(path, "scorer.py", None, open(path, "rb").read())
 isolation = Isolation(folder, f"{folder}/log", os.getppid())
-os.mkdir(f"{folder}/1")
+os.makedirs(f"{folder}/1", exist_ok=True)
 map_begun(f"{folder}/1.begun", new=True)
 os.environ["TMPDIR"] = f"{folder}/1"
 worker = Worker(Job(source, isolation, 0.3, memory, 0), f"{folder}/1", ())

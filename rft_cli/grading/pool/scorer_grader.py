@@ -43,6 +43,8 @@ _CHUNK_SECONDS = 0.1
 _MIN_CHUNK_SECONDS = 0.002
 """Work that is not worth dividing among workers: handing out a chunk costs about a tenth of it."""
 _FIRST_CHUNK = 8
+_FORK_S = 0.001
+"""About what a fork adds to a grade (`grader.fresh`)."""
 _POLL_S = 0.02
 
 W = TypeVar("W")
@@ -143,13 +145,14 @@ class ScorerGrader(Closing):
         def job(scratch: str, log: str) -> Job:
             keep = on_output is not None
             isolation = Isolation(scratch, log, os.getpid(), tuple(withheld), keep_output=keep, walled=walled)
-            return Job(source, isolation, timeout_s, limits.memory_mb, seed)
+            return Job(source, isolation, timeout_s, limits.memory_mb, seed, config.fresh)
 
         self._workers = Workers(worker_count(config), log_path, environment, job)
         self.log_path = self._workers.log_path
         self.job_folder = self._workers.scratch
         lay_out(self.job_folder, source.path, source.content)
         self._mean_seconds: float | None = None
+        self._fork_s = _FORK_S if config.fresh else 0.0
 
     def load(self) -> None:
         """Load the scorer in one worker; raises UsageError if it can't be used."""
@@ -313,7 +316,7 @@ class ScorerGrader(Closing):
     def _learn(self, seconds: Sequence[float]) -> None:
         """What a grade takes, to size the next chunks by."""
         if seconds:
-            mean = sum(seconds) / len(seconds)
+            mean = sum(seconds) / len(seconds) + self._fork_s
             self._mean_seconds = mean if self._mean_seconds is None else 0.7 * self._mean_seconds + 0.3 * mean
 
     def _load_fix(self, report: LoadReport) -> str:

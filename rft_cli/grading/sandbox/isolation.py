@@ -66,17 +66,23 @@ class Isolation:
 
 
 class Guard:
-    """Sees when a scorer leaves its folder or forks, as it happens (PEP 578); refuses what lies behind `wall`."""
+    """Sees when a scorer leaves its folder or forks, as it happens (PEP 578); refuses what lies behind `wall`.
+
+    `ours`: the next fork is rft's own.
+    """
 
     def __init__(self, wall: Wall | None, scratch: str) -> None:
         self.moved = False
-        self.forked = False
+        self.forked = self.ours = False
         self._scratch = scratch
         os.register_at_fork(after_in_child=self._note_fork)
         self._check = None if wall is None else wall.check
         sys.addaudithook(self._see)
 
     def _note_fork(self) -> None:
+        if self.ours:
+            self.ours = False
+            return
         self.forked = True
         note_fork(self._scratch)
 

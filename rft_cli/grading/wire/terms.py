@@ -57,13 +57,14 @@ class LoadReport(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What every worker of one grader knows."""
+    """What every worker of one grader knows. `fresh`: each completion is graded in a fork of the worker."""
 
     source: ScorerSource
     isolation: Isolation
     timeout_s: float
     memory_mb: int | None
     seed: int
+    fresh: bool = False
 
     @property
     def slice_s(self) -> float:

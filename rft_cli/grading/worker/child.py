@@ -16,7 +16,7 @@ _PATIENCE_S = 0.5
 class Loss(NamedTuple):
     """How a process ended: `code` as subprocess has it (negative: a signal; -SIGSTOP: it was stopped, then killed).
 
-    `late`: it was killed because its time was over. `garbled`: its pipes were of no more use, and it lived on for a while.
+    `late`: it was killed because its time was over. `garbled`: its pipes were of no more use while it lived.
     """
 
     code: int

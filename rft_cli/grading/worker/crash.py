@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 from dataclasses import dataclass
@@ -42,10 +41,14 @@ class Crash:
         return Verdict(None, {}, "died", f"{self.place}: {self.text}", self.trace, 0.0, self.output)
 
 
-def read_crash(folder: str, source: ScorerSource, loss: Loss, doing: str) -> Crash:
-    """What is known of a process whose folder this is. `doing` completes the sentence "… ended the process"."""
-    trace = _take(fault_path(folder))[:_TRACE_CHARS]
-    output = _take(output_path(folder))
+def read_crash(folder: str, source: ScorerSource, loss: Loss, doing: str, output: str | None = None) -> Crash:
+    """What is known of a process whose folder this is. `doing` completes the sentence "… ended the process".
+
+    `output` is what the scorer printed; None: it is read from the folder.
+    """
+    trace = _read(fault_path(folder))[:_TRACE_CHARS]
+    if output is None:
+        output = _read(output_path(folder))
     frame = next((m for m in _FRAME.finditer(trace) if m["file"] == source.path), None)
     place = source.shown if frame is None else f"{source.shown}:{frame['line']}"
     late = loss.late or trace.startswith("Timeout (")
@@ -71,12 +74,10 @@ def _ending(code: int) -> str:
     return f"{name}{hint}"
 
 
-def _take(path: Path) -> str:
-    """The beginning of a file that a worker wrote, which is emptied; empty where there is none."""
+def _read(path: Path) -> str:
+    """The beginning of a file that a worker wrote; empty where there is none."""
     try:
         with path.open("rb") as file:
-            text = shorten(file.read(MOST + 1))
-        os.truncate(path, 0)
+            return shorten(file.read(MOST + 1))
     except OSError:
         return ""
-    return text

@@ -10,6 +10,7 @@ from typing import NoReturn
 from rft_cli.grading.sandbox.isolation import CUT_OFF
 from rft_cli.grading.wire.frames import ANSWER, REQUEST, START, Kind
 from rft_cli.grading.wire.work import Block, Work, as_graded, read_lines
+from rft_cli.grading.worker.fresh import FreshWorker
 from rft_cli.grading.worker.worker import Worker
 
 _base_exception, _dumps, _len, _loads, _quit = BaseException, pickle.dumps, len, pickle.loads, os._exit
@@ -26,7 +27,7 @@ def main(hear: int, answer: int) -> NoReturn:
     with contextlib.suppress(_base_exception):
         (size,) = START.unpack(exactly(hear, START.size))
         job, folder, token = _loads(exactly(hear, size))
-        worker = Worker(job, folder, (hear, answer))
+        worker = (FreshWorker if job.fresh else Worker)(job, folder, (hear, answer))
         send(answer, token, _dumps(_tuple(worker.load()), _protocol))
         while True:
             kind, size = REQUEST.unpack(exactly(hear, REQUEST.size))

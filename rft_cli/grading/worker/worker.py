@@ -90,6 +90,10 @@ class Worker:
         report = self.load()
         if self.scorer is None:
             return [Verdict(None, {}, "raised", report.message, report.trace, 0.0) for _ in works]
+        return self.grades(works)
+
+    def grades(self, works: Sequence[Work] | Sequence[Line]) -> list[Verdict]:
+        """The same, where the scorer is loaded."""
         start = _now()
         verdicts: list[Verdict] = []
         self.watch(self.job.timeout_s + GRACE_S)
