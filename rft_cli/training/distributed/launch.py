@@ -65,7 +65,7 @@ def command(run: Run, resume: bool) -> list[str]:
 def grading_allowance(config: RunConfig) -> float:
     """Seconds that may pass between two grades because the grader has deadlines of its own, the slowest case.
 
-    A worker that hangs costs a chunk's deadline, twice `grader.timeout_s`, and then that of the item that hung it; a
+    A completion that hangs costs `grader.timeout_s` and a few seconds, a batch call that hangs the same once more; a
     judge that doesn't answer costs every retry, with waits between them.
     """
     grader = config.grader
