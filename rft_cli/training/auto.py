@@ -85,7 +85,9 @@ def temperature(setting: float | str, parameters: int) -> Chosen[float]:
         return Chosen(setting)
     if parameters >= 1_000_000_000:
         return Chosen(1.0)
-    return Chosen(0.7, f"sampling temperature 0.7: a model of {parameters / 1e6:.1f} M parameters wanders at 1")
+    return Chosen(
+        0.7, f"sampling temperature 0.7: a model of {parameters / 1e6:.1f} M parameters wanders at 1"
+    )
 
 
 def completions_wanted(parameters: int) -> int:

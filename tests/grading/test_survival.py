@@ -23,6 +23,7 @@ from tests.grading.evil import MODES, Mode, scorer, table
 ROOT = Path(__file__).parents[2]
 GOOD = 199
 TIMEOUT_S = 0.4
+FORKS_TIMEOUT_S = 1.0  # a fork waits for a core, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +38,9 @@ def open_evil(folder: Path, mark: str, workers: int, *, fresh: bool = False) -> 
     (folder / "scorer.py").write_text(scorer())
     os.environ["RFT_TEST_MARK"] = mark
     try:
-        config = GraderConfig(
-            path=str(folder / "scorer.py"), timeout_s=TIMEOUT_S, workers=workers, memory_mb=1024, fresh=fresh
-        )
+        timeout_s = FORKS_TIMEOUT_S if fresh else TIMEOUT_S
+        path = str(folder / "scorer.py")
+        config = GraderConfig(path=path, timeout_s=timeout_s, workers=workers, memory_mb=1024, fresh=fresh)
         grader = open_grader(config, log_path=folder / "logs" / "grader.log")
         grader.grade([GradeRequest("good", {"number": 1})])
     finally:

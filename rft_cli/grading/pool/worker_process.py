@@ -95,11 +95,12 @@ class WorkerProcess:
         self._out = memoryview(REQUEST.pack(kind, len(packed)) + packed)
         self.write()
 
-    def write(self) -> None:
-        """Write what fits into the pipe; a broken one shows when its answer is read."""
+    def write(self) -> bool:
+        """Write what fits into the pipe; whether that was all. A broken one shows when its answer is read."""
         with contextlib.suppress(BlockingIOError, BrokenPipeError):
             while self._out:
                 self._out = self._out[os.write(self.requests, self._out) :]
+        return not self._out
 
     def read(self) -> bool:
         """Take in what is there to read; False where the pipe has ended."""

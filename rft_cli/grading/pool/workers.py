@@ -132,10 +132,8 @@ class Workers:
             self._poll.register(worker.child.handle, select.POLLIN)
 
     def _hear(self, worker: WorkerProcess, ended: bool) -> None:
-        if worker.writing:
-            worker.write()
-            if not worker.writing:
-                self._poll.unregister(worker.requests)
+        if worker.writing and worker.write():
+            self._poll.unregister(worker.requests)
         goes_on = worker.read()
         try:
             while (body := worker.answer()) is not None:
