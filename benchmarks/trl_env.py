@@ -18,7 +18,7 @@ VERSION = "1.12.0"
 FOLDER = BUILD / f"trl-{VERSION}"
 NEEDS = (
     f"trl=={VERSION}", "torch", "transformers", "accelerate", "datasets", "numpy",
-    "pydantic", "pebble", "filelock", "jsonlines", "pyyaml", "safetensors",
+    "pydantic", "filelock", "jsonlines", "pyyaml", "safetensors",
 )  # fmt: skip
 
 

@@ -149,6 +149,8 @@ class GraderConfig(Section):
     """Environment variables with secret-looking names that the scorer may see."""
     memory_mb: Count | None = None
     """Memory limit of one worker in MB; empty sets none."""
+    fresh: bool = False
+    """Grade each completion in a fork of the loaded scorer, for scorers that change state; about 1 ms each."""
     sandbox: Literal["none", "openai"] = "none"
     """openai: what OpenAI's Python graders get: 256 kB, 120 s, 2 GB, its packages, no network, no files."""
     judge: JudgeConfig = Field(default_factory=JudgeConfig)

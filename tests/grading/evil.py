@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """`body` is the scorer's code for one completion; `outcome` the kind of failure, a reward, or None for skipped."""
+    """`body` is the scorer's code for one completion; `outcome` the kind of failure, a reward, or None for skipped.
+
+    `alone`: why other grades are kept only where each is graded in a process of its own (`grader.fresh`): it changes
+    the state of its process, or attacks the parent of it.
+    """
 
     name: str
     what: str
     body: str
     outcome: str | float | None
+    alone: Literal["", "state", "parent"] = ""
 
 
 MODES = (
@@ -72,9 +78,7 @@ MODES = (
         0.25,
     ),
     Mode("at_exit", "hangs when its process is to end", "atexit.register(hang); return 0.25", 0.25),
-    Mode(
-        "prints", "prints, and writes to its own and its parent's descriptors", "prints(); return 0.25", 0.25
-    ),
+    Mode("prints", "prints, and writes to descriptors 1 and 2", "prints(); return 0.25", 0.25),
     Mode("flood", "prints 20 MB", "[print('x' * 1_000_000) for _ in range(20)]; return 0.25", 0.25),
     Mode(
         "close_streams",
@@ -99,79 +103,137 @@ MODES = (
     Mode("remove_folder", "removes its folder", "os.rmdir(os.environ['TMPDIR']); return 0.25", 0.25),
     Mode("patch_builtins", "replaces `float`, `isinstance` and `len`", "patch_builtins(); return 0.25", 0.25),
     Mode(
-        "patch_modules", "replaces functions of `os`, `time`, `signal`", "patch_modules(); return 0.25", 0.25
+        "patch_modules",
+        "replaces functions of `os`, `time`, `signal`",
+        "patch_modules(); return 0.25",
+        0.25,
+        "state",
     ),
-    Mode("clear_modules", "empties `sys.modules`", "sys.modules.clear(); return 0.25", 0.25),
+    Mode("clear_modules", "empties `sys.modules`", "sys.modules.clear(); return 0.25", 0.25, "state"),
     Mode("recursion_limit", "lowers the recursion limit", "sys.setrecursionlimit(60); return 0.25", 0.25),
     Mode(
         "trace", "sets a trace function that raises", "sys.settrace(lambda *a: 1 / 0); return 0.25", "raised"
     ),
     Mode("change_row", "empties its row", "example.clear(); return 0.25", 0.25),
-    Mode("patch_json", "replaces `json.loads`", "json.loads = None; return 0.25", 0.25),
-    Mode("patch_random", "replaces `random.random`", "random.random = lambda: 9; return 0.25", 0.25),
+    Mode("patch_json", "replaces `json.loads`", "json.loads = None; return 0.25", 0.25, "state"),
+    Mode("patch_random", "replaces `random.random`", "random.random = lambda: 9; return 0.25", 0.25, "state"),
     Mode(
         "patch_method",
         "replaces a method of a class of Python's",
         "json.JSONDecoder.decode = None; return 0.25",
         0.25,
+        "state",
     ),
-    Mode("patch_constant", "changes `math.pi`", "math.pi = 3; return 0.25", 0.25),
+    Mode("patch_constant", "changes `math.pi`", "math.pi = 3; return 0.25", 0.25, "state"),
     Mode(
-        "patch_code", "replaces the code of a function", "helper.__code__ = hang.__code__; return 0.25", 0.25
+        "patch_code",
+        "replaces the code of a function",
+        "helper.__code__ = hang.__code__; return 0.25",
+        0.25,
+        "state",
     ),
     Mode(
-        "patch_helper", "replaces a function of the scorer's", "globals()['helper'] = hang; return 0.25", 0.25
+        "patch_helper",
+        "replaces a function of the scorer's",
+        "globals()['helper'] = hang; return 0.25",
+        0.25,
+        "state",
     ),
     Mode(
         "shadow",
         "hides a built-in behind a global",
         "globals()['len'] = lambda value: 999; return 0.25",
         0.25,
+        "state",
     ),
-    Mode("patch_rft", "replaces functions of rft", "patch_rft(); return 0.25", "raised"),
+    Mode("patch_rft", "replaces functions of rft", "patch_rft(); return 0.25", "raised", "state"),
     Mode(
         "patch_new",
         "imports a module and replaces its functions",
         "import colorsys; colorsys.rgb_to_hsv = hang; return 0.25",
         0.25,
+        "state",
     ),
     Mode(
         "block_import",
         "makes a module impossible to import",
         "sys.modules['colorsys'] = None; return 0.25",
         0.25,
-    ),
-    Mode("hook", "adds an audit hook that raises", "sys.addaudithook(refuse_open); return 0.25", 0.25),
-    Mode(
-        "few_files", "lowers the limit of open files", "limit(resource.RLIMIT_NOFILE, 3); return 0.25", 0.25
+        "state",
     ),
     Mode(
-        "small_files", "lowers the limit of file sizes", "limit(resource.RLIMIT_FSIZE, 0); return 0.25", 0.25
+        "hook", "adds an audit hook that raises", "sys.addaudithook(refuse_open); return 0.25", 0.25, "state"
     ),
-    Mode("little_memory", "lowers the memory limit", "limit(resource.RLIMIT_AS, 1 << 20); return 0.25", 0.25),
     Mode(
-        "block_signals", "blocks signals", "signal.pthread_sigmask(signal.SIG_BLOCK, {14}); return 0.25", 0.25
+        "few_files",
+        "lowers the limit of open files",
+        "limit(resource.RLIMIT_NOFILE, 3); return 0.25",
+        0.25,
+        "state",
     ),
-    Mode("umask", "sets a umask", "os.umask(0o777); return 0.25", 0.25),
-    Mode("no_path", "changes `os.environ['PATH']`", "os.environ['PATH'] = '/none'; return 0.25", 0.25),
+    Mode(
+        "small_files",
+        "lowers the limit of file sizes",
+        "limit(resource.RLIMIT_FSIZE, 0); return 0.25",
+        0.25,
+        "state",
+    ),
+    Mode(
+        "little_memory",
+        "lowers the memory limit",
+        "limit(resource.RLIMIT_AS, 1 << 20); return 0.25",
+        0.25,
+        "state",
+    ),
+    Mode(
+        "block_signals",
+        "blocks signals",
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {14}); return 0.25",
+        0.25,
+        "state",
+    ),
+    Mode("umask", "sets a umask", "os.umask(0o777); return 0.25", 0.25, "state"),
+    Mode(
+        "no_path", "changes `os.environ['PATH']`", "os.environ['PATH'] = '/none'; return 0.25", 0.25, "state"
+    ),
     Mode(
         "unwatched",
         "hangs in C after turning rft's watchdog off",
         "faulthandler.cancel_dump_traceback_later(); ctypes.PyDLL(None).sleep(1000)",
         "timeout",
     ),
-    Mode("new_environment", "replaces `os.environ`", "os.environ = {}; return 0.25", 0.25),
-    Mode("stop_parent", "stops its parent process with SIGSTOP", "os.kill(os.getppid(), 19); hang()", "died"),
+    Mode("new_environment", "replaces `os.environ`", "os.environ = {}; return 0.25", 0.25, "state"),
+    Mode(
+        "stop_parent",
+        "stops its parent process with SIGSTOP",
+        "os.kill(os.getppid(), 19); hang()",
+        "died",
+        "parent",
+    ),
     Mode("stop", "stops its process with SIGSTOP", "os.kill(os.getpid(), signal.SIGSTOP)", "died"),
     Mode("garbage", "writes to every descriptor it has", "garbage(); return 0.25", "died"),
-    Mode("kill_parent", "kills its parent process", "os.kill(os.getppid(), signal.SIGKILL); hang()", "died"),
+    Mode(
+        "kill_parent",
+        "kills its parent process",
+        "os.kill(os.getppid(), signal.SIGKILL); hang()",
+        "died",
+        "parent",
+    ),
     Mode(
         "interrupt_parent",
         "sends SIGINT to its parent",
         "os.kill(os.getppid(), signal.SIGINT); return 0.25",
         0.25,
+        "parent",
     ),
-    Mode("environment", "empties its environment", "os.environ.clear(); return 0.25", 0.25),
+    Mode("environment", "empties its environment", "os.environ.clear(); return 0.25", 0.25, "state"),
+    Mode(
+        "parent_prints",
+        "writes to its parent's standard output",
+        "parent_prints(); return 0.25",
+        0.25,
+        "parent",
+    ),
 )
 
 _HEAD = """
@@ -241,6 +303,9 @@ def prints():
     print("to stdout")
     os.write(1, b"to descriptor 1\\n")
     os.write(2, b"to descriptor 2\\n")
+
+
+def parent_prints():
     with open(f"/proc/{os.getppid()}/fd/1", "a") as file:
         file.write("to the parent's descriptor 1\\n")
 
@@ -315,11 +380,16 @@ def scorer() -> str:
 
 def table() -> str:
     """The modes as a Markdown table."""
-    rows = [f"| {mode.what} | {_said(mode.outcome)} |" for mode in MODES]
-    return "\n".join(["| the scorer, in one of 200 grades | that grade |", "|---|---|", *rows])
+    rows = [f"| {mode.what} | {_said(mode.outcome)} | {_kept(mode)} |" for mode in MODES]
+    head = "| the scorer, in one of 200 grades | that grade | the others, in shared mode |"
+    return "\n".join([head, "|---|---|---|", *rows])
 
 
 def _said(outcome: str | float | None) -> str:
     if outcome is None:
         return "skipped"
     return f"failed: `{outcome}`" if isinstance(outcome, str) else "graded with what it returned"
+
+
+def _kept(mode: Mode) -> str:
+    return {"": "kept", "state": "not protected", "parent": "it hits `rft` itself"}[mode.alone]

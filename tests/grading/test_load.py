@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import signal
 import sys
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pebble import ProcessExpired
 
-from rft_cli.grading.pool.crash import Crash, read_crash
 from rft_cli.grading.wire.terms import ScorerSource
-from rft_cli.grading.worker.keeper import WorkerLost
+from rft_cli.grading.worker.child import Loss
+from rft_cli.grading.worker.crash import Crash, read_crash
 from rft_cli.grading.worker.load import LoadedScorer, ScorerProblem, load_scorer, tell
 
 SOURCE = ScorerSource("/folder/scorer.py", "scorer.py", None, b"")
@@ -138,37 +136,29 @@ def test_an_exception_that_cannot_be_told() -> None:
 
 
 def test_crashes(tmp_path: Path) -> None:
-    def crash(code: int | None, fault: str = "", pid: int | None = 7) -> Crash:
-        (tmp_path / "7.fault").write_text(fault)
-        return read_crash(ProcessExpired("", code=code, pid=pid), tmp_path, SOURCE, "grading it")
+    folder, fault = str(tmp_path / "7"), tmp_path / "7.fault"
 
-    lost = read_crash(WorkerLost(7, -9, False, garbled=False), tmp_path, SOURCE, "grading it")
-    assert lost == Crash(False, "scorer.py", "grading it ended the process (SIGKILL, perhaps out of memory)")
-    assert read_crash(WorkerLost(7, -9, True, garbled=False), tmp_path, SOURCE, "grading it").late
-    fault = 'Fatal Python error: Aborted\n  File "/lib/x.py", line 1 in f\n'
-    fault += '  File "/folder/scorer.py", line 5 in score\n'
-    assert crash(-signal.SIGABRT, fault) == Crash(
-        False, "scorer.py:5", "grading it ended the process (SIGABRT)", fault, blamed=True
+    def crash(code: int, **how: bool) -> Crash:
+        return read_crash(folder, SOURCE, Loss(code, **how), "grading it")
+
+    killed = Crash(False, "scorer.py", "grading it ended the process (SIGKILL, perhaps out of memory)")
+    assert crash(-9) == killed
+    assert crash(-9, late=True).late
+    assert crash(-9, garbled=True).text == (
+        "grading it broke or garbled the pipe by which it answers, so rft ended the process"
     )
-    assert not (tmp_path / "7.fault").exists()
-    late = "Timeout (0:00:31)!\n" + fault
-    ended = "grading it ended the process (exit code 1)"
-    assert crash(1, late) == Crash(True, "scorer.py:5", ended, late, blamed=True)
-    (tmp_path / "7.task").write_bytes(bytes([12, 0, 0, 0, 0, 0, 0, 0]))
+    trace = 'Fatal Python error: Aborted\n  File "/lib/x.py", line 1 in f\n'
+    trace += '  File "/folder/scorer.py", line 5 in score\n'
+    fault.write_text(trace)
+    ended = "grading it ended the process (SIGABRT)"
+    assert crash(-signal.SIGABRT) == Crash(False, "scorer.py:5", ended, trace)
+    fault.write_text("Timeout (0:00:31)!\n" + trace)
     (tmp_path / "7.out").write_text("last words")
-    assert crash(1) == Crash(False, "scorer.py", ended, output="last words", task=12, blamed=True)
-    assert crash(1).task is None
+    late = crash(1)
+    assert (late.late, late.place, late.output) == (True, "scorer.py:5", "last words")
+    verdict = late.verdict(30)
+    assert (verdict.kind, verdict.seconds) == ("timeout", 30)
+    assert verdict.message == "scorer.py:5: no result after 30 s (grader.timeout_s)"
     assert crash(3).text == "grading it ended the process (exit code 3)"
-    assert crash(70).text == "grading it ended the process (exit code 0)"
     assert crash(-50).text == "grading it ended the process (signal 50)"
-    assert crash(-9).text == "grading it ended the process (SIGKILL, perhaps out of memory)"
-    assert crash(None, pid=None).text == "grading it ended the process (exit code unknown)"
-    assert read_crash(ProcessExpired("", 3, 999), tmp_path, SOURCE, "x").trace == ""
-    assert read_crash(TimeoutError(), tmp_path, SOURCE, "grading it") == Crash(
-        True, "scorer.py", "grading it blocked its process"
-    )
-    broken = read_crash(BrokenProcessPool(), tmp_path, SOURCE, "grading it")
-    assert (broken.task, broken.blamed, broken.late) == (None, True, False)
-    assert read_crash(ValueError("odd"), tmp_path, SOURCE, "grading it") == Crash(
-        False, "scorer.py", "grading it broke its process: ValueError: odd"
-    )
+    assert killed.verdict(30)[2:4] == ("died", f"scorer.py: {killed.text}")

@@ -86,8 +86,7 @@ def test_scorers_that_do_not_load(write_scorer: Any, source: str, message: str) 
 
 
 def test_an_import_that_blocks(write_scorer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rft_cli.grading.pool.scorer_grader.IMPORT_LIMIT_S", 0.5)
-    monkeypatch.setattr("rft_cli.grading.pool.scorer_grader.KILL_SECONDS", 0.5)
+    monkeypatch.setattr("rft_cli.grading.pool.workers.IMPORT_LIMIT_S", 0.5)
     path = write_scorer("import time\ntime.sleep(60)\n")
     assert refusal(path).message == f"{path}: importing it takes longer than 0.5 s"
 

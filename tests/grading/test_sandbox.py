@@ -124,7 +124,7 @@ def test_modules(write_scorer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPa
             return len(importlib.import_module(sample["output_text"]).__name__)
         """
     )
-    found = grades(path, "json", "beside_it", "pebble.pool.thread", "rapidfuzz.fuzz")
+    found = grades(path, "json", "beside_it", "pluggy.hooks", "rapidfuzz.fuzz")
     assert [grade.reward for grade in found] == [4.0, None, None, 14.0]
     assert found[1].error is not None
     assert found[1].error.message.endswith(f"ModuleNotFoundError: 'beside_it' {outside}")

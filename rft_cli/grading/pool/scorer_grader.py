@@ -1,20 +1,17 @@
 """A Python scorer as a Grader: requests go to worker processes in chunks, grades come back in order.
 
-A chunk whose worker died or hung is graded again, one completion at a time, so that only the completion at fault
-fails. Results do not depend on chunks or workers: each grade starts with random numbers seeded by its place.
+Of a chunk whose worker died or hung, the completion that it had begun fails; the others are graded again. Results do
+not depend on chunks or workers: each grade starts with random numbers seeded by its place.
 """
 
 from __future__ import annotations
 
 import os
 import pickle
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
-
-from pebble import ProcessExpired
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.config.suggest import closest
@@ -22,21 +19,20 @@ from rft_cli.data.json_line import object_of
 from rft_cli.errors import UsageError
 from rft_cli.grading.open import OnOutput
 from rft_cli.grading.outcomes import GraderStats
-from rft_cli.grading.pool.crash import Crash, read_crash
-from rft_cli.grading.pool.flight import KILL_SECONDS, Chunk, Flight, Freight
 from rft_cli.grading.pool.openai import check_source, limits_of
-from rft_cli.grading.pool.processes import Processes
+from rft_cli.grading.pool.pending import Chunk, Codec, Pending
 from rft_cli.grading.pool.supply import Lines, Requests, Supply
+from rft_cli.grading.pool.workers import Workers
 from rft_cli.grading.protocol import Closing
 from rft_cli.grading.sandbox.importable import lay_out
-from rft_cli.grading.sandbox.isolation import Isolation
+from rft_cli.grading.sandbox.isolation import Isolation, secret_names
 from rft_cli.grading.shape import shape_of_row
 from rft_cli.grading.source import by_file_name, read_source
 from rft_cli.grading.wire.call import Binding, Shape
-from rft_cli.grading.wire.terms import GRACE_S, IMPORT_LIMIT_S, Job, LoadReport, ScorerSource
+from rft_cli.grading.wire.frames import Kind
+from rft_cli.grading.wire.terms import Job, LoadReport, ScorerSource
 from rft_cli.grading.wire.work import Block, Graded, Verdict, Work, as_graded, read_lines
 from rft_cli.grading.worker.binding import OPENAI, SIGNATURES, Bound, SignatureProblem, bind, may_ask
-from rft_cli.grading.worker.keeper import WorkerLost, grade_chunk, grade_lines, load
 from rft_cli.types import Grade, GradeError, GradeRequest
 
 MAX_CHUNK = 64
@@ -47,6 +43,8 @@ _CHUNK_SECONDS = 0.1
 _MIN_CHUNK_SECONDS = 0.002
 """Work that is not worth dividing among workers: handing out a chunk costs about a tenth of it."""
 _FIRST_CHUNK = 8
+_FORK_S = 0.001
+"""About what a fork adds to a grade (`grader.fresh`)."""
 _POLL_S = 0.02
 
 W = TypeVar("W")
@@ -140,33 +138,25 @@ class ScorerGrader(Closing):
             check_source(source)
         limits = limits_of(config)
         self._timeout_s = timeout_s = limits.timeout_s
-        parent, env, keep = os.getpid(), tuple(config.env), on_output is not None
-        keys = (config.judge.api_key_env, config.embeddings.api_key_env)
+        held = (config.judge.api_key_env, config.embeddings.api_key_env)
+        withheld = secret_names(list(os.environ), config.env, held)
+        environment = {name: value for name, value in os.environ.items() if name not in withheld}
 
         def job(scratch: str, log: str) -> Job:
-            isolation = Isolation(scratch, log, parent, env, keys, keep_output=keep, walled=walled)
-            return Job(source, isolation, timeout_s, limits.memory_mb, seed)
+            keep = on_output is not None
+            isolation = Isolation(scratch, log, os.getpid(), tuple(withheld), keep_output=keep, walled=walled)
+            return Job(source, isolation, timeout_s, limits.memory_mb, seed, config.fresh)
 
-        self._processes = Processes(worker_count(config), log_path, job)
-        self.log_path = self._processes.log_path
-        self.job_folder = self._processes.scratch
+        self._workers = Workers(worker_count(config), log_path, environment, job)
+        self.log_path = self._workers.log_path
+        self.job_folder = self._workers.scratch
         lay_out(self.job_folder, source.path, source.content)
-        # A call of a batch scorer and one of a single completion may both run out of time in one chunk.
-        self._deadline_s = 2 * (timeout_s + GRACE_S) + 2.0 + KILL_SECONDS
         self._mean_seconds: float | None = None
+        self._fork_s = _FORK_S if config.fresh else 0.0
 
     def load(self) -> None:
         """Load the scorer in one worker; raises UsageError if it can't be used."""
-        started = time.monotonic()
-        future = self._processes.schedule(load, (), IMPORT_LIMIT_S + KILL_SECONDS)
-        try:
-            report = LoadReport(*pickle.loads(future.result(timeout=IMPORT_LIMIT_S + 2 * KILL_SECONDS)))
-        except (ProcessExpired, TimeoutError, WorkerLost) as error:
-            crash = self._crash(error, "importing it")
-            what = f"importing it takes longer than {IMPORT_LIMIT_S:g} s" if crash.late else crash.text
-            raise UsageError(
-                f"{crash.place}: {what}", "the file must import without ending or blocking"
-            ) from None
+        report = LoadReport(*pickle.loads(self._workers.load()))
         if report.output and self._on_output is not None:
             self._on_output(-1, report.output)
         if not report.signature:
@@ -177,12 +167,10 @@ class ScorerGrader(Closing):
             self._bind(self._rows)
         else:
             self._check_without_rows()
-        # Each further worker imports the scorer in its first chunk.
-        self._deadline_s += 2 * (time.monotonic() - started) + KILL_SECONDS
 
     def grade(self, requests: Sequence[GradeRequest]) -> list[Grade]:
         """One grade for each request, in order."""
-        share = -(-len(requests) // (4 * self._processes.workers))
+        share = -(-len(requests) // (4 * self._workers.count))
         if self._mean_seconds is not None:
             share = max(share, int(_MIN_CHUNK_SECONDS / max(self._mean_seconds, 1e-6)))
         return [grade for burst in self._grades(requests, max(1, min(MAX_CHUNK, share))) for grade in burst]
@@ -207,7 +195,7 @@ class ScorerGrader(Closing):
             rows, bad = read_lines(block)
             return as_graded(block, rows, [verdict][: len(rows)], bad)
 
-        for chunk in self._chunks(Freight(grade_lines, pack, pickle.loads, failed), lines, MAX_LINES):
+        for chunk in self._chunks(Codec(Kind.LINES, pack, pickle.loads, failed), lines, MAX_LINES):
             for offset, part in chunk.parts():
                 self.stats.add_graded(part)
                 self._learn(part.seconds)
@@ -222,7 +210,7 @@ class ScorerGrader(Closing):
 
     def close(self) -> None:
         """End worker processes and whatever they left running; safe to call twice."""
-        self._processes.close()
+        self._workers.close()
 
     def _grades(self, requests: Iterable[GradeRequest], most: int) -> Iterator[list[Grade]]:
         def pack(place: int, works: Sequence[Work]) -> bytes:
@@ -232,7 +220,7 @@ class ScorerGrader(Closing):
             return [tuple(verdict)]
 
         supply = Requests(requests, self._bind_by_request)
-        for chunk in self._chunks(Freight(grade_chunk, pack, pickle.loads, failed), supply, most):
+        for chunk in self._chunks(Codec(Kind.WORKS, pack, pickle.loads, failed), supply, most):
             verdicts = [Verdict(*plain) for _, part in chunk.parts() for plain in part]
             grades = [_as_grade(verdict) for verdict in verdicts]
             self.stats.add(grades)
@@ -242,26 +230,26 @@ class ScorerGrader(Closing):
                     self._tell(work.place, verdict.output)
             yield grades
 
-    def _chunks(self, freight: Freight[W, R], supply: Supply[W], most: int) -> Iterator[Chunk[W, R]]:
+    def _chunks(self, codec: Codec[W, R], supply: Supply[W], most: int) -> Iterator[Chunk[W, R]]:
         """Chunks in order, each when all of it is graded."""
-        flight = Flight(self._processes, freight, self._deadline_s, self._crash, self._timeout_s)
+        pending = Pending(self._workers, codec, self._timeout_s)
         waiting: deque[Chunk[W, R]] = deque()
         place = 0
         exhausted = False
         while waiting or not exhausted:
             if waiting and not waiting[0].open:
                 yield waiting.popleft()
-            elif exhausted or len(waiting) > 3 * self._processes.workers:
-                flight.collect(block=True)
+            elif exhausted or len(waiting) > 3 * self._workers.count:
+                pending.collect()
             elif waiting and not supply.ready():
-                flight.collect(block=True, timeout=_POLL_S)
+                pending.collect(_POLL_S)
             else:
                 works = supply.take(self._chunk_size(most))
                 exhausted = not works
                 if works:
-                    waiting.append(flight.launch(place, works))
+                    waiting.append(pending.launch(place, works))
                     place += len(works)
-                    flight.collect(block=False)
+                    pending.collect(0)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -328,13 +316,8 @@ class ScorerGrader(Closing):
     def _learn(self, seconds: Sequence[float]) -> None:
         """What a grade takes, to size the next chunks by."""
         if seconds:
-            mean = sum(seconds) / len(seconds)
+            mean = sum(seconds) / len(seconds) + self._fork_s
             self._mean_seconds = mean if self._mean_seconds is None else 0.7 * self._mean_seconds + 0.3 * mean
-
-    def _crash(self, error: BaseException, doing: str) -> Crash:
-        crash = read_crash(error, self._processes.scratch, self.source, doing, self._processes.stopped)
-        self._processes.sweep()
-        return crash
 
     def _load_fix(self, report: LoadReport) -> str:
         wanted = self.source.function

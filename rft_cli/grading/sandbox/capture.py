@@ -22,9 +22,9 @@ _NOTHING = bytes(_HEAD)
 _dup2, _lseek, _pread, _truncate, _from_start = os.dup2, os.lseek, os.pread, os.ftruncate, os.SEEK_SET
 
 
-def output_path(scratch: str | Path, pid: int) -> Path:
-    """Where the worker `pid` keeps what its scorer prints until the grade is over."""
-    return Path(scratch) / f"{pid}.out"
+def output_path(folder: str) -> Path:
+    """Where the worker of this folder keeps what its scorer prints until the grade is over."""
+    return Path(f"{folder}.out")
 
 
 def shorten(output: bytes) -> str:
@@ -74,11 +74,6 @@ class Streams:
             with contextlib.suppress(Exception):  # the scorer closed it
                 stream.flush()
         self._doubtful = True
-
-    def say(self, text: str) -> None:
-        """Write where the scorer's prints go, if that can be written."""
-        with contextlib.suppress(Exception):
-            self._err.write(text)
 
     def take(self) -> str:
         """What was written since the last call, where it is kept. The file is empty after that.

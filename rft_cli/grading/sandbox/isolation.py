@@ -1,4 +1,4 @@
-"""What a worker process gives up before it runs a scorer: terminal, standard streams, folder, secrets, core dumps.
+"""What a worker process gives up before it runs a scorer: terminal, standard streams, folder, core dumps.
 
 This keeps a broken scorer from harming the job. It does not hold a hostile one: the process has the user's own
 rights, network and files, and on Linux it can reach other processes of the user under /proc, their environment and
@@ -8,7 +8,6 @@ open files included.
 from __future__ import annotations
 
 import builtins
-import contextlib
 import ctypes
 import faulthandler
 import os
@@ -18,8 +17,6 @@ import signal
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import pairwise
-from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TextIO
 
@@ -34,11 +31,11 @@ _SECRET = re.compile(
     r"|_(?:KEY|PASS|PWD|PAT|AUTH|DSN|JWT|COOKIE)$|CONNECTION_STRING|DATABASE_URL|WEBHOOK",
     re.IGNORECASE,
 )
+CUT_OFF = 70
+"""Exit code of a process that can't answer any more: some completion before the last begun may be to blame."""
 _PR_SET_PDEATHSIG = 1
 
 _MOVES = frozenset({"os.chdir", "os.rmdir", "os.rename"})
-_SETATTR = "object.__setattr__"
-_CHANGES = {_SETATTR: "the code of a function", "sys.addaudithook": "sys.addaudithook"}
 _get_limit, _set_limit = sys.getrecursionlimit, sys.setrecursionlimit
 _get_trace, _set_trace, _get_profile, _set_profile = (
     sys.gettrace,
@@ -48,47 +45,50 @@ _get_trace, _set_trace, _get_profile, _set_profile = (
 )
 _fstat, _os_error, _samestat = os.fstat, OSError, os.path.samestat
 _chdir, _getpid, _mkdir, _quit = os.chdir, os.getpid, os.makedirs, os._exit
+_builtins = vars(builtins)
 
 
 @dataclass(frozen=True, slots=True)
 class Isolation:
-    """`scratch` holds one empty folder a worker, `parent` is the process id that must be alive to go on.
+    """`scratch` holds one folder a worker, `parent` is the process id that must be alive to go on.
 
-    `key_env`: variables that hold a judge's key, whatever their name. `keep_output`: what a scorer prints is not logged
-    but taken after each grade. `walled`: no network, no files of this machine, only the packages of OpenAI's image.
+    `withheld`: names of variables that were left out of the environment. `keep_output`: what a scorer prints is not
+    logged but taken after each grade. `walled`: no network, no files of this machine, only the packages of OpenAI's
+    image.
     """
 
     scratch: str
     log_path: str
     parent: int
-    allowed_env: tuple[str, ...]
-    key_env: tuple[str, ...] = ()
+    withheld: tuple[str, ...] = ()
     keep_output: bool = False
     walled: bool = False
 
 
-class _Guard:
-    """Sees what a scorer does as it happens (PEP 578): leaving its folder, forking, replacing the code of a function,
-    adding hooks like this one; and refuses what lies behind `wall`."""
+class Guard:
+    """Sees when a scorer leaves its folder or forks, as it happens (PEP 578); refuses what lies behind `wall`.
+
+    `ours`: the next fork is rft's own.
+    """
 
     def __init__(self, wall: Wall | None, scratch: str) -> None:
         self.moved = False
-        self.forked = False
-        self.changes: set[str] = set()
+        self.forked = self.ours = False
         self._scratch = scratch
         os.register_at_fork(after_in_child=self._note_fork)
         self._check = None if wall is None else wall.check
         sys.addaudithook(self._see)
 
     def _note_fork(self) -> None:
+        if self.ours:
+            self.ours = False
+            return
         self.forked = True
         note_fork(self._scratch)
 
     def _see(self, event: str, arguments: tuple[object, ...]) -> None:
         if event in _MOVES:
             self.moved = True
-        elif event in _CHANGES and (event != _SETATTR or arguments[1] == "__code__"):
-            self.changes.add(_CHANGES[event])
         elif self._check is not None:
             self._check(event, arguments)
 
@@ -107,7 +107,7 @@ class Cell:
     faults: TextIO
     withheld: tuple[str, ...]
     streams: Streams
-    guard: _Guard
+    guard: Guard
     pipes: tuple[tuple[int, os.stat_result], ...]
 
     def leave_if_cut_off(self) -> None:
@@ -118,7 +118,7 @@ class Cell:
             except _os_error:
                 same = False
             if not same:
-                _quit(1)
+                _quit(CUT_OFF)
 
     def go_home(self, *, surely: bool = False) -> None:
         """Back home, wherever the scorer went; the process's own folder is made again if it was deleted.
@@ -152,26 +152,20 @@ class Interpreter:
         self._values = list(self._names.values())
         self._limit, self._trace, self._profile = _get_limit(), _get_trace(), _get_profile()
 
-    def settle(self) -> None:
-        """Undo changes of the settings: after each grade, so that rft's own code runs as it should."""
+    def restore(self) -> None:
+        """Undo every change: after each grade, so that rft's own code runs as it should."""
         if _get_trace() is not self._trace:
             _set_trace(self._trace)
         if _get_profile() is not self._profile:
             _set_profile(self._profile)
         if _get_limit() != self._limit:
             _set_limit(self._limit)
-
-    def restore(self) -> bool:
-        """Undo every change of built-ins too; whether there was one."""
-        self.settle()
-        current = vars(builtins)
-        if [*current.values()] == self._values:
-            return False
-        current.update(self._names)
-        for name in current.keys() - self._names.keys():
-            del current[name]
-        self._values = [*current.values()]
-        return True
+        current = _builtins
+        if [*current.values()] != self._values:
+            current.update(self._names)
+            for name in current.keys() - self._names.keys():
+                del current[name]
+            self._values = [*current.values()]
 
 
 def secret_names(names: Iterable[str], allowed: Iterable[str], known: Iterable[str] = ()) -> list[str]:
@@ -180,61 +174,34 @@ def secret_names(names: Iterable[str], allowed: Iterable[str], known: Iterable[s
     return [name for name in names if name not in keep and (name in held or _SECRET.search(name))]
 
 
-def fault_path(scratch: str | Path, pid: int) -> Path:
-    """Where the worker `pid` leaves its last traceback when it is killed or crashes."""
-    return Path(scratch) / f"{pid}.fault"
+def fault_path(folder: str) -> Path:
+    """Where the worker of this folder leaves its last traceback when it is killed or crashes."""
+    return Path(f"{folder}.fault")
 
 
-def enter(isolation: Isolation, pipes: tuple[int, ...], home: str = "") -> Cell:
-    """Isolate the calling process, for good. Of its descriptors it keeps the standard ones and `pipes`.
+def enter(isolation: Isolation, folder: str, pipes: tuple[int, ...], home: str = "") -> Cell:
+    """Isolate the calling process, for good. `folder` is its own, `pipes` are the descriptors that it talks by.
 
-    It runs in `home`; where there is none, and behind the wall, in a folder of its own.
+    It runs in `home`; where there is none, and behind the wall, in its own folder.
     """
-    pid = os.getpid()
-    _close_others(pipes)
-    lead_session()
-    # At once, even inside a C loop; a handler in Python would wait for the interpreter.
+    # Ctrl-C is the parent's to handle. SIGTERM ends it at once, even inside a C loop: a handler in Python would wait.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if isolation.walled:
         leave_network()  # before the next line: a change of namespace may undo it
     die_with_parent(isolation.parent)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _close_input()
-    kept = str(output_path(isolation.scratch, pid))
-    output = kept if isolation.keep_output else isolation.log_path
+    output = str(output_path(folder)) if isolation.keep_output else isolation.log_path
     streams = Streams(output, keep=isolation.keep_output)
-    withheld = secret_names(list(os.environ), isolation.allowed_env, isolation.key_env)
-    for name in withheld:
-        del os.environ[name]
-    folder = os.path.join(isolation.scratch, str(pid))
-    os.makedirs(folder, exist_ok=True)
     home = folder if isolation.walled or not os.path.isdir(home) else home
     os.chdir(home)
-    os.environ["TMPDIR"] = folder
     let_find(isolation.scratch)
-    faults = fault_path(isolation.scratch, pid).open("w")
+    faults = fault_path(folder).open("a")
     faulthandler.enable(faults)
     wall = Wall(folder, (output, f"{isolation.scratch}{os.sep}")) if isolation.walled else None
     status = tuple((number, os.fstat(number)) for number in pipes)
-    return Cell(pid, folder, home, faults, tuple(withheld), streams, _Guard(wall, isolation.scratch), status)
-
-
-def lead_session() -> None:
-    """Signals to the terminal's processes do not reach this one and what it starts."""
-    with contextlib.suppress(OSError):  # already the leader of a session
-        os.setsid()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _close_others(kept: tuple[int, ...]) -> None:
-    """Close every descriptor above the standard ones that is not kept: of the pool, of multiprocessing's helpers."""
-    # multiprocessing starts a helper of its own when the scorer needs one.
-    tracker = getattr(resource_tracker, "_resource_tracker", None)
-    if tracker is not None:
-        tracker._fd = tracker._pid = None
-    bounds = sorted({2, *kept, os.sysconf("SC_OPEN_MAX")})
-    for low, high in pairwise(bounds):
-        os.closerange(low + 1, high)
+    guard = Guard(wall, isolation.scratch)
+    return Cell(os.getpid(), folder, home, faults, isolation.withheld, streams, guard, status)
 
 
 def limit_memory(megabytes: int) -> None:
@@ -251,11 +218,3 @@ def die_with_parent(parent: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it died before the call above
             _quit(1)
-
-
-def _close_input() -> None:
-    """Standard input reads nothing."""
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.close(null)
-    sys.stdin = os.fdopen(0, closefd=False)

@@ -12,7 +12,9 @@ from rft_cli.grading.wire.call import Callee
 IMPORT_LIMIT_S = 120.0
 """Seconds that importing the scorer may take."""
 GRACE_S = 1.0
-"""Seconds after its timeout at which a grade that swallowed the alarm is killed."""
+"""Seconds after its timeout at which a grade that swallowed the alarm is killed, by the worker's own watchdog."""
+MARGIN_S = 1.0
+"""Seconds after that at which the parent kills a worker whose watchdog was turned off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +57,14 @@ class LoadReport(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What every worker of one grader knows."""
+    """What every worker of one grader knows. `fresh`: each completion is graded in a fork of the worker."""
 
     source: ScorerSource
     isolation: Isolation
     timeout_s: float
     memory_mb: int | None
     seed: int
+    fresh: bool = False
 
     @property
     def slice_s(self) -> float:

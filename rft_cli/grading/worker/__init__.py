@@ -1,1 +1,1 @@
-"""The worker's side: the keeper, which runs no user code, and the scorer's process that it forks."""
+"""The worker's side: the process that imports the scorer and grades."""

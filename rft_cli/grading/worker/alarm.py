@@ -29,18 +29,23 @@ class Alarm:
     def begin(self) -> None:
         """A grade begins. From here on TimeIsUp can come, so call it inside a `try`."""
         self.rang = False
-        if _get_handler(_alarm) is not self._handler:
-            _set_handler(_alarm, self._handler)
+        self._take_over()
         self._listening = True
         _setitimer(_timer, self.timeout_s, _AGAIN_S)
 
     def end(self) -> None:
         """The grade has ended. Call it again where a ring may have come in the middle of the first call."""
         self._listening = False
+        self._take_over()
 
     def rest(self) -> None:
         """No grade follows for a while: stop the timer, which between grades is left to run."""
         _setitimer(_timer, 0)
+
+    def _take_over(self) -> None:
+        """Be the one that handles SIGALRM, whatever handler the scorer has set."""
+        if _get_handler(_alarm) is not self._handler:
+            _set_handler(_alarm, self._handler)
 
     def _ring(self, signal_number: int, frame: object) -> None:
         if self._listening:

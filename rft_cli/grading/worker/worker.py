@@ -1,20 +1,21 @@
-"""The worker's side of the pool: load the scorer once, grade chunks, survive what a scorer does.
+"""Grades in a worker process: load the scorer once, grade chunks, survive what a scorer does.
 
 Runs in the main thread of a process of its own, so that SIGALRM can end a Python loop. A loop in C is ended by
 faulthandler's watchdog, which needs no interpreter: it writes a traceback and ends the process.
+
+What is used while a scorer runs is bound to names of this module: a scorer may replace the others.
 """
 
 from __future__ import annotations
 
 import faulthandler
-import mmap
-import os
 import pickle
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from rft_cli.grading.sandbox import isolation
+from rft_cli.grading.wire.frames import WHOLE, map_begun
 from rft_cli.grading.wire.terms import GRACE_S, IMPORT_LIMIT_S, Job, LoadReport, late_message
 from rft_cli.grading.wire.work import Item, Line, Verdict, Work
 from rft_cli.grading.worker.alarm import Alarm, TimeIsUp
@@ -24,11 +25,8 @@ from rft_cli.grading.worker.lambda_event import scores_of
 from rft_cli.grading.worker.load import LoadedScorer, ScorerProblem, load_scorer, tell
 from rft_cli.grading.worker.seeds import Seeds
 from rft_cli.grading.worker.values import BadValue, Reading, read_batch, read_return
-from rft_cli.grading.worker.watch import Watch
 
 _REARM_S = 0.25
-_THOROUGH_S = 0.02
-"""Seconds between looks at code that the scorer's source does not name: they would cost more than short grades."""
 
 _now, _base_exception, _loads = time.perf_counter, BaseException, pickle.loads
 _watch, _unwatch = faulthandler.dump_traceback_later, faulthandler.cancel_dump_traceback_later
@@ -38,21 +36,15 @@ _hasattr, _len, _type = hasattr, len, type
 class Worker:
     """The state of this process: there is one scorer in it.
 
-    `pipes` are the descriptors it keeps. `progress` counts calls in one byte, for whoever waits. `changed` says what
-    the last chunk changed for later grades; of that, `ignored` does not count.
+    `folder` is its own, which exists; `pipes` are the descriptors that it talks by. `begun` holds the place of the
+    completion that it has begun, for the parent to see.
     """
 
-    def __init__(
-        self, job: Job, pipes: tuple[int, ...], progress: mmap.mmap, ignored: frozenset[str] = frozenset()
-    ) -> None:
+    def __init__(self, job: Job, folder: str, pipes: tuple[int, ...]) -> None:
         self.job = job
         self.slice_s, self.openai = job.slice_s, job.openai
-        self.cell = isolation.enter(job.isolation, pipes, job.source.home)
-        self.progress, self.calls = progress, 0
-        self.ignored = ignored
-        self.changed: list[str] = []
-        self.patched = False
-        self.guarded: Watch | None = None
+        self.begun = map_begun(f"{folder}.begun")
+        self.cell = isolation.enter(job.isolation, folder, pipes, job.source.home)
         self.seeds = Seeds(job.seed)
         self.alarm = Alarm(job.timeout_s)
         self.interpreter = isolation.Interpreter()
@@ -60,7 +52,7 @@ class Worker:
         self.bound, self.call = b"", Call(OPENAI, {})
         self.is_batch = self.is_aws = False
         self.report: LoadReport | None = None
-        self.watched_at = self.looked_at = 0.0
+        self.watched_at = 0.0
         self.runner: Any = None
 
     def load(self) -> LoadReport:
@@ -84,8 +76,6 @@ class Worker:
             message = self.explained(problem.message, problem.trace)
             return LoadReport("", message, problem.fix, problem.trace, problem.found)
         self.interpreter = isolation.Interpreter()
-        folders = (os.path.dirname(self.job.source.path), self.job.source.home)
-        self.guarded = Watch(scorer.module, folders, self.cell.guard.changes, self.ignored)
         return LoadReport(scorer.signature, "", "", "", (), place=scorer.place, callee=scorer.callee)
 
     def bind(self, bound: bytes) -> None:
@@ -95,37 +85,30 @@ class Worker:
             self.bound, self.call = bound, Call(binding, self.scorer.defaults)
             self.is_batch, self.is_aws = binding.batch, binding.dialect == "aws"
 
-    def chunk(self, works: Sequence[Work] | Sequence[Line], *, careful: bool = False) -> list[Verdict]:
-        """Grade the first works of the chunk, at least one: as many as fit into the time slice.
-
-        `careful`: each in a call of its own, and no more after one that changed something for later ones.
-        """
-        self.changed, self.patched = [], False
+    def chunk(self, works: Sequence[Work] | Sequence[Line]) -> list[Verdict]:
+        """Grade the first works of the chunk, at least one: as many as fit into the time slice."""
         report = self.load()
         if self.scorer is None:
             return [Verdict(None, {}, "raised", report.message, report.trace, 0.0) for _ in works]
+        return self.grades(works)
+
+    def grades(self, works: Sequence[Work] | Sequence[Line]) -> list[Verdict]:
+        """The same, where the scorer is loaded."""
         start = _now()
         verdicts: list[Verdict] = []
         self.watch(self.job.timeout_s + GRACE_S)
         self.cell.go_home(surely=True)
-        if self.is_batch and len(works) > 1 and not careful:
+        if self.is_batch and _len(works) > 1:
             verdicts = self.batch(works)
-        for work in works[len(verdicts) :]:
+        for work in works[_len(verdicts) :]:
             now = _now()
             if verdicts and now - start > self.slice_s:
                 break
             if now - self.watched_at > _REARM_S:
                 self.watch(self.job.timeout_s + GRACE_S)
             verdicts.append(self.single(work))
-            if careful and (changed := self.spoiled(thorough=True, one=True)):
-                self.changed = changed
-                break
         self.alarm.rest()
         self.cell.leave_if_forked(surely=True)
-        thorough, one = _now() - self.looked_at > _THOROUGH_S, careful or _len(verdicts) == 1
-        self.changed = self.changed or self.spoiled(thorough=thorough, one=one)
-        if self.changed and (careful or len(verdicts) == 1):
-            verdicts[-1] = self.noted(verdicts[-1])
         _unwatch()
         self.cell.streams.flush()
         if output := self.cell.streams.take():  # what did not show after its own grade
@@ -160,14 +143,12 @@ class Worker:
         except TimeIsUp as error:
             return self.late(start, error)
         except BadValue as bad:
-            self.mend()
             if self.alarm.rang:
                 return self.late(start)
             return Verdict(
                 None, {}, "bad_value", self.explained(f"{self.job.source.shown}: {bad}"), "", _now() - start
             )
         except _base_exception as error:
-            self.mend()
             if self.alarm.rang:  # the alarm, turned into another exception on its way up
                 return self.late(start, error)
             place, text, trace = tell(error, self.job.source)
@@ -179,6 +160,7 @@ class Worker:
         """One call for all works. Where it fails as a whole, nothing: then each is graded in a call of its own."""
         assert self.scorer is not None
         items = [self.prepare(work) for work in works]
+        self.begun[0] = WHOLE
         start = _now()
         try:
             try:
@@ -194,7 +176,7 @@ class Worker:
         output = self.cell.streams.take()
         if self.alarm.rang or not values:
             return []
-        seconds = (_now() - start) / len(works)
+        seconds = (_now() - start) / _len(works)
         verdicts = [self.read_one(value, seconds) for value in values]
         verdicts[0] = verdicts[0]._replace(output=output)
         return verdicts
@@ -219,40 +201,17 @@ class Worker:
 
     def prepare(self, work: Work | Line) -> Item:
         """The same start for every grade: folder, streams and random numbers."""
+        self.begun[0] = work.place
         self.cell.go_home()
         self.cell.streams.repair()
         self.seeds.begin(work.place)
-        self.calls = (self.calls + 1) & 0xFF
-        self.progress[0] = self.calls
         return work.item()
 
     def restore(self) -> None:
         """After the scorer's call, however it ended."""
         self.alarm.end()
         self.cell.leave_if_forked()
-        self.interpreter.settle()
-
-    def spoiled(self, *, thorough: bool, one: bool) -> list[str]:
-        """What the grades so far changed for later ones. Built-ins are as they were after this."""
-        self.mend()
-        changed = ["built-ins"] if self.patched else []
-        if self.guarded is not None:
-            changed += self.guarded.changes(thorough=thorough, one=one)
-        if thorough:
-            self.looked_at = _now()
-        return changed
-
-    def noted(self, verdict: Verdict) -> Verdict:
-        """Tell whoever reads the scorer's prints which grade made a change."""
-        text = f"rft: this grade changed {', '.join(self.changed)}: its process is replaced\n"
-        if self.job.isolation.keep_output:
-            return verdict._replace(output=verdict.output + text)
-        self.cell.streams.say(text)
-        return verdict
-
-    def mend(self) -> None:
-        """Put built-ins back, and remember that they were changed."""
-        self.patched = self.interpreter.restore() or self.patched
+        self.interpreter.restore()
 
     def resolve(self, value: Any) -> Any:
         """The result of an async scorer; any other value as it is."""
@@ -269,8 +228,7 @@ class Worker:
         self.watched_at = _now()
 
     def late(self, start: float, error: BaseException | None = None) -> Verdict:
-        self.alarm.end()  # once more: the alarm may have come in the middle of the first
-        self.mend()
+        self.restore()  # once more: the alarm may have come in the middle of the first
         self.runner = None  # an event loop that was interrupted is of no more use
         place, trace = self.job.source.shown, ""
         if error is not None:
