@@ -12,7 +12,6 @@ import json
 import os
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,6 @@ from rft_cli.errors import UsageError
 
 SCHEMA = 1
 """Part of every key: raised when the meaning of questions or entries changes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What a judge wrote to one question."""
-
-    text: str
 
 
 def cache_folder(setting: str, env: Mapping[str, str]) -> Path | None:
@@ -49,53 +41,42 @@ def question_key(question: Mapping[str, Any]) -> str:
 
 
 class JudgeCache:
-    """Entries by key in a folder; without a folder it holds nothing."""
+    """What judges wrote, by key, in a folder that is made readable by its owner alone; UsageError if it can't be."""
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-
-    def open(self) -> None:
-        """Make the folder, readable by its owner alone; UsageError if it can't be written."""
-        if self.folder is None:
-            return
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if not os.access(self.folder, os.W_OK | os.X_OK):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not os.access(folder, os.W_OK | os.X_OK):
                 raise PermissionError(13, "no permission to write")
         except OSError as error:
             raise UsageError(
-                f"grader.judge.cache: {self.folder} can't be used: {error.strerror}",
+                f"grader.judge.cache: {folder} can't be used: {error.strerror}",
                 "name another folder, or none",
             ) from None
 
-    def read(self, key: str) -> Entry | None:
-        """The entry, or None where there is none that can be read."""
-        if self.folder is None:
-            return None
+    def read(self, key: str) -> str | None:
+        """What the judge wrote, or None where there is no entry that can be read."""
         try:
-            value = json.loads(self._path(key).read_bytes())
+            entry = json.loads(self._path(key).read_bytes())
         except (OSError, ValueError, RecursionError):
             return None
-        if not isinstance(value, dict) or value.get("key") != key or not isinstance(value.get("text"), str):
-            return None
-        return Entry(value["text"])
+        text = entry.get("text") if isinstance(entry, dict) and entry.get("key") == key else None
+        return text if isinstance(text, str) else None
 
-    def write(self, key: str, entry: Entry) -> None:
-        """Keep the entry. Where the disk refuses, it is not kept: the grade stands without it."""
-        if self.folder is None:
-            return
+    def write(self, key: str, text: str) -> None:
+        """Keep what the judge wrote. Where the disk refuses, it is not kept: the grade stands without it."""
         path = self._path(key)
         draft = path.with_name(f".{key}.{os.getpid()}-{secrets.token_hex(4)}")
         try:
             path.parent.mkdir(mode=0o700, exist_ok=True)
             # No fsync, unlike a run's files: an entry that a power cut tears is asked for again.
             with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                json.dump({"key": key, **asdict(entry)}, file)
+                json.dump({"key": key, "text": text}, file)
             os.replace(draft, path)
         except OSError:
             with contextlib.suppress(OSError):
                 draft.unlink()
 
     def _path(self, key: str) -> Path:
-        assert self.folder is not None
         return self.folder / key[:2] / f"{key}.json"

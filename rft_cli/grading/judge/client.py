@@ -1,179 +1,202 @@
-"""Requests to the endpoint: tries, waits, and what to leave out where an endpoint does not know it."""
+"""Requests to the endpoint. The openai client retries, waits and reads replies; this adds what it can't know.
+
+Imported when the first judge opens, because the openai package is an extra.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+import json
+import os
+import threading
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Future
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
-from rft_cli.errors import UsageError
-from rft_cli.grading.judge.bounds import Most, most_tokens
+import httpx2
+import openai
+
+from rft_cli.config.schema import JudgeConfig
 from rft_cli.grading.judge.endpoint import Endpoint
-from rft_cli.grading.judge.faults import Fault, fault_of
-from rft_cli.grading.judge.reply import Reply, read_reply
-from rft_cli.types import Message
+from rft_cli.grading.judge.reply import Reply, read_reply, said_by
+from rft_cli.types import GradeError
 
-if TYPE_CHECKING:
-    from openai import AsyncOpenAI
-
-BACKOFF_S = 0.5
-"""The first wait; each further one is twice as long, less up to half of it by chance."""
-_LONGEST_WAIT_S = 30.0
-_LONGEST_RETRY_AFTER_S = 120.0
-"""A server that asks for a longer wait is not waited for."""
+_T = TypeVar("_T")
+_CLOSE_S = 5.0
+_LIST_S = 10.0
+_SHOWN = 300
+_OLD_NAMES = {"max_completion_tokens": "max_tokens"}
+_REJECTED_BY = {
+    "max_completion_tokens": ("max_completion_tokens",),
+    "response_format": ("response_format", "json_schema", "structured output"),
+}
+"""Parameters that some endpoints don't know, and the words in the error by which they reject them."""
 _REJECTING = (400, 415, 422, 500, 501)
-"""With these an endpoint turns down a parameter that it does not know."""
-_FORMAT_WORDS = ("response_format", "json_schema", "structured output")
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """One request: who is asked what, how it is sampled, and the JSON schema of the verdict (None: none)."""
-
-    model: str
-    messages: Sequence[Message]
-    parameters: Mapping[str, Any]
-    response_format: Mapping[str, Any] | None
-
-    def most(self) -> Most:
-        """The most tokens that it can take."""
-        return most_tokens(self.messages, self.parameters, self.response_format)
-
-
-@dataclass(slots=True)
-class _Manners:
-    """What was learnt of one model's endpoint, so that it is asked in the wrong way only at first."""
-
-    response_format: bool = True
-    old_length_name: bool = False
+_NO_QUOTA = ("insufficient_quota", "billing_hard_limit_reached")
 
 
 class JudgeClient:
-    """Asks the endpoint, with further tries. Belongs to one event loop."""
+    """Asks the endpoint in a thread of its own, whose requests can be cancelled at any moment. Close it.
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        *,
-        timeout_s: float,
-        backoff_s: float = BACKOFF_S,
-        on_retry: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._openai = _connect(endpoint, timeout_s)
-        self._headers = _headers(endpoint)
-        self._endpoint = endpoint
-        self._timeout_s = timeout_s
-        self._backoff_s = backoff_s
-        self._on_retry = on_retry
-        self._manners: dict[str, _Manners] = {}
-        self._not_before = 0.0
-        # A generator of its own: waits must not shift the random numbers of training.
-        self._random = random.Random()
+    `on_retry` is called at each retry. `pid`: the process whose thread it is. `places`: the limit of requests in
+    flight. `asking`: a lock for each question in flight, by its key.
+    """
 
-    async def ask(self, question: Question, retries: int) -> Reply | Fault:
-        """The reply, or the fault of the last of `retries` + 1 tries."""
-        tries = 0
-        while True:
-            await self._hold()
-            # As it is sent: others in flight may learn more before this one is answered.
-            sent = replace(self._manners.setdefault(question.model, _Manners()))
-            outcome = await self._try(question, sent)
-            if isinstance(outcome, Reply):
-                return outcome
-            if self._learn(question, sent, outcome):
-                continue
-            wait = self._wait(outcome, tries)
-            if wait is None or tries >= retries:
-                return outcome
-            tries += 1
-            self._on_retry()
-            if outcome.wait_s:
-                # The limit is the account's: whoever asks now would only be turned away too.
-                self._not_before = max(self._not_before, asyncio.get_running_loop().time() + wait)
-            else:
-                await asyncio.sleep(wait)
+    def __init__(self, endpoint: Endpoint, settings: JudgeConfig, on_retry: Callable[[], None]) -> None:
+        self.endpoint = endpoint
+        self._timeout_s = settings.timeout_s
+        self._openai = openai.AsyncOpenAI(
+            base_url=endpoint.url,
+            api_key=endpoint.key or "none",
+            max_retries=settings.retries,
+            timeout=settings.timeout_s,
+            http_client=_HttpClient(on_retry),
+        )
+        # The client wants it said with each request that there is no key.
+        self._headers: Any = None if endpoint.key else {"Authorization": openai.Omit()}
+        self._unknown: dict[str, set[str]] = {}
+        self.places = asyncio.Semaphore(settings.concurrency)
+        self.asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self.pid = os.getpid()
+        self._loop = asyncio.new_event_loop()
+        # A daemon: a process that forgets to close it still ends.
+        self._thread = threading.Thread(target=self._run, name="rft-judge", daemon=True)
+        self._thread.start()
 
-    async def models(self, timeout_s: float) -> list[str] | Fault:
-        """The names of the models that the endpoint lists; empty where the list can't be read."""
+    def start(self, coroutine: Coroutine[Any, Any, _T]) -> Future[_T]:
+        """Run the coroutine in the thread; cancelling the future cancels it."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def close(self) -> None:
+        """Cancel what runs, close the connections and end the thread."""
         try:
-            async with asyncio.timeout(timeout_s):
-                listing = await self._openai.models.list(extra_headers=self._headers)
-            return [model.id for model in listing.data if isinstance(model.id, str)]
-        except Exception as error:
-            fault = fault_of(error, self._endpoint, timeout_s)
-            return fault if not fault.connected else []
+            self.start(self._end()).result(_CLOSE_S)
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(_CLOSE_S)
 
-    async def close(self) -> None:
-        """Close the connections."""
+    async def ask(self, request: Mapping[str, Any], retries: int | None = None) -> Reply:
+        """The reply to a chat completion request; raises the openai client's errors when its retries are used up.
+
+        A parameter of `_REJECTED_BY` that the endpoint rejects is not sent to this model again. `retries`: another
+        number than the settings'.
+        """
+        client = self._openai if retries is None else self._openai.with_options(max_retries=retries)
+        unknown = self._unknown.setdefault(request["model"], set())
+        while True:
+            sent = _without(unknown, request)
+            try:
+                completion = await client.chat.completions.create(**sent, extra_headers=self._headers)
+            except openai.APIStatusError as error:
+                rejected = _rejected_parameter(error.response)
+                if rejected is None:
+                    raise
+                unknown.add(rejected)
+            else:
+                return read_reply(request, completion, self.endpoint)
+
+    async def models(self) -> list[str]:
+        """The names of the models that the endpoint lists; raises the openai client's errors, without a retry."""
+        client = self._openai.with_options(max_retries=0, timeout=min(self._timeout_s, _LIST_S))
+        listing = await client.models.list(extra_headers=self._headers)
+        return [model.id for model in listing.data if isinstance(model.id, str)]
+
+    def failure(self, error: Exception) -> GradeError:
+        """The failed grade that an error makes; its message never holds the key."""
+        kind, cause = "judge_server", error.__cause__
+        if isinstance(error, openai.APITimeoutError):
+            kind, message = (
+                "judge_timeout",
+                f"no answer within {self._timeout_s:g} s (grader.judge.timeout_s)",
+            )
+        elif isinstance(error, openai.APIStatusError):
+            kind = "judge_rate_limit" if error.status_code == 429 else kind
+            message = f"HTTP {error.status_code}: {said_by(self.endpoint.redact(error.response.text))}"
+        elif isinstance(cause, NoCompletion):
+            message = f"{cause}: {said_by(self.endpoint.redact(cause.body))}"
+        elif isinstance(error, openai.APIConnectionError):
+            message = f"connection lost: {str(cause or error) or type(cause).__name__}"
+        else:
+            message = f"{type(error).__name__}: {error}"
+        return GradeError(kind, self.endpoint.redact(message)[:_SHOWN])
+
+    def _run(self) -> None:
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.close()
+
+    async def _end(self) -> None:
+        running = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
         await self._openai.close()
 
-    async def _hold(self) -> None:
-        """Wait until the time that a server last asked for."""
-        while (left := self._not_before - asyncio.get_running_loop().time()) > 0:
-            await asyncio.sleep(left)
 
-    async def _try(self, question: Question, manners: _Manners) -> Reply | Fault:
-        request: dict[str, Any] = {
-            "model": question.model,
-            "messages": list(question.messages),
-            "extra_headers": self._headers,
-            **question.parameters,
-        }
-        if question.response_format is not None and manners.response_format:
-            request["response_format"] = question.response_format
-        if manners.old_length_name and "max_completion_tokens" in request:
-            request["max_tokens"] = request.pop("max_completion_tokens")
+class NoCompletion(httpx2.RemoteProtocolError):
+    """Status 200 with a `body` that is no chat completion. The openai client retries it as a lost connection."""
+
+    def __init__(self, problem: str, response: httpx2.Response) -> None:
+        super().__init__(problem, request=response.request)
+        self.body = response.text
+
+
+class _HttpClient(openai.DefaultAsyncHttpxClient):
+    """Sends the openai client's requests, and tells it what else to retry and what not."""
+
+    def __init__(self, on_retry: Callable[[], None]) -> None:
+        super().__init__()
+        self._on_retry = on_retry
+
+    async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        if request.headers.get("x-stainless-retry-count", "0") != "0":
+            self._on_retry()
         try:
-            # The client's own limit is for each read; this one ends a server that sends a byte now and then.
-            async with asyncio.timeout(self._timeout_s):
-                answer = await self._openai.chat.completions.with_raw_response.create(**request)
-            return read_reply(self._endpoint.redact(answer.text))
-        except Exception as error:
-            return fault_of(error, self._endpoint, self._timeout_s)
-
-    def _learn(self, question: Question, sent: _Manners, fault: Fault) -> bool:
-        """Whether the fault says what to leave out, which this request did not leave out."""
-        if fault.status not in _REJECTING:
-            return False
-        manners = self._manners[question.model]
-        if "max_completion_tokens" in fault.body and "max_completion_tokens" in question.parameters:
-            # The old name means the same, so nothing is lost.
-            manners.old_length_name = True
-            return not sent.old_length_name
-        if question.response_format is not None and any(word in fault.body for word in _FORMAT_WORDS):
-            # The form of the verdict is said in words too.
-            manners.response_format = False
-            return sent.response_format
-        return False
-
-    def _wait(self, fault: Fault, tries: int) -> float | None:
-        """Seconds to wait before the next try, None where no try would help."""
-        if not fault.retry:
-            return None
-        if fault.wait_s:
-            return fault.wait_s if fault.wait_s <= _LONGEST_RETRY_AFTER_S else None
-        wait: float = min(self._backoff_s * 2.0 ** min(tries, 30), _LONGEST_WAIT_S)
-        return wait * self._random.uniform(0.5, 1.0)
+            # HTTP's own limit is for each read, and some servers send a blank now and then while the model works.
+            async with asyncio.timeout(request.extensions["timeout"]["read"]):
+                response = await super().send(request, **options)
+        except TimeoutError:
+            raise httpx2.ReadTimeout("late", request=request) from None
+        if response.is_success and request.method == "POST":
+            _check_completion(response)
+        elif is_out_of_quota(response) or _rejected_parameter(response) is not None:
+            response.headers["x-should-retry"] = "false"
+        return response
 
 
-def _connect(endpoint: Endpoint, timeout_s: float) -> AsyncOpenAI:
+def _check_completion(response: httpx2.Response) -> None:
+    """Raise NoCompletion where there is no message: gateways send errors of the model's server with status 200."""
     try:
-        import openai
-    except ImportError:
-        fix = "pip install 'rft-cli[judge]'"
-        raise UsageError("judges need the openai package, which is not installed", fix) from None
-    return openai.AsyncOpenAI(
-        base_url=endpoint.url,
-        api_key=endpoint.key or "none",
-        max_retries=0,
-        timeout=timeout_s,
-    )
+        body = response.json()
+    except (ValueError, RecursionError):
+        body = None
+    choices = body.get("choices") if isinstance(body, dict) else None
+    if choices == []:
+        raise NoCompletion("the answer has no choices", response)
+    first = choices[0] if isinstance(choices, list) else None
+    if not isinstance(first, dict) or not isinstance(first.get("message"), dict):
+        raise NoCompletion("the answer is no chat completion", response)
 
 
-def _headers(endpoint: Endpoint) -> Any:
-    """Headers beside the client's own. Without a key none is sent: the client wants that said with each request."""
-    from openai import Omit
+def is_out_of_quota(response: httpx2.Response) -> bool:
+    """Whether the account has no money left, which no wait will change."""
+    return response.status_code == 429 and any(code in response.text for code in _NO_QUOTA)
 
-    return {"Authorization": Omit()} if endpoint.key is None else None
+
+def _rejected_parameter(response: httpx2.Response) -> str | None:
+    """The parameter of its request that an error response rejects, if it is one that can be left out."""
+    if response.status_code not in _REJECTING or response.request.method != "POST":
+        return None
+    sent = json.loads(response.request.content)
+    for name, words in _REJECTED_BY.items():
+        if name in sent and any(word in response.text for word in words):
+            return name
+    return None
+
+
+def _without(unknown: set[str], request: Mapping[str, Any]) -> dict[str, Any]:
+    """The request without the unknown parameters, or with their older names."""
+    renamed = {_OLD_NAMES.get(name) if name in unknown else name: value for name, value in request.items()}
+    return {name: value for name, value in renamed.items() if name is not None}

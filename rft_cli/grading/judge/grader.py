@@ -6,20 +6,17 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 from rft_cli.config.judges import asked_model
-from rft_cli.config.schema import JudgeConfig
 from rft_cli.grading.feed import Feed
-from rft_cli.grading.judge.book import JudgeBook, Judged
 from rft_cli.grading.judge.cache import question_key
-from rft_cli.grading.judge.client import Question
+from rft_cli.grading.judge.session import BUDGET, JudgeSession
 from rft_cli.grading.judge.task import JudgeTask, Render, sampling_parameters
-from rft_cli.grading.judge.verdict import read_verdict, response_format, with_instruction
+from rft_cli.grading.judge.verdict import response_format, with_instruction
 from rft_cli.grading.outcomes import GraderStats
 from rft_cli.grading.protocol import Closing
-from rft_cli.types import Grade, GradeError, GradeRequest, TokenUse
+from rft_cli.types import Grade, GradeError, GradeRequest
 
 _WAITING = 4
 """In a stream, requests that wait or are being asked, for each one that may be in flight."""
@@ -27,45 +24,32 @@ _POLL_S = 0.02
 """While verdicts are waited for, how often it is looked whether a further request is there."""
 
 
-def open_judge(task: JudgeTask, render: Render, settings: JudgeConfig, book: JudgeBook) -> JudgeGrader:
-    """The judge, after it was seen to answer. `render` makes messages of a completion and its row.
+class JudgeGrader(Closing):
+    """The Grader of one judge, after it was seen to answer. Close it, or use it in a `with`.
+
+    `render` makes messages of a completion and its row. `model` is the one that is asked, `signature` says who judges,
+    `stats` counts every grade, `sha256` is of the task, the model and the endpoint. `log_path` is None.
 
     Raises UsageError where the endpoint is out of reach, turns down the key or does not know the model, and where
     the openai package is missing.
     """
-    judge = JudgeGrader(task, render, settings, book)
-    try:
-        book.check(judge.model)
-    except BaseException:
-        judge.close()
-        raise
-    return judge
 
-
-class JudgeGrader(Closing):
-    """The Grader of one judge. Use `open_judge`, and close it (or use it in a `with`).
-
-    `model` is the one that is asked, `signature` says who judges, `stats` counts every grade, `sha256` is of the task,
-    the model and the endpoint. There is no log: `log_path` is None.
-    """
-
-    def __init__(self, task: JudgeTask, render: Render, settings: JudgeConfig, book: JudgeBook) -> None:
+    def __init__(self, task: JudgeTask, render: Render, session: JudgeSession) -> None:
         self.task = task
-        self.model = asked_model(settings, task.model)
+        self.model = asked_model(session.settings, task.model)
         self.stats = GraderStats()
-        self.stats.judges = book
-        self.signature = f"{task.type} '{task.name}' by {self.model} at {book.endpoint.host}"
+        self.stats.judges = session.usage
+        self.signature = f"{task.type} '{task.name}' by {self.model} at {session.endpoint.host}"
         self.log_path: Path | None = None
         self._parameters = sampling_parameters(task)
         self._format = response_format(task)
         # All but the name, by which no judge answers otherwise.
-        self._identity = {"endpoint": book.endpoint.url, **asdict(task), "model": self.model, "name": None}
+        self._identity = {"endpoint": session.endpoint.url, **asdict(task), "model": self.model, "name": None}
         self.sha256 = question_key(self._identity)
-        self._window = _WAITING * settings.concurrency
+        self._window = _WAITING * session.settings.concurrency
         self._render = render
-        self._book = book
-        self._open = True
-        book.join()
+        self._session = session
+        session.check(self.model)
 
     def grade(self, requests: Sequence[GradeRequest]) -> list[Grade]:
         """One grade for each request, in order. RunFailed when the budget is spent."""
@@ -76,63 +60,49 @@ class JudgeGrader(Closing):
         return self._grades(requests, self._window)
 
     def close(self) -> None:
-        """Leave the book, which closes with its last judge; safe to call twice."""
-        if self._open:
-            self._open = False
-            self._book.leave()
+        """Close the session, which opens again if another judge asks; safe to call twice."""
+        self._session.close()
 
     def _grades(self, requests: Iterable[GradeRequest], window: int) -> Iterator[list[Grade]]:
-        waiting: deque[Future[Judged]] = deque()
+        waiting: deque[Future[Grade]] = deque()
         try:
             feed = Feed.of(requests)
             for request in feed:
                 waiting.append(self._start(request))
                 if waiting[0].done() or len(waiting) >= window:
-                    yield from self._finished(waiting)
+                    yield self._finished(waiting)
                 while waiting and not feed.ready():
                     if wait([waiting[0]], _POLL_S).done:
-                        yield from self._finished(waiting)
+                        yield self._finished(waiting)
             while waiting:
-                yield from self._finished(waiting)
+                yield self._finished(waiting)
         finally:
             for future in waiting:
                 future.cancel()
 
-    def _start(self, request: GradeRequest) -> Future[Judged]:
+    def _start(self, request: GradeRequest) -> Future[Grade]:
         messages = self._render(request)
         if isinstance(messages, GradeError):
-            future: Future[Judged] = Future()
-            future.set_result(Judged(messages))
+            future: Future[Grade] = Future()
+            future.set_result(Grade("failed", error=messages))
             return future
         sent = with_instruction(self.task, messages)
-        question = Question(self.model, sent, self._parameters, self._format)
         key = question_key({**self._identity, "messages": sent, "parameters": self._parameters})
-        return self._book.ask(key, question, partial(read_verdict, self.task))
+        body = {"model": self.model, "messages": sent, **self._parameters, "response_format": self._format}
+        return self._session.ask(key, body, self.task)
 
-    def _finished(self, waiting: deque[Future[Judged]]) -> Iterator[list[Grade]]:
-        """The first grade, waited for, and those after it that are there."""
+    def _finished(self, waiting: deque[Future[Grade]]) -> list[Grade]:
+        """The first grade, waited for, and those after it that are there. RunFailed if the first met the budget."""
         grades: list[Grade] = []
         while waiting and (waiting[0].done() or not grades):
-            judged = waiting[0].result()
-            if isinstance(judged.outcome, GradeError) and judged.outcome.kind == "judge_budget":
+            grade = waiting[0].result()
+            if grade.error is not None and grade.error.kind == BUDGET:
                 break
+            grades.append(grade)
             waiting.popleft()
-            grades.append(self._grade_of(judged))
-        self.stats.add(grades)
-        if grades:
-            yield grades
-        else:
+        if not grades:
             # What is in flight is paid for: it ends, and goes into the cache.
-            for future in waiting:
-                future.result()
-            raise self._book.budget_spent()
-
-    def _grade_of(self, judged: Judged) -> Grade:
-        tokens = judged.tokens
-        used = {self.model: None if tokens is None else TokenUse(tokens.input, tokens.output)}
-        if isinstance(judged.outcome, GradeError):
-            asked = judged.outcome.kind.startswith("judge_")
-            return Grade("failed", error=judged.outcome, seconds=judged.seconds, usage=used if asked else {})
-        if judged.outcome.clamped:
-            self._book.count_clamped()
-        return Grade("graded", judged.outcome.reward, seconds=judged.seconds, usage=used)
+            wait(waiting)
+            raise self._session.budget_spent()
+        self.stats.add(grades)
+        return grades

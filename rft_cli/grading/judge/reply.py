@@ -1,98 +1,101 @@
-"""The few parts of a chat completion that judges need, read without trust in the server.
+"""What the endpoint sent: the judge's text, the tokens it took, and what an error says.
 
-What a verdict can be read without must not lose it: `usage` may be missing or odd, and text may come as parts.
+Nothing is taken for granted. The openai client does not check types, `usage` may be missing or odd, and text may come
+in parts; a verdict that can be read is not lost by that.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rft_cli.grading.judge.faults import BadReply, said_by
-from rft_cli.types import GradeError
+from pydantic import BaseModel, Field, ValidationError
 
-_SHOWN = 2000
-_MOST_TOKENS = 10**12
-_OF_TEXT = (None, "text", "output_text")
-"""Types of parts that are what the judge says; others are what it thinks."""
-_DIGITS = re.compile(r"\d{1,12}")
+from rft_cli.grading.judge.endpoint import Endpoint
+from rft_cli.types import GradeError, TokenUse
 
+if TYPE_CHECKING:  # an extra
+    from openai.types.chat import ChatCompletion
 
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """Tokens that one request read and wrote, as the endpoint counts them."""
-
-    input: int
-    output: int
+_SHOWN = 300
+_SHOWN_OF_JUDGE = 2000
+_TEXT_PARTS = (None, "text", "output_text")
+"""Types of the parts of a message that are the reply; others are the model's reasoning."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the judge wrote, or why it wrote no verdict; `tokens` None: the endpoint does not say.
+    """What the judge wrote, without the key, or why that is no verdict.
 
-    `length` is that of what it wrote, in bytes.
+    `tokens` is None where the endpoint does not say them; then `size`, bytes read and written, stands for them.
     """
 
     outcome: str | GradeError
-    tokens: Tokens | None
-    length: int
+    tokens: TokenUse | None
+    size: TokenUse
 
 
-def read_reply(body: str) -> Reply:
-    """The reply in the body of an HTTP answer; BadReply if it is no chat completion."""
+class _Counts(BaseModel):
+    """The counts in `usage`; some servers write them as text."""
+
+    prompt_tokens: int = Field(ge=0, le=10**12)
+    completion_tokens: int = Field(ge=0, le=10**12)
+
+
+def read_reply(request: Mapping[str, Any], completion: ChatCompletion, endpoint: Endpoint) -> Reply:
+    """The reply in a chat completion that has a message."""
+    choice = completion.choices[0]
+    text, refusal = _text(choice.message.content), _text(choice.message.refusal)
+    outcome = _outcome(endpoint.redact(text), endpoint.redact(refusal), choice.finish_reason)
+    sent = json.dumps([request["messages"], request.get("response_format")], ensure_ascii=False)
+    return Reply(outcome, _tokens(completion.usage), TokenUse(_bytes(sent), _bytes(text + refusal)))
+
+
+def said_by(body: str) -> str:
+    """What a server's error body says, short: the message of OpenAI's form, FastAPI's detail, or the text."""
     try:
-        answer = json.loads(body)
+        value: Any = json.loads(body)
     except (ValueError, RecursionError):
-        answer = None
-    choices = answer.get("choices") if isinstance(answer, dict) else None
-    if not isinstance(answer, dict) or not isinstance(choices, list):
-        raise BadReply(f"the answer is no chat completion: {said_by(body)}")
-    if not choices:
-        raise BadReply(f"the answer has no choices: {said_by(body)}")
-    message = choices[0].get("message") if isinstance(choices[0], dict) else None
-    if not isinstance(message, dict):
-        raise BadReply(f"the answer is no chat completion: {said_by(body)}")
-    text, refusal = _text(message.get("content")), _text(message.get("refusal"))
-    outcome = _outcome(text, refusal, choices[0].get("finish_reason"))
-    return Reply(outcome, _tokens(answer.get("usage")), len((text + refusal).encode("utf-8", "replace")))
+        value = body
+    for name in ("error", "message", "detail"):
+        if isinstance(value, dict) and name in value:
+            value = value[name]
+    text = value if isinstance(value, str) else json.dumps(value)
+    return " ".join(text.split())[:_SHOWN]
 
 
 def _outcome(text: str, refusal: str, finish_reason: Any) -> str | GradeError:
     if refusal:
-        return GradeError("judge_refusal", "the judge refused", f"the judge wrote: {refusal[:_SHOWN]}")
+        return GradeError(
+            "judge_refusal", "the judge refused", f"the judge wrote: {refusal[:_SHOWN_OF_JUDGE]}"
+        )
     if finish_reason == "content_filter":
         return GradeError("judge_refusal", "the endpoint's content filter stopped the judge")
     if finish_reason == "length":
         why = "the verdict was cut off: raise max_completions_tokens in the judge's sampling_params"
-        return GradeError("judge_parse", why, f"the judge wrote: {text[:_SHOWN]}")
+        return GradeError("judge_parse", why, f"the judge wrote: {text[:_SHOWN_OF_JUDGE]}")
     return text
 
 
 def _text(content: Any) -> str:
-    """A message's text: a string, or a list of parts of which some are text."""
+    """The text of a message: a string, or a list of parts."""
     if isinstance(content, str):
         return content
     parts = content if isinstance(content, list) else []
-    texts = (part.get("text") for part in parts if isinstance(part, dict) and part.get("type") in _OF_TEXT)
+    texts = (part.get("text") for part in parts if isinstance(part, dict) and part.get("type") in _TEXT_PARTS)
     return "".join(text for text in texts if isinstance(text, str))
 
 
-def _tokens(usage: Any) -> Tokens | None:
-    """The counts, None where one of them is missing or no count."""
-    if not isinstance(usage, Mapping):
+def _tokens(usage: Any) -> TokenUse | None:
+    """Tokens read and written, None where one of the counts is missing or no count."""
+    try:
+        counts = _Counts.model_validate(usage, from_attributes=True)
+    except ValidationError:
         return None
-    read, written = (_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens"))
-    return None if read is None or written is None else Tokens(read, written)
+    return TokenUse(counts.prompt_tokens, counts.completion_tokens)
 
 
-def _count(value: Any) -> int | None:
-    if isinstance(value, str) and _DIGITS.fullmatch(value.strip()):
-        value = int(value)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool):
-        return None
-    return value if 0 <= value <= _MOST_TOKENS else None
+def _bytes(text: str) -> int:
+    return len(text.encode("utf-8", "replace"))

@@ -16,8 +16,6 @@ _MOST_OBJECTS = 100
 """Braces at which a JSON object is looked for; a verdict has one."""
 _SHOWN = 2000
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d{1,3})?")
-_SEVERAL = object()
-"""Stands for the result of an object that names several."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -46,8 +44,12 @@ def with_instruction(task: JudgeTask, messages: Sequence[Message]) -> list[Messa
     templates differ on where one may stand. `developer` is written as `system`, the older name that all know.
     """
     sent: list[Message] = [
-        {"role": "system" if m["role"] == "developer" else m["role"], "content": _encodable(m["content"])}
-        for m in messages
+        {
+            "role": "system" if message["role"] == "developer" else message["role"],
+            # A completion may hold lone surrogates, which UTF-8 may not.
+            "content": _SURROGATE.sub("\ufffd", message["content"]),
+        }
+        for message in messages
     ]
     text = _instruction(task)
     if sent and sent[-1]["role"] == "user":
@@ -59,14 +61,18 @@ def with_instruction(task: JudgeTask, messages: Sequence[Message]) -> list[Messa
 
 def read_verdict(task: JudgeTask, text: str) -> Verdict | GradeError:
     """The verdict in what the judge wrote: one JSON object with `result`, alone, fenced or with text around it."""
-    found = list(_objects(text.rpartition("</think>")[2]))
-    results = [item["result"] for item in found if "result" in item]
+    results = [
+        result for item in _objects(text.rpartition("</think>")[2]) for result in item.get("result", ())
+    ]
     if not results:
-        return _unreadable("no JSON object with a 'result' in the verdict", text)
-    if _SEVERAL in results or _differ(results):
-        return _unreadable("several different results in the verdict", text)
-    verdict = _score(task, results[0]) if task.kind == "score" else _label(task, results[0])
-    return verdict if isinstance(verdict, Verdict) else _unreadable(verdict, text)
+        verdict: Verdict | str = "no JSON object with a 'result' in the verdict"
+    elif any(type(other) is not type(results[0]) or other != results[0] for other in results[1:]):
+        verdict = "several different results in the verdict"
+    else:
+        verdict = _score(task, results[0]) if task.kind == "score" else _label(task, results[0])
+    if isinstance(verdict, Verdict):
+        return verdict
+    return GradeError("judge_parse", verdict, f"the judge wrote: {text[:_SHOWN]}")
 
 
 def _score(task: JudgeTask, result: Any) -> Verdict | str:
@@ -100,9 +106,9 @@ def _label(task: JudgeTask, result: Any) -> Verdict | str:
     return Verdict(float(same[0] in task.passing_labels))
 
 
-def _objects(text: str) -> Iterator[dict[str, Any]]:
-    """The JSON objects in a text, outermost ones only."""
-    decoder = json.JSONDecoder(object_pairs_hook=_object_of)
+def _objects(text: str) -> Iterator[dict[str, list[Any]]]:
+    """The JSON objects in a text, outermost ones only; of each name all values, should it stand there twice."""
+    decoder = json.JSONDecoder(object_pairs_hook=_all_values)
     place = text.find("{")
     for _ in range(_MOST_OBJECTS):
         if place < 0:
@@ -116,16 +122,11 @@ def _objects(text: str) -> Iterator[dict[str, Any]]:
         place = text.find("{", end)
 
 
-def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object; one that names different results has no result at all, not the last of them."""
-    made = dict(pairs)
-    if len(made) < len(pairs) and _differ([value for key, value in pairs if key == "result"]):
-        made["result"] = _SEVERAL
-    return made
-
-
-def _differ(results: Sequence[Any]) -> bool:
-    return any(type(other) is not type(results[0]) or other != results[0] for other in results[1:])
+def _all_values(pairs: list[tuple[str, Any]]) -> dict[str, list[Any]]:
+    values: dict[str, list[Any]] = {}
+    for name, value in pairs:
+        values.setdefault(name, []).append(value)
+    return values
 
 
 def _instruction(task: JudgeTask) -> str:
@@ -146,12 +147,3 @@ def _object(properties: dict[str, Any]) -> dict[str, Any]:
         "required": list(properties),
         "additionalProperties": False,
     }
-
-
-def _encodable(text: str) -> str:
-    """The text without lone surrogates, which a completion may hold and UTF-8 may not."""
-    return _SURROGATE.sub("\ufffd", text)
-
-
-def _unreadable(why: str, text: str) -> GradeError:
-    return GradeError("judge_parse", why, f"the judge wrote: {text[:_SHOWN]}")

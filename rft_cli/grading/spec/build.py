@@ -40,19 +40,19 @@ from rft_cli.grading.spec.templates import parse_template
 from rft_cli.grading.wire.terms import ScorerSource
 
 if TYPE_CHECKING:
-    from rft_cli.grading.judge import JudgeBook
+    from rft_cli.grading.judge import JudgeSession
 
 
 @dataclass
 class Builder:
-    """Builds the graders of the spec in `source`. `book` is what its judges share."""
+    """Builds the graders of the spec in `source`. `session` is what its judges share."""
 
     config: GraderConfig
     source: ScorerSource
     log_path: Path | None
     seed: int
     on_output: OnOutput | None = None
-    book: JudgeBook | None = None
+    session: JudgeSession | None = None
     problems: list[UsageError] = field(default_factory=list)
     opened: dict[Keys, PartGrader] = field(default_factory=dict)
 
@@ -67,13 +67,13 @@ class Builder:
         try:
             if any(issubclass(grader.kind, ScoreModel | LabelModel) for grader in read.raw):
                 with self._collect(()):
-                    from rft_cli.grading.judge import JudgeBook
+                    from rft_cli.grading.judge import JudgeSession
 
-                    self.book = JudgeBook(self.config.judge)
+                    self.session = JudgeSession(self.config.judge)
             fields = {grader.keys: grader.fields for grader in read.raw}
             for keys, leaf in read.leaves.items():
                 judge = isinstance(leaf, ScoreModel | LabelModel)
-                if keys not in findings.blocked and not (judge and self.book is None):
+                if keys not in findings.blocked and not (judge and self.session is None):
                     with self._collect(keys):
                         part = self._leaf(leaf, keys)
                         self.opened[keys] = JsonGrader(part) if _reads_json(fields[keys]) else part
@@ -83,8 +83,8 @@ class Builder:
         except BaseException:
             for part in self.opened.values():
                 part.close()
-            if self.book is not None:
-                self.book.close()
+            if self.session is not None:
+                self.session.close()
             raise
 
     def _tree(self, spec: Spec, keys: Keys) -> PartGrader:
@@ -110,9 +110,9 @@ class Builder:
         return self._judge(spec, keys)
 
     def _judge(self, spec: ScoreModel | LabelModel, keys: Keys) -> PartGrader:
-        from rft_cli.grading.judge import JudgeTask, open_judge
+        from rft_cli.grading.judge import JudgeGrader, JudgeTask
 
-        assert self.book is not None
+        assert self.session is not None
         score = isinstance(spec, ScoreModel)
         low, high = spec.bounds() if isinstance(spec, ScoreModel) else (0.0, 1.0)
         sampling = spec.sampling_params if isinstance(spec, ScoreModel) else None
@@ -126,7 +126,7 @@ class Builder:
             passing_labels=() if isinstance(spec, ScoreModel) else tuple(spec.passing_labels),
             sampling={} if sampling is None else sampling.model_dump(exclude_none=True),
         )
-        return open_judge(task, messages(spec.input), self.config.judge, self.book)
+        return JudgeGrader(task, messages(spec.input), self.session)
 
     @contextlib.contextmanager
     def _collect(self, keys: Keys) -> Iterator[None]:

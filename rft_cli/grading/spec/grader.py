@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.grading.open import OnOutput
-from rft_cli.grading.outcomes import GraderStats
+from rft_cli.grading.outcomes import GraderStats, JudgeCounts
 from rft_cli.grading.protocol import Closing, PartGrader
 from rft_cli.grading.spec.build import Builder
 from rft_cli.grading.spec.load import read_grader
@@ -16,15 +15,12 @@ from rft_cli.grading.spec.models import Multi, Spec
 from rft_cli.grading.wire.terms import ScorerSource
 from rft_cli.types import Grade, GradeRequest
 
-if TYPE_CHECKING:
-    from rft_cli.grading.judge import JudgeBook
-
 
 class SpecGrader(Closing):
     """The Grader of a spec. `spec` is what was read, `shown` its file as the user named it.
 
-    `signature` is its type and name; `log_path` is where prints of python graders go; `sha256` is of the file; `book`
-    is what its judges share (their token usage among it), None without judges.
+    `signature` is its type and name; `log_path` is where prints of python graders go; `sha256` is of the file;
+    `judges` counts what its judges were asked, None without judges.
     """
 
     def __init__(
@@ -33,16 +29,15 @@ class SpecGrader(Closing):
         part: PartGrader,
         source: ScorerSource,
         log_path: Path | None,
-        book: JudgeBook | None = None,
+        judges: JudgeCounts | None = None,
     ) -> None:
         self.spec = spec
         self.shown = source.shown
         self.sha256 = source.sha256
         self.stats = GraderStats()
-        self.stats.judges = book
+        self.stats.judges = judges
         self.signature = describe(spec)
         self.log_path = log_path
-        self.book = book
         self._part = part
 
     def grade(self, requests: Sequence[GradeRequest]) -> list[Grade]:
@@ -76,7 +71,8 @@ def open_spec(
     read = read_grader(config, source)
     builder = Builder(config, source, log_path, seed, on_output)
     part = builder.build(read)
-    return SpecGrader(read.checked(), part, source, log_path, builder.book)
+    judges = None if builder.session is None else builder.session.usage
+    return SpecGrader(read.checked(), part, source, log_path, judges)
 
 
 def describe(spec: Spec) -> str:

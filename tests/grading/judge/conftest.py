@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from rft_cli.grading.judge import JudgeBook, JudgeGrader, JudgeTask, open_judge
-from tests.grading.judge.servers import JudgeServer, book_of, render, score_task, settings_of
+from rft_cli.grading.judge import JudgeGrader, JudgeSession, JudgeTask
+from tests.grading.judge.servers import JudgeServer, render, score_task, session_of, settings_of
 
 
 @pytest.fixture
@@ -20,18 +20,26 @@ def server() -> Iterator[JudgeServer]:
     server.close()
 
 
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The openai client's first wait before a retry: 0.01 s instead of 0.5."""
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
+
+
 OpenJudge = Callable[..., JudgeGrader]
 
 
 @pytest.fixture
 def judge(server: JudgeServer, tmp_path: Path) -> Iterator[OpenJudge]:
-    """Open a judge at the server: `judge(task, book=None, **settings)`; closed at the end of the test."""
+    """Open a judge at the server: `judge(task, session=None, **settings)`; closed at the end of the test."""
     opened: list[JudgeGrader] = []
 
-    def open_it(task: JudgeTask | None = None, book: JudgeBook | None = None, **settings: Any) -> JudgeGrader:
+    def open_it(
+        task: JudgeTask | None = None, session: JudgeSession | None = None, **settings: Any
+    ) -> JudgeGrader:
         config = settings_of(server, tmp_path, **settings)
-        book = book or book_of(config)
-        opened.append(open_judge(task or score_task(), render, config, book))
+        session = session or session_of(config)
+        opened.append(JudgeGrader(task or score_task(), render, session))
         return opened[-1]
 
     yield open_it

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rft_cli.config.schema import JudgeConfig
-from rft_cli.grading.judge import JudgeBook, JudgeTask
+from rft_cli.grading.judge import JudgeSession, JudgeTask
 from rft_cli.types import GradeError, GradeRequest, Message
 
 KEY = "sk-test-4f1d9a7c0b"
@@ -174,5 +174,5 @@ def settings_of(server: JudgeServer, folder: Path, **settings: Any) -> JudgeConf
     return JudgeConfig(**{"base_url": server.url, "cache": str(folder / "cache"), "retries": 2, **settings})
 
 
-def book_of(config: JudgeConfig, **more: Any) -> JudgeBook:
-    return JudgeBook(config, **{"env": {"OPENAI_API_KEY": KEY}, "backoff_s": 0.01, **more})
+def session_of(config: JudgeConfig, **more: Any) -> JudgeSession:
+    return JudgeSession(config, **{"env": {"OPENAI_API_KEY": KEY}, **more})

@@ -1,15 +1,13 @@
-"""The budget: what a request can take is held back before it is sent, so that no request passes it."""
+"""The budget: every reply is charged to it, and once it is spent no further request goes out."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rft_cli.errors import RunFailed
-from rft_cli.grading.judge.bounds import Most, most_tokens
 from rft_cli.types import Grade
 from tests.grading.judge.conftest import OpenJudge
 from tests.grading.judge.servers import (
@@ -18,130 +16,92 @@ from tests.grading.judge.servers import (
     Act,
     JudgeServer,
     asks,
-    book_of,
     completion,
-    score_task,
+    session_of,
     settings_of,
     verdict,
 )
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-READ = 995
-"""The most that a request of `asks` with one letter can read: 739 bytes as sent, and 256 for the chat template."""
-LIMITED = score_task(sampling={"max_completion_tokens": 20})
+SENT = 739
+"""Bytes of messages and schema in a request of `asks` with one letter."""
 
 
-def worst(body: dict[str, Any]) -> Act:
-    """A server whose tokens are single bytes, with a long template, and a judge that writes all that it may."""
-    sent = len(json.dumps([body["messages"], body["response_format"]], ensure_ascii=False).encode())
-    return Act(body=verdict(0.5, usage=(sent + 256, body["max_completion_tokens"])), wait_s=0.05)
-
-
-def test_the_most_that_a_request_can_take() -> None:
-    # [[{"role": "user", "content": "abc é"}], null] has 46 characters, of which é is two bytes.
-    messages = [{"role": "user", "content": "abc é"}]
-    assert most_tokens(messages, {"max_completion_tokens": 7}, None) == Most(47 + 256, 7)
-    assert most_tokens(messages, {}, None).output is None
-
-
-@pytest.mark.parametrize("concurrency", [1, 8])
-def test_no_request_passes_the_budget(server: JudgeServer, judge: OpenJudge, concurrency: int) -> None:
-    """Of 4,500 tokens four times 995 + 20 are used; with a fifth it would be 5,075."""
-    server.default = worst
-    grader = judge(LIMITED, max_tokens=4500, concurrency=concurrency)
+@pytest.mark.parametrize(("concurrency", "most"), [(1, 4), (8, 11)])
+def test_a_budget_is_passed_by_the_requests_in_flight_at_most(
+    server: JudgeServer, judge: OpenJudge, concurrency: int, most: int
+) -> None:
+    """Each uses 120 tokens of 400: the fourth reply spends the budget, while `concurrency` - 1 more are in flight."""
+    server.default = lambda _: Act(body=verdict(0.5), wait_s=0.1)
+    grader = judge(max_tokens=400, concurrency=concurrency)
     with pytest.raises(RunFailed) as caught:
         grader.grade(asks(*LETTERS))
-    assert len(server.seen) == 4
-    assert caught.value.message == (
-        "the judge's budget is spent: 4 requests, 3,980 tokens read, 80 written; "
-        "the next can take 1,015 tokens, and 440 are left"
-    )
-    assert (server.most_in_flight > 1) == (concurrency > 1)
+    assert 4 <= len(server.seen) <= most
+    spent = f"{len(server.seen)} requests, {len(server.seen) * 100:,} tokens read, {len(server.seen) * 20} written"
+    assert caught.value.message == f"the judge's budget is spent: {spent}"
+    assert caught.value.exit_code == 3
 
 
-def test_no_request_passes_a_budget_in_dollars(server: JudgeServer, judge: OpenJudge) -> None:
-    """995 × 10 / 1e6 + 20 × 52.5 / 1e6 = 0.011 dollars for each: two of 0.03."""
-    server.default = worst
-    grader = judge(LIMITED, max_cost=0.03, prices=[f"{MODEL}=10/52.5"], cache="none")
+def test_a_budget_in_dollars(server: JudgeServer, judge: OpenJudge) -> None:
+    """100 × 10 / 1e6 + 20 × 52.5 / 1e6 = 0.00205 dollars for each: the second reply passes 0.003."""
+    grader = judge(max_cost=0.003, prices=[f"{MODEL}=10/52.5"], cache="none", concurrency=1)
     with pytest.raises(RunFailed) as caught:
         grader.grade(asks(*LETTERS))
     assert len(server.seen) == 2
     assert caught.value.message == (
-        "the judge's budget is spent: 2 requests, 1,990 tokens read, 40 written, 0.0220 US dollars; "
-        "the next can cost 0.0110, and 0.0080 are left"
+        "the judge's budget is spent: 2 requests, 200 tokens read, 40 written, 0.0041 US dollars"
     )
-    assert caught.value.fix == (
-        "raise grader.judge.max_cost, "
-        "shorten what the judge is sent (each byte can be a token) or its max_completions_tokens, "
-        "or go on with the same budget anew"
-    )
+    assert caught.value.fix == "raise grader.judge.max_cost, or go on with the same budget anew"
 
 
-def test_a_budget_too_small_for_one_request_sends_none(server: JudgeServer, judge: OpenJudge) -> None:
-    with pytest.raises(RunFailed, match=r"0 requests, .*the next can take 1,015 tokens, and 500 are left"):
-        judge(LIMITED, max_tokens=500).grade(asks("a"))
-    assert server.seen == []
-
-
-def test_what_is_not_used_is_given_back(server: JudgeServer, judge: OpenJudge) -> None:
-    """Each uses 120 tokens: after four, 480 of 1,495 are gone, and the fifth may take 995 + 20."""
-    stream = judge(LIMITED, max_tokens=1495, concurrency=1).stream(asks(*LETTERS))
+def test_what_was_graded_before_is_given_out_first(server: JudgeServer, judge: OpenJudge) -> None:
+    stream = judge(max_tokens=500, concurrency=1).stream(asks(*LETTERS))
     graded: list[Grade] = []
     with pytest.raises(RunFailed) as caught:
         graded.extend(grade for burst in stream for grade in burst)
-    assert [grade.reward for grade in graded] == [0.5] * 5  # what was graded is given out first
-    assert caught.value.message.startswith(
-        "the judge's budget is spent: 5 requests, 500 tokens read, 100 written;"
-    )
+    assert [grade.reward for grade in graded] == [0.5] * 5
     assert caught.value.fix == (
-        "raise grader.judge.max_tokens, "
-        "shorten what the judge is sent (each byte can be a token) or its max_completions_tokens, "
-        "or go on with the same budget anew: "
+        "raise grader.judge.max_tokens, or go on with the same budget anew: "
         "verdicts are kept in the cache, so only the rest is paid for"
     )
-    assert caught.value.exit_code == 3
-
-
-def test_without_a_limit_of_length_the_first_goes_alone(server: JudgeServer, judge: OpenJudge) -> None:
-    """It shows how long replies are; then those in flight are held to be as long as the longest."""
-    first = iter([True])
-    server.default = lambda _: Act(
-        body=verdict(0.5, usage=(100, 300 if next(first, None) else 20)), wait_s=0.1
-    )
-    grader = judge(max_tokens=10_000, concurrency=4)
-    grader.grade(asks(*LETTERS[:12]))
-    assert server.times[1] - server.times[0] >= 0.1
-    assert server.most_in_flight > 1
-    # 995 + 300 for each: of 1,700 a second one goes after the first (400), a third (520) does not.
-    first = iter([True])
-    small = judge(max_tokens=1700, cache="none")
-    with pytest.raises(RunFailed, match=r"2 requests, .*the next can take 1,295 tokens, and 1,180 are left"):
-        small.grade(asks(*LETTERS))
 
 
 def test_a_run_after_a_spent_budget_pays_only_for_the_rest(server: JudgeServer, judge: OpenJudge) -> None:
     with pytest.raises(RunFailed):
-        judge(max_tokens=1495, concurrency=1).grade(asks(*"abcdefgh"))
+        judge(max_tokens=500, concurrency=1).grade(asks(*"abcdefgh"))
     assert len(server.seen) == 5
-    grader = judge(max_tokens=1495, concurrency=1)
+    grader = judge(max_tokens=500, concurrency=1)
     assert [grade.reward for grade in grader.grade(asks(*"abcdefgh"))] == [0.5] * 8
-    assert grader._book.to_metrics()["judge_requests"] == 3
+    assert grader._session.usage.to_metrics()["judge_requests"] == 3
     # A spent budget still serves what is kept.
     with pytest.raises(RunFailed):
         grader.grade(asks(*LETTERS))
     assert grader.grade(asks("a"))[0].reward == 0.5
 
 
+def test_what_is_in_flight_when_the_budget_ends_is_kept(server: JudgeServer, judge: OpenJudge) -> None:
+    """It is paid for: another run finds it in the cache."""
+    server.default = lambda body: Act(body=verdict(0.5), wait_s=0.0 if "\na\n" in str(body) else 0.3)
+    with pytest.raises(RunFailed):
+        judge(max_tokens=100, concurrency=4).grade(asks(*LETTERS))
+    asked = len(server.seen)
+    assert 1 <= asked <= 4
+    assert judge(cache="none").grade(asks("a"))[0].reward == 0.5
+    again = judge()
+    again.grade(asks(*LETTERS))
+    assert again._session.usage.cache_hits == asked
+
+
 def test_processes_of_a_job_share_the_budget(server: JudgeServer, judge: OpenJudge, tmp_path: Path) -> None:
-    """1,255 for each: two requests of 120, and 995 + 20 are left for a third, not for a fourth."""
-    config = settings_of(server, tmp_path, max_tokens=2510, concurrency=1, cache="none")
+    """350 for each: the third reply of 120 spends it."""
+    config = settings_of(server, tmp_path, max_tokens=700, concurrency=1, cache="none")
     for _ in range(2):
         # As torchrun and accelerate tell their processes.
-        book = book_of(config, env={"OPENAI_API_KEY": KEY, "WORLD_SIZE": "2"})
+        session = session_of(config, env={"OPENAI_API_KEY": KEY, "WORLD_SIZE": "2"})
         with pytest.raises(
-            RunFailed, match=r"3 requests, 300 tokens read, 60 written by one of 2 processes; "
+            RunFailed, match=r"3 requests, 300 tokens read, 60 written by one of 2 processes$"
         ):
-            judge(book=book).grade(asks(*LETTERS))
+            judge(session=session).grade(asks(*LETTERS))
     assert len(server.seen) == 6
 
 
@@ -150,30 +110,30 @@ def test_processes_of_a_job_share_the_budget(server: JudgeServer, judge: OpenJud
     [None, {}, {"prompt_tokens": 5}, {"prompt_tokens": None, "completion_tokens": 3}, "many", [1, 2],
      {"prompt_tokens": "lots", "completion_tokens": 3}, {"prompt_tokens": -1, "completion_tokens": True}],
 )  # fmt: skip
-def test_replies_without_a_count_are_taken_at_their_most(
+def test_replies_without_a_count_are_charged_by_their_bytes(
     server: JudgeServer, judge: OpenJudge, usage: Any
 ) -> None:
-    """The verdict stands, and the budget holds: 995 + 20 tokens for each, of 2,100."""
-    server.default = lambda _: Act(body=verdict(0.5, usage=None) | {"usage": usage})
-    grader = judge(LIMITED, max_tokens=2100, concurrency=1)
-    assert grader.grade(asks("a"))[0].reward == 0.5
-    assert grader._book.told() == (
-        "1 request, 0 tokens read, 0 written, 1 without a count of tokens, taken as 1,015 tokens"
+    """The verdict stands, and the budget holds: 739 bytes sent and 27 written for each, of 1,500."""
+    server.default = lambda _: Act(
+        body=completion('{"result": 0.5, "é": "ab"}', usage=None) | {"usage": usage}
     )
-    with pytest.raises(RunFailed, match="2 without a count of tokens, taken as 2,030 tokens"):
+    grader = judge(max_tokens=1500, concurrency=1)
+    assert grader.grade(asks("a"))[0].reward == 0.5
+    assert grader._session.usage.told() == (
+        f"1 request, 0 tokens read, 0 written, 1 without a count of tokens, taken as {SENT + 27} tokens"
+    )
+    with pytest.raises(RunFailed, match="2 without a count of tokens, taken as 1,532 tokens"):
         grader.grade(asks("b", "c"))
     assert len(server.seen) == 2
 
 
-def test_replies_without_a_count_and_without_a_limit_count_by_their_bytes(
-    server: JudgeServer, judge: OpenJudge
-) -> None:
-    server.default = lambda _: Act(body=completion('{"result": 0.5, "é": 1}', usage=None))
-    grader = judge(max_tokens=10_000, prices=[f"{MODEL}=10/50"], max_cost=1.0)
-    grader.grade(asks("a"))
-    total = grader._book._ledger.total()
-    assert total.assumed_tokens == 995 + 24
-    assert total.assumed_cost == pytest.approx((995 * 10 + 24 * 50) / 1e6)
+def test_replies_without_a_count_cost_money_too(server: JudgeServer, judge: OpenJudge) -> None:
+    """(739 × 10 + 27 × 50) / 1e6 = 0.00874 dollars for each: the second passes 0.01."""
+    server.default = lambda _: Act(body=completion('{"result": 0.5, "é": "ab"}', usage=None))
+    grader = judge(max_cost=0.01, prices=[f"{MODEL}=10/50"], concurrency=1, cache="none")
+    with pytest.raises(RunFailed):
+        grader.grade(asks(*LETTERS))
+    assert len(server.seen) == 2
 
 
 def test_without_a_budget_replies_without_a_count_are_only_said(
@@ -182,8 +142,8 @@ def test_without_a_budget_replies_without_a_count_are_only_said(
     server.default = lambda _: Act(body=verdict(0.5, usage=None))
     free = judge(cache="none")
     assert [grade.reward for grade in free.grade(asks("a", "b"))] == [0.5, 0.5]
-    assert free._book.told() == "2 requests, 0 tokens read, 0 written, 2 without a count of tokens"
-    assert free._book.to_json()["unmetered"] == 2
+    assert free._session.usage.told() == "2 requests, 0 tokens read, 0 written, 2 without a count of tokens"
+    assert free._session.usage.to_json()["unmetered"] == 2
 
 
 def test_counts_written_as_strings_are_counts(server: JudgeServer, judge: OpenJudge) -> None:
@@ -191,4 +151,4 @@ def test_counts_written_as_strings_are_counts(server: JudgeServer, judge: OpenJu
     server.default = lambda _: Act(body=verdict(0.5, usage=None) | {"usage": usage})
     grader = judge()
     grader.grade(asks("a"))
-    assert grader._book.told() == "1 request, 100 tokens read, 20 written"
+    assert grader._session.usage.told() == "1 request, 100 tokens read, 20 written"

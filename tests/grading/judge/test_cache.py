@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from rft_cli.grading.judge.cache import Entry, JudgeCache, cache_folder, question_key
+from rft_cli.grading.judge.cache import cache_folder, question_key
 from tests.grading.judge.conftest import OpenJudge
 from tests.grading.judge.servers import (
     KEY,
@@ -33,11 +33,11 @@ def test_a_question_is_asked_once(server: JudgeServer, judge: OpenJudge) -> None
     server.acts = [Act(body=verdict(0.3)), Act(body=verdict(0.9))]
     first = judge(concurrency=1)
     assert [grade.reward for grade in first.grade(asks("a", "b"))] == [0.3, 0.9]
-    again = judge()  # another book, as another job has
+    again = judge()  # another session, as another job has
     assert [grade.reward for grade in again.grade(asks("b", "a", "b"))] == [0.9, 0.3, 0.9]
     assert len(server.seen) == 2
-    assert again._book.to_metrics()["judge_cache_hits"] == 3
-    assert again._book.to_metrics()["judge_requests"] == 0
+    assert again._session.usage.to_metrics()["judge_cache_hits"] == 3
+    assert again._session.usage.to_metrics()["judge_requests"] == 0
 
 
 def test_the_same_question_at_the_same_time_is_asked_once(server: JudgeServer, judge: OpenJudge) -> None:
@@ -45,7 +45,7 @@ def test_the_same_question_at_the_same_time_is_asked_once(server: JudgeServer, j
     grader = judge()
     assert [grade.reward for grade in grader.grade(asks(*"aaaaaa"))] == [0.3] * 6
     assert len(server.seen) == 1
-    assert grader._book.to_metrics()["judge_cache_hits"] == 5
+    assert grader._session.usage.to_metrics()["judge_cache_hits"] == 5
 
 
 def test_a_question_whose_asker_gave_up_is_asked_by_the_next(server: JudgeServer, judge: OpenJudge) -> None:
@@ -159,13 +159,12 @@ def test_processes_share_a_folder(tmp_path: Path) -> None:
     """Four processes write and read 50 entries each beside one another: all are whole, and no draft is left."""
     program = f"""
 from pathlib import Path
-from rft_cli.grading.judge.cache import Entry, JudgeCache, question_key
+from rft_cli.grading.judge.cache import JudgeCache, question_key
 cache = JudgeCache(Path({str(tmp_path)!r}) / "cache")
-cache.open()
 for number in range(50):
     key = question_key({{"number": number}})
-    cache.write(key, Entry("x" * 5000 + str(number)))
-    assert cache.read(key) == Entry("x" * 5000 + str(number)), number
+    cache.write(key, "x" * 5000 + str(number))
+    assert cache.read(key) == "x" * 5000 + str(number), number
 """
     running = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(4)]
     assert [process.wait(60) for process in running] == [0] * 4
@@ -187,7 +186,3 @@ def test_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert cache_folder("auto", {"XDG_CACHE_HOME": "/var/cache/me"}) == Path("/var/cache/me/rft/judge")
     assert cache_folder("auto", {"XDG_CACHE_HOME": "relative"}) == Path("/home/me/.cache/rft/judge")
     assert cache_folder("~/verdicts", {}) == Path("/home/me/verdicts")
-    nothing = JudgeCache(None)
-    nothing.open()
-    nothing.write("k", Entry("t"))
-    assert nothing.read("k") is None

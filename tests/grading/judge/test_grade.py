@@ -136,7 +136,7 @@ def test_a_result_out_of_range_is_clamped_and_counted(server: JudgeServer, judge
     server.acts = [Act(body=verdict(7)), Act(body=verdict(-2)), Act(body=verdict(0.5))]
     grader = judge(concurrency=1)
     assert [grade.reward for grade in grader.grade(asks("a", "b", "c"))] == [1.0, 0.0, 0.5]
-    assert grader._book.to_metrics()["judge_clamped"] == 2
+    assert grader._session.usage.to_metrics()["judge_clamped"] == 2
 
 
 def test_what_can_not_be_rendered_is_not_asked(server: JudgeServer, judge: OpenJudge) -> None:
@@ -180,7 +180,7 @@ def test_no_more_requests_are_in_flight_than_allowed(
     server: JudgeServer, judge: OpenJudge, limit: int
 ) -> None:
     first = judge(concurrency=limit)
-    second = judge(label_task(), first._book, concurrency=limit)
+    second = judge(label_task(), first._session, concurrency=limit)
     server.default = lambda body: Act(
         body=verdict("good" if "enum" in str(body) else 0.5),
         wait_s=0.1,
@@ -189,7 +189,7 @@ def test_no_more_requests_are_in_flight_than_allowed(
     with ThreadPoolExecutor(2) as both:
         grades = [*both.map(lambda grader: grader.grade(asks(*"abcdef")), (first, second))]
     assert [grade.reward for grade in grades[0] + grades[1]] == [0.5] * 6 + [1.0] * 6
-    # Both judges together: they share the book's limit, and use it.
+    # Both judges together: they share the session's limit, and use it.
     assert min(2, limit) <= server.most_in_flight <= limit
     assert time.monotonic() - started >= 12 / limit * 0.1
 
@@ -225,9 +225,9 @@ def test_a_stream_that_is_left_cancels_what_it_asked(server: JudgeServer, judge:
     assert time.monotonic() - started < 5
 
 
-def test_the_book_closes_with_its_last_judge_and_opens_again(server: JudgeServer, judge: OpenJudge) -> None:
+def test_a_session_that_a_judge_closed_opens_again(server: JudgeServer, judge: OpenJudge) -> None:
     first = judge()
-    second = judge(label_task(), first._book)
+    second = judge(label_task(), first._session)
     first.grade(asks("a"))
     first.close()
     first.close()
@@ -235,9 +235,9 @@ def test_the_book_closes_with_its_last_judge_and_opens_again(server: JudgeServer
     assert second.grade(asks("b"))[0].reward == 1.0
     second.close()
     assert not [thread for thread in threading.enumerate() if thread.name == "rft-judge"]
-    with judge(label_task(), second._book) as third:
+    with judge(label_task(), second._session) as third:
         assert third.grade(asks("c"))[0].reward == 1.0
-    assert second._book.usage_per_model() == {MODEL: Usage(requests=3, input_tokens=300, output_tokens=60)}
+    assert second._session.usage.models == {MODEL: Usage(requests=3, input_tokens=300, output_tokens=60)}
 
 
 def test_another_model_can_be_asked(server: JudgeServer, judge: OpenJudge) -> None:

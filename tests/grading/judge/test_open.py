@@ -11,7 +11,7 @@ import pytest
 from rft_cli.config.load import load_config
 from rft_cli.config.schema import JudgeConfig
 from rft_cli.errors import UsageError, UsageErrors
-from rft_cli.grading.judge import JudgeBook, open_judge
+from rft_cli.grading.judge import JudgeGrader, JudgeSession
 from rft_cli.grading.judge.endpoint import OFFICIAL, find_endpoint
 from tests.grading.judge.conftest import OpenJudge
 from tests.grading.judge.servers import (
@@ -20,9 +20,9 @@ from tests.grading.judge.servers import (
     Act,
     JudgeServer,
     asks,
-    book_of,
     render,
     score_task,
+    session_of,
     settings_of,
 )
 
@@ -41,7 +41,7 @@ def refused(judge: OpenJudge, **settings: object) -> UsageError:
 
 def test_a_listed_model_costs_no_request(server: JudgeServer, judge: OpenJudge) -> None:
     grader = judge()
-    judge(score_task(name="second"), grader._book)
+    judge(score_task(name="second"), grader._session)
     assert (server.listings, server.seen) == (1, [])
 
 
@@ -65,7 +65,7 @@ def test_where_the_list_does_not_name_it_a_small_request_decides(
     assert len(server.seen) == 1
     assert server.seen[0]["max_completion_tokens"] == 16
     # It is counted: it costs.
-    assert grader._book.to_metrics()["judge_requests"] == 1
+    assert grader._session.usage.to_metrics()["judge_requests"] == 1
 
 
 @pytest.mark.parametrize(
@@ -168,14 +168,14 @@ def test_the_key_goes_out_and_none_goes_out_without_one(
 ) -> None:
     judge().grade(asks("a"))
     assert server.headers[0]["authorization"] == f"Bearer {KEY}"
-    keyless = book_of(settings_of(server, tmp_path, api_key_env="none", cache="none"))
-    judge(book=keyless, api_key_env="none").grade(asks("a"))
+    keyless = session_of(settings_of(server, tmp_path, api_key_env="none", cache="none"))
+    judge(session=keyless, api_key_env="none").grade(asks("a"))
     assert "authorization" not in server.headers[1]
 
 
 def test_a_missing_key_names_its_variable(server: JudgeServer, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
-        JudgeBook(settings_of(server, tmp_path, api_key_env="MY_KEY"), env={"OPENAI_API_KEY": KEY})
+        JudgeSession(settings_of(server, tmp_path, api_key_env="MY_KEY"), env={"OPENAI_API_KEY": KEY})
     assert caught.value.message == (
         f"the judge at {server.url} needs a key: the environment variable MY_KEY is not set"
     )
@@ -271,7 +271,7 @@ def test_settings_are_read_from_a_file(tmp_path: Path) -> None:
 def test_a_folder_for_the_cache_that_can_not_be_made(server: JudgeServer, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError) as caught:
-        book_of(settings_of(server, tmp_path, cache=str(tmp_path / "file" / "cache")))
+        session_of(settings_of(server, tmp_path, cache=str(tmp_path / "file" / "cache")))
     assert caught.value.message.startswith(f"grader.judge.cache: {tmp_path}/file/cache can't be used: ")
     assert caught.value.fix == "name another folder, or none"
 
@@ -279,10 +279,10 @@ def test_a_folder_for_the_cache_that_can_not_be_made(server: JudgeServer, tmp_pa
 def test_a_judge_that_fails_to_open_leaves_no_thread(server: JudgeServer, tmp_path: Path) -> None:
     server.close()
     config = settings_of(server, tmp_path)
-    book = book_of(config)
+    session = session_of(config)
     with pytest.raises(UsageError):
-        open_judge(score_task(), render, config, book)
-    assert book._line is None
+        JudgeGrader(score_task(), render, session)
+    assert session._client is None
 
 
 def test_without_the_package_one_message_says_what_to_install() -> None:
@@ -291,10 +291,10 @@ import sys
 sys.modules["openai"] = None  # as where it is not installed
 from rft_cli.config.schema import JudgeConfig
 from rft_cli.errors import UsageError
-from rft_cli.grading.judge import JudgeBook, JudgeTask, open_judge
+from rft_cli.grading.judge import JudgeGrader, JudgeSession, JudgeTask
 settings = JudgeConfig(base_url="http://127.0.0.1:9/v1", api_key_env="none", cache="none")
 try:
-    open_judge(JudgeTask("q", "score", "m"), None, settings, JudgeBook(settings))
+    JudgeGrader(JudgeTask("q", "score", "m"), None, JudgeSession(settings))
 except UsageError as error:
     print(error.message, "|", error.fix)
 """

@@ -15,10 +15,10 @@ STOP = 0
 
 
 def test_a_spent_budget_ends_training_between_batches(server: JudgeServer, judge: OpenJudge) -> None:
-    """120 tokens a request, of which each can take 1,015: two batches of two are 480 of 1,495, in the third it ends."""
+    """120 tokens a request: two batches of two are 480 of 500, in the third it ends."""
     server.acts = [Act(body=verdict(0.25)), Act(body=completion("hm"))]
     rows = [Example(f"r{n}", "1+1?", {"question": f"{n}+1?"}, Source("t.jsonl", n + 1)) for n in range(6)]
-    reward = GraderReward(judge(max_tokens=1495, concurrency=1), rows, [STOP], toys.encoder_of())
+    reward = GraderReward(judge(max_tokens=500, concurrency=1), rows, [STOP], toys.encoder_of())
     kept: list[GradedBatch] = []
     reward.on_graded = kept.append
 
@@ -36,7 +36,7 @@ def test_a_spent_budget_ends_training_between_batches(server: JudgeServer, judge
     assert reward.last is kept[-1]
     # A job that goes on samples the same completions: what was paid for is in the cache.
     server.seen.clear()
-    again = GraderReward(judge(max_tokens=1495, concurrency=1), rows, [STOP], toys.encoder_of())
+    again = GraderReward(judge(max_tokens=500, concurrency=1), rows, [STOP], toys.encoder_of())
     assert again(prompts=["1+1?"] * 2, completions=["2"] * 2, completion_ids=[[5, STOP]] * 2, row=(4, 5)) == [
         0.5,
         0.5,

@@ -15,7 +15,7 @@ import pytest
 
 from rft_cli.config.schema import JudgeConfig
 from rft_cli.errors import UsageError
-from rft_cli.grading.judge import JudgeBook, JudgeGrader, open_judge
+from rft_cli.grading.judge import JudgeGrader, JudgeSession
 from tests.grading.judge.servers import asks, render, score_task
 
 PROGRAM = Path(__file__).with_name("small_judge.py")
@@ -29,7 +29,7 @@ class Served:
     def judge(self, model: str | None = None) -> JudgeGrader:
         settings = JudgeConfig(base_url=self.url, api_key_env="none", cache="none", retries=0)
         task = score_task(model=model or self.model, sampling={"max_completions_tokens": 8, "seed": 1})
-        return open_judge(task, render, settings, JudgeBook(settings))
+        return JudgeGrader(task, render, JudgeSession(settings))
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_a_served_model_judges(served: Served) -> None:
         counts = judge.stats.to_json()
         assert (counts["graded"], counts["failures"]) == (3, {"judge_parse": 1})
         # Four grades and the request that showed that the model is there, each of a verdict and the end of turn.
-        metrics = judge._book.to_metrics()
+        metrics = judge._session.usage.to_metrics()
         assert (metrics["judge_requests"], metrics["judge_output_tokens"]) == (5, 10)
         assert metrics["judge_input_tokens"] > 4 * 50
         assert metrics["judge_clamped"] == 1

@@ -101,7 +101,7 @@ def test_a_label_model_passes_or_not(server: JudgeServer, config: Any) -> None:
     assert [grade.reward for grade in grades(config(LABEL), "kind", "rude")] == [1.0, 0.0]
 
 
-def test_judges_of_a_multi_share_their_book(server: JudgeServer, config: Any) -> None:
+def test_judges_of_a_multi_share_their_session(server: JudgeServer, config: Any) -> None:
     def answer(body: dict[str, Any]) -> Act:
         return Act(body=verdict("good" if "bad" in json.dumps(body) else 5))
 
@@ -135,7 +135,7 @@ def test_a_row_that_lacks_a_key_is_not_asked_about(server: JudgeServer, config: 
     assert (grade.error.kind, server.seen) == ("invalid_variable", [])
 
 
-def test_the_book_closes_where_another_part_is_refused(config: Any) -> None:
+def test_the_session_closes_where_another_part_is_refused(config: Any) -> None:
     python = {"type": "python", "name": "p", "source": "x"}
     spec = {"type": "multi", "name": "m", "graders": {"a": SCORE, "b": python}, "calculate_output": "a + b"}
     with pytest.raises(UsageErrors):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rft_cli.grading.judge import open_judge
+from rft_cli.grading.judge import JudgeGrader
 from tests.grading.judge.conftest import OpenJudge
 from tests.grading.judge.servers import (
     KEY,
@@ -19,11 +19,11 @@ from tests.grading.judge.servers import (
     Act,
     JudgeServer,
     asks,
-    book_of,
     completion,
     label_task,
     render,
     score_task,
+    session_of,
     settings_of,
     verdict,
 )
@@ -39,11 +39,11 @@ def test_tokens_and_costs_are_counted_by_model(server: JudgeServer, judge: OpenJ
     prices = [f"{MODEL}=0.15/0.60", "big=2.5/10"]
     server.models = Act(body={"data": [{"id": MODEL}, {"id": "big"}]})
     small = judge(prices=prices)
-    book = small._book
+    session = small._session
     small.grade(asks("a", "b"))
-    judge(label_task(model="big"), book, prices=prices).grade(asks("a"))
+    judge(label_task(model="big"), session, prices=prices).grade(asks("a"))
     # 200 × 0.15 / 1e6 + 40 × 0.60 / 1e6 = 0.000054;  1000 × 2.5 / 1e6 + 10 × 10 / 1e6 = 0.0026
-    assert book.to_metrics() == pytest.approx(
+    assert session.usage.to_metrics() == pytest.approx(
         {
             "judge_requests": 3,
             "judge_cache_hits": 0,
@@ -60,8 +60,8 @@ def test_tokens_and_costs_are_counted_by_model(server: JudgeServer, judge: OpenJ
             f"judge_cost/{MODEL}": 0.000054,
         }
     )
-    assert book.told() == "3 requests, 1,200 tokens read, 50 written, 0.0027 US dollars"
-    assert book.to_json()["models"]["big"] == {
+    assert session.usage.told() == "3 requests, 1,200 tokens read, 50 written, 0.0027 US dollars"
+    assert session.usage.to_json()["models"]["big"] == {
         "requests": 1,
         "input_tokens": 1000,
         "output_tokens": 10,
@@ -73,8 +73,8 @@ def test_tokens_and_costs_are_counted_by_model(server: JudgeServer, judge: OpenJ
 def test_a_model_without_a_price_has_no_cost(server: JudgeServer, judge: OpenJudge) -> None:
     grader = judge()
     grader.grade(asks("a"))
-    assert "judge_cost" not in grader._book.to_metrics()
-    assert grader._book.to_json()["cost"] is None
+    assert "judge_cost" not in grader._session.usage.to_metrics()
+    assert grader._session.usage.to_json()["cost"] is None
 
 
 def test_a_verdict_that_can_not_be_read_costs_too(server: JudgeServer, judge: OpenJudge) -> None:
@@ -84,8 +84,8 @@ def test_a_verdict_that_can_not_be_read_costs_too(server: JudgeServer, judge: Op
     ]
     grader = judge(concurrency=1)
     grader.grade(asks("a", "b"))
-    assert grader._book.to_metrics()["judge_input_tokens"] == 12
-    assert grader._book.to_metrics()["judge_output_tokens"] == 4
+    assert grader._session.usage.to_metrics()["judge_input_tokens"] == 12
+    assert grader._session.usage.to_metrics()["judge_output_tokens"] == 4
 
 
 def test_the_key_is_nowhere(
@@ -98,18 +98,18 @@ def test_the_key_is_nowhere(
     server.acts = [Act(500, {"error": {"message": KEY}})]
     grader = judge(score_task())
     grades = grader.grade(asks("a", "b"))
-    book = grader._book
+    session = grader._session
     assert caplog.records  # the libraries do log
     shown = [
         caplog.text,
         repr(grades),
         repr(grader),
-        repr(book),
-        repr(vars(book)),
+        repr(session),
+        repr(vars(session)),
         repr(vars(grader)),
-        repr(book._line),
+        repr(vars(session._client)),
     ]
-    shown += [str(book.to_json()), book.settings.model_dump_json(), grader.signature]
+    shown += [str(session.usage.to_json()), session.settings.model_dump_json(), grader.signature]
     assert not [text for text in shown if KEY in text]
     assert not [file for file in tmp_path.rglob("*") if file.is_file() and KEY in file.read_text()]
 
@@ -119,12 +119,12 @@ def test_an_interrupted_process_ends_at_once(server: JudgeServer, tmp_path: Path
     program = f"""
 import sys, threading, time
 from rft_cli.config.schema import JudgeConfig
-from rft_cli.grading.judge import JudgeBook, JudgeTask, open_judge
+from rft_cli.grading.judge import JudgeGrader, JudgeSession, JudgeTask
 from rft_cli.types import GradeRequest
 settings = JudgeConfig(base_url={server.url!r}, api_key_env="none", cache={str(tmp_path)!r})
 render = lambda request: [{{"role": "user", "content": request.completion}}]
 try:
-    with open_judge(JudgeTask("q", "score", {MODEL!r}), render, settings, JudgeBook(settings)) as judge:
+    with JudgeGrader(JudgeTask("q", "score", {MODEL!r}), render, JudgeSession(settings)) as judge:
         print("asking", flush=True)
         judge.grade([GradeRequest(str(n), {{}}) for n in range(20)])
 except KeyboardInterrupt:
@@ -139,41 +139,41 @@ except KeyboardInterrupt:
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "asking\n"
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while len(server.seen) < 8 and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     started = time.monotonic()
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
     assert (out, err, process.returncode) == ("left ['MainThread']\n", "", 130)
-    assert time.monotonic() - started < 10  # not the 60 s of the answers
+    assert time.monotonic() - started < 30  # not the 60 s of the answers
 
 
 def test_a_process_that_forgets_to_close_ends_too(server: JudgeServer) -> None:
     program = f"""
 from rft_cli.config.schema import JudgeConfig
-from rft_cli.grading.judge import JudgeBook, JudgeTask, open_judge
+from rft_cli.grading.judge import JudgeGrader, JudgeSession, JudgeTask
 from rft_cli.types import GradeRequest
 settings = JudgeConfig(base_url={server.url!r}, api_key_env="none", cache="none")
 render = lambda request: [{{"role": "user", "content": request.completion}}]
-judge = open_judge(JudgeTask("q", "score", {MODEL!r}), render, settings, JudgeBook(settings))
+judge = JudgeGrader(JudgeTask("q", "score", {MODEL!r}), render, JudgeSession(settings))
 print(judge.grade([GradeRequest("a", {{}})])[0].reward)
 """
     run = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=False
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
     )
     assert (run.stdout, run.stderr, run.returncode) == ("0.5\n", "", 0)
 
 
-def test_a_process_that_forks_off_opens_a_line_of_its_own(server: JudgeServer, tmp_path: Path) -> None:
+def test_a_process_that_forks_off_asks_for_itself(server: JudgeServer, tmp_path: Path) -> None:
     program = f"""
 import os
 from rft_cli.config.schema import JudgeConfig
-from rft_cli.grading.judge import JudgeBook, JudgeTask, open_judge
+from rft_cli.grading.judge import JudgeGrader, JudgeSession, JudgeTask
 from rft_cli.types import GradeRequest
 settings = JudgeConfig(base_url={server.url!r}, api_key_env="none", cache="none")
 render = lambda request: [{{"role": "user", "content": request.completion}}]
-judge = open_judge(JudgeTask("q", "score", {MODEL!r}), render, settings, JudgeBook(settings))
+judge = JudgeGrader(JudgeTask("q", "score", {MODEL!r}), render, JudgeSession(settings))
 child = os.fork()
 reward = judge.grade([GradeRequest("a", {{}})])[0].reward
 judge.close()
@@ -183,15 +183,15 @@ else:
     os._exit(0 if reward == 0.5 else 1)
 """
     run = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=False
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
     )
     assert (run.stdout, run.returncode) == ("0.5 0\n", 0), run.stderr
 
 
-def test_the_context_of_a_book_closes_it(server: JudgeServer, tmp_path: Path) -> None:
+def test_the_context_of_a_session_closes_it(server: JudgeServer, tmp_path: Path) -> None:
     config = settings_of(server, tmp_path)
-    with book_of(config) as book:
-        open_judge(score_task(), render, config, book)
-        assert book._line is not None
-    assert book._line is None
-    book.close()
+    with session_of(config) as session:
+        JudgeGrader(score_task(), render, session)
+        assert session._client is not None
+    assert session._client is None
+    session.close()

@@ -1,0 +1,72 @@
+"""Whether a judge can be asked at all, before a model loads.
+
+The list of models costs nothing, and where it names the judge's model all is well. Anything else proves little: keys
+may be barred from the list, servers may lack it or answer 500, and many list only a part. Then one request of 16
+tokens decides, because it needs just what grading needs.
+"""
+
+from __future__ import annotations
+
+import openai
+
+from rft_cli.config.suggest import did_you_mean
+from rft_cli.errors import UsageError
+from rft_cli.grading.judge.client import JudgeClient, NoCompletion, is_out_of_quota
+from rft_cli.grading.judge.reply import Reply
+
+_LENGTH_WORDS = ("max_tokens", "max_completion_tokens", "output limit")
+_SHOWN = 8
+_REACH = "start the server, or set grader.judge.base_url (or OPENAI_BASE_URL) to its address"
+
+
+async def check_model(client: JudgeClient, model: str) -> Reply | None:
+    """The reply to the small request, None where nothing was paid. UsageError if the model can't be asked."""
+    listed: list[str] = []
+    try:
+        listed = await client.models()
+    except openai.APIConnectionError as error:
+        if not isinstance(error, openai.APITimeoutError):
+            said = client.failure(error).message
+            raise UsageError(f"the judge at {client.endpoint.url} is out of reach: {said}", _REACH) from None
+    except Exception:
+        # The list proves nothing.
+        pass
+    if model in listed:
+        return None
+    messages = [{"role": "user", "content": "Say ok."}]
+    try:
+        return await client.ask(
+            {"model": model, "messages": messages, "max_completion_tokens": 16}, retries=1
+        )
+    except Exception as error:
+        if isinstance(error, openai.APIStatusError) and _met_a_limit(error):
+            return None
+        raise _problem(error, client, model, listed) from None
+
+
+def _met_a_limit(error: openai.APIStatusError) -> bool:
+    """Whether the error shows that the endpoint knows the model."""
+    if error.status_code == 429:
+        return not is_out_of_quota(error.response)
+    return error.status_code in (400, 422) and any(word in error.response.text for word in _LENGTH_WORDS)
+
+
+def _problem(error: Exception, client: JudgeClient, model: str, listed: list[str]) -> UsageError:
+    """Why the model can't be asked."""
+    where, said = f"the judge at {client.endpoint.url}", client.failure(error).message
+    status = error.status_code if isinstance(error, openai.APIStatusError) else None
+    if status in (401, 403):
+        fix = f"check the key in {client.endpoint.key_env}"
+        if client.endpoint.key is None:
+            fix = "name its variable in grader.judge.api_key_env"
+        return UsageError(f"{where} takes no requests with this key: {said}", fix)
+    if isinstance(error.__cause__, NoCompletion):
+        fix = "check grader.judge.base_url; it often ends in /v1"
+        return UsageError(f"{where} is no OpenAI-compatible endpoint: {said}", fix)
+    if status in (400, 404, 422):
+        known = "check that base_url ends as it should (/v1)"
+        if listed:
+            known = did_you_mean(model, listed) or f"it lists: {', '.join(listed[:_SHOWN])}"
+        fix = f"{known}; grader.judge.model names the model to ask"
+        return UsageError(f"{where} does not answer for the model '{model}': {said}", fix)
+    return UsageError(f"{where} does not answer: {said}", _REACH)
