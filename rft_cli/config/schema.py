@@ -106,15 +106,15 @@ class JudgeConfig(Section):
     concurrency: Count = 8
     """Requests in flight at a time, over all judges of a grader."""
     retries: Annotated[int, Field(ge=0, le=100)] = 5
-    """Further tries after a server error, a rate limit, a lost connection or a timeout; the waits double."""
+    """Further tries after a server error, a rate limit, a lost connection or a timeout; the waits double, up to 8 s."""
     timeout_s: Positive = 60.0
     """Seconds one try may take."""
     cache: str = "auto"
     """Folder of verdicts, which are not asked for twice; `none` keeps none. auto: `rft/judge` in your cache folder."""
     max_cost: Positive | None = None
-    """US dollars that the job stays within; it stops with exit code 3. Needs `prices`. Empty sets no limit."""
+    """US dollars that stop the job (exit code 3); requests in flight come on top. Needs `prices`. Empty: no limit."""
     max_tokens: Count | None = None
-    """Tokens, read and written together, that the job stays within; it stops with exit code 3. Empty: no limit."""
+    """Tokens, read and written, that stop the job (exit code 3); requests in flight come on top. Empty: no limit."""
     prices: list[str] = Field(default_factory=list)
     """US dollars for a million tokens read and written: `[MODEL=0.15/0.60]`. None are built in."""
 
