@@ -116,18 +116,8 @@ class PPOTrainer(ScoredRollouts, GRPOTrainer):
         self._note(rollout_seconds=perf_counter() - started)
         return batch
 
-    def _get_per_token_logps_and_entropies(
-        self,
-        model: nn.Module,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        logits_to_keep: int,
-        *_: Any,
-        **__: Any,
-    ) -> Any:
-        """TRL asks for the old log-probabilities of a batch that takes several steps: they are not computed twice."""
-        self._rolled = self._score(model, input_ids, attention_mask, logits_to_keep)
-        return self._rolled.logps, self._rolled.entropy, None
+    def _keep(self, scores: Scores) -> None:
+        self._rolled = scores
 
     @torch.no_grad()
     def _add_advantages(self, batch: dict[str, Any]) -> None:

@@ -173,7 +173,11 @@ class ScoredRollouts(Passes):
         **__: Any,
     ) -> Any:
         scores = self._score(model, input_ids, attention_mask, logits_to_keep)
+        self._keep(scores)
         return scores.logps, scores.entropy, None
+
+    def _keep(self, scores: Scores) -> None:
+        """For a trainer that needs more of what TRL asked for than TRL gives it: the same is not scored twice."""
 
     def _score(self, model: Any, ids: Tensor, attention: Tensor, length: int, whole: bool = False) -> Scores:
         """Scores of the last `length` tokens of `ids` `(B, P+T)` under `model`, in whatever wrapper it trains."""
