@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.learn import SEEDS, Finished, job, put_into
+from benchmarks.jobs import Finished, finished, put_into, run_job
+from benchmarks.learn import FOLDER, SEEDS
 
 PAGE = Path("docs/algorithm.md")
 EPOCHS = 6
@@ -89,14 +90,12 @@ def variant(kind: str, name: str, changes: Sequence[str], seed: int) -> Finished
     data = Path("sample_data")
     settings = ["validation.every_epochs=1", *(["lora.enabled=true"] if kind == "LoRA" else []), *changes]
     words = "".join(c if c.isalnum() else "-" for c in f"{kind}-{name}".lower())
-    return job(
-        f"critic-{words}-{seed}",
-        [
-            "-t", str(data / "train.jsonl"), "-v", str(data / "val.jsonl"),
-            "--reward-model", str(data / "scorer.py"), "--seed", str(seed), "--n-epochs", str(EPOCHS),
-            *(word for setting in settings for word in ("--set", setting)),
-        ],
-    )  # fmt: skip
+    arguments = [
+        "-t", str(data / "train.jsonl"), "-v", str(data / "val.jsonl"),
+        "--reward-model", str(data / "scorer.py"), "--seed", str(seed), "--n-epochs", str(EPOCHS),
+        *(word for setting in settings for word in ("--set", setting)),
+    ]  # fmt: skip
+    return finished(run_job(FOLDER, f"critic-{words}-{seed}", arguments))
 
 
 def reward(run: Finished, epoch: int) -> float:

@@ -1,25 +1,22 @@
 """What rft learns: `python -m benchmarks.learn` (`make learn`).
 
 Runs the real command for seeds 0, 1 and 2 with PPO and with GRPO on the sample task, PPO in two processes too, and with
-defaults on a second task of another kind with another base; checks the figures below on test rows, by which nothing was
-chosen, and with --write puts the tables into docs/learning.md. Runs lie under build/learn; finished ones are kept, so
-that it can be stopped and started again.
+defaults on a second task of another kind with another base. Checks the figures below on test rows (not used to choose a
+checkpoint); --write puts the tables into docs/learning.md. Runs lie under build/learn; finished ones are kept, so that
+it can be stopped and started again.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from rft_cli.report.estimates import compare, estimate
-from rft_cli.runs import Run
+from benchmarks.jobs import Finished, finished, interval, numbered, put_into, run_job
+from rft_cli.report.estimates import compare
 from rft_cli.types import Estimate
 
 FOLDER = Path("build/learn")
@@ -27,59 +24,6 @@ SECOND = Path("build/second")
 PAGE = Path("docs/learning.md")
 SEEDS = (0, 1, 2)
 MOST_COMPLETIONS = 40_000
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """One finished job."""
-
-    name: str
-    result: dict[str, Any]
-    run: Run
-
-    def test(self, when: str, component: str | None = None) -> dict[str, Any]:
-        """The estimate `before` or `after` on the test rows, of the reward or of a component."""
-        found = self.result["test"] if component is None else self.result["components"][component]
-        return dict(found[when])
-
-    def curve(self) -> list[tuple[int, Estimate]]:
-        """Validation reward against completions sampled: the base first."""
-        sampled = {row["step"]: int(row["completions"]) for row in self.run.metrics()}
-        steps = self.run.validated_steps()
-        return [(sampled.get(s, 0), estimate(self.run.read_samples(f"step-{s:06d}"))) for s in steps]
-
-
-def job(name: str, arguments: Sequence[str]) -> Finished:
-    """Run `rft create` unless this name has finished before."""
-    kept = FOLDER / f"{name}.json"
-    if not kept.is_file():
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        print(f"{name}: rft create {' '.join(arguments)}", file=sys.stderr, flush=True)
-        command = [
-            sys.executable,
-            "-m",
-            "rft_cli",
-            "create",
-            *arguments,
-            "--json",
-            "--output-dir",
-            str(FOLDER),
-        ]
-        done = subprocess.run(
-            [*command, "--name", _free(name)],
-            stdout=subprocess.PIPE,
-            env={**os.environ, "HF_HUB_OFFLINE": "1"},
-            check=True,
-        )
-        kept.write_bytes(done.stdout)
-    result = json.loads(kept.read_text(encoding="utf-8"))
-    return Finished(name, result, Run(Path(result["run"])))
-
-
-def _free(name: str) -> str:
-    """A run's name that an unfinished earlier try has not taken."""
-    tries = [name, *(f"{name}-{n}" for n in range(2, 100))]
-    return next(n for n in tries if not (FOLDER / n).exists())
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +37,13 @@ class Learned:
     second: list[Finished]
 
 
+def _job(name: str, arguments: Sequence[str]) -> Finished:
+    return finished(run_job(FOLDER, name, arguments))
+
+
 def sample_task(algorithm: str, seed: int, processes: int = 1) -> Finished:
     data = Path("sample_data")
-    return job(
+    return _job(
         f"{algorithm}-{seed}" if processes == 1 else f"{algorithm}-{processes}-processes-{seed}",
         [
             "-t", str(data / "train.jsonl"), "-v", str(data / "val.jsonl"), "--test", str(data / "test.jsonl"),
@@ -109,7 +57,7 @@ def second_task(seed: int) -> Finished:
     """Word problems with a 0.5 M Llama base: nothing is set but the files and the model."""
     if not (SECOND / "base" / "config.json").is_file():
         subprocess.run([sys.executable, "-m", "recipes.build_second", "--out", str(SECOND)], check=True)
-    return job(
+    return _job(
         f"second-ppo-{seed}",
         [
             "-t", str(SECOND / "train.jsonl"), "-v", str(SECOND / "val.jsonl"), "--test", str(SECOND / "test.jsonl"),
@@ -159,22 +107,13 @@ def checks(learned: Learned) -> list[Check]:
 
 def final_gap(ppo: Sequence[Finished], grpo: Sequence[Finished]) -> Estimate:
     """Test reward of PPO's best checkpoint less GRPO's at equal completions, paired over rows and seeds."""
-    pairs = [
-        (p.run.read_samples("test-after"), g.run.read_samples("test-after"))
-        for p, g in zip(ppo, grpo, strict=True)
-    ]
-    rows = len(pairs[0][0])
-    shift: Callable[[list[Any], int], list[Any]] = lambda samples, k: [  # noqa: E731
-        type(s)(s.row + k * rows, s.example_id, s.prompt, s.completion, s.tokens, s.truncated, s.grade)
-        for s in samples
-    ]
-    ours = [s for k, (p, _) in enumerate(pairs) for s in shift(p, k)]
-    theirs = [s for k, (_, g) in enumerate(pairs) for s in shift(g, k)]
+    theirs, ours = (numbered(job.run.read_samples("test-after") for job in jobs) for jobs in (grpo, ppo))
     return compare(theirs, ours).difference
 
 
-def interval(e: dict[str, Any]) -> str:
-    return f"{e['mean']:.3f} [{e['ci95'][0]:.3f}, {e['ci95'][1]:.3f}]"
+def _test(run: Finished, when: str, component: str | None = None) -> str:
+    found = run.test(when, component)
+    return interval(found["mean"], found["ci95"])
 
 
 def tables(learned: Learned) -> str:
@@ -197,8 +136,8 @@ def tables(learned: Learned) -> str:
 
 
 def _row(run: Finished, component: str | None) -> str:
-    cells = [interval(run.test(when)) for when in ("before", "after")]
-    cells += ["" if component is None else interval(run.test(w, component)) for w in ("before", "after")]
+    cells = [_test(run, when) for when in ("before", "after")]
+    cells += ["" if component is None else _test(run, when, component) for when in ("before", "after")]
     minutes = run.result["seconds"] / 60
     return f"| {run.name} | {run.result['completions_sampled']} | {minutes:.1f} | " + " | ".join(cells) + " |"
 
@@ -211,14 +150,6 @@ def _curves(title: str, kinds: dict[str, list[Finished]]) -> list[str]:
         means = [sum(c[m].mean for c in curves) / len(curves) for m in marks]
         lines.append(f"| {name} | " + " | ".join(f"{m:.3f}" for m in means) + " |")
     return lines
-
-
-def put_into(page: Path, text: str) -> None:
-    """Replace what stands between the marks of a page of the documentation."""
-    start, end = "<!-- figures -->", "<!-- /figures -->"
-    whole = page.read_text(encoding="utf-8")
-    head, rest = whole.split(start)
-    page.write_text(f"{head}{start}\n{text}\n{end}{rest.split(end)[1]}", encoding="utf-8")
 
 
 def main() -> int:

@@ -1,9 +1,9 @@
 """Supervised fine-tuning against reinforcement: `python -m benchmarks.sft_then_rft`.
 
 Runs the real command with the base, sft, ppo, and ppo on top of sft; for each seed and number of training rows all of
-them on the same rows, which each seed draws for itself. Everything else is left at its defaults. Prints the table of
-test rows, by which nothing was chosen, and the curves; --write puts them into docs/rft-vs-sft.md under the task's name.
-Runs lie under build/sft/TASK; finished ones are kept, so that it can be stopped and started again.
+them on the same rows, which each seed draws for itself. Everything else is left at its defaults. Prints the curves and
+the table of test rows (not used to choose a checkpoint); --write puts them into docs/rft-vs-sft.md under the task's
+name. Runs lie under build/sft/TASK; finished ones are kept, so that it can be stopped and started again.
 
     python -m benchmarks.sft_then_rft --write
     python -m benchmarks.sft_then_rft --task banking --model DIR --train FILE --val FILE --test FILE --scorer FILE \\
@@ -13,19 +13,14 @@ Runs lie under build/sft/TASK; finished ones are kept, so that it can be stopped
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import random
 import shlex
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from benchmarks.jobs import Finished, interval, put_into, run_job
 from rft_cli.report.estimates import compare, estimate
-from rft_cli.runs import Run
 from rft_cli.types import Estimate, Sample
 
 FOLDER = Path("build/sft")
@@ -34,8 +29,6 @@ SAMPLE = Path("sample_data")
 ALL = 0
 """A number of rows: the whole training file."""
 SFT, RFT, BOTH = "SFT", "RFT", "SFT, then RFT"
-NOTHING_TO_LEARN = 1
-"""Exit code of a job that the pilot's gate stops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,26 +51,11 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """One job: its result (None where the gate found nothing to learn), and test samples before and after it."""
+    """One job (None where the gate found nothing to learn), and the test samples before and after it."""
 
-    result: dict[str, Any] | None
+    job: Finished | None
     before: list[Sample]
     after: list[Sample]
-
-    @property
-    def run(self) -> Run | None:
-        return None if self.result is None else Run(Path(self.result["run"]))
-
-    def curve(self) -> list[tuple[int, Estimate]]:
-        """Validation reward against rows learned (sft) or completions sampled; the job's start first."""
-        if self.run is None:
-            return []
-        done = {
-            row["step"]: int(row["rows"] if "rows" in row else row["completions"])
-            for row in self.run.metrics()
-        }
-        steps = self.run.validated_steps()
-        return [(done.get(s, 0), estimate(self.run.read_samples(f"step-{s:06d}"))) for s in steps]
 
 
 def rows_of(task: Task, count: int, seed: int) -> Path:
@@ -94,43 +72,31 @@ def rows_of(task: Task, count: int, seed: int) -> Path:
     return file
 
 
-def job(
-    task: Task, name: str, count: int, seed: int, model: str, more: Sequence[str]
-) -> dict[str, Any] | None:
-    """Run `rft create` unless this name has finished before; None where the gate stopped it."""
-    kept = task.folder / f"{name}.json"
-    if not kept.is_file():
-        train = rows_of(task, count, seed)
-        arguments = [
-            "-t", str(train), "-v", str(task.validation), "--test", str(task.test), "--reward-model", task.scorer,
-            "--model", model, "--seed", str(seed), *more, "--output-dir", str(task.folder), "--json",
-        ]  # fmt: skip
-        print(f"{name}: rft create {shlex.join(arguments)}", file=sys.stderr, flush=True)
-        command = [sys.executable, "-m", "rft_cli", "create", *arguments, "--name", _free(task, name)]
-        done = subprocess.run(
-            command, stdout=subprocess.PIPE, env={**os.environ, "HF_HUB_OFFLINE": "1"}, check=False
-        )
-        if done.returncode not in (0, NOTHING_TO_LEARN):
-            raise SystemExit(f"{name} ended with code {done.returncode}")
-        kept.write_bytes(done.stdout if done.returncode == 0 else b"null")
-    found: dict[str, Any] | None = json.loads(kept.read_text(encoding="utf-8"))
-    return found
-
-
-def _free(task: Task, name: str) -> str:
-    """A run's name that an unfinished earlier try has not taken."""
-    tries = [name, *(f"{name}-{n}" for n in range(2, 100))]
-    return next(n for n in tries if not (task.folder / n).exists())
-
-
-def trained(result: dict[str, Any] | None, before: Sequence[Sample] = ()) -> Trained:
-    """The job with its test samples; `before`: what a job that the gate stopped leaves as it was."""
-    if result is None:
+def train(
+    task: Task,
+    name: str,
+    count: int,
+    seed: int,
+    model: str,
+    more: Sequence[str],
+    before: Sequence[Sample] = (),
+) -> Trained:
+    """One job with its test samples; `before` where the gate stops it, which leaves the model as it was."""
+    job = run_job(
+        task.folder,
+        name,
+        [
+            "-t", str(rows_of(task, count, seed)), "-v", str(task.validation), "--test", str(task.test),
+            "--reward-model", task.scorer, "--model", model, "--seed", str(seed), *more,
+        ],
+        may_stop=True,
+    )  # fmt: skip
+    if job is None:
         return Trained(None, list(before), list(before))
-    run = Run(Path(result["run"]))
-    base = run.read_samples("test-before")
-    after = run.read_samples("test-after") if run.has_samples("test-after") else base
-    return Trained(result, base, after)
+    base = job.run.read_samples("test-before")
+    return Trained(
+        job, base, job.run.read_samples("test-after") if job.run.has_samples("test-after") else base
+    )
 
 
 Seeds = dict[str, list[Trained]]
@@ -142,18 +108,17 @@ def of_rows(task: Task, count: int, seeds: Sequence[int]) -> Seeds:
     found: Seeds = {SFT: [], RFT: [], BOTH: []}
     for seed in seeds:
         end = f"{count or 'all'}-{seed}"
-        taught = trained(job(task, f"sft-{end}", count, seed, task.model, ["--algorithm", "sft", *task.sft]))
+        taught = train(task, f"sft-{end}", count, seed, task.model, ["--algorithm", "sft", *task.sft])
         found[SFT].append(taught)
-        found[RFT].append(trained(job(task, f"rft-{end}", count, seed, task.model, task.rft), taught.before))
-        model = task.model if taught.run is None else str(taught.run.path)
-        both = job(task, f"both-{end}", count, seed, model, task.rft)
-        found[BOTH].append(trained(both, taught.after))
+        found[RFT].append(train(task, f"rft-{end}", count, seed, task.model, task.rft, taught.before))
+        model = task.model if taught.job is None else str(taught.job.run.path)
+        found[BOTH].append(train(task, f"both-{end}", count, seed, model, task.rft, taught.after))
     return found
 
 
 def together(jobs: Sequence[Trained], when: str) -> list[Sample]:
     """The test samples of all seeds: a row's mean is over the seeds, and intervals are over rows."""
-    return [sample for job in jobs for sample in getattr(job, when)]
+    return [sample for trained in jobs for sample in getattr(trained, when)]
 
 
 def tables(task: Task, counts: Sequence[int], seeds: Sequence[int]) -> str:
@@ -192,21 +157,19 @@ def _row(task: Task, count: int, jobs: Seeds) -> str:
 
 
 def _interval(found: Estimate, sign: str = "") -> str:
-    low, high = found.ci95
-    return f"{found.mean:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
+    return interval(found.mean, found.ci95, sign)
 
 
 def _cost(task: Task, count: int, kind: str, jobs: Sequence[Trained]) -> str:
-    results = [job.result for job in jobs if job.result is not None]
-    minutes = sum(result["seconds"] for result in results) / 60 / max(1, len(results))
-    used = [job.curve()[-1][0] for job in jobs if job.result is not None]
-    mean = sum(used) / max(1, len(used))
-    stopped = len(jobs) - len(results)
+    done = [trained.job for trained in jobs if trained.job is not None]
+    minutes = sum(job.result["seconds"] for job in done) / 60 / max(1, len(done))
+    mean = sum(job.curve()[-1][0] for job in done) / max(1, len(done))
+    stopped = len(jobs) - len(done)
     return f"| {_named(task, count)} | {kind} | {minutes:.1f} | {mean:,.0f} | {stopped} of {len(jobs)} |"
 
 
 def _curve(title: str, kind: str, jobs: Sequence[Trained]) -> list[str]:
-    curves = [dict(job.curve()) for job in jobs if job.result is not None]
+    curves = [dict(trained.job.curve()) for trained in jobs if trained.job is not None]
     if not curves:
         return []
     marks = [mark for mark in curves[0] if all(mark in curve for curve in curves)]
@@ -218,16 +181,6 @@ def _curve(title: str, kind: str, jobs: Sequence[Trained]) -> list[str]:
         "| reward | " + " | ".join(f"{mean:.3f}" for mean in means) + " |",
         "",
     ]
-
-
-def put_into(page: Path, task: str, text: str) -> None:
-    """Replace what stands between this task's marks of the page, or add it at the page's end."""
-    start, end = f"<!-- figures: {task} -->", f"<!-- /figures: {task} -->"
-    whole = page.read_text(encoding="utf-8")
-    if start not in whole:
-        whole = f"{whole.rstrip()}\n\n## {task}\n\n{start}\n{end}\n"
-    head, rest = whole.split(start)
-    page.write_text(f"{head}{start}\n{text}\n{end}{rest.split(end)[1]}", encoding="utf-8")
 
 
 def main() -> None:
@@ -262,7 +215,7 @@ def main() -> None:
     text = tables(task, counts, given.seeds)
     print(text)
     if given.write:
-        put_into(PAGE, task.name, text)
+        put_into(PAGE, text, f"figures: {task.name}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
 
 CONFIG_JSON holds a job's settings, `{"data": {"train": "..."}, "grader": {"path": "..."}, "model": {"path": "..."}}`.
 What rft's auto rules make of them holds here too: LoRA, rate, batch, passes, precision, number of completions; beta is
-0, TRL's default. Each step's reward is printed as a JSON line; FOLDER gets the tuned model, merged, with its tokenizer.
+0, TRL's default. Each step's reward and, at the end, the number of completions are printed as JSON lines; FOLDER gets
+the tuned model, merged, with its tokenizer.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ def command() -> None:
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(Printed())
         trainer.train()
+        batches = trainer.state.global_step // loaded.steps
+        print(json.dumps({"completions": batches * loaded.completions}), flush=True)
         model = trainer.accelerator.unwrap_model(trainer.model)
         merged = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
         merged.save_pretrained(options.out)
