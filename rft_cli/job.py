@@ -22,7 +22,7 @@ from rft_cli.config.paths import named, one_or_all
 from rft_cli.config.scorers import split_target
 from rft_cli.data import Dataset, apply_overlap, read_examples, solution_of
 from rft_cli.errors import GateNotMet, Interrupted, OutOfMemory, UsageError, UsageErrors
-from rft_cli.grading.modules import local_modules
+from rft_cli.grading.imported_files import local_modules
 from rft_cli.grading.shape import shape_of
 from rft_cli.grading.source import is_reward_model, is_spec, read_sources, sha256_of_all
 from rft_cli.grading.wire.call import Shape

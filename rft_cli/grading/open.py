@@ -44,14 +44,14 @@ def open_grader(
     messages name the grader by its file name alone, for what is kept and compared.
     """
     if is_spec(config):
-        from rft_cli.grading.spec.grader import open_spec
+        from rft_cli.grading.openai.grader import open_spec
 
         source = read_source(config)
         return open_spec(by_file_name(source) if brief else source, config, log_path, seed, on_output)
     if is_reward_model(config):
         raise UsageError(f"{config.path}: is a reward model, and nothing here loads torch", KINDS)
     if isinstance(config.path, list):
-        from rft_cli.grading.weighted import open_weighted
+        from rft_cli.grading.weighted_sum import open_weighted
 
         return open_weighted(
             config, log_path=log_path, seed=seed, on_output=on_output, brief=brief, rows=rows

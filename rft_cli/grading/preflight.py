@@ -10,12 +10,12 @@ from rft_cli.config.suggest import counted
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.audit import AuditReport, brief_audit, warnings_of
 from rft_cli.grading.open import Opener, open_grader, open_or_tell
+from rft_cli.grading.openai.load import read_grader
+from rft_cli.grading.openai.row_keys import missing_keys
+from rft_cli.grading.openai.static import check_spec
 from rft_cli.grading.protocol import Grader
 from rft_cli.grading.shape import shape_of
 from rft_cli.grading.source import is_spec, read_sources
-from rft_cli.grading.spec.keys import missing_keys
-from rft_cli.grading.spec.load import read_grader
-from rft_cli.grading.spec.static import check_spec
 from rft_cli.grading.trials import LOST, MOST_LOST, Trial, Tried, first_trials, further_trials
 from rft_cli.types import Example, Grade, GradeRequest
 

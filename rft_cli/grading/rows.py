@@ -18,10 +18,10 @@ from rft_cli.data.references import reference_of
 from rft_cli.data.words import BadRow
 from rft_cli.errors import UsageError
 from rft_cli.grading.feed import Feed
+from rft_cli.grading.openai.run_response import run_lines
 from rft_cli.grading.pool.scorer_grader import ScorerGrader
 from rft_cli.grading.pool.supply import Lines
 from rft_cli.grading.protocol import Grader
-from rft_cli.grading.spec.openai_run import run_lines
 from rft_cli.grading.wire.lines import graded_line
 from rft_cli.types import Example, GradeRequest, Message, Source
 

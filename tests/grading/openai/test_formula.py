@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from rft_cli.grading.spec.formula import FormulaError, parse_formula
-from rft_cli.grading.spec.formula_words import is_name
-from rft_cli.grading.spec.problems import SpecProblem
+from rft_cli.grading.openai.formula import FormulaError, parse_formula
+from rft_cli.grading.openai.formula_words import is_name
+from rft_cli.grading.openai.problems import SpecProblem
 
 
 @pytest.mark.parametrize(

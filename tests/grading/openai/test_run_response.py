@@ -10,8 +10,8 @@ from openai.types.fine_tuning.alpha import GraderRunResponse
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.grading import open_grader
-from rft_cli.grading.spec.openai_run import run_lines, to_openai_run
-from rft_cli.grading.spec.parts import RowGrader
+from rft_cli.grading.openai.run_response import run_lines, to_openai_run
+from rft_cli.grading.openai.text_graders import RowGrader
 from rft_cli.types import Grade, GradeError, GradeRequest, TokenUse
 from tests.grading.judge.servers import Act, JudgeServer, completion, settings_of, verdict
 

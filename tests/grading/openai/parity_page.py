@@ -1,4 +1,4 @@
-"""The parity table as a page: `python -m tests.grading.spec.parity_page docs/graders-parity.md`."""
+"""The parity table as a page: `python -m tests.grading.openai.parity_page docs/graders-parity.md`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tests.grading.spec.parity_table import (
+from tests.grading.openai.parity_table import (
     COSINE,
     FORMULAS,
     JUDGED,
@@ -24,9 +24,9 @@ from tests.grading.spec.parity_table import (
 
 INTRODUCTION = """# OpenAI's graders, case by case
 
-Generated from `tests/grading/spec/parity_table.py` by
-`python -m tests.grading.spec.parity_page docs/graders-parity.md`. `tests/grading/spec/test_parity.py` runs every case
-through `rft` and fails if one differs by more than 1e-12.
+Generated from `tests/grading/openai/parity_table.py` by
+`python -m tests.grading.openai.parity_page docs/graders-parity.md`. `tests/grading/openai/test_parity.py` runs every
+case through `rft` and fails if one differs by more than 1e-12.
 
 {count} cases, {between} of them with a reward that is neither 0 nor 1. No expected value comes from `rft`: those of
 metrics were computed by calling the named library (nltk 3.10.4, rapidfuzz 3.14.6, rouge-score 0.1.2, sacrebleu 2.6.0),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rft_cli.config.schema import GraderConfig
-from rft_cli.grading.spec.keys import missing_keys
+from rft_cli.grading.openai.row_keys import missing_keys
 from rft_cli.types import Example, Source
 
 JUDGE = {

@@ -10,7 +10,7 @@ import importlib.util
 from collections.abc import Callable, Iterable
 
 from rft_cli.errors import UsageError
-from rft_cli.grading.spec.models import Metric
+from rft_cli.grading.openai.schema import Metric
 
 Similarity = Callable[[str, str], float]
 """(input, reference) → 0..1; 1 for the same text, where the metric finds something to compare in it."""

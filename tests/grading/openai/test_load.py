@@ -15,8 +15,8 @@ from openai.types.graders import (
 )
 
 from rft_cli.errors import UsageErrors
-from rft_cli.grading.spec.load import read_inline, read_spec
-from rft_cli.grading.spec.models import Multi, ScoreModel, StringCheck
+from rft_cli.grading.openai.load import read_inline, read_spec
+from rft_cli.grading.openai.schema import Multi, ScoreModel, StringCheck
 
 MESSAGE = {"role": "user", "content": "Grade {{ sample.output_text }} against {{ item.reference }}"}
 CHECK = {"type": "string_check", "name": "c", "operation": "eq", "input": "a", "reference": "b"}

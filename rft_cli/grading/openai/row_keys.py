@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError
+from rft_cli.grading.openai.load import read_grader
+from rft_cli.grading.openai.render import variables
+from rft_cli.grading.openai.templates import Missing, Scope, Variable
 from rft_cli.grading.source import read_source
-from rft_cli.grading.spec.load import read_grader
-from rft_cli.grading.spec.render import variables
-from rft_cli.grading.spec.templates import Missing, Scope, Variable
 from rft_cli.types import Example, GradeRequest
 
 

@@ -16,7 +16,7 @@ from rft_cli.errors import UsageErrors
 from rft_cli.grading import open_grader
 from rft_cli.types import Grade, GradeRequest
 from tests.grading.judge.servers import Act, JudgeServer, completion, settings_of, verdict
-from tests.grading.spec.test_docs import SECTION
+from tests.grading.openai.test_docs import SECTION
 
 SCORE = {
     "type": "score_model",

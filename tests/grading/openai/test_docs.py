@@ -9,8 +9,8 @@ import pytest
 
 from rft_cli.config.load import load_config
 from rft_cli.grading import open_grader
-from rft_cli.grading.spec.formula_words import FUNCTIONS
-from rft_cli.grading.spec.models import MODELS, TextSimilarity
+from rft_cli.grading.openai.formula_words import FUNCTIONS
+from rft_cli.grading.openai.schema import MODELS, TextSimilarity
 from rft_cli.types import GradeRequest
 
 PAGE = (Path(__file__).parents[3] / "docs" / "graders.md").read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from rft_cli.config.suggest import closest
-from rft_cli.grading.spec.problems import SpecProblem
+from rft_cli.grading.openai.problems import SpecProblem
 
 FUNCTIONS: dict[str, Callable[..., float]] = {
     "min": min,

@@ -14,7 +14,7 @@ from rft_cli.grading import open_grader
 from rft_cli.types import Grade, GradeRequest
 from tests.command import Ended
 from tests.command import rft as rft_outside
-from tests.grading.spec.embeddings_server import Embeddings
+from tests.grading.openai.embeddings_server import Embeddings
 
 _NOUN = "00000000 00 n 02 car 0 auto 0 000 | a motor vehicle  \n"
 _EMPTY = [f"{kind}.{part}" for kind in ("index", "data") for part in ("verb", "adj", "adv")]

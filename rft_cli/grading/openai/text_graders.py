@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from rft_cli.grading.feed import Feed
+from rft_cli.grading.openai.formula import Formula, FormulaError
+from rft_cli.grading.openai.schema import StringCheck
+from rft_cli.grading.openai.similarity import Similarity
+from rft_cli.grading.openai.templates import SAMPLE_PARSE, Missing, Scope, Template, parse_template
 from rft_cli.grading.protocol import BatchGrader, PartGrader
-from rft_cli.grading.spec.formula import Formula, FormulaError
-from rft_cli.grading.spec.models import StringCheck
-from rft_cli.grading.spec.similarity import Similarity
-from rft_cli.grading.spec.templates import SAMPLE_PARSE, Missing, Scope, Template, parse_template
 from rft_cli.types import Grade, GradeError, GradeRequest, TokenUse
 
 Score = Callable[[Scope], float]

@@ -12,8 +12,8 @@ from pydantic_core import ErrorDetails
 
 from rft_cli.config.suggest import did_you_mean
 from rft_cli.config.yaml_lines import Node
-from rft_cli.grading.spec.models import InputMessage, SamplingParams, Spec
-from rft_cli.grading.spec.problems import SpecProblem
+from rft_cli.grading.openai.problems import SpecProblem
+from rft_cli.grading.openai.schema import InputMessage, SamplingParams, Spec
 
 _NUMBER = re.compile(r"\d+")
 _WORDS = {

@@ -13,8 +13,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from rft_cli.grading.spec.formula_words import FUNCTIONS, Token, read_tokens, unknown_names
-from rft_cli.grading.spec.problems import SpecProblem
+from rft_cli.grading.openai.formula_words import FUNCTIONS, Token, read_tokens, unknown_names
+from rft_cli.grading.openai.problems import SpecProblem
 
 Values = Mapping[str, float]
 _Node = Callable[[Values], float]

@@ -6,11 +6,11 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from rft_cli.grading.openai.grader import SpecGrader
+from rft_cli.grading.openai.templates import SAMPLE_PARSE
+from rft_cli.grading.openai.text_graders import UNPARSED
 from rft_cli.grading.pool.scorer_grader import ScorerGrader
 from rft_cli.grading.protocol import Grader
-from rft_cli.grading.spec.grader import SpecGrader
-from rft_cli.grading.spec.parts import UNPARSED
-from rft_cli.grading.spec.templates import SAMPLE_PARSE
 from rft_cli.types import Grade, GradeError, TokenUse
 
 _FLAGS = {

@@ -18,9 +18,9 @@ from rft_cli.config.schema import GraderConfig
 from rft_cli.grading import open_grader
 from rft_cli.types import GradeRequest
 from tests.grading.judge.servers import Act, JudgeServer, completion, settings_of
-from tests.grading.spec.embeddings_server import Embeddings
-from tests.grading.spec.parity_page import page
-from tests.grading.spec.parity_table import (
+from tests.grading.openai.embeddings_server import Embeddings
+from tests.grading.openai.parity_page import page
+from tests.grading.openai.parity_table import (
     COSINE,
     FORMULAS,
     JUDGED,
@@ -66,7 +66,7 @@ def test_the_table_is_long_enough() -> None:
 
 
 def test_the_page_is_the_table() -> None:
-    """Written by `python -m tests.grading.spec.parity_page docs/graders-parity.md`."""
+    """Written by `python -m tests.grading.openai.parity_page docs/graders-parity.md`."""
     assert PAGE.read_text(encoding="utf-8") == page()
 
 

@@ -20,9 +20,9 @@ from pydantic import (
 )
 
 from rft_cli.config.suggest import did_you_mean
-from rft_cli.grading.spec.formula import parse_formula
-from rft_cli.grading.spec.problems import SpecProblem
-from rft_cli.grading.spec.templates import parse_template
+from rft_cli.grading.openai.formula import parse_formula
+from rft_cli.grading.openai.problems import SpecProblem
+from rft_cli.grading.openai.templates import parse_template
 
 Metric = Literal[
     "fuzzy_match",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rft_cli.grading.spec.models import InputMessage
-from rft_cli.grading.spec.problems import SpecProblem
-from rft_cli.grading.spec.templates import Missing, Scope, Variable, parse_template
+from rft_cli.grading.openai.problems import SpecProblem
+from rft_cli.grading.openai.schema import InputMessage
+from rft_cli.grading.openai.templates import Missing, Scope, Variable, parse_template
 from rft_cli.types import GradeError, GradeRequest, Message
 
 if TYPE_CHECKING:  # judges are loaded where a spec has some

@@ -10,7 +10,7 @@ from typing import Any
 
 from rft_cli.config.schema import EmbeddingsConfig
 from rft_cli.errors import UsageError
-from rft_cli.grading.spec.templates import Missing, Scope, Template
+from rft_cli.grading.openai.templates import Missing, Scope, Template
 from rft_cli.types import Grade, GradeError, GradeRequest
 
 _TEXTS_A_CALL = 64

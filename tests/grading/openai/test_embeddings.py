@@ -10,7 +10,7 @@ from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageErrors
 from rft_cli.grading import open_grader
 from rft_cli.types import Grade, GradeRequest
-from tests.grading.spec.embeddings_server import Embeddings
+from tests.grading.openai.embeddings_server import Embeddings
 
 SPEC = {
     "type": "text_similarity",
@@ -70,8 +70,8 @@ def test_without_an_endpoint_it_is_refused() -> None:
 
 
 def test_an_endpoint_that_gives_no_vectors(embeddings: Embeddings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rft_cli.grading.spec.embeddings._RETRIES", 0)
-    monkeypatch.setattr("rft_cli.grading.spec.embeddings._PROBE", "bad")
+    monkeypatch.setattr("rft_cli.grading.openai.embeddings._RETRIES", 0)
+    monkeypatch.setattr("rft_cli.grading.openai.embeddings._PROBE", "bad")
     embeddings.fault = 404
     message, fix = refusal(embeddings.config(SPEC))
     assert message.startswith(
@@ -92,8 +92,8 @@ def test_an_endpoint_that_gives_no_vectors(embeddings: Embeddings, monkeypatch: 
 def test_faults_fail_the_grades_they_hit(
     embeddings: Embeddings, monkeypatch: pytest.MonkeyPatch, fault: Any, kind: str
 ) -> None:
-    monkeypatch.setattr("rft_cli.grading.spec.embeddings._RETRIES", 0)
-    monkeypatch.setattr("rft_cli.grading.spec.embeddings._TEXTS_A_CALL", 2)
+    monkeypatch.setattr("rft_cli.grading.openai.embeddings._RETRIES", 0)
+    monkeypatch.setattr("rft_cli.grading.openai.embeddings._TEXTS_A_CALL", 2)
     embeddings.fault = fault
     made = grades(embeddings.config(SPEC), "3 4", "bad", "bad too")
     assert [grade.reward for grade in made] == [0.6, None, None]

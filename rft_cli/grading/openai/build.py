@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.open import OnOutput
-from rft_cli.grading.pool.scorer_grader import start
-from rft_cli.grading.protocol import PartGrader
-from rft_cli.grading.spec.embeddings import CosineGrader, check_endpoint
-from rft_cli.grading.spec.formula import parse_formula
-from rft_cli.grading.spec.load import Keys, ReadSpec
-from rft_cli.grading.spec.models import (
+from rft_cli.grading.openai.embeddings import CosineGrader, check_endpoint
+from rft_cli.grading.openai.formula import parse_formula
+from rft_cli.grading.openai.load import Keys, ReadSpec
+from rft_cli.grading.openai.render import messages, variables
+from rft_cli.grading.openai.schema import (
     LabelModel,
     Multi,
     Python,
@@ -25,7 +24,10 @@ from rft_cli.grading.spec.models import (
     StringCheck,
     TextSimilarity,
 )
-from rft_cli.grading.spec.parts import (
+from rft_cli.grading.openai.similarity import similarity
+from rft_cli.grading.openai.static import check_spec, python_source
+from rft_cli.grading.openai.templates import parse_template
+from rft_cli.grading.openai.text_graders import (
     BurstGrader,
     JsonGrader,
     MultiGrader,
@@ -33,10 +35,8 @@ from rft_cli.grading.spec.parts import (
     string_check,
     text_similarity,
 )
-from rft_cli.grading.spec.render import messages, variables
-from rft_cli.grading.spec.similarity import similarity
-from rft_cli.grading.spec.static import check_spec, python_source
-from rft_cli.grading.spec.templates import parse_template
+from rft_cli.grading.pool.scorer_grader import start
+from rft_cli.grading.protocol import PartGrader
 from rft_cli.grading.wire.terms import ScorerSource
 
 if TYPE_CHECKING:

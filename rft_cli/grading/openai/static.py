@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import get_args
 
 from rft_cli.errors import UsageError
-from rft_cli.grading.spec.inline_python import scorer_source
-from rft_cli.grading.spec.load import Keys, ReadSpec
-from rft_cli.grading.spec.models import Metric, Python, TextSimilarity
-from rft_cli.grading.spec.similarity import check_libraries
+from rft_cli.grading.openai.load import Keys, ReadSpec
+from rft_cli.grading.openai.python_source import scorer_source
+from rft_cli.grading.openai.schema import Metric, Python, TextSimilarity
+from rft_cli.grading.openai.similarity import check_libraries
 from rft_cli.grading.wire.terms import ScorerSource
 
 

@@ -15,7 +15,7 @@ from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageErrors
 from rft_cli.grading import open_grader
 from rft_cli.grading.feed import Feed
-from rft_cli.grading.spec import parts
+from rft_cli.grading.openai import text_graders
 from rft_cli.types import GradeRequest
 
 TEXT = "{{ sample.output_text }}"
@@ -211,7 +211,7 @@ def test_a_stream_is_in_order_and_reads_no_further_than_it_must() -> None:
 def test_requests_that_are_not_there_yet_hold_nothing_back() -> None:
     there = iter([True, True, False, False, True])
     feed = Feed((GradeRequest("", {}) for _ in range(5)), lambda: next(there))
-    assert [len(burst) for burst in parts.bursts(feed)] == [3, 1, 1]
+    assert [len(burst) for burst in text_graders.bursts(feed)] == [3, 1, 1]
 
 
 def test_inline_python_may_be_async_and_recursive(graded: Any) -> None:
@@ -316,7 +316,7 @@ def test_missing_libraries_are_one_message(monkeypatch: pytest.MonkeyPatch) -> N
     def absent(name: str) -> None:
         return None
 
-    monkeypatch.setattr("rft_cli.grading.spec.similarity.importlib.util.find_spec", absent)
+    monkeypatch.setattr("rft_cli.grading.openai.similarity.importlib.util.find_spec", absent)
     assert problems(multi("a + b", a=similar("gleu"), b=similar("rouge_l"))) == [
         (
             "grader.spec: text_similarity needs nltk, rouge_score, sacrebleu, which are not installed",
