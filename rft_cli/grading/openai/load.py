@@ -19,7 +19,7 @@ from rft_cli.config.schema import GraderConfig
 from rft_cli.config.suggest import did_you_mean
 from rft_cli.config.yaml_lines import Mark, Node
 from rft_cli.errors import UsageError, UsageErrors
-from rft_cli.grading.openai.formula_words import is_name
+from rft_cli.grading.openai.formula import is_name
 from rft_cli.grading.openai.schema import MODELS, Multi, Spec
 from rft_cli.grading.openai.validation_messages import told
 from rft_cli.grading.wire.terms import ScorerSource

@@ -9,7 +9,7 @@ import pytest
 
 from rft_cli.config.load import load_config
 from rft_cli.grading import open_grader
-from rft_cli.grading.openai.formula_words import FUNCTIONS
+from rft_cli.grading.openai.formula import FUNCTIONS
 from rft_cli.grading.openai.schema import MODELS, TextSimilarity
 from rft_cli.types import GradeRequest
 

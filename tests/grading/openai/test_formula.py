@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rft_cli.grading.openai.formula import FormulaError, parse_formula
-from rft_cli.grading.openai.formula_words import is_name
+from rft_cli.grading.openai.formula import FormulaError, is_name, parse_formula
 from rft_cli.grading.openai.problems import SpecProblem
 
 
