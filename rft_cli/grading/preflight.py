@@ -9,10 +9,8 @@ from rft_cli.config.schema import GraderConfig
 from rft_cli.config.suggest import counted
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.audit import AuditReport, brief_audit, warnings_of
-from rft_cli.grading.open import Opener, open_grader, open_or_tell
-from rft_cli.grading.openai.load import read_grader
+from rft_cli.grading.open import Opener, open_grader
 from rft_cli.grading.openai.row_keys import missing_keys
-from rft_cli.grading.openai.static import check_spec
 from rft_cli.grading.protocol import Grader
 from rft_cli.grading.shape import shape_of
 from rft_cli.grading.source import is_spec, read_sources
@@ -63,9 +61,10 @@ def check_grader(
     """
     # One process is enough for a few grades and starts faster.
     alone = config.model_copy(update={"workers": 1})
-    missing = missing_keys(alone, examples[:n] if rows is None else rows) if is_spec(alone) else []
+    if is_spec(alone) and (missing := missing_keys(alone, examples[:n] if rows is None else rows)):
+        raise UsageErrors(missing)
     shape = shape_of(examples if rows is None else rows, columns or {})
-    with open_or_tell(lambda: opener(alone, log_path=None, rows=shape), missing) as grader:
+    with opener(alone, log_path=None, rows=shape) as grader:
         if grader.needs_ids:
             return _untried(config, grader)
         trials, grades = _graded(grader, examples[:n], references[:n])
@@ -121,13 +120,10 @@ def _lost(grades: Sequence[Grade]) -> int:
 def static_problems(config: GraderConfig, rows: Sequence[Example]) -> list[UsageError]:
     """What is wrong with the grader as far as it shows without running it or asking a judge."""
     try:
-        sources = read_sources(config)
+        read_sources(config)
+        return missing_keys(config, rows) if is_spec(config) else []
     except UsageError as error:
         return list(error.problems)
-    if not is_spec(config):
-        return []
-    source = sources[0]
-    return [*check_spec(read_grader(config, source), source).problems, *missing_keys(config, rows)]
 
 
 def _raise_failures(config: GraderConfig, trials: Sequence[Trial], grades: Sequence[Grade]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError, UsageErrors
-from rft_cli.grading.feed import Feed
+from rft_cli.grading.combined import CombinedGrader
 from rft_cli.grading.outcomes import GraderStats
 from rft_cli.grading.pool import scorer_grader
 from rft_cli.grading.pool.scorer_grader import ScorerGrader
@@ -24,83 +24,62 @@ if TYPE_CHECKING:
     from rft_cli.grading.wire.call import Shape
 
 
-class WeightedGrader(Closing):
-    """The Grader of several scorers, `parts` by component name. Use `open_weighted`.
+class WeightedGrader(CombinedGrader, Closing):
+    """The Grader of several scorers by component name. Use `open_weighted`.
 
     A part that fails fails the completion. A part that gives None is left out of the sum, as in TRL; where all do, the
     completion is skipped.
     """
 
-    def __init__(self, parts: Mapping[str, ScorerGrader], weights: Sequence[float]) -> None:
-        self.parts = parts
+    def __init__(self, scorers: Mapping[str, ScorerGrader], weights: Sequence[float]) -> None:
+        super().__init__(scorers)
+        self.scorers = tuple(scorers.values())
         self.weights = weights
         self.stats = GraderStats()
         self.signature = " + ".join(
-            part.signature if weight == 1 else f"{weight:g} x {part.signature}"
-            for part, weight in zip(parts.values(), weights, strict=True)
+            scorer.signature if weight == 1 else f"{weight:g} x {scorer.signature}"
+            for scorer, weight in zip(self.scorers, weights, strict=True)
         )
-        self.sha256 = sha256_of_all([part.source for part in parts.values()])
-        self.log_path: Path | None = next(iter(parts.values())).log_path
+        self.sha256 = sha256_of_all([scorer.source for scorer in self.scorers])
+        self.log_path: Path | None = self.scorers[0].log_path
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the parts guess."""
-        return tuple(f"{part.signature}: {note}" for part in self.parts.values() for note in part.notes)
+        """What the scorers guess."""
+        return tuple(f"{scorer.signature}: {note}" for scorer in self.scorers for note in scorer.notes)
 
     @property
     def may_ask(self) -> bool:
-        """Whether a part may need what the model was asked."""
-        return any(part.may_ask for part in self.parts.values())
+        """Whether a scorer may need what the model was asked."""
+        return any(scorer.may_ask for scorer in self.scorers)
 
     @property
     def needs_ids(self) -> bool:
-        """Whether a part needs the completion's token ids."""
-        return any(part.needs_ids for part in self.parts.values())
+        """Whether a scorer needs the completion's token ids."""
+        return any(scorer.needs_ids for scorer in self.scorers)
 
     def grade(self, requests: Sequence[GradeRequest]) -> list[Grade]:
         """One grade for each request, in order."""
-        made = [part.grade(requests) for part in self.parts.values()]
-        grades = [self._sum(row) for row in zip(*made, strict=True)]
+        grades = super().grade(requests)
         self.stats.add(grades)
         return grades
 
     def stream(self, requests: Iterable[GradeRequest]) -> Iterator[list[Grade]]:
-        """Grades in order, some at a time. Requests wait until the last part has read them."""
-        copies = Feed.of(requests).copies(len(self.parts))
-        first, *others = [part.stream(copy) for part, copy in zip(self.parts.values(), copies, strict=True)]
-        flat = [itertools.chain.from_iterable(stream) for stream in others]
-        for burst in first:
-            grades = [self._sum((grade, *(next(more) for more in flat))) for grade in burst]
+        """Grades in order, some at a time."""
+        for grades in super().stream(requests):
             self.stats.add(grades)
             yield grades
 
-    def close(self) -> None:
-        """End the workers of all parts; safe to call twice."""
-        for part in self.parts.values():
-            part.close()
-
-    def _sum(self, grades: Sequence[Grade]) -> Grade:
-        components: dict[str, float] = {}
-        seconds = sum(grade.seconds for grade in grades)
-        for name, grade in zip(self.parts, grades, strict=True):
-            if grade.reward is not None:
-                components[name] = grade.reward
-            components |= {f"{name}.{inner}": value for inner, value in grade.components.items()}
-        failed = next((grade.error for grade in grades if grade.error is not None), None)
-        if failed is not None:
-            return Grade("failed", None, components, failed, seconds)
-        rewards = [
-            weight * grade.reward
-            for weight, grade in zip(self.weights, grades, strict=True)
-            if grade.reward is not None
-        ]
-        if not rewards:
-            return Grade("skipped", None, components, None, seconds)
-        reward = sum(rewards)
-        if reward - reward != 0:  # not finite
-            error = GradeError("bad_value", f"the weighted sum of {self.signature} is not finite")
-            return Grade("failed", None, components, error, seconds)
-        return Grade("graded", reward, components, None, seconds)
+    def reward(self, grades: Mapping[str, Grade]) -> float | GradeError | None:
+        """The weighted sum of the rewards."""
+        errors = [grade.error for grade in grades.values() if grade.error is not None]
+        if errors:
+            return errors[0]
+        pairs = zip(self.weights, grades.values(), strict=True)
+        terms = [weight * grade.reward for weight, grade in pairs if grade.reward is not None]
+        if terms and not math.isfinite(sum(terms)):
+            return GradeError("bad_value", f"the weighted sum of {self.signature} is not finite")
+        return sum(terms) if terms else None
 
 
 def open_weighted(
@@ -113,7 +92,8 @@ def open_weighted(
     rows: Shape | None = None,
 ) -> WeightedGrader:
     """Open every scorer that `config` names; raises UsageErrors with what is wrong with any of them."""
-    read_sources(config)  # what is wrong with the files is told of all at once
+    # Raises the problems of all files at once.
+    read_sources(config)
     opened: list[ScorerGrader] = []
     problems: list[UsageError] = []
     try:
@@ -136,7 +116,7 @@ def open_weighted(
 
 
 def _named(parts: Sequence[ScorerGrader]) -> dict[str, ScorerGrader]:
-    """By the function's name; where two files have one of that name, with the file's in front."""
+    """The scorers by function name; where two files have a function of that name, by file and function name."""
     functions = Counter(part.function_name for part in parts)
     named: dict[str, ScorerGrader] = {}
     for part in parts:

@@ -1,22 +1,27 @@
-"""A spec becomes a tree of graders. Everything that stands in the way is raised at once, before a row is graded."""
+"""A spec becomes a tree of graders; all that stands in the way is raised at once, before a row is graded."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.open import OnOutput
-from rft_cli.grading.openai.embeddings import CosineGrader, check_endpoint
+from rft_cli.grading.openai.embeddings import CosineGrader
 from rft_cli.grading.openai.formula import parse_formula
-from rft_cli.grading.openai.load import Keys, ReadSpec
-from rft_cli.grading.openai.render import messages, variables
+from rft_cli.grading.openai.load import Keys, LoadedSpec
+from rft_cli.grading.openai.multi import MultiGrader
+from rft_cli.grading.openai.python_source import scorer_source
+from rft_cli.grading.openai.row_keys import variables
 from rft_cli.grading.openai.schema import (
+    InputMessage,
     LabelModel,
+    Leaf,
     Multi,
     Python,
     ScoreModel,
@@ -24,23 +29,16 @@ from rft_cli.grading.openai.schema import (
     StringCheck,
     TextSimilarity,
 )
-from rft_cli.grading.openai.similarity import similarity
-from rft_cli.grading.openai.static import check_spec, python_source
-from rft_cli.grading.openai.templates import parse_template
-from rft_cli.grading.openai.text_graders import (
-    BurstGrader,
-    JsonGrader,
-    MultiGrader,
-    RowGrader,
-    string_check,
-    text_similarity,
-)
+from rft_cli.grading.openai.similarity import check_libraries, similarity
+from rft_cli.grading.openai.templates import Missing, Scope, parse_template
+from rft_cli.grading.openai.text_graders import OPERATIONS, JsonGrader, TextGrader
 from rft_cli.grading.pool.scorer_grader import start
 from rft_cli.grading.protocol import PartGrader
 from rft_cli.grading.wire.terms import ScorerSource
+from rft_cli.types import GradeError, GradeRequest, Message
 
-if TYPE_CHECKING:
-    from rft_cli.grading.judge import JudgeSession
+if TYPE_CHECKING:  # loaded where a spec has judges
+    from rft_cli.grading.judge import JudgeSession, Render
 
 
 @dataclass
@@ -53,97 +51,109 @@ class Builder:
     seed: int
     on_output: OnOutput | None = None
     session: JudgeSession | None = None
-    problems: list[UsageError] = field(default_factory=list)
-    opened: dict[Keys, PartGrader] = field(default_factory=dict)
+    _problems: list[UsageError] = field(default_factory=list)
 
-    def build(self, read: ReadSpec) -> PartGrader:
-        """The grader of what was read. Raises UsageErrors with its problems and all that stands in the way.
-
-        Graders are opened beside others that were refused, to see what is wrong with them too. Whatever was opened
-        until then is closed.
-        """
-        findings = check_spec(read, self.source)
-        self.problems += findings.problems
+    def build(self, loaded: LoadedSpec) -> PartGrader:
+        """The grader of the spec; raises UsageErrors with all that stands in the way, and closes what was opened."""
+        opened: dict[Keys, PartGrader] = {}
+        leaves = list(loaded.leaves())
+        openable: list[type[Spec]] = [StringCheck, Python]
         try:
-            if any(issubclass(grader.kind, ScoreModel | LabelModel) for grader in read.raw):
-                with self._collect(()):
-                    from rft_cli.grading.judge import JudgeSession
-
-                    self.session = JudgeSession(self.config.judge)
-            fields = {grader.keys: grader.fields for grader in read.raw}
-            for keys, leaf in read.leaves.items():
-                judge = isinstance(leaf, ScoreModel | LabelModel)
-                if keys not in findings.blocked and not (judge and self.session is None):
+            with self._collect(()):
+                check_libraries(
+                    {leaf.evaluation_metric for _, leaf in leaves if isinstance(leaf, TextSimilarity)}
+                )
+                openable.append(TextSimilarity)
+            with self._collect(()):
+                self._open_session(leaves)
+                openable += [ScoreModel, LabelModel]
+            for keys, leaf in leaves:
+                if isinstance(leaf, tuple(openable)):
                     with self._collect(keys):
-                        part = self._leaf(leaf, keys)
-                        self.opened[keys] = JsonGrader(part) if _reads_json(fields[keys]) else part
-            if self.problems:
-                raise UsageErrors(self.problems)
-            return self._tree(read.checked(), read.keys)
+                        opened[keys] = self._open(leaf, keys)
+            if self._problems:
+                raise UsageErrors(self._problems)
         except BaseException:
-            for part in self.opened.values():
+            for part in opened.values():
                 part.close()
             if self.session is not None:
                 self.session.close()
             raise
+        return _tree(loaded.spec, loaded.keys, opened)
 
-    def _tree(self, spec: Spec, keys: Keys) -> PartGrader:
-        if not isinstance(spec, Multi):
-            return self.opened[keys]
-        graders = spec.graders.items()
-        parts = {name: self._tree(child, (*keys, "graders", name)) for name, child in graders}
-        return MultiGrader(parts, parse_formula(spec.calculate_output, spec.graders))
+    def _open_session(self, leaves: Sequence[tuple[Keys, Leaf]]) -> None:
+        if any(isinstance(leaf, ScoreModel | LabelModel) for _, leaf in leaves):
+            from rft_cli.grading.judge import JudgeSession
 
-    def _leaf(self, spec: Spec, keys: Keys) -> PartGrader:
-        if isinstance(spec, StringCheck):
-            return RowGrader(string_check(spec))
-        if isinstance(spec, TextSimilarity):
-            sides = (parse_template(spec.input), parse_template(spec.reference))
-            if spec.evaluation_metric != "cosine":
-                return RowGrader(text_similarity(*sides, similarity(spec.evaluation_metric)))
-            check_endpoint(self.config.embeddings)
-            return BurstGrader(CosineGrader(*sides, self.config.embeddings, self.config.grade_limit_s))
-        if isinstance(spec, Python):
-            source = python_source(spec.source, keys, self.source)
+            self.session = JudgeSession(self.config.judge)
+
+    def _open(self, leaf: Leaf, keys: Keys) -> PartGrader:
+        grader = self._open_leaf(leaf, keys)
+        return JsonGrader(grader) if any(v.reads_json for _, v in variables(leaf)) else grader
+
+    def _open_leaf(self, leaf: Leaf, keys: Keys) -> PartGrader:
+        if isinstance(leaf, Python):
+            place = ".".join(map(str, (*keys, "source")))
+            folder = os.path.dirname(self.source.path)
+            source = scorer_source(leaf.source, folder, f"{self.source.shown}: {place}", self.source.home)
             return start(source, self.config, self.log_path, self.seed, self.on_output)
-        assert isinstance(spec, ScoreModel | LabelModel)
-        return self._judge(spec, keys)
+        if isinstance(leaf, ScoreModel | LabelModel):
+            return self._open_judge(leaf, keys)
+        sides = (parse_template(leaf.input), parse_template(leaf.reference))
+        if isinstance(leaf, StringCheck):
+            return TextGrader(*sides, OPERATIONS[leaf.operation])
+        if leaf.evaluation_metric == "cosine":
+            return CosineGrader(*sides, self.config.embeddings, self.config.grade_limit_s)
+        return TextGrader(*sides, similarity(leaf.evaluation_metric))
 
-    def _judge(self, spec: ScoreModel | LabelModel, keys: Keys) -> PartGrader:
+    def _open_judge(self, leaf: ScoreModel | LabelModel, keys: Keys) -> PartGrader:
         from rft_cli.grading.judge import JudgeGrader, JudgeTask
 
         assert self.session is not None
-        score = isinstance(spec, ScoreModel)
-        low, high = spec.bounds() if isinstance(spec, ScoreModel) else (0.0, 1.0)
-        sampling = spec.sampling_params if isinstance(spec, ScoreModel) else None
-        task = JudgeTask(
-            name=str(keys[-1]) if "graders" in keys else spec.name,
-            kind="score" if score else "label",
-            model=spec.model,
-            low=low,
-            high=high,
-            labels=() if isinstance(spec, ScoreModel) else tuple(spec.labels),
-            passing_labels=() if isinstance(spec, ScoreModel) else tuple(spec.passing_labels),
-            sampling={} if sampling is None else sampling.model_dump(exclude_none=True),
-        )
-        return JudgeGrader(task, messages(spec.input), self.session)
+        name = str(keys[-1]) if "graders" in keys else leaf.name
+        if isinstance(leaf, LabelModel):
+            labels = (tuple(leaf.labels), tuple(leaf.passing_labels))
+            task = JudgeTask(name, "label", leaf.model, labels=labels[0], passing_labels=labels[1])
+        else:
+            low, high = leaf.bounds()
+            sampling = leaf.sampling_params.model_dump(exclude_none=True) if leaf.sampling_params else {}
+            task = JudgeTask(name, "score", leaf.model, low, high, sampling=sampling)
+        return JudgeGrader(task, _renderer(leaf.input), self.session)
 
     @contextlib.contextmanager
     def _collect(self, keys: Keys) -> Iterator[None]:
-        """Keep the user's problems of one grader, with the keys that lead to it, and go on."""
+        """Collect the problems of one grader, with the keys that lead to it, and go on."""
         try:
             yield
         except UsageErrors as errors:
-            self.problems += errors.problems
+            self._problems += errors.problems
         except UsageError as error:
-            shown = self.source.shown
-            place = ": ".join(part for part in (shown, ".".join(map(str, keys))) if part)
-            placed = error.message.startswith(shown)
-            message = error.message if placed else f"{place}: {error.message}"
-            self.problems.append(UsageError(message, error.fix))
+            shown, path = self.source.shown, ".".join(map(str, keys))
+            place = f"{shown}: {path}: " if path else f"{shown}: "
+            message = error.message if error.message.startswith(shown) else f"{place}{error.message}"
+            self._problems.append(UsageError(message, error.fix))
 
 
-def _reads_json(fields: Mapping[str, Any]) -> bool:
-    """Whether a template of the grader reads the completion as JSON."""
-    found = [variable for _, variable in variables(fields)]
-    return any(variable.namespace == "sample" and variable.path[0] == "output_json" for variable in found)
+def _tree(spec: Spec, keys: Keys, opened: dict[Keys, PartGrader]) -> PartGrader:
+    if not isinstance(spec, Multi):
+        return opened[keys]
+    graders = spec.graders.items()
+    parts = {name: _tree(child, (*keys, "graders", name), opened) for name, child in graders}
+    return MultiGrader(parts, parse_formula(spec.calculate_output, spec.graders))
+
+
+def _renderer(inputs: Sequence[InputMessage]) -> Render:
+    """The function that makes a judge's messages of a completion; parts of one message become its paragraphs."""
+    parsed = [(message.role, [parse_template(part.text) for part in message.content]) for message in inputs]
+
+    def render(request: GradeRequest) -> Sequence[Message] | GradeError:
+        scope = Scope(request)
+        try:
+            return [
+                Message(role=role, content="\n\n".join(part.render(scope) for part in parts))
+                for role, parts in parsed
+            ]
+        except Missing as missing:
+            return missing.error
+
+    return render

@@ -11,6 +11,7 @@ from typing import Any
 from rft_cli.config.schema import EmbeddingsConfig
 from rft_cli.errors import UsageError
 from rft_cli.grading.openai.templates import Missing, Scope, Template
+from rft_cli.grading.openai.text_graders import BurstGrader
 from rft_cli.types import Grade, GradeError, GradeRequest
 
 _TEXTS_A_CALL = 64
@@ -19,12 +20,17 @@ _RETRIES = 4
 """After a server error, a rate limit or a timeout; the client waits longer each time."""
 
 
-class CosineGrader:
+class CosineGrader(BurstGrader):
     """max(0, cosine) of the embeddings of two texts. An empty text is near to nothing: 0, without a call."""
 
     def __init__(
         self, text: Template, reference: Template, settings: EmbeddingsConfig, timeout_s: float
     ) -> None:
+        if settings.base_url is None:
+            raise UsageError(
+                "cosine needs an embeddings endpoint",
+                "set grader.embeddings.base_url, for example to https://api.openai.com/v1, or use another metric",
+            )
         import openai
 
         self._sides = (text, reference)
@@ -86,16 +92,6 @@ class CosineGrader:
         """The error's first line, without the key: servers repeat it."""
         line = (str(error).splitlines() or [type(error).__name__])[0][:300]
         return line if self._key == "none" else line.replace(self._key, "[key]")
-
-
-def check_endpoint(settings: EmbeddingsConfig) -> None:
-    """Raise UsageError where no endpoint is set, or its key is not in the environment."""
-    if settings.base_url is None:
-        raise UsageError(
-            "cosine needs an embeddings endpoint",
-            "set grader.embeddings.base_url, for example to https://api.openai.com/v1, or use another metric",
-        )
-    _key(settings)
 
 
 def _key(settings: EmbeddingsConfig) -> str:

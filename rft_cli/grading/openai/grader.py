@@ -8,7 +8,7 @@ from pathlib import Path
 from rft_cli.config.schema import GraderConfig
 from rft_cli.grading.open import OnOutput
 from rft_cli.grading.openai.build import Builder
-from rft_cli.grading.openai.load import read_grader
+from rft_cli.grading.openai.load import load_spec
 from rft_cli.grading.openai.schema import Multi, Spec
 from rft_cli.grading.outcomes import GraderStats, JudgeCounts
 from rft_cli.grading.protocol import Closing, PartGrader
@@ -68,11 +68,11 @@ def open_spec(
 
     Prints of python graders go to `log_path`, or to `on_output`, each with its completion's place.
     """
-    read = read_grader(config, source)
+    loaded = load_spec(config, source)
     builder = Builder(config, source, log_path, seed, on_output)
-    part = builder.build(read)
+    part = builder.build(loaded)
     judges = None if builder.session is None else builder.session.usage
-    return SpecGrader(read.checked(), part, source, log_path, judges)
+    return SpecGrader(loaded.spec, part, source, log_path, judges)
 
 
 def describe(spec: Spec) -> str:

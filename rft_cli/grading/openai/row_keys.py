@@ -1,14 +1,14 @@
-"""Whether the rows have the keys that a spec's templates name."""
+"""The variables of a spec's templates, and whether the rows have the keys that they name."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError
-from rft_cli.grading.openai.load import read_grader
-from rft_cli.grading.openai.render import variables
-from rft_cli.grading.openai.templates import Missing, Scope, Variable
+from rft_cli.grading.openai.load import load_spec
+from rft_cli.grading.openai.schema import Leaf, Python, StringCheck, TextSimilarity
+from rft_cli.grading.openai.templates import Missing, Scope, Variable, parse_template
 from rft_cli.grading.source import read_source
 from rft_cli.types import Example, GradeRequest
 
@@ -16,15 +16,32 @@ from rft_cli.types import Example, GradeRequest
 def missing_keys(config: GraderConfig, examples: Sequence[Example]) -> list[UsageError]:
     """One problem for each template that names a key which some of the rows lack: the first of them, and how many.
 
-    Also of a spec with other problems, which are not said here. Raises UsageError where its file can't be read.
+    Raises UsageError where the spec can't be read.
     """
     source = read_source(config)
     problems = []
-    for grader in read_grader(config, source).raw:
-        for keys, variable in variables(grader.fields, grader.keys):
+    for keys, leaf in load_spec(config, source).leaves():
+        for field, variable in variables(leaf):
             if variable.namespace == "item":
-                problems += _check(variable, f"{source.shown}: {keys}", examples)
+                place = ".".join((*map(str, keys), field))
+                problems += _check(variable, f"{source.shown}: {place}", examples)
     return problems
+
+
+def variables(leaf: Leaf) -> Iterator[tuple[str, Variable]]:
+    """Every variable of a grader's templates, with the field in which it stands."""
+    for field, text in _templates(leaf):
+        for variable in parse_template(text).variables():
+            yield field, variable
+
+
+def _templates(leaf: Leaf) -> Iterator[tuple[str, str]]:
+    if isinstance(leaf, StringCheck | TextSimilarity):
+        yield "input", leaf.input
+        yield "reference", leaf.reference
+    elif not isinstance(leaf, Python):
+        for number, message in enumerate(leaf.input):
+            yield from ((f"input[{number}].content", part.text) for part in message.content)
 
 
 def _check(variable: Variable, place: str, examples: Sequence[Example]) -> list[UsageError]:

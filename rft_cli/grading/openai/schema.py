@@ -221,7 +221,8 @@ class Multi(_Grader):
         return value
 
 
-Spec = StringCheck | TextSimilarity | Python | ScoreModel | LabelModel | Multi
+Leaf = StringCheck | TextSimilarity | Python | ScoreModel | LabelModel
+Spec = Leaf | Multi
 
 MODELS: dict[str, type[Spec]] = {
     "string_check": StringCheck,

@@ -46,6 +46,11 @@ class Variable(NamedTuple):
     namespace: str
     path: tuple[str | int, ...]
 
+    @property
+    def reads_json(self) -> bool:
+        """Whether it reads the completion as JSON."""
+        return self.namespace == "sample" and self.path[0] == "output_json"
+
     def __str__(self) -> str:
         return self.namespace + "".join(_shown(step) for step in self.path)
 

@@ -1,4 +1,4 @@
-"""What pydantic says of a spec, in our words."""
+"""pydantic's errors about a spec, in our words."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _WORDS = {
     "greater_than_equal": "at least",
     "less_than_equal": "at most",
 }
-"""pydantic's kinds of error in our words; those of limits stand before the number."""
+"""pydantic's kinds of error → what the value must be; a limit's number follows."""
 
 
 def _fields(kind: type[BaseModel], loc: Sequence[str | int]) -> Iterable[str]:
@@ -40,8 +40,8 @@ def _fields(kind: type[BaseModel], loc: Sequence[str | int]) -> Iterable[str]:
     return kind.model_fields
 
 
-def told(detail: ErrorDetails, kind: type[Spec], at: Node, name: str) -> Iterator[tuple[str, str | None]]:
-    """What an error says, each with its fix."""
+def explain(detail: ErrorDetails, kind: type[Spec], at: Node, name: str) -> Iterator[tuple[str, str | None]]:
+    """The messages of an error at the node `at`, which the key `name` leads to; each with its fix."""
     error = detail.get("ctx", {}).get("error")
     if isinstance(error, SpecProblem):
         for problem in (error, *error.more):
@@ -64,12 +64,12 @@ def told(detail: ErrorDetails, kind: type[Spec], at: Node, name: str) -> Iterato
         yield f"must be text {got}", f'quote it: "{at.word}"' if at.word else None
     else:
         limit = next(iter(detail.get("ctx", {}).values()), None)
-        told = f"{_WORDS[sort]} {limit:g}" if isinstance(limit, int | float) else _WORDS[sort]
-        yield f"must be {told} {got}", None
+        wanted = f"{_WORDS[sort]} {limit:g}" if isinstance(limit, int | float) else _WORDS[sort]
+        yield f"must be {wanted} {got}", None
 
 
 def _guess(word: Any, known: Iterable[str]) -> str | None:
-    """The "did you mean" of a word; none where only a number in it is another: that is no slip of the pen."""
+    """The "did you mean" of a word; None where it differs from a known one in a number only: no typo."""
     if not isinstance(word, str) or _NUMBER.sub("", word) in [_NUMBER.sub("", name) for name in known]:
         return None
     return did_you_mean(word, known)

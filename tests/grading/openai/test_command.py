@@ -71,12 +71,12 @@ def test_validate_accepts_a_good_spec(rft: Any, write: Any) -> None:
     assert rft("validate", "--reward-model", "grader.json").code == 0  # no rows needed
 
 
-def test_validate_tells_every_problem_at_once(rft: Any, write: Any) -> None:
+def test_validate_reports_every_problem_of_a_spec_at_once(rft: Any, write: Any) -> None:
     spec = {
         "type": "multi",
         "name": "m",
         "graders": {
-            "near": {**SIMILAR, "reference": "{{ item.anser }}"},
+            "near": {**SIMILAR, "reference": "{{ itm.answer }}"},
             "odd": {"type": "string_chek"},
             "even": {"type": "string_check", "name": "e", "operation": "eq", "input": "a", "referense": "b"},
         },
@@ -86,11 +86,11 @@ def test_validate_tells_every_problem_at_once(rft: Any, write: Any) -> None:
     result = rft("validate", "--reward-model", write("grader.json", spec), "-t", train)
     assert result.code == 2
     assert [line for line in result.err.splitlines() if line.startswith("error")] == [
+        "error: grader.json:10:20: graders.near.reference: {{ itm.answer }}: there is no namespace 'itm'",
         'error: grader.json:13:15: graders.odd.type: no such type: "string_chek"',
         "error: grader.json:15:13: graders.even.reference: is missing",
         "error: grader.json:20:7: graders.even.referense: unknown field",
         "error: grader.json:23:23: calculate_output: column 8: '/' stands where a number, a grader or '(' is expected",
-        "error: train.jsonl:1: {{ item.anser }}: the row has no key 'anser' (keys: question, answer), and so in 5 more",
     ]
 
 

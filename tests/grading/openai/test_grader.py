@@ -286,25 +286,6 @@ def test_everything_in_the_way_is_told_at_once(monkeypatch: pytest.MonkeyPatch, 
     ]
 
 
-def test_graders_are_tried_beside_others_that_can_not_be_read() -> None:
-    """Also source, and missing libraries, of graders that have other problems."""
-    spec = multi(
-        "a + / b",
-        a={**python("def grade(sample): return 1"), "nme": "x"},
-        b=python("import nothing_there\n\ndef grade(sample, item): return 1"),
-        c={**similar("cosine"), "input": 5},
-        d=similar("cosine"),
-    )
-    assert [message for message, _ in problems(spec)] == [
-        "grader.spec: graders.a.nme: unknown field",
-        "grader.spec: graders.c.input: must be text (got 5)",
-        "grader.spec: calculate_output: column 5: '/' stands where a number, a grader or '(' is expected",
-        "grader.spec: graders.a.source:1: grade(sample) can't be called as OpenAI does",
-        "grader.spec: graders.b.source:1: ModuleNotFoundError: No module named 'nothing_there'",
-        "grader.spec: graders.d: cosine needs an embeddings endpoint",
-    ]
-
-
 def test_workers_of_a_part_end_where_another_is_refused() -> None:
     before = {child.pid for child in psutil.Process().children(recursive=True)}
     spec = multi("a + b", a=LENGTH, b=python("x"))
@@ -327,12 +308,6 @@ def test_missing_libraries_are_one_message(monkeypatch: pytest.MonkeyPatch) -> N
         "grader.spec: text_similarity needs rapidfuzz, which is not installed"
     )
     assert problems(similar("cosine"))[0][1] == "pip install 'rft-cli[judge]'"
-    broken = multi("a +", a={**similar("rouge_l"), "input": 5})
-    assert [message for message, _ in problems(broken)] == [
-        "grader.spec: graders.a.input: must be text (got 5)",
-        "grader.spec: calculate_output: column 4: the end stands where a number, a grader or '(' is expected",
-        "grader.spec: text_similarity needs rouge_score, which is not installed",
-    ]
 
 
 def test_a_spec_file_grades_as_the_inline_one(tmp_path: Path) -> None:

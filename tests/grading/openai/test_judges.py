@@ -152,5 +152,5 @@ def test_a_judge_without_a_key_is_told_with_the_specs_other_problems(
     with pytest.raises(UsageErrors) as caught:
         open_grader(config(spec), log_path=None)
     first, second = (problem.message for problem in caught.value.problems)
-    assert first == "grader.spec: graders.b.source: defines no function 'grade'"
-    assert second.endswith("needs a key: the environment variable OPENAI_API_KEY is not set")
+    assert first.endswith("needs a key: the environment variable OPENAI_API_KEY is not set")
+    assert second == "grader.spec: graders.b.source: defines no function 'grade'"

@@ -74,7 +74,7 @@ ORACLES = {
 
 
 def load(spec: Any) -> Any:
-    return read_spec(json.dumps(spec).encode(), "grader.json").checked()
+    return read_spec(json.dumps(spec).encode(), "grader.json").spec
 
 
 def accepted(spec: dict[str, Any]) -> bool:
@@ -95,7 +95,7 @@ def accepted_by_openai(spec: dict[str, Any]) -> bool:
 
 def problems(content: str, name: str = "grader.json") -> list[tuple[str, str | None]]:
     with pytest.raises(UsageErrors) as caught:
-        read_spec(content.encode(), name).checked()
+        read_spec(content.encode(), name)
     return [(problem.message, problem.fix) for problem in caught.value.problems]
 
 
@@ -159,11 +159,11 @@ def test_what_is_kept() -> None:
 
 def test_yaml_and_inline() -> None:
     content = "type: string_check\nname: yes\noperation: eq\ninput: |\n  two\n  lines\nreference: '7'\n"
-    spec = read_spec(content.encode(), "grader.yml").checked()
+    spec = read_spec(content.encode(), "grader.yml").spec
     assert spec == StringCheck(
         type="string_check", name="yes", operation="eq", input="two\nlines\n", reference="7"
     )
-    assert read_inline(CHECK).checked() == load(CHECK)
+    assert read_inline(CHECK).spec == load(CHECK)
 
 
 def test_all_problems_at_once_with_their_places() -> None:
@@ -274,7 +274,7 @@ def test_the_same_in_yaml_and_inline() -> None:
     with pytest.raises(UsageErrors) as caught:
         read_inline(
             {"type": "multi", "name": "m", "graders": {"a": {**CHECK, "input": [1]}}, "calculate_output": "b"}
-        ).checked()
+        )
     assert [problem.message for problem in caught.value.problems] == [
         "grader.spec: graders.a.input: must be text (got [1])",
         "grader.spec: calculate_output: column 1: there is no grader 'b'",
@@ -319,7 +319,7 @@ def test_a_job_is_told_from_its_grader() -> None:
 
 def test_bytes_that_are_not_utf8() -> None:
     with pytest.raises(UsageErrors) as caught:
-        read_spec(b'{"type": "\xff"}', "grader.json").checked()
+        read_spec(b'{"type": "\xff"}', "grader.json")
     assert [problem.message for problem in caught.value.problems] == [
         "grader.json: byte 11 is not valid UTF-8"
     ]
@@ -370,7 +370,7 @@ def test_message_contents(content: Any, message: str) -> None:
 )
 def test_values_of_a_judge(field: str, value: Any, message: str) -> None:
     with pytest.raises(UsageErrors) as caught:
-        read_inline({**SCORE, field: value}).checked()
+        read_inline({**SCORE, field: value})
     assert [problem.message for problem in caught.value.problems] == [f"grader.spec: {message}"]
 
 

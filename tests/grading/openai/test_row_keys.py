@@ -40,18 +40,6 @@ def test_each_template_is_told_once_with_its_first_row() -> None:
     ]
 
 
-def test_also_of_graders_that_have_problems() -> None:
-    broken = {
-        **JUDGE,
-        "input": [{"role": "usr", "content": {"type": "input_text", "text": "{{ item.answer }}"}}, 5],
-    }
-    spec = {"type": "string_check", "name": "c", "input": "{{ item.", "reference": "{{ item.answer }}"}
-    for grader, field in ((broken, "input[0].content"), (spec, "reference")):
-        ((message, fix),) = told(grader)
-        assert message.startswith("t.jsonl:2: {{ item.answer }}: the row has no key 'answer'")
-        assert fix == f"grader.spec: {field} names it: correct the template, or the row"
-
-
 def test_a_row_of_a_file_that_is_given_twice_counts_once() -> None:
     spec = {
         "type": "string_check",

@@ -11,7 +11,8 @@ from openai.types.fine_tuning.alpha import GraderRunResponse
 from rft_cli.config.schema import GraderConfig
 from rft_cli.grading import open_grader
 from rft_cli.grading.openai.run_response import run_lines, to_openai_run
-from rft_cli.grading.openai.text_graders import RowGrader
+from rft_cli.grading.openai.templates import parse_template
+from rft_cli.grading.openai.text_graders import TextGrader
 from rft_cli.types import Grade, GradeError, GradeRequest, TokenUse
 from tests.grading.judge.servers import Act, JudgeServer, completion, settings_of, verdict
 
@@ -164,10 +165,10 @@ def test_tokens_of_judges_row_by_row(tmp_path: Path) -> None:
 
 
 def test_a_grader_of_another_kind_is_no_python() -> None:
-    class Model(RowGrader):
+    class Model(TextGrader):
         signature = "reward model m"
 
-    row: Any = Model(lambda scope: 0.5)
+    row: Any = Model(parse_template("a"), parse_template("b"), lambda text, reference: 0.5)
     (grade,) = row.grade([GradeRequest("", {})])
     made = GraderRunResponse.model_validate_json(run_lines(row)(grade))
     assert (made.reward, made.metadata.name, made.metadata.type) == (0.5, "reward model m", "reward_model")
