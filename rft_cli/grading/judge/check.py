@@ -1,8 +1,8 @@
-"""Whether a judge can be asked at all, before a model loads.
+"""Checks that a judge can be asked, before a model loads.
 
-The list of models costs nothing, and where it names the judge's model all is well. Anything else proves little: keys
-may be barred from the list, servers may lack it or answer 500, and many list only a part. Then one request of 16
-tokens decides, because it needs just what grading needs.
+A list of models that names the judge's model is enough, and is free. Anything else proves little: keys may not be
+allowed to list, servers may lack the list or answer 500, and many list only some models. Then one request of 16 tokens
+decides.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _REACH = "start the server, or set grader.judge.base_url (or OPENAI_BASE_URL) to
 
 
 async def check_model(client: JudgeClient, model: str) -> Reply | None:
-    """The reply to the small request, None where nothing was paid. UsageError if the model can't be asked."""
+    """The reply to the small request, None where none was paid for. UsageError if the model can't be asked."""
     listed: list[str] = []
     try:
         listed = await client.models()

@@ -1,4 +1,4 @@
-"""A judge as a Grader: completions become messages, the judge's verdicts become grades, several at a time."""
+"""A judge as a Grader: asks about several completions at a time; its verdicts become grades."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from rft_cli.config.judges import asked_model
 from rft_cli.grading.feed import Feed
 from rft_cli.grading.judge.cache import question_key
 from rft_cli.grading.judge.session import BUDGET, JudgeSession
-from rft_cli.grading.judge.task import JudgeTask, Render, sampling_parameters
+from rft_cli.grading.judge.task import JudgeTask, Render
 from rft_cli.grading.judge.verdict import response_format, with_instruction
 from rft_cli.grading.outcomes import GraderStats
 from rft_cli.grading.protocol import Closing
 from rft_cli.types import Grade, GradeError, GradeRequest
 
 _WAITING = 4
-"""In a stream, requests that wait or are being asked, for each one that may be in flight."""
+"""Requests that a stream reads ahead, for each one that may be in flight."""
 _POLL_S = 0.02
-"""While verdicts are waited for, how often it is looked whether a further request is there."""
+"""Seconds between looks for a further request, while the first verdict is awaited."""
 
 
 class JudgeGrader(Closing):
-    """The Grader of one judge, after it was seen to answer. Close it, or use it in a `with`.
+    """The Grader of one judge. Close it, or use it in a `with`.
 
     `render` makes messages of a completion and its row. `model` is the one that is asked, `signature` says who judges,
     `stats` counts every grade, `sha256` is of the task, the model and the endpoint. `log_path` is None.
 
-    Raises UsageError where the endpoint is out of reach, turns down the key or does not know the model, and where
-    the openai package is missing.
+    Raises UsageError where the endpoint can't be reached, refuses the key or does not know the model, and where the
+    openai package is missing.
     """
 
     def __init__(self, task: JudgeTask, render: Render, session: JudgeSession) -> None:
@@ -41,9 +41,9 @@ class JudgeGrader(Closing):
         self.stats.judges = session.usage
         self.signature = f"{task.type} '{task.name}' by {self.model} at {session.endpoint.host}"
         self.log_path: Path | None = None
-        self._parameters = sampling_parameters(task)
+        self._parameters = task.parameters()
         self._format = response_format(task)
-        # All but the name, by which no judge answers otherwise.
+        # The name does not change the verdict.
         self._identity = {"endpoint": session.endpoint.url, **asdict(task), "model": self.model, "name": None}
         self.sha256 = question_key(self._identity)
         self._window = _WAITING * session.settings.concurrency
@@ -56,7 +56,7 @@ class JudgeGrader(Closing):
         return [grade for burst in self._grades(requests, len(requests)) for grade in burst]
 
     def stream(self, requests: Iterable[GradeRequest]) -> Iterator[list[Grade]]:
-        """Grades in order, some at a time, while requests are still being read; few of them are in flight."""
+        """Grades in order, some at a time, while requests are still being read."""
         return self._grades(requests, self._window)
 
     def close(self) -> None:
@@ -92,7 +92,7 @@ class JudgeGrader(Closing):
         return self._session.ask(key, body, self.task)
 
     def _finished(self, waiting: deque[Future[Grade]]) -> list[Grade]:
-        """The first grade, waited for, and those after it that are there. RunFailed if the first met the budget."""
+        """The first grade, waited for, and those after it that are ready. RunFailed if the budget is spent."""
         grades: list[Grade] = []
         while waiting and (waiting[0].done() or not grades):
             grade = waiting[0].result()
@@ -101,7 +101,7 @@ class JudgeGrader(Closing):
             grades.append(grade)
             waiting.popleft()
         if not grades:
-            # What is in flight is paid for: it ends, and goes into the cache.
+            # Requests in flight are paid for: their verdicts go into the cache.
             wait(waiting)
             raise self._session.budget_spent()
         self.stats.add(grades)

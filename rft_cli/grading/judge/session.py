@@ -1,4 +1,4 @@
-"""What all judges of one grader share: connection, limit of concurrency, cache, and the counts with the budget."""
+"""What all judges of one grader share: connection, concurrency limit, cache, counts and budget."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ BUDGET = "judge_budget"
 
 
 class JudgeSession(Closing):
-    """Shared by the judges of one grader. Opens when it is used, and again after it was closed.
+    """Shared by the judges of one grader. Connects at the first request, and again after it was closed.
 
-    Raises UsageErrors where the settings, the key or the cache folder can't be used. Each of the processes that a
-    launcher started (WORLD_SIZE) has a session of its own, with an equal part of the budget. `usage`: counts and costs.
+    Raises UsageErrors where the settings, the key or the cache folder can't be used. Each process of a launcher
+    (WORLD_SIZE) has its own session with an equal part of the budget. `usage`: counts and costs.
     """
 
     def __init__(self, settings: JudgeConfig, *, env: Mapping[str, str] | None = None) -> None:
@@ -47,7 +47,7 @@ class JudgeSession(Closing):
         self._checked: set[str] = set()
 
     def check(self, model: str) -> None:
-        """See that the model can be asked and has the price that the budget needs; UsageError if not."""
+        """Check that the model can be asked and has the price that the budget needs; UsageError if not."""
         if model in self._checked:
             return
         if self.settings.max_cost is not None and model not in price_table(self.settings):
@@ -68,26 +68,25 @@ class JudgeSession(Closing):
         self._checked.add(model)
 
     def ask(self, key: str, request: Mapping[str, Any], task: JudgeTask) -> Future[Grade]:
-        """The grade by the cache, else by the endpoint; only what can be read as the task's verdict is kept.
+        """The grade from the cache, else from the endpoint; only verdicts that can be read are cached.
 
-        With a cache, a question that is being asked already waits for that verdict.
+        With a cache, a question that is in flight already is not asked again.
         """
         client = self._open()
         return client.start(self._ask(client, key, request, task))
 
     def budget_spent(self) -> RunFailed:
-        """The error that ends the job when the budget is spent, with what was spent."""
+        """The error that ends the job when the budget is spent."""
         return self.usage.budget_spent(keeps_verdicts=self._cache is not None)
 
     def close(self) -> None:
-        """Cancel what is being asked and end the thread; safe to call twice. Counts can still be read."""
+        """Cancel requests and end the thread; safe to call twice. Counts stay readable."""
         client, self._client = self._client, None
-        # The thread of another process does not run here.
-        if client is not None and client.pid == os.getpid():
+        if client is not None:
             client.close()
 
     def _open(self) -> JudgeClient:
-        if self._client is None or self._client.pid != os.getpid():
+        if self._client is None:
             try:
                 from rft_cli.grading.judge.client import JudgeClient
             except ImportError:

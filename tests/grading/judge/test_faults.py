@@ -187,7 +187,7 @@ def test_the_length_limit_has_an_older_name(server: JudgeServer, judge: OpenJudg
         return Act(422, {"detail": detail}) if "max_completion_tokens" in body else GOOD
 
     server.default = old
-    grader = judge(score_task(sampling={"max_completion_tokens": 50}), concurrency=1)
+    grader = judge(score_task(sampling={"max_completions_tokens": 50}), concurrency=1)
     assert [grade.reward for grade in grader.grade(asks("a", "b"))] == [0.5, 0.5]
     assert [body.get("max_tokens") for body in server.seen] == [None, 50, 50]
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from rft_cli.errors import UsageError
 from rft_cli.grading.judge import JudgeTask, Usage
 from rft_cli.types import GradeError, GradeRequest
 from tests.grading.judge.conftest import OpenJudge
@@ -82,20 +81,6 @@ def test_what_the_endpoint_is_sent(server: JudgeServer, judge: OpenJudge) -> Non
     assert sent["response_format"]["type"] == "json_schema"
     assert sent["messages"][0] == {"role": "system", "content": "You grade answers."}
     assert sent["messages"][1]["content"].startswith("1+1?\ntwo\n\nAnswer with one JSON object")
-
-
-def test_settings_that_are_none_are_not_sent(server: JudgeServer, judge: OpenJudge) -> None:
-    judge(score_task(sampling={"seed": None, "temperature": 0})).grade(asks("two"))
-    assert server.seen[0]["temperature"] == 0
-    assert "seed" not in server.seen[0]
-
-
-def test_an_unknown_sampling_parameter_is_refused(judge: OpenJudge) -> None:
-    with pytest.raises(
-        UsageError, match="score_model 'quality': unknown sampling parameter 'temprature'"
-    ) as caught:
-        judge(score_task(sampling={"temprature": 1}))
-    assert caught.value.fix == "did you mean 'temperature'?"
 
 
 def test_a_label_passes_or_not(server: JudgeServer, judge: OpenJudge) -> None:

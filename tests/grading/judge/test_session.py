@@ -165,29 +165,6 @@ print(judge.grade([GradeRequest("a", {{}})])[0].reward)
     assert (run.stdout, run.stderr, run.returncode) == ("0.5\n", "", 0)
 
 
-def test_a_process_that_forks_off_asks_for_itself(server: JudgeServer, tmp_path: Path) -> None:
-    program = f"""
-import os
-from rft_cli.config.schema import JudgeConfig
-from rft_cli.grading.judge import JudgeGrader, JudgeSession, JudgeTask
-from rft_cli.types import GradeRequest
-settings = JudgeConfig(base_url={server.url!r}, api_key_env="none", cache="none")
-render = lambda request: [{{"role": "user", "content": request.completion}}]
-judge = JudgeGrader(JudgeTask("q", "score", {MODEL!r}), render, JudgeSession(settings))
-child = os.fork()
-reward = judge.grade([GradeRequest("a", {{}})])[0].reward
-judge.close()
-if child:
-    print(reward, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-else:
-    os._exit(0 if reward == 0.5 else 1)
-"""
-    run = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert (run.stdout, run.returncode) == ("0.5 0\n", 0), run.stderr
-
-
 def test_the_context_of_a_session_closes_it(server: JudgeServer, tmp_path: Path) -> None:
     config = settings_of(server, tmp_path)
     with session_of(config) as session:
