@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from rft_cli.grading.audit.findings import findings_of
 from rft_cli.grading.audit.probes import HALF, OTHER, PROBES, REFERENCE, Probe
 from rft_cli.grading.audit.report import AuditReport
+from rft_cli.grading.audit.results import Tries, Try
 from rft_cli.grading.audit.rows import AuditRow
-from rft_cli.grading.audit.tries import Tries, Try
-from rft_cli.grading.audit.verdicts import findings_of
 from rft_cli.grading.protocol import Grader
 from rft_cli.types import Example, Grade, GradeRequest
 

@@ -14,7 +14,7 @@ from rft_cli.config.schema import DataConfig, GraderConfig
 from rft_cli.data import read_examples, reference_of
 from rft_cli.grading.audit import AuditReport, audit, choose_rows
 from rft_cli.grading.pool.scorer_grader import open_grader
-from tests.grading.audit.test_audit_verdicts import audited, levels
+from tests.grading.audit.test_findings import audited, levels
 
 ROOT = Path(__file__).parents[3]
 SUMS = ("3", "42", "38", "95", "14", "73", "27", "123", "501", "6")

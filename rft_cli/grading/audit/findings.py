@@ -9,7 +9,7 @@ from statistics import pstdev
 from rft_cli.grading import latency
 from rft_cli.grading.audit.probes import EMPTY, EXPLOITS, HALF, OTHER, REFERENCE, WRITTEN, Probe
 from rft_cli.grading.audit.report import Finding, Group, Level
-from rft_cli.grading.audit.tries import Tries, Try
+from rft_cli.grading.audit.results import Tries, Try
 
 _OF_THE_TEXT = ("sample_parse", "invalid_variable", "judge_refusal")
 """Failures that the completion's own form explains: the grader refuses what it can't read."""
