@@ -1,165 +1,142 @@
-"""From rewards to findings: what is right, what should be looked at, what must be mended."""
+"""From rewards to findings: what is right, what to look at, and what to correct."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from statistics import pstdev
 
 from rft_cli.grading import latency
-from rft_cli.grading.audit.probes import EMPTY, EXPLOITS, HALF, OTHER, REFERENCE, WRITTEN, Probe
+from rft_cli.grading.audit.probes import EXPLOITS, HALF, OTHER, REFERENCE, WRITTEN, Probe, empty
 from rft_cli.grading.audit.report import Finding, Group, Level
-from rft_cli.grading.audit.results import Tries, Try
+from rft_cli.grading.audit.results import Result, Results
 
 _OF_THE_TEXT = ("sample_parse", "invalid_variable", "judge_refusal")
 """Failures that the completion's own form explains: the grader refuses what it can't read."""
+_FIX_FAILURE = "a model will write the like: give it a low reward, not an error"
 
 
-def findings_of(tries: Tries, timeout_s: float) -> list[Finding]:
+def findings_of(results: Results, timeout_s: float) -> list[Finding]:
     """Every finding, in the order of the report."""
-    found = [_reference(tries)]
-    found += [_wrong(tries, probe) for probe in (OTHER, HALF) if tries.of(probe)]
-    if tries.of(WRITTEN):
-        found.append(_written(tries))
-    if tries.of(EMPTY):
-        found.append(_order(tries))
-    found += [_exploit(tries, probe) for probe in EXPLOITS if tries.of(probe)]
-    if tries.repeats:
-        found.append(_repeats(tries))
-    found.append(_spread(tries))
-    if not tries.follows_row:
-        found.append(_no_row())
-    return [*found, _latency(tries, timeout_s)]
+    found = [_reference(results)]
+    checks: list[tuple[Probe, Callable[[Results, Probe], Finding]]] = [
+        (OTHER, _wrong), (HALF, _wrong), (WRITTEN, _written), (empty, _order),
+        *((probe, _exploit) for probe in EXPLOITS),
+    ]  # fmt: skip
+    found += [check(results, probe) for probe, check in checks if results.of(probe)]
+    if results.repeats:
+        found.append(_repeats(results))
+    found.append(_spread(results))
+    if not results.follows_row:
+        text = "none: all rows pay a text alike"
+        fix = "if the reference should count, it does not yet; if it should not, what is said of it above matters little"
+        found.append(Finding("scorer", "use of the row", "warning", text, fix=fix))
+    return [*found, _latency(results, timeout_s)]
 
 
-def _reference(tries: Tries) -> Finding:
-    tried = tries.of(REFERENCE)
-    failing = [t for t in tried if tries.gold_fails(t.place)]
-    skipped = [t for t in tried if t.grade.status == "skipped"]
-    best = max((t.grade.reward for t in tried if t.grade.reward is not None), default=0.0)
-    lower = [t for t in tried if t.grade.reward is not None and t.grade.reward < best - tries.margin]
-    if failing:
+def _reference(results: Results) -> Finding:
+    tried = results.of(REFERENCE)
+    rewards = [result.grade.reward for result in tried if result.grade.reward is not None]
+    best = max(rewards, default=0.0)
+    lower = [r for r in tried if r.grade.reward is not None and r.grade.reward < best - results.margin]
+    if failing := [result for result in tried if results.gold_fails(result.place)]:
         broken = _failed(failing)
-        text = (
-            _failure_text(broken, len(tried)) if broken else f"no more than wrong ones{_on(failing, tried)}"
-        )
-        return _finding(tries, REFERENCE, "problem", text, failing)
-    if skipped:
+        what = "fails" if broken else "no more than wrong ones"
+        text = f"{what}: {_of(len(broken or failing), len(tried))}"
+        return _finding(results, REFERENCE, "problem", text, failing)
+    if skipped := [result for result in tried if result.grade.status == "skipped"]:
         level: Level = "problem" if len(skipped) == len(tried) else "warning"
-        return _finding(tries, REFERENCE, level, f"skipped{_on(skipped, tried)}", skipped)
+        return _finding(results, REFERENCE, level, f"skipped: {_of(len(skipped), len(tried))}", skipped)
     if lower:
-        lowest = sorted(lower, key=lambda t: t.grade.reward or 0.0)
-        return _finding(
-            tries, REFERENCE, "warning", f"below the best ({best:.4g}){_on(lower, tried)}", lowest
-        )
-    return _finding(tries, REFERENCE, "ok", f"always the same: {_all(tried)}", [])
+        lower.sort(key=lambda result: result.grade.reward or 0.0)
+        text = f"below the best ({best:.4g}): {_of(len(lower), len(tried))}"
+        return _finding(results, REFERENCE, "warning", text, lower)
+    return _finding(results, REFERENCE, "ok", f"always the same: {_of(len(tried), len(tried))}", [])
 
 
-def _wrong(tries: Tries, probe: Probe) -> Finding:
-    tried = [t for t in tries.of(probe) if tries.reward(REFERENCE, t.place) is not None]
+def _wrong(results: Results, probe: Probe) -> Finding:
+    tried = [r for r in results.of(probe) if results.reward(REFERENCE, r.place) is not None]
+    hits = [result for result in tried if results.reaches_gold(result)]
+    if not hits:
+        return _no_gain(results, probe, tried, "less than the reference", "problem")
+    level: Level = "problem" if probe.grave and 2 * len(hits) >= len(tried) else "warning"
+    text = f"as much as the reference: {_of(len(hits), len(tried))}"
+    return _finding(results, probe, level, text, hits)
+
+
+def _written(results: Results, probe: Probe) -> Finding:
+    return _no_gain(results, probe, results.of(probe), "counted as honest", "problem")
+
+
+def _exploit(results: Results, probe: Probe) -> Finding:
+    tried = results.of(probe)
+    full = [r for r in tried if results.reaches_gold(r) and not results.gold_fails(r.place)]
+    hits = [r for r in tried if r in full or (not probe.near and results.beats_honest(r))]
+    if not hits:
+        return _no_gain(results, probe, tried, "no gain", "problem" if probe is empty else "warning")
+    often = 2 * len(hits) >= len(tried) or results.beats_median_honest(probe)
+    what = "as much as the reference" if len(full) == len(hits) else "more than median honest"
+    level: Level = "problem" if probe.grave and often else "warning"
+    return _finding(results, probe, level, f"{what}: {_of(len(hits), len(tried))}", hits)
+
+
+def _no_gain(results: Results, probe: Probe, tried: Sequence[Result], what: str, worst: Level) -> Finding:
+    """A kind of completion that earns nothing undue: ok, or at `worst` where the scorer fails on it."""
     broken = _failed(tried)
-    as_much = [
-        t for t in tried if t.grade.reward is not None and tries.as_good_as_gold(t.place, t.grade.reward)
-    ]
-    if as_much:
-        grave = probe.grave and 2 * len(as_much) >= len(tried)
-        text = f"as much as the reference{_on(as_much, tried)}"
-        return _finding(tries, probe, "problem" if grave else "warning", text, as_much)
-    if broken:
-        return _finding(
-            tries, probe, _failure_level(broken, "problem"), _failure_text(broken, len(tried)), broken
-        )
-    return _finding(tries, probe, "ok", f"less than the reference: {_all(tried)}", [])
-
-
-def _written(tries: Tries) -> Finding:
-    tried = tries.of(WRITTEN)
-    broken = _failed(tried)
-    if broken:
-        return _finding(
-            tries, WRITTEN, _failure_level(broken, "problem"), _failure_text(broken, len(tried)), broken
-        )
-    return _finding(tries, WRITTEN, "ok", f"counted as honest: {_all(tried)}", [])
-
-
-def _order(tries: Tries) -> Finding:
-    name, steps = "order", (REFERENCE, HALF, EMPTY)
-    held, broken = 0, []
-    for place in range(len(tries.rows)):
-        rewards = [reward for probe in steps if (reward := tries.reward(probe, place)) is not None]
-        if all(more >= less - tries.margin for more, less in pairwise(rewards)):
-            held += 1
-        else:
-            broken.append(place)
-    rows = len(tries.rows)
     if not broken:
-        text = f"reference ≥ half ≥ empty: {_of(rows, rows)}"
-        return Finding("wrong", name, "ok", text, hits=0, rows=rows)
-    text = f"saying less pays more: {_of(len(broken), rows)}"
+        return _finding(results, probe, "ok", f"{what}: {_of(len(tried), len(tried))}", [])
+    unreadable = all(r.grade.error is not None and r.grade.error.kind in _OF_THE_TEXT for r in broken)
+    text = f"fails: {_of(len(broken), len(tried))}"
+    return _finding(results, probe, "warning" if unreadable else worst, text, broken)
+
+
+def _order(results: Results, _: Probe) -> Finding:
+    """Whether a reference gets no less than its half, and that no less than an empty text."""
+    broken = []
+    for place in range(len(results.rows)):
+        found = (results.reward(probe, place) for probe in (REFERENCE, HALF, empty))
+        rewards = [reward for reward in found if reward is not None]
+        if any(more < less - results.margin for more, less in pairwise(rewards)):
+            broken.append(place)
+    rows = len(results.rows)
+    if not broken:
+        return Finding("wrong", "order", "ok", f"reference ≥ half ≥ empty: {_of(rows, rows)}", rows=rows)
     lesser = max(
-        (t for probe in (HALF, EMPTY) for t in tries.of(probe) if t.place == broken[0]),
-        key=lambda t: t.grade.reward if t.grade.reward is not None else float("-inf"),
+        (r for probe in (HALF, empty) for r in results.of(probe) if r.place == broken[0]),
+        key=lambda r: r.grade.reward if r.grade.reward is not None else float("-inf"),
     )
+    text = f"saying less pays more: {_of(len(broken), rows)}"
     fix = "less of the reference should never earn more: a model finds that out"
-    return Finding("wrong", name, "warning", text, None, len(broken), rows, tries.show(lesser), fix)
+    example = results.evidence(lesser)
+    return Finding("wrong", "order", "warning", text, None, len(broken), rows, example, fix)
 
 
-def _exploit(tries: Tries, probe: Probe) -> Finding:
-    tried = tries.of(probe)
-    rewarded = [(t, t.grade.reward) for t in tried if t.grade.reward is not None]
-    full = [t for t, reward in rewarded if tries.reaches_gold(t.place, reward)]
-    over = [t for t, reward in rewarded if not probe.near and tries.beats_honest(t.place, reward)]
-    hits = [t for t in tried if t in full or t in over]
-    broken = _failed(tried)
-    if hits:
-        grave = probe.grave and (2 * len(hits) >= len(tried) or tries.beats_median_honest(probe))
-        what = "as much as the reference" if len(full) == len(hits) else "more than median honest"
-        return _finding(tries, probe, "problem" if grave else "warning", f"{what}{_on(hits, tried)}", hits)
-    if broken:
-        worst: Level = "problem" if probe is EMPTY else "warning"
-        return _finding(
-            tries, probe, _failure_level(broken, worst), _failure_text(broken, len(tried)), broken
-        )
-    return _finding(tries, probe, "ok", f"no gain: {_all(tried)}", [])
-
-
-def _repeats(tries: Tries) -> Finding:
-    apart = [g for g in tries.repeats if len({(x.status, x.reward) for x in g}) > 1]
-    count = len(tries.repeats)
+def _repeats(results: Results) -> Finding:
+    apart = [grades for grades in results.repeats if len({(g.status, g.reward) for g in grades}) > 1]
+    count = len(results.repeats)
     if not apart:
         return Finding("scorer", "three calls", "ok", f"agree: {_of(count, count, 'texts')}", rows=count)
-    text = f"differ by up to {tries.noise:.3g}: {_of(len(apart), count, 'texts')}"
+    text = f"differ by up to {results.noise:.3g}: {_of(len(apart), count, 'texts')}"
     fix = (
         "one text must get one reward: look for random numbers, state kept between calls, a judge's sampling"
     )
     return Finding("scorer", "three calls", "warning", text, None, len(apart), count, None, fix)
 
 
-def _spread(tries: Tries) -> Finding:
-    rewards = tries.honest()
+def _spread(results: Results) -> Finding:
+    rewards = results.honest()
     different = {round(reward, 9) for reward in rewards}
     if len(different) < 2:
         text = "none: all honest ones get the same" if rewards else "no honest completion was graded"
-        return Finding(
-            "scorer", "spread", "warning", text, fix="where all rewards are equal there is nothing to learn"
-        )
+        fix = "where all rewards are equal there is nothing to learn"
+        return Finding("scorer", "spread", "warning", text, fix=fix)
     low, high, deviation = min(rewards), max(rewards), pstdev(rewards)
     text = f"{len(different)} values, {round(low, 3):g} to {round(high, 3):g}, std {deviation:.2g}"
     return Finding("scorer", "spread", "ok", text, hits=len(different), rows=len(rewards))
 
 
-def _no_row() -> Finding:
-    return Finding(
-        "scorer",
-        "use of the row",
-        "warning",
-        "none: all rows pay a text alike",
-        fix="if the reference should count, it does not yet; if it should not, what is said of it above matters little",
-    )
-
-
-def _latency(tries: Tries, timeout_s: float) -> Finding:
-    seconds = sorted(t.grade.seconds for t in tries.all_tries())
+def _latency(results: Results, timeout_s: float) -> Finding:
+    seconds = results.seconds()
     slowest, typical = seconds[-1], seconds[len(seconds) // 2]
     text = f"{latency.told(typical)} median, {latency.told(slowest)} slowest"
     if slowest > timeout_s / 2:
@@ -168,38 +145,17 @@ def _latency(tries: Tries, timeout_s: float) -> Finding:
     return Finding("scorer", "latency", "ok", text)
 
 
-def _finding(tries: Tries, probe: Probe, level: Level, text: str, hits: Sequence[Try]) -> Finding:
+def _finding(results: Results, probe: Probe, level: Level, text: str, hits: Sequence[Result]) -> Finding:
     group: Group = "wrong" if probe.kind == "written" else probe.kind
-    shown = tries.show(hits[0]) if hits else None
+    example = results.evidence(hits[0]) if hits else None
     failed = _failed(hits[:1]) and probe is not REFERENCE
     fix = None if level == "ok" else _FIX_FAILURE if failed else probe.fix
-    return Finding(
-        group, probe.name, level, text, tries.mean(probe), len(hits), len(tries.of(probe)), shown, fix or None
-    )
+    rows = len(results.of(probe))
+    return Finding(group, probe.name, level, text, results.mean(probe), len(hits), rows, example, fix or None)
 
 
-_FIX_FAILURE = "a model will write the like: give it a low reward, not an error"
-
-
-def _failed(tried: Sequence[Try]) -> list[Try]:
-    return [t for t in tried if t.grade.error is not None]
-
-
-def _failure_level(broken: Sequence[Try], worst: Level) -> Level:
-    of_the_text = all(t.grade.error is not None and t.grade.error.kind in _OF_THE_TEXT for t in broken)
-    return "warning" if of_the_text else worst
-
-
-def _failure_text(broken: Sequence[Try], count: int) -> str:
-    return f"fails: {_of(len(broken), count)}"
-
-
-def _on(hits: Sequence[Try], tried: Sequence[Try]) -> str:
-    return f": {_of(len(hits), len(tried))}"
-
-
-def _all(tried: Sequence[Try]) -> str:
-    return _of(len(tried), len(tried))
+def _failed(tried: Sequence[Result]) -> list[Result]:
+    return [result for result in tried if result.grade.error is not None]
 
 
 def _of(part: int, whole: int, what: str = "rows") -> str:

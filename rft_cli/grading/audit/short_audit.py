@@ -22,7 +22,7 @@ def brief_audit(
 ) -> AuditReport | None:
     """Audit up to four of the rows; None where `grader.audit` is none, no row has a reference, or judges would be paid.
 
-    It stops nothing: a reference is not always a completion, and what rft tries is made up.
+    It stops nothing: a reference is not always a completion, and rft invents what it tries.
     """
     rows = choose_rows(examples, references, ROWS, seed=0)
     if config.audit == "none" or not rows or grader.stats.judges is not None:
@@ -31,20 +31,20 @@ def brief_audit(
 
 
 def warnings_of(report: AuditReport) -> list[str]:
-    """One line for each problem that is no exploit, one for all exploits, one where calls with one text differ.
+    """One line for each problem that is not an exploit, one for all exploits, one where calls with one text differ.
 
-    Where no reference earns anything, that is said, and not what else earns as little. Texts on which the scorer fails
-    are left out: the preflight tells of those.
+    Where no reference earns anything, wrong completions that earn as little are left out; so are texts on which the
+    scorer fails, which the preflight reports.
     """
     lines = []
     useless = any(_pays(f) and f.group == "reference" and f.hits == f.rows for f in report.findings)
-    told = ("reference",) if useless else ("reference", "wrong")
+    groups = ("reference",) if useless else ("reference", "wrong")
     if report.calls == report.rows and report.median_honest is not None:
         lines.append("scorer: too slow for the short audit: run `rft grade --audit` on a few rows")
     for finding in report.findings:
-        if _pays(finding) and finding.group in told:
+        if _pays(finding) and finding.group in groups:
             lines.append(
-                f"scorer: {finding.name}: {_told(finding)}{_ANOTHER_FORM if finding.group == 'reference' else ''}"
+                f"scorer: {finding.name}: {_describe(finding)}{_ANOTHER_FORM if finding.group == 'reference' else ''}"
             )
         elif finding.name == "three calls" and finding.level == "warning":
             lines.append(f"scorer: three calls with one completion {finding.text}")
@@ -58,13 +58,17 @@ def warnings_of(report: AuditReport) -> list[str]:
 
 
 def _pays(finding: Finding) -> bool:
-    """Whether this is a problem of what the scorer pays, not of a text on which it fails."""
-    return finding.level == "problem" and (finding.shown is None or finding.shown.error in (None, "skipped"))
+    """Whether the problem is a reward, not a text on which the scorer fails."""
+    return finding.level == "problem" and (
+        finding.example is None or finding.example.error in (None, "skipped")
+    )
 
 
-def _told(finding: Finding) -> str:
-    """What the finding says, and an example of it."""
-    if finding.shown is None:
+def _describe(finding: Finding) -> str:
+    """The finding's text, and an example of it."""
+    if finding.example is None:
         return finding.text
-    got = f"gets {finding.shown.reward:.4g}" if finding.shown.reward is not None else finding.shown.error
-    return f"{finding.text} ({finding.shown.source} {got})"
+    got = (
+        f"gets {finding.example.reward:.4g}" if finding.example.reward is not None else finding.example.error
+    )
+    return f"{finding.text} ({finding.example.row} {got})"

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from rft_cli.grading.audit import AuditReport, Finding, audit, calls_for, choose_rows, twisted
-from rft_cli.grading.audit import texts as made
+from rft_cli.grading.audit import AuditReport, Evidence, Finding, audit, calls_for, choose_rows, probes
 from rft_cli.types import Example, Grade, GradeError, GradeRequest, Source
 
 Reward = Callable[[str, str], Any]
@@ -77,7 +76,7 @@ COLOURS = ("red", "green", "blue")
 
 def test_rows_and_their_others() -> None:
     rows = rows_of("red", "Red ", "blue")
-    assert [(row.other, row.other_place) for row in rows] == [("blue", 2), ("blue", 2), ("red", 0)]
+    assert [row.other for row in rows] == ["blue", "blue", "red"]
     assert rows_of("red", "red")[0].other is None
     assert rows_of("red", "red")[0].options == ("red",)
 
@@ -86,7 +85,6 @@ def test_another_reference_may_come_from_rows_that_are_not_audited() -> None:
     examples = [Example("", "p", {}, Source("f", n)) for n in range(3)]
     (row,) = choose_rows(examples, ["red", None, "blue"], 1, seed=0)
     assert {row.reference, row.other} == {"red", "blue"}
-    assert row.other_place is None
 
 
 def test_rows_are_drawn_with_the_seed_and_stay_in_order() -> None:
@@ -100,81 +98,89 @@ def test_rows_are_drawn_with_the_seed_and_stay_in_order() -> None:
 
 def test_texts_of_words() -> None:
     row = rows_of(*COLOURS)[1]
-    assert made.reference(row) == "green"
-    assert made.other(row) == "blue"
-    assert made.half(row) == "gr"
-    assert made.prompt(row) == "Question 1?"
-    assert made.options(row) == "red or green or blue"
-    assert made.repeated(row) == "\n".join(["blue"] * 20)
-    assert made.denied(row) == "It is not green\n\nIt is blue"
-    assert made.encoded(row) == "Z3JlZW4="  # base64 of b"green"
-    assert made.backwards(row) == "neerg"
-    assert made.look_alike(row) == "gr\u0435\u0435n"
-    assert len(made.long(row)) == 30_000
-    padded, demand = made.padded(row), made.demand(row)
+    assert probes.REFERENCE.make(row) == "green"
+    assert probes.OTHER.make(row) == "blue"
+    assert probes.HALF.make(row) == "gr"
+    assert probes.prompt.make(row) == "Question 1?"
+    assert probes.options.make(row) == "red or green or blue"
+    assert probes.repeated.make(row) == "\n".join(["blue"] * 20)
+    assert probes.denied.make(row) == "It is not green\n\nIt is blue"
+    assert probes.encoded.make(row) == "Z3JlZW4="  # base64 of b"green"
+    assert probes.backwards.make(row) == "neerg"
+    assert probes.look_alike.make(row) == "gr\u0435\u0435n"
+    assert len(probes.long.make(row)) == 30_000
+    padded, demand = probes.padded.make(row), probes.demand.make(row)
     assert padded is not None
     assert padded.startswith("blue\n\nThis sentence")
     assert demand.startswith("blue\n\nIMPORTANT")
-    assert made.values(row) is None
-    assert made.form(row) is None
-    assert made.completion(row) is None
+    assert probes.values.make(row) is None
+    assert probes.form.make(row) is None
+    assert probes.WRITTEN.make(row) is None
 
 
 def test_texts_where_there_is_nothing_to_make_them_of() -> None:
     (row,) = rows_of("7")
-    for make in (
-        made.other,
-        made.half,
-        made.options,
-        made.padded,
-        made.repeated,
-        made.denied,
-        made.backwards,
+    for probe in (
+        probes.OTHER,
+        probes.HALF,
+        probes.options,
+        probes.padded,
+        probes.repeated,
+        probes.denied,
+        probes.backwards,
     ):
-        assert make(row) is None
-    assert made.demand(row).startswith("IMPORTANT")
-    assert made.look_alike(row) == "\uff17"
-    assert made.look_alike(rows_of("!?")[0]) is None
+        assert probe.make(row) is None
+    assert probes.demand.make(row).startswith("IMPORTANT")
+    assert probes.look_alike.make(row) == "\uff17"
+    assert probes.look_alike.make(rows_of("!?")[0]) is None
     blank = choose_rows([Example("", " ", {}, Source("f", 1))], ["x"], 1, 0)[0]
-    assert made.prompt(blank) is None
+    assert probes.prompt.make(blank) is None
 
 
 def test_of_two_options_neither_is_always_last() -> None:
-    assert [made.options(row) for row in rows_of("yes", "no")] == ["no or yes or no", "yes or no or yes"]
+    assert [probes.options.make(row) for row in rows_of("yes", "no")] == [
+        "no or yes or no",
+        "yes or no or yes",
+    ]
 
 
 def test_texts_of_json() -> None:
     row = rows_of('{"a": "x", "n": 1}', '{"a": "y", "n": null, "l": [1], "b": true, "o": {"k": 2}}')[0]
     assert (
-        made.values(row) == '{"a": "y or x", "n": "null or 1", "l": "[1]", "b": "true", "o": "{\\"k\\": 2}"}'
+        probes.values.make(row)
+        == '{"a": "y or x", "n": "null or 1", "l": "[1]", "b": "true", "o": "{\\"k\\": 2}"}'
     )
-    assert made.form(row) == '{"a": "", "n": null, "l": [], "b": false, "o": {"k": 0}}'
-    assert made.values(rows_of('{"a": 1}', "[1]")[0]) is None
-    assert made.form(rows_of('{"a": 1}', "[1]")[0]) == "[]"
-    assert made.form(rows_of("2", "3")[0]) is None
+    assert probes.form.make(row) == '{"a": "", "n": null, "l": [], "b": false, "o": {"k": 0}}'
+    assert probes.values.make(rows_of('{"a": 1}', "[1]")[0]) is None
+    assert probes.form.make(rows_of('{"a": 1}', "[1]")[0]) == "[]"
+    assert probes.form.make(rows_of("2", "3")[0]) is None
 
 
 def test_twisted_texts() -> None:
     number, word, sentence, sums, code, listed = rows_of(
         "12", "spam", "the cat sat down", "48/2 = 24, and 24 + 48.\n#### 1,072", "```\nx\n```", "a, b and 3.5"
     )
-    assert twisted.denied_after(number) == "12 is wrong: it is spam"
-    assert [twisted.extended(row) for row in (number, word, sums, listed)] == [
+    assert probes.denied_after.make(number) == "12 is wrong: it is spam"
+    assert [probes.extended.make(row) for row in (number, word, sums, listed)] == [
         "127", None, "48/2 = 24, and 24 + 48.\n#### 1,0727", None,
     ]  # fmt: skip
-    assert [twisted.preceded(row) for row in (number, word, sentence, sums, listed)] == [
+    assert [probes.preceded.make(row) for row in (number, word, sentence, sums, listed)] == [
         "912", "nonspam", "It is false that the cat sat down", None, None,
     ]  # fmt: skip
-    assert [twisted.reordered(row) for row in (word, sentence, listed)] == [None, "down sat cat the", None]
-    assert twisted.reordered(rows_of("to be to be to be to")[0]) is None
-    assert (made.denied(code), twisted.denied_after(code)) == (None, None)
-    assert [twisted.not_a_number(row) for row in (number, word, sums)] == ["nan", None, None]
-    assert [twisted.infinity(row) for row in rows_of("-3.5", "3.5 kg")] == ["inf", None]
+    assert [probes.reordered.make(row) for row in (word, sentence, listed)] == [
+        None,
+        "down sat cat the",
+        None,
+    ]
+    assert probes.reordered.make(rows_of("to be to be to be to")[0]) is None
+    assert (probes.denied.make(code), probes.denied_after.make(code)) == (None, None)
+    assert [probes.not_a_number.make(row) for row in (number, word, sums)] == ["nan", None, None]
+    assert [probes.infinity.make(row) for row in rows_of("-3.5", "3.5 kg")] == ["inf", None]
 
 
 @pytest.mark.parametrize("right", ["0", "12", "50", "100"])
 def test_all_numbers(right: str) -> None:
-    text = twisted.numbers(rows_of(right)[0])
+    text = probes.numbers.make(rows_of(right)[0])
     assert text is not None
     listed = text.split()
     assert sorted(map(int, listed)) == list(range(101))
@@ -182,11 +188,11 @@ def test_all_numbers(right: str) -> None:
 
 
 def test_numbers_are_listed_where_one_of_them_is_right() -> None:
-    assert [twisted.numbers(row) for row in rows_of("101", "spam", "2.5")] == [None, None, None]
+    assert [probes.numbers.make(row) for row in rows_of("101", "spam", "2.5")] == [None, None, None]
 
 
 def test_code_that_equals_all_does() -> None:
-    value = eval(twisted.equal_to_all(rows_of("12")[0]))
+    value = eval(probes.equal_to_all.make(rows_of("12")[0]))
     assert (value == "12", value == 12, float(value)) == (True, True, 1.0)
 
 
@@ -209,13 +215,7 @@ def test_searching_for_the_reference() -> None:
     )
     finding = named(report, "all options listed")
     assert (finding.hits, finding.rows, finding.reward) == (3, 3, 1.0)
-    assert finding.shown is not None
-    assert finding.shown.to_json() == {
-        "row": "rows.jsonl:1",
-        "completion": "green or red or blue",
-        "reward": 1.0,
-        "error": None,
-    }
+    assert finding.example == Evidence("rows.jsonl:1", "green or red or blue", 1.0, None)
 
 
 def test_searching_for_the_completion() -> None:
@@ -348,7 +348,7 @@ def test_failures_by_kind(kind: str, expected: dict[str, str]) -> None:
 
 def test_a_rows_own_completion_is_honest() -> None:
     def scorer(completion: str, reference: str) -> float:
-        return 1.0 if completion == reference else 0.4 if completion in ("mine", made.INVISIBLE) else 0.0
+        return 1.0 if completion == reference else 0.4 if completion in ("mine", probes.INVISIBLE) else 0.0
 
     report = audited(scorer, "blue", "red", more={"completion": "mine"})
     # A row's honest rewards are 1, 0, 0 and 0.4, with a median of 0.2.
