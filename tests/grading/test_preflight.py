@@ -28,26 +28,19 @@ def problems(path: str, **settings: Any) -> list[tuple[str, str | None]]:
 def test_a_good_scorer(write_scorer: Any) -> None:
     path = write_scorer("def score(completion, example):\n    return completion == example['answer']\n")
     report = check(path)
-    assert report.signature == "score(completion, example)"
-    assert (report.graded, report.skipped) == (24, 0)
-    assert (report.reference_mean, report.empty_mean, report.junk_mean) == (1.0, 0.0, 0.0)
+    assert report.means == {"reference": 1.0, "empty completion": 0.0, "junk completion": 0.0}
     assert report.notes == (
         f"scorer: score(completion, example) of {path}",
         "scorer: 8 references graded, mean reward 1.00",
         "scorer: junk completions get 0.00",
     )
     assert report.warnings == ()
-    assert len(report.sha256) == 64
-    assert 0 < report.seconds_per_grade < 1
 
 
 def test_without_references(write_scorer: Any) -> None:
     path = write_scorer("def score(completion):\n    return len(completion)\n")
     report = check(path, [None] * 12)
-    assert report.reference_mean is None
-    assert report.empty_mean == 0.0
-    assert report.junk_mean is not None
-    assert report.junk_mean > 10
+    assert report.means == {"empty completion": 0.0, "junk completion": 64.0}
     assert report.warnings == ()
 
 
@@ -170,7 +163,7 @@ def test_a_hanging_scorer_is_tried_twice(write_scorer: Any) -> None:
 def test_a_missing_return(write_scorer: Any) -> None:
     path = write_scorer("def score(completion):\n    completion == 'yes'\n")
     report = check(path)
-    assert (report.graded, report.reference_mean) == (0, None)
+    assert report.means == {}
     assert report.warnings[0] == (
         "scorer: returned None for all of 32 completions: is a return missing? None means that one can't be graded, "
         "and nothing can be learned from it"
@@ -183,13 +176,13 @@ def test_some_skipped(write_scorer: Any) -> None:
     )
     report = check(path)
     assert report.warnings == ()
-    assert (report.graded, report.skipped, report.empty_mean) == (16, 8, None)
+    assert report.means == {"reference": 1.0, "junk completion": 0.0}
 
 
 def test_no_rows(write_scorer: Any) -> None:
     path = write_scorer("def score(completion):\n    return 1\n")
     report = check_grader(GraderConfig(path=path), [], [])
-    assert (report.graded, report.reference_mean, report.warnings) == (0, None, ())
+    assert (report.means, report.warnings) == ({}, ())
 
 
 def test_a_spec_that_reads_json_gives_nothing_to_completions_that_are_none() -> None:
@@ -201,7 +194,7 @@ def test_a_spec_that_reads_json_gives_nothing_to_completions_that_are_none() -> 
         "reference": "{{ item.answer }}",
     }
     report = check_grader(GraderConfig(spec=spec), ROWS, REFERENCES)
-    assert (report.reference_mean, report.empty_mean, report.junk_mean) == (1.0, 0.0, 0.0)
+    assert report.means == {"reference": 1.0, "empty completion": 0.0, "junk completion": 0.0}
     assert [warning for warning in report.warnings if "fails" in warning] == []
 
 

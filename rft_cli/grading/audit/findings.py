@@ -29,7 +29,10 @@ def findings_of(results: Results, timeout_s: float) -> list[Finding]:
     found.append(_spread(results))
     if not results.follows_row:
         text = "none: all rows pay a text alike"
-        fix = "if the reference should count, it does not yet; if it should not, what is said of it above matters little"
+        fix = (
+            "if the reference should count, it does not yet; if it should not, what is said of it above matters "
+            "little"
+        )
         found.append(Finding("scorer", "use of the row", "warning", text, fix=fix))
     return [*found, _latency(results, timeout_s)]
 

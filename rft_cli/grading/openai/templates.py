@@ -1,7 +1,7 @@
-"""Templates: `{{ item.KEY }}` and `{{ sample.output_text }}` in a text, read once and filled in for each completion.
+"""Templates: `{{ item.KEY }}` and `{{ sample.output_text }}` in a text, parsed once, rendered for each completion.
 
-A name is followed by `.key`, `[0]` and `["any key"]` in any number. Strings are put in as they are, other values as
-JSON. Braces whose content does not begin with a letter are text: `{{}}` and `{{"a": 1}}` stay what they are.
+A name is followed by any number of `.key`, `[0]` and `["any key"]`. Strings are inserted unchanged, other values as
+JSON. Braces whose content does not begin with a letter are text: `{{}}` and `{{"a": 1}}` stay unchanged.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ from rft_cli.grading.worker.filling import sample_of
 from rft_cli.types import GradeError, GradeRequest
 
 SAMPLE_PARSE = "sample_parse"
-"""The kind of failure where the completion is no JSON, or JSON without what a template names in it."""
+"""The kind of failure where the completion is not JSON, or JSON without a key that a template names."""
 NAMESPACES = ("item", "sample")
 SAMPLE_NAMES = ("output_text", "output_json", "output_tools", "choices")
-_OPENING = re.compile(r"\{\{\s*(?=[^\W\d])")
-_NAME = re.compile(r"[^\W\d][\w-]*")
+_NAME = re.compile(r"\{\{\s*(?P<name>[^\W\d][\w-]*)")
 _STEP = re.compile(
     r"""\.(?P<key>[\w-]+)|\[\s*(?:(?P<index>\d{1,9})|"(?P<double>[^"]*)"|'(?P<single>[^']*)')\s*\]"""
 )
@@ -56,7 +55,7 @@ class Variable(NamedTuple):
 
 
 class Scope:
-    """What the templates of one completion may name; `sample` is made on first use and shared."""
+    """The values that the templates of one completion may name; `sample` is built on first use."""
 
     __slots__ = ("__dict__", "request")
 
@@ -99,68 +98,54 @@ class Template:
 
 
 def as_text(value: Any) -> str:
-    """How a value stands in a text: strings as they are, all else as JSON."""
+    """A value as text: strings unchanged, everything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def parse_template(text: str) -> Template:
-    """Read a template; raises SpecProblem where braces hold a name that is no variable."""
+    """Parse a template; raises SpecProblem where braces hold a name that is not a variable."""
     parts: list[str | Variable] = []
     position = 0
-    for opening in _OPENING.finditer(text):
-        if opening.start() < position:
-            continue
-        if opening.start() > position:
-            parts.append(text[position : opening.start()])
-        variable, position = _variable(text, opening.end())
-        parts.append(variable)
-    if position < len(text):
-        parts.append(text[position:])
-    return Template(tuple(parts))
+    while (name := _NAME.search(text, position)) is not None:
+        variable, end = _variable(text, name)
+        parts += [text[position : name.start()], variable]
+        position = end
+    return Template(tuple(part for part in (*parts, text[position:]) if part))
 
 
-def _variable(text: str, start: int) -> tuple[Variable, int]:
-    """The variable whose name begins at `start`, and where the text goes on after its braces."""
-    name = _NAME.match(text, start)
-    assert name is not None  # _OPENING looked ahead
+def _variable(text: str, name: re.Match[str]) -> tuple[Variable, int]:
+    """The variable that begins with this name, and where the text goes on after its braces."""
+    namespace, position = name["name"], name.end()
     path: list[str | int] = []
-    position = name.end()
     while (step := _STEP.match(text, position)) is not None:
         path.append(int(step["index"]) if step["index"] else next(k for k in step.groups() if k is not None))
         position = step.end()
+    start = name.start("name")
+    shown = f"{{{{ {text[start : start + 40].partition('}}')[0].strip()} }}}}"
+    if namespace not in NAMESPACES:
+        near = closest(namespace, NAMESPACES)
+        fix = "item (the data row) and sample (what the model wrote) are all there are"
+        fix = f"did you mean '{near}'? {fix}" if near else fix
+        raise SpecProblem(f"{shown}: there is no namespace '{namespace}'", fix)
     closing = _CLOSING.match(text, position)
-    shown = text[start : start + 40].partition("}}")[0].strip()
-    _check_namespace(name[0], shown)
     if closing is None:
-        at = text[position : position + 12].partition("}}")[0].strip() or "the end of the text"
-        raise SpecProblem(
-            f"{{{{ {shown} }}}}: can't read on at {at!r}",
-            'write {{ item.KEY }}, with further .key, [0] or ["any key"]',
-        )
+        rest = text[position : position + 12].partition("}}")[0].strip() or "the end of the text"
+        fix = 'write {{ item.KEY }}, with further .key, [0] or ["any key"]'
+        raise SpecProblem(f"{shown}: can't read on at {rest!r}", fix)
     if not path:
-        raise SpecProblem(f"{{{{ {shown} }}}} names no variable", f"write {{{{ {name[0]}.KEY }}}}")
-    if name[0] == "sample":
+        raise SpecProblem(f"{shown} names no variable", f"write {{{{ {namespace}.KEY }}}}")
+    if namespace == "sample":
         _check_sample(path[0], shown)
-    return Variable(name[0], tuple(path)), closing.end()
-
-
-def _check_namespace(name: str, shown: str) -> None:
-    if name not in NAMESPACES:
-        near = closest(name, NAMESPACES)
-        hint = f"did you mean '{near}'? " if near else ""
-        raise SpecProblem(
-            f"{{{{ {shown} }}}}: there is no namespace '{name}'",
-            f"{hint}item (the data row) and sample (what the model wrote) are all there are",
-        )
+    return Variable(namespace, tuple(path)), closing.end()
 
 
 def _check_sample(key: str | int, shown: str) -> None:
     if key == "output_audio":
-        raise SpecProblem(f"{{{{ {shown} }}}}: rft trains models that write text", "use sample.output_text")
+        raise SpecProblem(f"{shown}: rft trains models that write text", "use sample.output_text")
     if key not in SAMPLE_NAMES:
         near = closest(str(key), SAMPLE_NAMES)
         fix = f"did you mean 'sample.{near}'?" if near else f"sample has: {', '.join(SAMPLE_NAMES)}"
-        raise SpecProblem(f"{{{{ {shown} }}}}: sample has no '{key}'", fix)
+        raise SpecProblem(f"{shown}: sample has no '{key}'", fix)
 
 
 def _follow(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from rft_cli.types import Example, Grade
+from rft_cli.types import Example, Grade, GradeRequest
 
 JUNK = 'Sure! }{ "answer": ** 1e999, [[ \\boxed{ ``` \u00e9\u4e16\u2028 None, yes and no'
 """What an untrained model may write: no valid JSON, no number, half a code fence, any script."""
@@ -18,22 +18,23 @@ _WORKED = "<think>\nStep by step: {0}.\n</think>\n<answer>{0}</answer>\n\\boxed{
 _MISSING_KEY = re.compile(r"KeyError: '([^'\\]{1,60})'$")
 _MOST_KEYS = 8
 _ROWS = 2
-LOST = ("timeout", "died")
-"""Failures of which each further one may cost as long."""
-MOST_LOST = 2
 
-Tried = Literal[
+Kind = Literal[
     "reference", "empty completion", "junk completion", "plain sentence", "worked answer", "JSON object"
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One text, the row it is graded on, and what it is called."""
+    """One text of a kind, and the row it is graded on."""
 
-    tried: Tried
+    kind: Kind
     example: Example
     completion: str
+
+    def request(self) -> GradeRequest:
+        """What the grader is asked."""
+        return GradeRequest(self.completion, self.example.fields, prompt=self.example.prompt)
 
 
 def first_trials(examples: Sequence[Example], references: Sequence[str | None]) -> list[Trial]:
@@ -42,8 +43,7 @@ def first_trials(examples: Sequence[Example], references: Sequence[str | None]) 
     for example, reference in zip(examples, references, strict=True):
         if reference is not None:
             trials.append(Trial("reference", example, reference))
-        trials.append(Trial("empty completion", example, ""))
-        trials.append(Trial("junk completion", example, JUNK))
+        trials += [Trial("empty completion", example, ""), Trial("junk completion", example, JUNK)]
     return trials
 
 
@@ -55,18 +55,16 @@ def further_trials(
     The keys that the scorer misses in an object are put into it: `KeyError: 'city'` says what it wants to read.
     """
     for example, reference in list(zip(examples, references, strict=True))[:_ROWS]:
-        said = "yes" if reference is None else reference
-        for trial in (
-            Trial("plain sentence", example, _PLAIN.format(said)),
-            Trial("worked answer", example, _WORKED.format(said)),
-        ):
-            yield trial, grade(trial)
-        keys, meant = ["answer"], _value(said)
-        for value in (meant,) if meant == said else (meant, said):  # 98, and "98"
+        answer = "yes" if reference is None else reference
+        plain = Trial("plain sentence", example, _PLAIN.format(answer))
+        worked = Trial("worked answer", example, _WORKED.format(answer))
+        yield from ((trial, grade(trial)) for trial in (plain, worked))
+        keys, value = ["answer"], _value(answer)
+        # 98, and "98"
+        for each in (value,) if value == answer else (value, answer):
             while len(keys) <= _MOST_KEYS:
-                trial = Trial(
-                    "JSON object", example, json.dumps(dict.fromkeys(keys, value), ensure_ascii=False)
-                )
+                text = json.dumps(dict.fromkeys(keys, each), ensure_ascii=False)
+                trial = Trial("JSON object", example, text)
                 found = grade(trial)
                 yield trial, found
                 missing = None if found.error is None else _MISSING_KEY.search(found.error.message)
