@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from rft_cli.config.schema import EmbeddingsConfig
 from rft_cli.errors import UsageError
@@ -19,33 +18,30 @@ _PROBE = "rft"
 _RETRIES = 4
 """After a server error, a rate limit or a timeout; the client waits longer each time."""
 
+_Vector = list[float] | GradeError
+
 
 class CosineGrader(BurstGrader):
-    """max(0, cosine) of the embeddings of two texts. An empty text is near to nothing: 0, without a call."""
+    """max(0, cosine) of the embeddings of two texts. An empty text gets 0, without a call."""
 
     def __init__(
         self, text: Template, reference: Template, settings: EmbeddingsConfig, timeout_s: float
     ) -> None:
-        if settings.base_url is None:
-            raise UsageError(
-                "cosine needs an embeddings endpoint",
-                "set grader.embeddings.base_url, for example to https://api.openai.com/v1, or use another metric",
-            )
+        self._key = _key(settings)
         import openai
 
         self._sides = (text, reference)
         self._model = settings.model
         self._openai = openai
-        self._key = _key(settings)
         self._client = openai.OpenAI(
             base_url=settings.base_url, api_key=self._key, timeout=timeout_s, max_retries=_RETRIES
         )
         try:
-            self._vectors([_PROBE])
+            self._embed([_PROBE])
         except openai.OpenAIError as error:
             self.close()
             raise UsageError(
-                f"cosine: the embeddings endpoint {settings.base_url} gives no vectors: {self._told(error)}",
+                f"cosine: the embeddings endpoint {settings.base_url} gives no vectors: {self._message(error)}",
                 "check grader.embeddings.base_url and grader.embeddings.model",
             ) from None
 
@@ -53,17 +49,24 @@ class CosineGrader(BurstGrader):
         """One grade for each request, in order; their texts are embedded together."""
         start = time.perf_counter()
         pairs = [self._render(request) for request in requests]
-        texts = {text: None for pair in pairs if isinstance(pair, tuple) for text in pair if text.strip()}
-        vectors: dict[str, Any] = {}
-        wanted = list(texts)
-        for first in range(0, len(wanted), _TEXTS_A_CALL):
-            part = wanted[first : first + _TEXTS_A_CALL]
+        texts = list(
+            dict.fromkeys(text for pair in pairs if isinstance(pair, tuple) for text in pair if text.strip())
+        )
+        vectors: dict[str, _Vector] = {}
+        for first in range(0, len(texts), _TEXTS_A_CALL):
+            part = texts[first : first + _TEXTS_A_CALL]
             try:
-                vectors.update(zip(part, self._vectors(part), strict=True))
+                vectors.update(zip(part, self._embed(part), strict=True))
             except (self._openai.OpenAIError, ValueError) as error:
                 vectors.update(dict.fromkeys(part, self._failure(error)))
         seconds = (time.perf_counter() - start) / max(1, len(requests))
-        return [_grade(pair, vectors, seconds) for pair in pairs]
+        rewards = (_reward(pair, vectors) for pair in pairs)
+        return [
+            Grade("failed", error=reward, seconds=seconds)
+            if isinstance(reward, GradeError)
+            else Grade("graded", reward, seconds=seconds)
+            for reward in rewards
+        ]
 
     def close(self) -> None:
         """Close the connections."""
@@ -76,9 +79,9 @@ class CosineGrader(BurstGrader):
         except Missing as missing:
             return missing.error
 
-    def _vectors(self, texts: list[str]) -> list[list[float]]:
-        answer = self._client.embeddings.create(model=self._model, input=texts, encoding_format="float")
-        return [entry.embedding for entry in sorted(answer.data, key=lambda entry: entry.index)]
+    def _embed(self, texts: list[str]) -> list[list[float]]:
+        reply = self._client.embeddings.create(model=self._model, input=texts, encoding_format="float")
+        return [entry.embedding for entry in sorted(reply.data, key=lambda entry: entry.index)]
 
     def _failure(self, error: Exception) -> GradeError:
         kind = "judge_server"
@@ -86,39 +89,45 @@ class CosineGrader(BurstGrader):
             kind = "judge_timeout"
         elif isinstance(error, self._openai.RateLimitError):
             kind = "judge_rate_limit"
-        return GradeError(kind, f"embeddings: {self._told(error)}")
+        return GradeError(kind, f"embeddings: {self._message(error)}")
 
-    def _told(self, error: Exception) -> str:
-        """The error's first line, without the key: servers repeat it."""
+    def _message(self, error: Exception) -> str:
+        """The error's first line without the key, which servers repeat."""
         line = (str(error).splitlines() or [type(error).__name__])[0][:300]
         return line if self._key == "none" else line.replace(self._key, "[key]")
 
 
 def _key(settings: EmbeddingsConfig) -> str:
-    if settings.api_key_env == "none":
-        return "none"
-    key = os.environ.get(settings.api_key_env)
+    """The endpoint's key; raises UsageError where there is no endpoint, or its key is not in the environment."""
+    if settings.base_url is None:
+        raise UsageError(
+            "cosine needs an embeddings endpoint",
+            "set grader.embeddings.base_url, for example to https://api.openai.com/v1, or use another metric",
+        )
+    name = settings.api_key_env
+    key = "none" if name == "none" else os.environ.get(name)
     if not key:
         raise UsageError(
-            f"cosine: the variable {settings.api_key_env}, which holds the endpoint's key, is not set",
+            f"cosine: the variable {name}, which holds the endpoint's key, is not set",
             "set it, or grader.embeddings.api_key_env to none for a server that needs no key",
         )
     return key
 
 
-def _grade(pair: tuple[str, str] | GradeError, vectors: dict[str, Any], seconds: float) -> Grade:
+def _reward(pair: tuple[str, str] | GradeError, vectors: Mapping[str, _Vector]) -> float | GradeError:
     if isinstance(pair, GradeError):
-        return Grade("failed", error=pair, seconds=seconds)
+        return pair
     if not all(text.strip() for text in pair):
-        return Grade("graded", 0.0, seconds=seconds)
+        return 0.0
     left, right = (vectors[text] for text in pair)
-    for side in (left, right):
-        if isinstance(side, GradeError):
-            return Grade("failed", error=side, seconds=seconds)
+    if isinstance(left, GradeError):
+        return left
+    if isinstance(right, GradeError):
+        return right
     if len(left) != len(right):
-        told = f"embeddings: vectors of {len(left)} and {len(right)} numbers"
-        return Grade("failed", error=GradeError("judge_server", told), seconds=seconds)
-    return Grade("graded", cosine(left, right), seconds=seconds)
+        message = f"embeddings: vectors of {len(left)} and {len(right)} numbers"
+        return GradeError("judge_server", message)
+    return cosine(left, right)
 
 
 def cosine(left: Sequence[float], right: Sequence[float]) -> float:

@@ -1,4 +1,4 @@
-"""A spec as a Grader: the tree of graders it describes, with the books that jobs keep on it."""
+"""A spec as a Grader: the tree of graders it describes, with its statistics."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from rft_cli.types import Grade, GradeRequest
 class SpecGrader(Closing):
     """The Grader of a spec. `spec` is what was read, `shown` its file as the user named it.
 
-    `signature` is its type and name; `log_path` is where prints of python graders go; `sha256` is of the file;
-    `judges` counts what its judges were asked, None without judges.
+    `signature` is its type and name; `log_path` receives the prints of python graders; `sha256` is of the file;
+    `judges` counts the requests of its judges, None without judges.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class SpecGrader(Closing):
         return grades
 
     def stream(self, requests: Iterable[GradeRequest]) -> Iterator[list[Grade]]:
-        """Grades in order, some at a time, while requests are still being read; few of them are in flight."""
+        """Grades in order, some at a time, while requests are still being read."""
         for grades in self._part.stream(requests):
             self.stats.add(grades)
             yield grades
@@ -66,7 +66,7 @@ def open_spec(
 ) -> SpecGrader:
     """Read the spec in `source` and start what it needs; raises UsageErrors with every problem.
 
-    Prints of python graders go to `log_path`, or to `on_output`, each with its completion's place.
+    Prints of python graders go to `log_path`, or to `on_output`, each with its completion's position.
     """
     loaded = load_spec(config, source)
     builder = Builder(config, source, log_path, seed, on_output)

@@ -1,4 +1,4 @@
-"""A `python` spec: its source runs as a scorer in the isolated workers, called as grade(sample, item)."""
+"""The source of a `python` spec: it runs as a scorer in the workers, called as grade(sample, item)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _FIX = "define grade(sample, item), with exactly these two arguments"
 
 
 def scorer_source(source: str, folder: str, shown: str, home: str = "") -> ScorerSource:
-    """The inline source as workers load it; raises UsageError where it is no Python or has no such function.
+    """The inline source as workers load it; raises UsageError where it is not Python or has no such function.
 
-    `folder` is where the spec lies, `home` where the command was typed: modules there can be imported. `shown` is how
+    It can import modules from `folder`, where the spec is, and `home`, where the command was typed. `shown` is how
     messages name the source.
     """
     with syntax_problems(shown):

@@ -1,6 +1,6 @@
-"""The graders that a spec can name, as strict pydantic models: what OpenAI's API takes, and no unknown field.
+"""The graders that a spec can name, as strict pydantic models: the fields of OpenAI's API and no others.
 
-A text that may hold templates, and a formula, are checked while the model is validated.
+Validation also parses templates and formulas.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class _Model(BaseModel):
 class _Grader(_Model):
     name: str
     pass_threshold: Finite | None = None
-    """Read, and without effect: a reward is a number here."""
+    """Accepted without effect: a reward is a number here."""
 
 
 class StringCheck(_Grader):
@@ -86,7 +86,7 @@ class StringCheck(_Grader):
 
 
 class TextSimilarity(_Grader):
-    """0 to 1: how near `input` is to `reference` by a metric."""
+    """0 to 1: how similar `input` is to `reference` by a metric."""
 
     type: Literal["text_similarity"]
     evaluation_metric: Metric
@@ -149,7 +149,7 @@ class InputMessage(_Model):
 
 
 class SamplingParams(_Model):
-    """How a judge model is sampled; what is None is left to the endpoint."""
+    """How a judge model is sampled; None leaves a setting to the endpoint."""
 
     seed: int | None = None
     temperature: Annotated[Finite, Field(ge=0)] | None = None
@@ -204,7 +204,7 @@ class Multi(_Grader):
 
     type: Literal["multi"]
     graders: Mapping[str, Any]
-    """Validated graders; the loader reads them one by one, so that each problem has its place."""
+    """Validated graders; the loader reads each by itself, so that every problem has its place."""
     calculate_output: str
 
     @field_validator("graders")

@@ -1,7 +1,7 @@
-"""The metrics of `text_similarity`, each from a well-kept library and brought to 0..1. Imported when they are used.
+"""The metrics of `text_similarity`, each from a well-kept library, scaled to 0..1. Libraries load when they are used.
 
-OpenAI names the metrics, and rapidfuzz for fuzzy_match; which functions, tokens and smoothing it uses is not published.
-What stands here is, where there is one, the call that its own guides show, otherwise the library's standard one.
+OpenAI names the metrics, and rapidfuzz for fuzzy_match, but publishes no functions, tokens and smoothing. Each metric
+here is the call that OpenAI's guides show, or else the library's standard one.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ from collections.abc import Callable, Iterable
 
 from rft_cli.errors import UsageError
 from rft_cli.grading.openai.schema import Metric
-
-Similarity = Callable[[str, str], float]
-"""(input, reference) → 0..1; 1 for the same text, where the metric finds something to compare in it."""
+from rft_cli.grading.openai.text_graders import Compare
 
 _LIBRARIES: dict[str, tuple[str, ...]] = {
     "fuzzy_match": ("rapidfuzz",),
@@ -26,7 +24,7 @@ _ROUGE = ("rouge_score",)
 
 
 def check_libraries(metrics: Iterable[Metric]) -> None:
-    """Raise one UsageError that names every library which these metrics need and which is not installed."""
+    """Raise one UsageError with every library that these metrics need and that is not installed."""
     wanted = {library for metric in metrics for library in _LIBRARIES.get(metric, _ROUGE)}
     missing = sorted(library for library in wanted if importlib.util.find_spec(library) is None)
     if missing:
@@ -38,25 +36,20 @@ def check_libraries(metrics: Iterable[Metric]) -> None:
         )
 
 
-def similarity(metric: Metric) -> Similarity:
-    """The function of a metric that needs no endpoint; raises UsageError where its data is missing."""
-    if metric == "fuzzy_match":
-        return _fuzzy()
-    if metric == "bleu":
-        return _bleu()
-    if metric == "gleu":
-        return _gleu()
-    return _meteor() if metric == "meteor" else _rouge(metric)
+def similarity(metric: Metric) -> Compare:
+    """The function of a metric that needs no endpoint, (input, reference) → 0..1; UsageError if its data is missing."""
+    makers = {"fuzzy_match": _fuzzy, "bleu": _bleu, "gleu": _gleu, "meteor": _meteor}
+    return makers[metric]() if metric in makers else _rouge(metric)
 
 
-def _fuzzy() -> Similarity:
+def _fuzzy() -> Compare:
     """rapidfuzz's WRatio on texts in lower case without punctuation, as in OpenAI's example of a python grader."""
     from rapidfuzz import fuzz, utils
 
     return lambda text, reference: fuzz.WRatio(text, reference, processor=utils.default_process) / 100
 
 
-def _bleu() -> Similarity:
+def _bleu() -> Compare:
     """sacrebleu's sentence BLEU with its defaults: 13a tokens, exponential smoothing, effective n-gram order."""
     from sacrebleu import sentence_bleu
 
@@ -64,7 +57,7 @@ def _bleu() -> Similarity:
     return lambda text, reference: min(1.0, sentence_bleu(text, [reference]).score / 100)
 
 
-def _gleu() -> Similarity:
+def _gleu() -> Compare:
     """nltk's sentence GLEU (Google BLEU, n-grams 1 to 4: Wu et al. 2016) on sacrebleu's 13a tokens."""
     from nltk.translate.gleu_score import sentence_gleu
 
@@ -72,9 +65,10 @@ def _gleu() -> Similarity:
     return lambda text, reference: float(sentence_gleu([tokens(reference)], tokens(text)))
 
 
-def _meteor() -> Similarity:
-    """nltk's METEOR with its defaults (alpha 0.9, beta 3, gamma 0.5) on 13a tokens: matches are exact, by stem, and by
-    WordNet, in which nltk looks up the stems that are left over.
+def _meteor() -> Compare:
+    """nltk's METEOR with its defaults (alpha 0.9, beta 3, gamma 0.5) on 13a tokens.
+
+    Words match exactly, then by stem; nltk looks up the remaining stems in WordNet.
     """
     from nltk.corpus import wordnet
     from nltk.translate.meteor_score import meteor_score
@@ -89,7 +83,7 @@ def _meteor() -> Similarity:
     return lambda text, reference: float(meteor_score([tokens(reference)], tokens(text)))
 
 
-def _rouge(metric: Metric) -> Similarity:
+def _rouge(metric: Metric) -> Compare:
     """rouge-score's F-measure, without stemming. Its tokens are runs of a-z and 0-9: other scripts score 0."""
     from rouge_score.rouge_scorer import RougeScorer
 
