@@ -18,7 +18,7 @@ import openai
 
 from rft_cli.config.schema import JudgeConfig
 from rft_cli.grading.judge.endpoint import Endpoint
-from rft_cli.grading.judge.reply import Reply, read_reply, said_by
+from rft_cli.grading.judge.reply import Reply, error_text, read_reply
 from rft_cli.types import GradeError
 
 _T = TypeVar("_T")
@@ -110,9 +110,9 @@ class JudgeClient:
             )
         elif isinstance(error, openai.APIStatusError):
             kind = "judge_rate_limit" if error.status_code == 429 else kind
-            message = f"HTTP {error.status_code}: {said_by(self.endpoint.redact(error.response.text))}"
+            message = f"HTTP {error.status_code}: {error_text(self.endpoint.redact(error.response.text))}"
         elif isinstance(cause, NoCompletion):
-            message = f"{cause}: {said_by(self.endpoint.redact(cause.body))}"
+            message = f"{cause}: {error_text(self.endpoint.redact(cause.body))}"
         elif isinstance(error, openai.APIConnectionError):
             message = f"connection lost: {str(cause or error) or type(cause).__name__}"
         else:

@@ -1,4 +1,4 @@
-"""The verdict: how it is asked for, and how what the judge wrote is read. What can't be read is never a 0."""
+"""The verdict: how judges are asked for it, and how it is read from their text. Unreadable text is never a 0."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Verdict:
 
 
 def response_format(task: JudgeTask) -> dict[str, Any]:
-    """The JSON schema of the verdict, in the form of structured outputs; the steps come first, to be thought first."""
+    """The verdict's JSON schema for structured outputs; steps come first, so that the judge reasons first."""
     result: dict[str, Any] = {"type": "number"}
     if task.kind == "label":
         result = {"type": "string", "enum": list(task.labels)}
@@ -38,10 +38,10 @@ def response_format(task: JudgeTask) -> dict[str, Any]:
 
 
 def with_instruction(task: JudgeTask, messages: Sequence[Message]) -> list[Message]:
-    """The messages with the form of the verdict said in words at the end of the last one of the user.
+    """The messages, with the verdict's form described at the end of the last user message.
 
     Always, because some servers accept `response_format` and ignore it. Not in a system message, because chat
-    templates differ on where one may stand. `developer` is written as `system`, the older name that all know.
+    templates differ on where one may come. `developer` becomes `system`, the older name that all servers know.
     """
     sent: list[Message] = [
         {
@@ -107,7 +107,7 @@ def _label(task: JudgeTask, result: Any) -> Verdict | str:
 
 
 def _objects(text: str) -> Iterator[dict[str, list[Any]]]:
-    """The JSON objects in a text, outermost ones only; of each name all values, should it stand there twice."""
+    """The outermost JSON objects in a text; each name has a list of all its values, in case it occurs twice."""
     decoder = json.JSONDecoder(object_pairs_hook=_all_values)
     place = text.find("{")
     for _ in range(_MOST_OBJECTS):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rft_cli.grading.judge.reply import said_by
+from rft_cli.grading.judge.reply import error_text
 from tests.grading.judge.conftest import OpenJudge
 from tests.grading.judge.servers import KEY, Act, JudgeServer, asks, completion, score_task, verdict
 
@@ -242,4 +242,4 @@ def test_a_judge_that_repeats_the_key_does_not_get_it_kept(
     ],
 )
 def test_what_servers_say_is_found(body: str, said: str) -> None:
-    assert said_by(body) == said
+    assert error_text(body) == said

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rft_cli.grading.judge import JudgeTask, Usage
+from rft_cli.grading.judge import JudgeTask, ModelUsage
 from rft_cli.types import GradeError, GradeRequest
 from tests.grading.judge.conftest import OpenJudge
 from tests.grading.judge.servers import (
@@ -222,7 +222,7 @@ def test_a_session_that_a_judge_closed_opens_again(server: JudgeServer, judge: O
     assert not [thread for thread in threading.enumerate() if thread.name == "rft-judge"]
     with judge(label_task(), second._session) as third:
         assert third.grade(asks("c"))[0].reward == 1.0
-    assert second._session.usage.models == {MODEL: Usage(requests=3, input_tokens=300, output_tokens=60)}
+    assert second._session.usage.models == {MODEL: ModelUsage(requests=3, input_tokens=300, output_tokens=60)}
 
 
 def test_another_model_can_be_asked(server: JudgeServer, judge: OpenJudge) -> None:

@@ -209,18 +209,20 @@ def test_a_budget_in_dollars_needs_the_models_price(server: JudgeServer, judge: 
     assert server.listings == 0
 
 
+def test_an_address_in_the_environment_that_means_nothing() -> None:
+    with pytest.raises(UsageError, match=r"^OPENAI_BASE_URL: must begin with http"):
+        find_endpoint(JudgeConfig(), {"OPENAI_BASE_URL": "nonsense"})
+
+
 def test_all_problems_of_the_settings_come_at_once() -> None:
-    config = JudgeConfig(base_url="localhost:8000", api_key_env=KEY, max_cost=1.0)
-    env = {"OPENAI_BASE_URL": "nonsense"}
+    sets = ["base_url=localhost:8000", f"api_key_env={KEY}", "max_cost=1.0"]
     with pytest.raises(UsageErrors) as caught:
-        find_endpoint(config, env)
+        load_config(None, sets=[f"grader.judge.{each}" for each in sets], env={})
     assert [problem.message for problem in caught.value.problems] == [
-        "grader.judge.base_url: must begin with http:// or https:// and name a host",
-        "grader.judge.api_key_env: must be the name of an environment variable, not the key",
-        "grader.judge.max_cost: can't be kept without prices",
+        "--set grader.judge.base_url: must begin with http:// or https:// and name a host",
+        "--set grader.judge.api_key_env: must be the name of an environment variable, not the key",
+        "--set grader.judge.max_cost: can't be kept without prices",
     ]
-    with pytest.raises(UsageErrors, match=r"^OPENAI_BASE_URL: must begin with http"):
-        find_endpoint(JudgeConfig(), env)
 
 
 @pytest.mark.parametrize(
