@@ -22,7 +22,7 @@ from rft_cli.config.paths import named, one_or_all
 from rft_cli.config.scorers import split_target
 from rft_cli.data import Dataset, apply_overlap, read_examples, solution_of
 from rft_cli.errors import GateNotMet, Interrupted, OutOfMemory, UsageError, UsageErrors
-from rft_cli.grading.imported_files import local_modules
+from rft_cli.grading.imported_files import imported_files
 from rft_cli.grading.shape import shape_of
 from rft_cli.grading.source import is_reward_model, is_spec, read_sources, sha256_of_all
 from rft_cli.grading.wire.call import Shape
@@ -213,7 +213,7 @@ def scorer_modules(config: RunConfig) -> dict[str, str]:
     found: dict[str, str] = {}
     for one, _ in config.grader.each():
         file = Path(split_target(str(one.path))[0]).expanduser()
-        found |= local_modules(file, None if one.folder is None else Path(one.folder).expanduser())
+        found |= imported_files(file, None if one.folder is None else Path(one.folder).expanduser())
     return found
 
 

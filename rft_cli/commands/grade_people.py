@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rft_cli.commands.grade_prints import Prints
 from rft_cli.config.suggest import as_word, counted
-from rft_cli.grading import latency
+from rft_cli.grading.duration import format_duration
 from rft_cli.grading.outcomes import GraderStats
 from rft_cli.grading.protocol import Grader
 from rft_cli.grading.rows import Pipeline
@@ -95,10 +95,10 @@ def say_summary(grader: Grader, max_failure_rate: float) -> None:
         _say_failures(stats)
     median, slow, slower = (stats.latency(share) for share in (0.5, 0.9, 0.99))
     if median is not None and slow is not None and slower is not None:
-        times = (latency.told(seconds) for seconds in (median, slow, slower))
+        times = (format_duration(seconds) for seconds in (median, slow, slower))
         _say("  a grade took {} (median), {} (90 %), {} (99 %)".format(*times))
     if stats.judges is not None:
-        _say(f"  judges: {_clean(stats.judges.told())}")
+        _say(f"  judges: {_clean(stats.judges.describe())}")
 
 
 def _say_failures(stats: GraderStats) -> None:

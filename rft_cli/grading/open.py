@@ -1,4 +1,4 @@
-"""From the settings to a grader that is ready: a Python scorer, or an OpenAI grader spec."""
+"""Opens the grader of the settings: Python scorers, or an OpenAI grader spec."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OnOutput = Callable[[int, str], None]
 
 
 class Opener(Protocol):
-    """`open_grader`, or what stands for it where graders of more kinds can be opened."""
+    """`open_grader`, or a function that opens more kinds of graders."""
 
     def __call__(
         self, config: GraderConfig, *, log_path: Path | None, seed: int = 0, rows: Shape | None = None
@@ -35,7 +35,7 @@ def open_grader(
 ) -> Grader:
     """Open the grader that `config` names: `path` is a scorer, several, or a spec file, `spec` an inline spec.
 
-    `rows` is what the rows to grade look like, by which parameters of scorers are bound; None: the first one shows it.
+    Parameters of scorers are bound by `rows`, the shape of the rows to grade; None: by the first row.
 
     Reward models need torch: `rft_cli.training.graders` opens them too.
 

@@ -1,4 +1,4 @@
-"""Several scorers as one grader: the reward is the sum of theirs, each times its weight; each is a component."""
+"""Several scorers as one grader: the reward is the weighted sum of theirs; each is a component."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def open_weighted(
     brief: bool = False,
     rows: Shape | None = None,
 ) -> WeightedGrader:
-    """Open every scorer that `config` names; raises UsageErrors with what is wrong with any of them."""
+    """Open every scorer that `config` names; raises UsageErrors with the problems of all of them."""
     # Raises the problems of all files at once.
     read_sources(config)
     opened: list[ScorerGrader] = []

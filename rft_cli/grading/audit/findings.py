@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from statistics import pstdev
 
-from rft_cli.grading import latency
 from rft_cli.grading.audit.probes import EXPLOITS, HALF, OTHER, REFERENCE, WRITTEN, Probe, empty
 from rft_cli.grading.audit.report import Finding, Group, Level
 from rft_cli.grading.audit.results import Result, Results
+from rft_cli.grading.duration import format_duration
 
 _OF_THE_TEXT = ("sample_parse", "invalid_variable", "judge_refusal")
 """Failures that the completion's own form explains: the grader refuses what it can't read."""
@@ -141,7 +141,7 @@ def _spread(results: Results) -> Finding:
 def _latency(results: Results, timeout_s: float) -> Finding:
     seconds = results.seconds()
     slowest, typical = seconds[-1], seconds[len(seconds) // 2]
-    text = f"{latency.told(typical)} median, {latency.told(slowest)} slowest"
+    text = f"{format_duration(typical)} median, {format_duration(slowest)} slowest"
     if slowest > timeout_s / 2:
         fix = f"a grade may take {timeout_s:g} s (grader.timeout_s), then it fails"
         return Finding("scorer", "latency", "warning", text, fix=fix)

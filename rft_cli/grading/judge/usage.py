@@ -127,7 +127,7 @@ class JudgeUsage:
             "models": {model: asdict(usage) for model, usage in sorted(self.models.items())},
         }
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """The same in one line for people."""
         others = (
             (self.cache_hits, "from the cache"),

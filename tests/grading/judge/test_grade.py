@@ -155,7 +155,7 @@ def test_the_summary_says_what_the_judge_was_asked(server: JudgeServer, judge: O
         "models": {MODEL: spent},
     }
     assert grader.stats.judges is not None
-    assert grader.stats.judges.told() == (
+    assert grader.stats.judges.describe() == (
         "2 requests, 200 tokens read, 40 written, 1 from the cache, 1 retry, 2 clamped"
     )
 

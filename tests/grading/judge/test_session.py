@@ -60,7 +60,7 @@ def test_tokens_and_costs_are_counted_by_model(server: JudgeServer, judge: OpenJ
             f"judge_cost/{MODEL}": 0.000054,
         }
     )
-    assert session.usage.told() == "3 requests, 1,200 tokens read, 50 written, 0.0027 US dollars"
+    assert session.usage.describe() == "3 requests, 1,200 tokens read, 50 written, 0.0027 US dollars"
     assert session.usage.to_json()["models"]["big"] == {
         "requests": 1,
         "input_tokens": 1000,
