@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 from rft_cli.config.judges import NONE, url_problem
 from rft_cli.config.schema import JudgeConfig
@@ -20,11 +19,6 @@ class Endpoint:
     url: str
     key: str | None = field(default=None, repr=False, compare=False)
     key_env: str = NONE
-
-    @property
-    def host(self) -> str:
-        """Host and port, for people."""
-        return urlsplit(self.url).netloc
 
     def redact(self, text: str) -> str:
         """The text without the key: servers repeat it in error messages."""

@@ -1,4 +1,4 @@
-"""A judge as a Grader: asks about several completions at a time; its verdicts become grades."""
+"""A judge as a grader: asks about several completions at a time; its verdicts become grades."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import asdict
-from pathlib import Path
 
 from rft_cli.config.judges import asked_model
 from rft_cli.grading.feed import Feed
@@ -14,8 +13,6 @@ from rft_cli.grading.judge.cache import question_key
 from rft_cli.grading.judge.session import BUDGET, JudgeSession
 from rft_cli.grading.judge.task import JudgeTask, Render
 from rft_cli.grading.judge.verdict import response_format, with_instruction
-from rft_cli.grading.outcomes import GraderStats
-from rft_cli.grading.protocol import Closing
 from rft_cli.types import Grade, GradeError, GradeRequest
 
 _WAITING = 4
@@ -24,11 +21,8 @@ _POLL_S = 0.02
 """Seconds between looks for a further request, while the first verdict is awaited."""
 
 
-class JudgeGrader(Closing):
-    """The Grader of one judge. Close it, or use it in a `with`.
-
-    `render` makes messages of a completion and its row. `model` is the one that is asked, `signature` says who judges,
-    `stats` counts every grade, `sha256` is of the task, the model and the endpoint. `log_path` is None.
+class JudgeGrader:
+    """Grades by one judge. `render` makes messages of a completion and its row. `model` is the one that is asked.
 
     Raises UsageError where the endpoint can't be reached, refuses the key or does not know the model, and where the
     openai package is missing.
@@ -37,15 +31,10 @@ class JudgeGrader(Closing):
     def __init__(self, task: JudgeTask, render: Render, session: JudgeSession) -> None:
         self.task = task
         self.model = asked_model(session.settings, task.model)
-        self.stats = GraderStats()
-        self.stats.judges = session.usage
-        self.signature = f"{task.type} '{task.name}' by {self.model} at {session.endpoint.host}"
-        self.log_path: Path | None = None
         self._parameters = task.parameters()
         self._format = response_format(task)
         # The name does not change the verdict.
         self._identity = {"endpoint": session.endpoint.url, **asdict(task), "model": self.model, "name": None}
-        self.sha256 = question_key(self._identity)
         self._window = _WAITING * session.settings.concurrency
         self._render = render
         self._session = session
@@ -103,6 +92,5 @@ class JudgeGrader(Closing):
         if not grades:
             # Requests in flight are paid for: their verdicts go into the cache.
             wait(waiting)
-            raise self._session.budget_spent()
-        self.stats.add(grades)
+            raise self._session.usage.budget_spent()
         return grades

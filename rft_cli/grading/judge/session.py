@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rft_cli.config.judges import price_table
 from rft_cli.config.launcher import world_size_in
 from rft_cli.config.schema import JudgeConfig
-from rft_cli.errors import RunFailed, UsageError
+from rft_cli.errors import UsageError
 from rft_cli.grading.judge.cache import JudgeCache, cache_folder
 from rft_cli.grading.judge.endpoint import find_endpoint
 from rft_cli.grading.judge.task import JudgeTask
@@ -74,10 +74,6 @@ class JudgeSession(Closing):
         """
         client = self._open()
         return client.start(self._ask(client, key, request, task))
-
-    def budget_spent(self) -> RunFailed:
-        """The error that ends the job when the budget is spent."""
-        return self.usage.budget_spent(keeps_verdicts=self._cache is not None)
 
     def close(self) -> None:
         """Cancel requests and end the thread; safe to call twice. Counts stay readable."""

@@ -28,11 +28,6 @@ class JudgeTask:
     passing_labels: Sequence[str] = ()
     sampling: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def type(self) -> str:
-        """The type of the grader spec."""
-        return f"{self.kind}_model"
-
     def parameters(self) -> dict[str, Any]:
         """`sampling` with the names of chat completions, which spell the length limit without the first s."""
         names = {"max_completions_tokens": "max_completion_tokens"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rft_cli.config.judges import price_table
+from rft_cli.config.judges import NONE, price_table
 from rft_cli.config.schema import JudgeConfig
 from rft_cli.config.suggest import counted
 from rft_cli.errors import RunFailed
@@ -45,6 +45,7 @@ class JudgeUsage:
         self.clamped = 0
         self._prices = price_table(settings)
         self._processes = processes
+        self._caches = settings.cache.lower() != NONE
         self._limits = {
             f"grader.judge.{name}": limit
             for name in ("max_cost", "max_tokens")
@@ -79,11 +80,11 @@ class JudgeUsage:
         """Whether the replies until now have reached a limit."""
         return any(self._spent[name] >= limit / self._processes for name, limit in self._limits.items())
 
-    def budget_spent(self, keeps_verdicts: bool) -> RunFailed:
-        """The error that ends the job, with what was spent. `keeps_verdicts`: whether there is a cache of them."""
+    def budget_spent(self) -> RunFailed:
+        """The error that ends the job, with what was spent."""
         share = f" by one of {self._processes} processes" if self._processes > 1 else ""
         fix = f"raise {' or '.join(self._limits)}, or go on with the same budget anew"
-        if keeps_verdicts:
+        if self._caches:
             fix += ": verdicts are kept in the cache, so only the rest is paid for"
         return RunFailed(f"the judge's budget is spent: {self._describe_requests()}{share}", fix)
 

@@ -109,7 +109,7 @@ def test_the_key_is_nowhere(
         repr(vars(grader)),
         repr(vars(session._client)),
     ]
-    shown += [str(session.usage.to_json()), session.settings.model_dump_json(), grader.signature]
+    shown += [str(session.usage.to_json()), session.settings.model_dump_json()]
     assert not [text for text in shown if KEY in text]
     assert not [file for file in tmp_path.rglob("*") if file.is_file() and KEY in file.read_text()]
 
@@ -118,13 +118,14 @@ def test_an_interrupted_process_ends_at_once(server: JudgeServer, tmp_path: Path
     server.default = lambda _: Act(body=verdict(0.5), wait_s=60)
     program = f"""
 import sys, threading, time
+from contextlib import closing
 from rft_cli.config.schema import JudgeConfig
 from rft_cli.grading.judge import JudgeGrader, JudgeSession, JudgeTask
 from rft_cli.types import GradeRequest
 settings = JudgeConfig(base_url={server.url!r}, api_key_env="none", cache={str(tmp_path)!r})
 render = lambda request: [{{"role": "user", "content": request.completion}}]
 try:
-    with JudgeGrader(JudgeTask("q", "score", {MODEL!r}), render, JudgeSession(settings)) as judge:
+    with closing(JudgeGrader(JudgeTask("q", "score", {MODEL!r}), render, JudgeSession(settings))) as judge:
         print("asking", flush=True)
         judge.grade([GradeRequest(str(n), {{}}) for n in range(20)])
 except KeyboardInterrupt:
