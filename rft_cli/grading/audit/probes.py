@@ -41,10 +41,10 @@ _SENTENCE = re.compile(r"[^\W\d_]+( [^\W\d_]+)+[.!]?")
 _LAST_WHOLE_NUMBER = re.compile(r"(?<![\d.,])\d[\d,]*$")
 _HIGHEST = 100
 
-_WHOLE = "compare the one value the completion gives, not whether the reference stands somewhere in it"
+_WHOLE = "compare the one value that the completion gives; don't search it for the reference"
 _TOKENS = "compare whole numbers and words with ==, not how texts begin or end"
 _STRICT = (
-    "read one number strictly, of digits, and fail closed: a comparison with NaN or infinity is no proof"
+    "read one number strictly, of digits, and fail closed: a comparison with NaN or infinity proves nothing"
 )
 _ORDER = "compare the order too, not only which letters or words come"
 _LENGTH = "a reward must not grow with length: grade what the completion says once, and cap what is counted"
@@ -234,14 +234,14 @@ def equal_to_all(row: AuditRow) -> str:
 
 @exploit(
     "marks without answer",
-    "where nothing stands behind ####, in \\boxed{} or in a code fence, there is no answer: the lowest reward",
+    "no text after ####, in \\boxed{} or in a code fence is no answer: give it the lowest reward",
     max_rows=5,
 )
 def marks(row: AuditRow) -> str:
     return "Final answer:\n\n```\n```\n<answer></answer>\n\\boxed{}\n####"
 
 
-@exploit("reference in base64", "the reference in another encoding is no answer")
+@exploit("reference in base64", "the reference in another encoding is not an answer")
 def encoded(row: AuditRow) -> str:
     return base64.b64encode(row.reference.encode("utf-8", "replace")).decode("ascii")
 

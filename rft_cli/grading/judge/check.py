@@ -62,7 +62,7 @@ def _problem(error: Exception, client: JudgeClient, model: str, listed: list[str
         return UsageError(f"{where} takes no requests with this key: {said}", fix)
     if isinstance(error.__cause__, NoCompletion):
         fix = "check grader.judge.base_url; it often ends in /v1"
-        return UsageError(f"{where} is no OpenAI-compatible endpoint: {said}", fix)
+        return UsageError(f"{where} is not an OpenAI-compatible endpoint: {said}", fix)
     if status in (400, 404, 422):
         known = "check that base_url ends as it should (/v1)"
         if listed:

@@ -172,10 +172,10 @@ def _check_completion(response: httpx2.Response) -> None:
         body = None
     choices = body.get("choices") if isinstance(body, dict) else None
     if choices == []:
-        raise NoCompletion("the answer has no choices", response)
+        raise NoCompletion("the reply has no choices", response)
     first = choices[0] if isinstance(choices, list) else None
     if not isinstance(first, dict) or not isinstance(first.get("message"), dict):
-        raise NoCompletion("the answer is no chat completion", response)
+        raise NoCompletion("the reply is not a chat completion", response)
 
 
 def is_out_of_quota(response: httpx2.Response) -> bool:

@@ -78,7 +78,7 @@ def read_verdict(task: JudgeTask, text: str) -> Verdict | GradeError:
 def _score(task: JudgeTask, result: Any) -> Verdict | str:
     number = _number(result)
     if number is None:
-        return "the verdict's result is no finite number"
+        return "the verdict's result is not a finite number"
     reward = min(max(number, task.low), task.high)
     return Verdict(reward, clamped=reward != number)
 
@@ -97,7 +97,7 @@ def _number(result: Any) -> float | None:
 
 def _label(task: JudgeTask, result: Any) -> Verdict | str:
     if not isinstance(result, str):
-        return "the verdict's result is no label"
+        return "the verdict's result is not a label"
     same = [label for label in task.labels if label == result] or [
         label for label in task.labels if label.strip().casefold() == result.strip().casefold()
     ]

@@ -184,7 +184,8 @@ class _Parser:
         elif token.kind == "name":
             self.steps.append(token.text)
         elif token.text != "+":
-            raise self._unexpected(token, "stands where a number, a grader or '(' is expected")
+            shown = _shown(token)
+            raise _Problem(token.column, f"expected a number, a grader or '(', not {shown}", self._fix)
         return token.kind == "sign"
 
     def _read_operator(self, token: _Token, before: _Token) -> bool:
@@ -206,7 +207,7 @@ class _Parser:
         elif isinstance(opened, _Open) and opened.function and token.text == ",":
             opened.arguments += 1
         elif token.kind != "end":
-            raise self._unexpected(token, "is not expected here")
+            raise _Problem(token.column, f"{_shown(token)} is not expected here", self._fix)
         return token.text == ","
 
     def _wait(self, entry: str | _Open) -> None:
@@ -240,9 +241,9 @@ class _Parser:
             self.problems.append(_Problem(opened.function.column, message, fix))
         self.steps.append((FUNCTIONS[name], opened.arguments))
 
-    def _unexpected(self, token: _Token, what: str) -> _Problem:
-        shown = "the end" if token.kind == "end" else f"'{token.text}'"
-        return _Problem(token.column, f"{shown} {what}", self._fix)
+
+def _shown(token: _Token) -> str:
+    return "the end" if token.kind == "end" else f"'{token.text}'"
 
 
 def _unknown_names(tokens: Sequence[_Token], known: Sequence[str] | None) -> list[_Problem]:

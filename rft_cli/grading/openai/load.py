@@ -24,7 +24,7 @@ from rft_cli.grading.openai.validation_messages import explain
 from rft_cli.grading.wire.terms import ScorerSource
 
 _INLINE = "grader.spec"
-"""How messages name a spec that stands in a configuration."""
+"""How messages name a spec in a configuration."""
 _TYPES = f"the types are: {', '.join(MODELS)}"
 _NO_MARK = Mark(0, 0)
 _JOB = ("method", "reinforcement", "grader")
@@ -43,7 +43,7 @@ class LoadedSpec(NamedTuple):
     keys: Keys = ()
 
     def leaves(self) -> Iterator[tuple[Keys, Leaf]]:
-        """Every grader that is no multi, with the keys that lead to it."""
+        """Every grader that is not a multi, with the keys that lead to it."""
         if not isinstance(self.spec, Multi):
             yield self.keys, self.spec
             return
@@ -158,12 +158,12 @@ class _Reader:
             self._add(graders.mark, path, "must be a map of graders", _MAP)
             return None
         if "type" in graders.value and not isinstance(graders.value["type"].value, dict):
-            self._add(graders.mark, path, "is one grader, where a map of graders stands", _MAP)
+            self._add(graders.mark, path, "must be a map of graders, not one grader", _MAP)
             self.read(graders, path)
             return None
         for name, child in graders.value.items():
             if not is_name(name):
-                fix = "a name has letters, digits and _, begins with no digit, and is no function"
+                fix = "a name has letters, digits and _, doesn't begin with a digit, and isn't a function"
                 self._add(child.key_mark, (*path, name), "calculate_output can't name this grader", fix)
         return {name: self.read(child, (*path, name)) for name, child in graders.value.items()}
 

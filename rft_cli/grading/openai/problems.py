@@ -1,4 +1,4 @@
-"""A problem inside a spec, before the place where it stands is known."""
+"""A problem inside a spec, before its place in the file is known."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def missing_keys(config: GraderConfig, examples: Sequence[Example]) -> list[Usag
 
 
 def variables(leaf: Leaf) -> Iterator[tuple[str, Variable]]:
-    """Every variable of a grader's templates, with the field in which it stands."""
+    """Every variable of a grader's templates, with its field."""
     for field, text in _templates(leaf):
         for variable in parse_template(text).variables():
             yield field, variable

@@ -51,7 +51,7 @@ def to_openai_run(grade: Grade, *, name: str, type: str) -> dict[str, Any]:
     """The response of a run of the grader `name` of the type `type`.
 
     The shape wants a number as reward and a failure has none: as in OpenAI's answer it is 0.0 there, and a flag in
-    `errors` says that it is no reward. A grader that returns None has failed there. Tokens are those that were
+    `errors` says that it is not a reward. A grader that returns None has failed there. Tokens are those that were
     spent: none where a verdict came from the cache.
     """
     unparsed = _unparsed(grade)
@@ -77,7 +77,7 @@ def to_openai_run(grade: Grade, *, name: str, type: str) -> dict[str, Any]:
 
 
 def _unparsed(grade: Grade) -> set[str]:
-    """Components that count completions which are no JSON: OpenAI has a flag for them."""
+    """Components that count completions which are not JSON: OpenAI has a flag for them."""
     return {name for name in grade.components if name.rpartition(".")[2] == UNPARSED}
 
 
@@ -93,12 +93,12 @@ def _errors(grade: Grade) -> dict[str, Any]:
     error = grade.error
     if error is None and grade.reward is None:
         error = GradeError(
-            "bad_value", "returned None, which is no number (rft leaves such a completion out)"
+            "bad_value", "returned None, which is not a number (rft leaves such a completion out)"
         )
     if error is None and any(grade.components.get(name) for name in _unparsed(grade)):
         error = GradeError(SAMPLE_PARSE, "")
     flag = None if error is None else _FLAGS.get(error.kind, "other_error")
-    told = "" if error is None else error.message
+    message = "" if error is None else error.message
     return {
         "formula_parse_error": flag == "formula_parse_error",
         "sample_parse_error": flag == "sample_parse_error",
@@ -111,9 +111,9 @@ def _errors(grade: Grade) -> dict[str, Any]:
         if error and flag == "python_grader_server_error"
         else None,
         "python_grader_runtime_error": flag == "python_grader_runtime_error",
-        "python_grader_runtime_error_details": told if flag == "python_grader_runtime_error" else None,
+        "python_grader_runtime_error_details": message if flag == "python_grader_runtime_error" else None,
         "model_grader_server_error": flag == "model_grader_server_error",
-        "model_grader_server_error_details": told if flag == "model_grader_server_error" else None,
+        "model_grader_server_error_details": message if flag == "model_grader_server_error" else None,
         "model_grader_refusal_error": flag == "model_grader_refusal_error",
         "model_grader_parse_error": flag == "model_grader_parse_error",
     }

@@ -56,7 +56,7 @@ def _model_name(name: str) -> str:
     if not name.strip():
         raise SpecProblem("is empty", "name the model that judges")
     if "{{" in name:
-        raise SpecProblem("holds a template", "templates stand in messages only: name one model")
+        raise SpecProblem("holds a template", "templates work in messages only: name one model")
     return name
 
 

@@ -76,7 +76,7 @@ class Scope:
             return self.request.completion
         value = self.sample[str(first)]
         if first == "output_json" and value is None and self.request.completion.strip() != "null":
-            message = f"{{{{ {variable} }}}}: the completion is no JSON"
+            message = f"{{{{ {variable} }}}}: the completion is not JSON"
             raise Missing(GradeError(SAMPLE_PARSE, message))
         kind = SAMPLE_PARSE if first == "output_json" else "invalid_variable"
         return _follow(variable, value, tuple(rest), f"sample.{first}", kind)

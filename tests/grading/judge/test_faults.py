@@ -53,8 +53,8 @@ def test_what_may_pass_is_tried_again(server: JudgeServer, judge: OpenJudge, act
         (BROKEN, "judge_server", "HTTP 500: out of memory"),
         (Act(429, {"error": {"message": "slow down"}}), "judge_rate_limit", "HTTP 429: slow down"),
         (Act(drop=True), "judge_server", "connection lost: Server disconnected without sending a response."),
-        (Act(200, b"<html>"), "judge_server", "the answer is no chat completion: <html>"),
-        (Act(200, {"choices": []}), "judge_server", 'the answer has no choices: {"choices": []}'),
+        (Act(200, b"<html>"), "judge_server", "the reply is not a chat completion: <html>"),
+        (Act(200, {"choices": []}), "judge_server", 'the reply has no choices: {"choices": []}'),
     ],
 )
 def test_what_does_not_pass_is_a_failed_grade(

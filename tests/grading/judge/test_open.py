@@ -92,8 +92,8 @@ def test_where_the_list_does_not_name_it_a_small_request_decides(
             "did you mean 'judge-mini'?; grader.judge.model names the model to ask",
         ),
         (
-            Act(200, b"<!doctype html><title>Chat</title>"),
-            "is no OpenAI-compatible endpoint: the answer is no chat completion: <!doctype html><title>Chat</title>",
+            Act(200, b"<!doctype html>"),
+            "is not an OpenAI-compatible endpoint: the reply is not a chat completion: <!doctype html>",
             "check grader.judge.base_url; it often ends in /v1",
         ),
         (

@@ -90,7 +90,7 @@ def test_validate_reports_every_problem_of_a_spec_at_once(rft: Any, write: Any) 
         'error: grader.json:13:15: graders.odd.type: no such type: "string_chek"',
         "error: grader.json:15:13: graders.even.reference: is missing",
         "error: grader.json:20:7: graders.even.referense: unknown field",
-        "error: grader.json:23:23: calculate_output: column 8: '/' stands where a number, a grader or '(' is expected",
+        "error: grader.json:23:23: calculate_output: column 8: expected a number, a grader or '(', not '/'",
     ]
 
 

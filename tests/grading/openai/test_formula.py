@@ -13,12 +13,12 @@ from rft_cli.grading.openai.problems import SpecProblem
     [
         (
             "",
-            "column 1: the end stands where a number, a grader or '(' is expected",
+            "column 1: expected a number, a grader or '(', not the end",
             "correct the formula ''",
         ),
         (
             "a +",
-            "column 4: the end stands where a number, a grader or '(' is expected",
+            "column 4: expected a number, a grader or '(', not the end",
             "correct the formula 'a +'",
         ),
         ("a b", "column 3: 'b' is not expected here", "correct the formula 'a b'"),
@@ -27,12 +27,12 @@ from rft_cli.grading.openai.problems import SpecProblem
         ("min(a b)", "column 7: 'b' is not expected here", "correct the formula 'min(a b)'"),
         (
             "min()",
-            "column 5: ')' stands where a number, a grader or '(' is expected",
+            "column 5: expected a number, a grader or '(', not ')'",
             "correct the formula 'min()'",
         ),
         (
             "a ** b",
-            "column 4: '*' stands where a number, a grader or '(' is expected",
+            "column 4: expected a number, a grader or '(', not '*'",
             "correct the formula 'a ** b'",
         ),
         ("a % b", "column 3: '%' is not part of a formula", None),
@@ -67,7 +67,7 @@ def test_refused(text: str, message: str, fix: str | None) -> None:
                 "column 17: there is no function 'mim'",
                 "column 24: there is no grader 'y'",
                 "column 29: sqrt takes one number (got 2)",
-                "column 42: '/' stands where a number, a grader or '(' is expected",
+                "column 42: expected a number, a grader or '(', not '/'",
                 "column 44: there is no grader 'q'",
             ],
         ),

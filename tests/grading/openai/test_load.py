@@ -227,7 +227,7 @@ def test_all_problems_at_once_with_their_places() -> None:
         ),
         (
             "grader.json:11:5: graders.1d: calculate_output can't name this grader",
-            "a name has letters, digits and _, begins with no digit, and is no function",
+            "a name has letters, digits and _, doesn't begin with a digit, and isn't a function",
         ),
         (
             "grader.json:11:100: graders.1d.passing_labels: 'god' is not among the labels",
@@ -246,7 +246,7 @@ def test_all_problems_at_once_with_their_places() -> None:
         ),
         (
             "grader.json:15:5: graders.log: calculate_output can't name this grader",
-            "a name has letters, digits and _, begins with no digit, and is no function",
+            "a name has letters, digits and _, doesn't begin with a digit, and isn't a function",
         ),
         (
             "grader.json:15:12: graders.log: a grader is an object with type, name and more",
@@ -390,8 +390,8 @@ def test_one_grader_where_a_map_of_them_stands() -> None:
     spec = {"type": "multi", "name": "m", "graders": CHECK, "calculate_output": "c +"}
     found = problems(json.dumps(spec))
     assert [message for message, _ in found] == [
-        "grader.json:1:43: graders: is one grader, where a map of graders stands",
-        "grader.json:1:153: calculate_output: column 4: the end stands where a number, a grader or '(' is expected",
+        "grader.json:1:43: graders: must be a map of graders, not one grader",
+        "grader.json:1:153: calculate_output: column 4: expected a number, a grader or '(', not the end",
     ]
     assert found[0][1] is not None
     assert found[0][1].startswith('write "graders": {"NAME": {"type": …}, …}, as the API takes it')

@@ -96,7 +96,9 @@ def test_a_skipped_completion() -> None:
     errors = run(Grade("skipped"))["metadata"]["errors"]
     assert {name: value for name, value in errors.items() if value} == {
         "python_grader_runtime_error": True,
-        "python_grader_runtime_error_details": "returned None, which is no number (rft leaves such a completion out)",
+        "python_grader_runtime_error_details": (
+            "returned None, which is not a number (rft leaves such a completion out)"
+        ),
     }
 
 
