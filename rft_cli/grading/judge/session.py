@@ -15,9 +15,9 @@ from rft_cli.config.schema import JudgeConfig
 from rft_cli.errors import UsageError
 from rft_cli.grading.judge.cache import JudgeCache, cache_folder
 from rft_cli.grading.judge.endpoint import find_endpoint
-from rft_cli.grading.judge.task import JudgeTask
 from rft_cli.grading.judge.usage import JudgeUsage
 from rft_cli.grading.judge.verdict import Verdict, read_verdict
+from rft_cli.grading.openai.schema import JudgeModel
 from rft_cli.grading.protocol import Closing
 from rft_cli.types import Grade, GradeError, TokenUse
 
@@ -67,13 +67,13 @@ class JudgeSession(Closing):
             self.usage.charge(model, reply)
         self._checked.add(model)
 
-    def ask(self, key: str, request: Mapping[str, Any], task: JudgeTask) -> Future[Grade]:
+    def ask(self, key: str, request: Mapping[str, Any], spec: JudgeModel) -> Future[Grade]:
         """The grade from the cache, else from the endpoint; only verdicts that can be read are cached.
 
         With a cache, a question that is in flight already is not asked again.
         """
         client = self._open()
-        return client.start(self._ask(client, key, request, task))
+        return client.start(self._ask(client, key, request, spec))
 
     def close(self) -> None:
         """Cancel requests and end the thread; safe to call twice. Counts stay readable."""
@@ -91,19 +91,21 @@ class JudgeSession(Closing):
             self._client = JudgeClient(self.endpoint, self.settings, self.usage.count_retry)
         return self._client
 
-    async def _ask(self, client: JudgeClient, key: str, request: Mapping[str, Any], task: JudgeTask) -> Grade:
+    async def _ask(
+        self, client: JudgeClient, key: str, request: Mapping[str, Any], spec: JudgeModel
+    ) -> Grade:
         if self._cache is None:
-            return await self._ask_endpoint(client, key, request, task)
+            return await self._ask_endpoint(client, key, request, spec)
         async with client.asking.setdefault(key, asyncio.Lock()):
             text = self._cache.read(key)
-            verdict = None if text is None else read_verdict(task, text)
+            verdict = None if text is None else read_verdict(spec, text)
             if not isinstance(verdict, Verdict):
-                return await self._ask_endpoint(client, key, request, task)
+                return await self._ask_endpoint(client, key, request, spec)
             self.usage.cache_hits += 1
             return self._grade(verdict, 0.0, {request["model"]: TokenUse(0, 0)})
 
     async def _ask_endpoint(
-        self, client: JudgeClient, key: str, request: Mapping[str, Any], task: JudgeTask
+        self, client: JudgeClient, key: str, request: Mapping[str, Any], spec: JudgeModel
     ) -> Grade:
         model = request["model"]
         async with client.places:
@@ -118,7 +120,7 @@ class JudgeSession(Closing):
             self.usage.charge(model, reply)
         if isinstance(reply.outcome, GradeError):
             return self._grade(reply.outcome, seconds, {model: reply.tokens})
-        verdict = read_verdict(task, reply.outcome)
+        verdict = read_verdict(spec, reply.outcome)
         if isinstance(verdict, Verdict) and self._cache is not None:
             self._cache.write(key, reply.outcome)
         return self._grade(verdict, seconds, {model: reply.tokens})

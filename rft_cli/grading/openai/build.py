@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError, UsageErrors
@@ -19,26 +19,23 @@ from rft_cli.grading.openai.multi import MultiGrader
 from rft_cli.grading.openai.python_source import scorer_source
 from rft_cli.grading.openai.row_keys import variables
 from rft_cli.grading.openai.schema import (
-    InputMessage,
-    LabelModel,
+    JudgeModel,
     Leaf,
     Multi,
     Python,
-    ScoreModel,
     Spec,
     StringCheck,
     TextSimilarity,
 )
 from rft_cli.grading.openai.similarity import check_libraries, similarity
-from rft_cli.grading.openai.templates import Missing, Scope, parse_template
+from rft_cli.grading.openai.templates import parse_template
 from rft_cli.grading.openai.text_graders import OPERATIONS, JsonGrader, TextGrader
 from rft_cli.grading.pool.scorer_grader import start
 from rft_cli.grading.protocol import PartGrader
 from rft_cli.grading.wire.terms import ScorerSource
-from rft_cli.types import GradeError, GradeRequest, Message
 
 if TYPE_CHECKING:  # loaded where a spec has judges
-    from rft_cli.grading.judge import JudgeSession, Render
+    from rft_cli.grading.judge import JudgeSession
 
 
 @dataclass
@@ -66,7 +63,7 @@ class Builder:
                 openable.append(TextSimilarity)
             with self._collect(()):
                 self._open_session(leaves)
-                openable += [ScoreModel, LabelModel]
+                openable += get_args(JudgeModel)
             for keys, leaf in leaves:
                 if isinstance(leaf, tuple(openable)):
                     with self._collect(keys):
@@ -82,7 +79,7 @@ class Builder:
         return _tree(loaded.spec, loaded.keys, opened)
 
     def _open_session(self, leaves: Sequence[tuple[Keys, Leaf]]) -> None:
-        if any(isinstance(leaf, ScoreModel | LabelModel) for _, leaf in leaves):
+        if any(isinstance(leaf, JudgeModel) for _, leaf in leaves):
             from rft_cli.grading.judge import JudgeSession
 
             self.session = JudgeSession(self.config.judge)
@@ -97,28 +94,17 @@ class Builder:
             folder = os.path.dirname(self.source.path)
             source = scorer_source(leaf.source, folder, f"{self.source.shown}: {place}", self.source.home)
             return start(source, self.config, self.log_path, self.seed, self.on_output)
-        if isinstance(leaf, ScoreModel | LabelModel):
-            return self._open_judge(leaf, keys)
+        if isinstance(leaf, JudgeModel):
+            from rft_cli.grading.judge import JudgeGrader
+
+            assert self.session is not None
+            return JudgeGrader(leaf, self.session)
         sides = (parse_template(leaf.input), parse_template(leaf.reference))
         if isinstance(leaf, StringCheck):
             return TextGrader(*sides, OPERATIONS[leaf.operation])
         if leaf.evaluation_metric == "cosine":
             return CosineGrader(*sides, self.config.embeddings, self.config.grade_limit_s)
         return TextGrader(*sides, similarity(leaf.evaluation_metric))
-
-    def _open_judge(self, leaf: ScoreModel | LabelModel, keys: Keys) -> PartGrader:
-        from rft_cli.grading.judge import JudgeGrader, JudgeTask
-
-        assert self.session is not None
-        name = str(keys[-1]) if "graders" in keys else leaf.name
-        if isinstance(leaf, LabelModel):
-            labels = (tuple(leaf.labels), tuple(leaf.passing_labels))
-            task = JudgeTask(name, "label", leaf.model, labels=labels[0], passing_labels=labels[1])
-        else:
-            low, high = leaf.bounds()
-            sampling = leaf.sampling_params.model_dump(exclude_none=True) if leaf.sampling_params else {}
-            task = JudgeTask(name, "score", leaf.model, low, high, sampling=sampling)
-        return JudgeGrader(task, _renderer(leaf.input), self.session)
 
     @contextlib.contextmanager
     def _collect(self, keys: Keys) -> Iterator[None]:
@@ -140,20 +126,3 @@ def _tree(spec: Spec, keys: Keys, opened: dict[Keys, PartGrader]) -> PartGrader:
     graders = spec.graders.items()
     parts = {name: _tree(child, (*keys, "graders", name), opened) for name, child in graders}
     return MultiGrader(parts, parse_formula(spec.calculate_output, spec.graders))
-
-
-def _renderer(inputs: Sequence[InputMessage]) -> Render:
-    """The function that makes a judge's messages of a completion; parts of one message become its paragraphs."""
-    parsed = [(message.role, [parse_template(part.text) for part in message.content]) for message in inputs]
-
-    def render(request: GradeRequest) -> Sequence[Message] | GradeError:
-        scope = Scope(request)
-        try:
-            return [
-                Message(role=role, content="\n\n".join(part.render(scope) for part in parts))
-                for role, parts in parsed
-            ]
-        except Missing as missing:
-            return missing.error
-
-    return render

@@ -221,7 +221,8 @@ class Multi(_Grader):
         return value
 
 
-Leaf = StringCheck | TextSimilarity | Python | ScoreModel | LabelModel
+JudgeModel = ScoreModel | LabelModel
+Leaf = StringCheck | TextSimilarity | Python | JudgeModel
 Spec = Leaf | Multi
 
 MODELS: dict[str, type[Spec]] = {

@@ -18,8 +18,8 @@ from tests.grading.judge.servers import (
     JudgeServer,
     asks,
     completion,
-    label_task,
-    score_task,
+    label_spec,
+    score_spec,
     verdict,
 )
 
@@ -67,7 +67,7 @@ def test_what_the_endpoint_is_sent(server: JudgeServer, judge: OpenJudge) -> Non
         "max_completions_tokens": 64,
         "reasoning_effort": "low",
     }
-    judge(score_task(sampling={**sampling})).grade(asks("two"))
+    judge(score_spec(sampling_params={**sampling})).grade(asks("two"))
     sent = server.seen[0]
     assert {name: sent[name] for name in ("model", "seed", "temperature", "top_p", "reasoning_effort")} == {
         "model": MODEL,
@@ -85,7 +85,7 @@ def test_what_the_endpoint_is_sent(server: JudgeServer, judge: OpenJudge) -> Non
 
 def test_a_label_passes_or_not(server: JudgeServer, judge: OpenJudge) -> None:
     server.acts = [Act(body=verdict("good")), Act(body=verdict("bad")), Act(body=verdict("so so"))]
-    grades = judge(label_task(), concurrency=1).grade(asks("a", "b", "c"))
+    grades = judge(label_spec(), concurrency=1).grade(asks("a", "b", "c"))
     assert [grade.reward for grade in grades] == [1.0, 0.0, None]
     assert grades[2].error is not None
     assert grades[2].error.kind == "judge_parse"
@@ -126,7 +126,9 @@ def test_a_result_out_of_range_is_clamped_and_counted(server: JudgeServer, judge
 
 def test_what_can_not_be_rendered_is_not_asked(server: JudgeServer, judge: OpenJudge) -> None:
     grades = judge().grade([GradeRequest("two", {}), *asks("two")])
-    assert grades[0].error == GradeError("invalid_variable", "item.question: the row has no such key")
+    assert grades[0].error == GradeError(
+        "invalid_variable", "{{ item.question }}: the row has no key 'question' (keys: none)"
+    )
     assert grades[1].reward == 0.5
     assert len(server.seen) == 1
 
@@ -154,7 +156,7 @@ def test_no_more_requests_are_in_flight_than_allowed(
     server: JudgeServer, judge: OpenJudge, limit: int
 ) -> None:
     first = judge(concurrency=limit)
-    second = judge(label_task(), first._session, concurrency=limit)
+    second = judge(label_spec(), first._session, concurrency=limit)
     server.default = lambda body: Act(
         body=verdict("good" if "enum" in str(body) else 0.5),
         wait_s=0.1,
@@ -201,7 +203,7 @@ def test_a_stream_that_is_left_cancels_what_it_asked(server: JudgeServer, judge:
 
 def test_a_session_that_a_judge_closed_opens_again(server: JudgeServer, judge: OpenJudge) -> None:
     first = judge()
-    second = judge(label_task(), first._session)
+    second = judge(label_spec(), first._session)
     first.grade(asks("a"))
     first.close()
     first.close()
@@ -209,13 +211,13 @@ def test_a_session_that_a_judge_closed_opens_again(server: JudgeServer, judge: O
     assert second.grade(asks("b"))[0].reward == 1.0
     second.close()
     assert not [thread for thread in threading.enumerate() if thread.name == "rft-judge"]
-    third = judge(label_task(), second._session)
+    third = judge(label_spec(), second._session)
     assert third.grade(asks("c"))[0].reward == 1.0
     assert second._session.usage.models == {MODEL: ModelUsage(requests=3, input_tokens=300, output_tokens=60)}
 
 
 def test_another_model_can_be_asked(server: JudgeServer, judge: OpenJudge) -> None:
-    task = score_task(model="gpt-4o")
-    grader = judge(task, model=["o3=other", f"gpt-4o={MODEL}"])
+    spec = score_spec(model="gpt-4o")
+    grader = judge(spec, model=["o3=other", f"gpt-4o={MODEL}"])
     grader.grade(asks("a"))
     assert server.seen[0]["model"] == MODEL

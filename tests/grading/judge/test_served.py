@@ -17,7 +17,7 @@ import pytest
 from rft_cli.config.schema import JudgeConfig
 from rft_cli.errors import UsageError
 from rft_cli.grading.judge import JudgeGrader, JudgeSession
-from tests.grading.judge.servers import asks, render, score_task
+from tests.grading.judge.servers import asks, score_spec
 
 PROGRAM = Path(__file__).with_name("small_judge.py")
 
@@ -29,8 +29,8 @@ class Served:
 
     def judge(self, model: str | None = None) -> JudgeGrader:
         settings = JudgeConfig(base_url=self.url, api_key_env="none", cache="none", retries=0)
-        task = score_task(model=model or self.model, sampling={"max_completions_tokens": 8, "seed": 1})
-        return JudgeGrader(task, render, JudgeSession(settings))
+        spec = score_spec(model=model or self.model, sampling_params={"max_completions_tokens": 8, "seed": 1})
+        return JudgeGrader(spec, JudgeSession(settings))
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,8 @@ from tests.grading.judge.servers import (
     JudgeServer,
     asks,
     completion,
-    label_task,
-    render,
-    score_task,
+    label_spec,
+    score_spec,
     session_of,
     settings_of,
     verdict,
@@ -41,7 +40,7 @@ def test_tokens_and_costs_are_counted_by_model(server: JudgeServer, judge: OpenJ
     small = judge(prices=prices)
     session = small._session
     small.grade(asks("a", "b"))
-    judge(label_task(model="big"), session, prices=prices).grade(asks("a"))
+    judge(label_spec(model="big"), session, prices=prices).grade(asks("a"))
     # 200 × 0.15 / 1e6 + 40 × 0.60 / 1e6 = 0.000054;  1000 × 2.5 / 1e6 + 10 × 10 / 1e6 = 0.0026
     assert session.usage.to_metrics() == pytest.approx(
         {
@@ -96,7 +95,7 @@ def test_the_key_is_nowhere(
     for name in ("openai", "httpx2", "httpcore2", "asyncio"):
         caplog.set_level(logging.DEBUG, logger=name)
     server.acts = [Act(500, {"error": {"message": KEY}})]
-    grader = judge(score_task())
+    grader = judge(score_spec())
     grades = grader.grade(asks("a", "b"))
     session = grader._session
     assert caplog.records  # the libraries do log
@@ -120,12 +119,16 @@ def test_an_interrupted_process_ends_at_once(server: JudgeServer, tmp_path: Path
 import sys, threading, time
 from contextlib import closing
 from rft_cli.config.schema import JudgeConfig
-from rft_cli.grading.judge import JudgeGrader, JudgeSession, JudgeTask
+from rft_cli.grading.judge import JudgeGrader, JudgeSession
+from rft_cli.grading.openai.schema import ScoreModel
 from rft_cli.types import GradeRequest
 settings = JudgeConfig(base_url={server.url!r}, api_key_env="none", cache={str(tmp_path)!r})
-render = lambda request: [{{"role": "user", "content": request.completion}}]
+spec = ScoreModel.model_validate({{
+    "type": "score_model", "name": "q", "model": {MODEL!r},
+    "input": [{{"role": "user", "content": "{{{{ sample.output_text }}}}"}}],
+}})
 try:
-    with closing(JudgeGrader(JudgeTask("q", "score", {MODEL!r}), render, JudgeSession(settings))) as judge:
+    with closing(JudgeGrader(spec, JudgeSession(settings))) as judge:
         print("asking", flush=True)
         judge.grade([GradeRequest(str(n), {{}}) for n in range(20)])
 except KeyboardInterrupt:
@@ -153,11 +156,15 @@ except KeyboardInterrupt:
 def test_a_process_that_forgets_to_close_ends_too(server: JudgeServer) -> None:
     program = f"""
 from rft_cli.config.schema import JudgeConfig
-from rft_cli.grading.judge import JudgeGrader, JudgeSession, JudgeTask
+from rft_cli.grading.judge import JudgeGrader, JudgeSession
+from rft_cli.grading.openai.schema import ScoreModel
 from rft_cli.types import GradeRequest
 settings = JudgeConfig(base_url={server.url!r}, api_key_env="none", cache="none")
-render = lambda request: [{{"role": "user", "content": request.completion}}]
-judge = JudgeGrader(JudgeTask("q", "score", {MODEL!r}), render, JudgeSession(settings))
+spec = ScoreModel.model_validate({{
+    "type": "score_model", "name": "q", "model": {MODEL!r},
+    "input": [{{"role": "user", "content": "{{{{ sample.output_text }}}}"}}],
+}})
+judge = JudgeGrader(spec, JudgeSession(settings))
 print(judge.grade([GradeRequest("a", {{}})])[0].reward)
 """
     run = subprocess.run(
@@ -169,7 +176,7 @@ print(judge.grade([GradeRequest("a", {{}})])[0].reward)
 def test_the_context_of_a_session_closes_it(server: JudgeServer, tmp_path: Path) -> None:
     config = settings_of(server, tmp_path)
     with session_of(config) as session:
-        JudgeGrader(score_task(), render, session)
+        JudgeGrader(score_spec(), session)
         assert session._client is not None
     assert session._client is None
     session.close()
