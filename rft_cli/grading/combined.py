@@ -59,6 +59,8 @@ def _total_usage(grades: Iterable[Grade]) -> dict[str, TokenUse | None]:
     for grade in grades:
         for model, used in grade.usage.items():
             before = total.get(model, TokenUse(0, 0))
-            known = used is not None and before is not None
-            total[model] = TokenUse(before.read + used.read, before.written + used.written) if known else None
+            if used is None or before is None:
+                total[model] = None
+            else:
+                total[model] = TokenUse(before.read + used.read, before.written + used.written)
     return total

@@ -29,7 +29,7 @@ class ModelUsage:
 
     def to_metrics(self) -> dict[str, float]:
         tokens = {"judge_input_tokens": self.input_tokens, "judge_output_tokens": self.output_tokens}
-        return tokens if self.cost is None else {**tokens, "judge_cost": self.cost}
+        return {**tokens, **({} if self.cost is None else {"judge_cost": self.cost})}
 
 
 class JudgeUsage:

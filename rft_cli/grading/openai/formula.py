@@ -1,8 +1,8 @@
 """`calculate_output`: a small formula language, parsed once, computed for each completion. Nothing is ever eval'd.
 
 Numbers, graders, + - * / ^ and functions of numbers. `^` is right-associative and binds tighter than a sign before it:
--2^2 = -4. The shunting-yard algorithm parses it, not Python's `ast`: that fails on 20,000 terms and on graders named
-`pass` or `in`, and its errors name no column of the formula.
+-2^2 = -4. Not parsed by Python's `ast`: that fails on 20,000 terms and on graders named `pass` or `in`, and its errors
+name no column of the formula.
 """
 
 from __future__ import annotations
@@ -29,15 +29,14 @@ FUNCTIONS: dict[str, Callable[..., float]] = {
     "log": math.log,
 }
 """`log` is the natural logarithm. `min` and `max` take several numbers, the others one."""
-_OPERATORS: dict[str, tuple[int, Callable[..., float], int]] = {
-    "+": (1, operator.add, 2),
-    "-": (1, operator.sub, 2),
-    "*": (2, operator.mul, 2),
-    "/": (2, operator.truediv, 2),
-    "negate": (3, operator.neg, 1),
-    "^": (4, math.pow, 2),
+_OPERATORS: dict[str, tuple[int, Callable[..., float]]] = {
+    "+": (1, operator.add),
+    "-": (1, operator.sub),
+    "*": (2, operator.mul),
+    "/": (2, operator.truediv),
+    "^": (3, math.pow),
 }
-"""Precedence, function and number of operands."""
+"""Precedence and function. A sign binds tighter than * and /, and less tight than ^."""
 _NAME = r"[^\W\d]\w*"
 _TOKEN = re.compile(rf"(?P<number>(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?)|(?P<name>{_NAME})|(?P<sign>[-+*/^(),])")
 _MAX_DEPTH = 50
@@ -98,15 +97,12 @@ def parse_formula(text: str, known: Iterable[str] | None) -> Formula:
     Raises SpecProblem with every unknown name or character, and the first syntax error.
     """
     tokens, problems = _tokenize(text)
-    parser = _Parser(f"correct the formula {text!r}")
+    parser = _Parser(tokens, f"correct the formula {text!r}")
     # The syntax around an unknown character says nothing.
     if not problems:
-        try:
-            parser.parse(tokens)
-        except _Problem as problem:
-            problems.append(problem)
-    problems += parser.problems
+        parser.parse()
     problems += _unknown_names(tokens, None if known is None else tuple(known))
+    problems += parser.problems
     if problems:
         first, *more = sorted(problems, key=lambda problem: problem.column)
         raise SpecProblem(first.message, first.fix, more)
@@ -129,6 +125,10 @@ class _Token(NamedTuple):
     text: str
     column: int
 
+    @property
+    def shown(self) -> str:
+        return f"'{self.text}'" if self.text else "the end"
+
 
 def _tokenize(text: str) -> tuple[list[_Token], list[_Problem]]:
     """The tokens, an "end" last; and a problem for each character that belongs to none."""
@@ -147,103 +147,102 @@ def _tokenize(text: str) -> tuple[list[_Token], list[_Problem]]:
     return [*tokens, _Token("end", "", end + 1)], list(problems.values())
 
 
-@dataclass
-class _Open:
-    """An open parenthesis: the token, the function before it, and its arguments until now."""
-
-    token: _Token
-    function: _Token | None = None
-    arguments: int = 1
-
-
 class _Parser:
-    """Makes `steps` of tokens. Operators wait until one of lower precedence comes."""
+    """Makes `steps` of tokens by precedence climbing; collects `problems`, of syntax errors the first."""
 
-    def __init__(self, fix: str) -> None:
+    def __init__(self, tokens: Sequence[_Token], fix: str) -> None:
         self.steps: list[_Step] = []
         self.problems: list[_Problem] = []
+        self._tokens = tokens
+        self._next = 0
+        self._depth = 0
         self._fix = fix
-        self._waiting: list[str | _Open] = []
 
-    def parse(self, tokens: Sequence[_Token]) -> None:
-        """Read all tokens; raises _Problem at the first syntax error."""
-        wants_operand = True
-        for before, token in pairwise([tokens[-1], *tokens]):
-            wants_operand = self._read_operand(token) if wants_operand else self._read_operator(token, before)
+    def parse(self) -> None:
+        """Read all tokens."""
+        try:
+            self._expression(1)
+            self._expect("")
+        except _Problem as problem:
+            self.problems.append(problem)
 
-    def _read_operand(self, token: _Token) -> bool:
-        """Read a token where an operand starts; gives whether the operand is still to come."""
-        if token.text == "(":
-            self._wait(_Open(token))
-        elif token.text == "-":
-            self._wait("negate")
+    def _expression(self, precedence: int) -> None:
+        """An operand, and the operators of at least this precedence after it; iterative where they only follow on."""
+        self._operand()
+        while (found := _OPERATORS.get(self._peek().text)) is not None and found[0] >= precedence:
+            own, function = found
+            if self._take().text == "^":
+                self._nested(own)
+            else:
+                self._expression(own + 1)
+            self.steps.append((function, 2))
+
+    def _operand(self) -> None:
+        token = self._peek()
+        if token.text in ("+", "-"):
+            negative = False
+            while self._peek().text in ("+", "-"):
+                negative ^= self._take().text == "-"
+            self._expression(_OPERATORS["^"][0])
+            if negative:
+                self.steps.append((operator.neg, 1))
+        elif token.text == "(":
+            self._take()
+            self._nested(1)
+            self._expect(")", token)
         elif token.kind == "number":
-            self.steps.append(float(token.text))
+            self.steps.append(float(self._take().text))
             if math.isinf(float(token.text)):
                 raise _Problem(token.column, f"'{token.text}' is too large a number", self._fix)
         elif token.kind == "name":
-            self.steps.append(token.text)
-        elif token.text != "+":
-            shown = _shown(token)
-            raise _Problem(token.column, f"expected a number, a grader or '(', not {shown}", self._fix)
-        return token.kind == "sign"
+            self._take()
+            if self._peek().text == "(":
+                self._call(token)
+            else:
+                self.steps.append(token.text)
+        else:
+            raise _Problem(token.column, f"expected a number, a grader or '(', not {token.shown}", self._fix)
 
-    def _read_operator(self, token: _Token, before: _Token) -> bool:
-        """Read a token after an operand; gives whether another operand must follow."""
-        if token.text == "(" and before.kind == "name":
-            self.steps.pop()
-            self._wait(_Open(token, before))
-            return True
-        if token.text in _OPERATORS:
-            self._apply_waiting(_OPERATORS[token.text][0] + (token.text == "^"))
-            self._wait(token.text)
-            return True
-        self._apply_waiting(0)
-        opened = self._waiting[-1] if self._waiting else None
-        if isinstance(opened, _Open) and token.kind == "end":
-            raise _Problem(opened.token.column, "'(' is never closed", "add ')'")
-        if isinstance(opened, _Open) and token.text == ")":
-            self._close(opened)
-        elif isinstance(opened, _Open) and opened.function and token.text == ",":
-            opened.arguments += 1
-        elif token.kind != "end":
-            raise _Problem(token.column, f"{_shown(token)} is not expected here", self._fix)
-        return token.text == ","
-
-    def _wait(self, entry: str | _Open) -> None:
-        # Two signs cancel out, so that no number of them is too deep.
-        if entry == "negate" and self._waiting[-1:] == ["negate"]:
-            self._waiting.pop()
-            return
-        self._waiting.append(entry)
-        if sum(isinstance(each, _Open) or each == "^" for each in self._waiting) >= _MAX_DEPTH:
-            raise _Problem(0, f"nested deeper than {_MAX_DEPTH} levels", "split it into nested multi graders")
-
-    def _apply_waiting(self, precedence: int) -> None:
-        """Apply the operators of at least this precedence that wait behind the last open parenthesis."""
-        while self._waiting and isinstance(entry := self._waiting[-1], str):
-            entry_precedence, function, count = _OPERATORS[entry]
-            if entry_precedence < precedence:
-                break
-            self.steps.append((function, count))
-            self._waiting.pop()
-
-    def _close(self, opened: _Open) -> None:
-        self._waiting.pop()
-        # An unknown function is reported with the unknown names.
-        if opened.function is None or (name := opened.function.text) not in FUNCTIONS:
-            return
-        if opened.arguments > 1 and name not in ("min", "max"):
+    def _call(self, name: _Token) -> None:
+        opening = self._take()
+        self._nested(1)
+        count = 1
+        while self._peek().text == ",":
+            self._take()
+            self._nested(1)
+            count += 1
+        self._expect(")", opening)
+        if count > 1 and name.text in FUNCTIONS and name.text not in ("min", "max"):
             message, fix = (
-                f"{name} takes one number (got {opened.arguments})",
-                f"write {name}(…) with one number",
+                f"{name.text} takes one number (got {count})",
+                f"write {name.text}(…) with one number",
             )
-            self.problems.append(_Problem(opened.function.column, message, fix))
-        self.steps.append((FUNCTIONS[name], opened.arguments))
+            self.problems.append(_Problem(name.column, message, fix))
+        # An unknown function is reported with the unknown names.
+        self.steps.append((FUNCTIONS.get(name.text, max), count))
 
+    def _nested(self, precedence: int) -> None:
+        self._depth += 1
+        if self._depth >= _MAX_DEPTH:
+            raise _Problem(0, f"nested deeper than {_MAX_DEPTH} levels", "split it into nested multi graders")
+        self._expression(precedence)
+        self._depth -= 1
 
-def _shown(token: _Token) -> str:
-    return "the end" if token.kind == "end" else f"'{token.text}'"
+    def _expect(self, text: str, opening: _Token | None = None) -> None:
+        token = self._peek()
+        if token.text == text:
+            self._next += 1
+        elif token.kind == "end" and opening is not None:
+            raise _Problem(opening.column, "'(' is never closed", "add ')'")
+        else:
+            raise _Problem(token.column, f"{token.shown} is not expected here", self._fix)
+
+    def _peek(self) -> _Token:
+        return self._tokens[self._next]
+
+    def _take(self) -> _Token:
+        self._next += 1
+        return self._tokens[self._next - 1]
 
 
 def _unknown_names(tokens: Sequence[_Token], known: Sequence[str] | None) -> list[_Problem]:
