@@ -44,10 +44,10 @@ def open_grader(
     messages name the grader by its file name alone, for what is kept and compared.
     """
     if is_spec(config):
-        from rft_cli.grading.openai.grader import open_spec
+        from rft_cli.grading.openai.grader import SpecGrader
 
         source = read_source(config)
-        return open_spec(by_file_name(source) if brief else source, config, log_path, seed, on_output)
+        return SpecGrader(by_file_name(source) if brief else source, config, log_path, seed, on_output)
     if is_reward_model(config):
         raise UsageError(f"{config.path}: is a reward model, and nothing here loads torch", KINDS)
     if isinstance(config.path, list):

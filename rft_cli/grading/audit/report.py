@@ -47,9 +47,8 @@ class Finding:
 class AuditReport:
     """The findings, in the order they are shown.
 
-    `median_honest` is over all honest completions, None where none was graded. `gold_failed` counts rows whose
-    reference fails, of `rows`; `follows_row` is False where the rewards depend on the text alone. `noise` is the
-    largest difference between calls with one text.
+    `median_honest` is over all honest completions, None where none was graded. `noise` is the largest difference
+    between calls with one text.
     """
 
     signature: str
@@ -58,8 +57,6 @@ class AuditReport:
     calls: int
     median_honest: float | None
     noise: float
-    gold_failed: int
-    follows_row: bool
     findings: tuple[Finding, ...]
 
     def of_level(self, level: Level) -> list[Finding]:

@@ -59,8 +59,6 @@ def audit(
         calls=run.calls,
         median_honest=results.median_honest,
         noise=results.noise,
-        gold_failed=sum(results.gold_fails(place) for place in range(len(run.rows))),
-        follows_row=results.follows_row,
         findings=tuple(findings_of(results, timeout_s)),
     )
 

@@ -10,35 +10,36 @@ from rft_cli.grading.open import OnOutput
 from rft_cli.grading.openai.build import Builder
 from rft_cli.grading.openai.load import load_spec
 from rft_cli.grading.openai.schema import Multi, Spec
-from rft_cli.grading.outcomes import GraderStats, JudgeCounts
-from rft_cli.grading.protocol import Closing, PartGrader
+from rft_cli.grading.outcomes import GraderStats
+from rft_cli.grading.protocol import Closing
 from rft_cli.grading.wire.terms import ScorerSource
 from rft_cli.types import Grade, GradeRequest
 
 
 class SpecGrader(Closing):
-    """The Grader of a spec. `spec` is what was read, `shown` its file as the user named it.
+    """The Grader of the spec in `source`; raises UsageErrors with every problem.
 
-    `signature` is its type and name; `log_path` receives the prints of python graders; `sha256` is of the file;
-    `judges` counts the requests of its judges, None without judges.
+    `signature` is its type and name, `sha256` is of the file. Prints of python graders go to `log_path`, or to
+    `on_output`, each with its completion's position.
     """
 
     def __init__(
         self,
-        spec: Spec,
-        part: PartGrader,
         source: ScorerSource,
+        config: GraderConfig,
         log_path: Path | None,
-        judges: JudgeCounts | None = None,
+        seed: int,
+        on_output: OnOutput | None = None,
     ) -> None:
-        self.spec = spec
-        self.shown = source.shown
+        loaded = load_spec(config, source)
+        builder = Builder(config, source, log_path, seed, on_output)
+        self._part = builder.build(loaded)
+        self.spec = loaded.spec
         self.sha256 = source.sha256
         self.stats = GraderStats()
-        self.stats.judges = judges
-        self.signature = describe(spec)
+        self.stats.judges = None if builder.session is None else builder.session.usage
+        self.signature = _describe(loaded.spec)
         self.log_path = log_path
-        self._part = part
 
     def grade(self, requests: Sequence[GradeRequest]) -> list[Grade]:
         """One grade for each request, in order."""
@@ -57,25 +58,7 @@ class SpecGrader(Closing):
         self._part.close()
 
 
-def open_spec(
-    source: ScorerSource,
-    config: GraderConfig,
-    log_path: Path | None,
-    seed: int,
-    on_output: OnOutput | None = None,
-) -> SpecGrader:
-    """Read the spec in `source` and start what it needs; raises UsageErrors with every problem.
-
-    Prints of python graders go to `log_path`, or to `on_output`, each with its completion's position.
-    """
-    loaded = load_spec(config, source)
-    builder = Builder(config, source, log_path, seed, on_output)
-    part = builder.build(loaded)
-    judges = None if builder.session is None else builder.session.usage
-    return SpecGrader(loaded.spec, part, source, log_path, judges)
-
-
-def describe(spec: Spec) -> str:
+def _describe(spec: Spec) -> str:
     """Type and name for people; of a multi also the graders in it."""
     if not isinstance(spec, Multi):
         return f"{spec.type} grader '{spec.name}'"
