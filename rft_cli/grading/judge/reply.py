@@ -16,7 +16,8 @@ from pydantic import BaseModel, Field, ValidationError
 from rft_cli.grading.judge.endpoint import Endpoint
 from rft_cli.types import GradeError, TokenUse
 
-if TYPE_CHECKING:  # an extra
+# The openai package is an extra.
+if TYPE_CHECKING:
     from openai.types.chat import ChatCompletion
 
 _SHOWN = 300

@@ -21,7 +21,8 @@ from rft_cli.grading.openai.schema import JudgeModel
 from rft_cli.grading.protocol import Closing
 from rft_cli.types import Grade, GradeError, TokenUse
 
-if TYPE_CHECKING:  # needs the openai package
+# Needs the openai package, an extra.
+if TYPE_CHECKING:
     from rft_cli.grading.judge.client import JudgeClient
 
 

@@ -1,4 +1,4 @@
-"""A spec becomes a tree of graders; all that stands in the way is raised at once, before a row is graded."""
+"""Builds the tree of graders of a spec. All problems of opening them are raised at once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ from rft_cli.grading.pool.scorer_grader import start
 from rft_cli.grading.protocol import PartGrader
 from rft_cli.grading.wire.terms import ScorerSource
 
-if TYPE_CHECKING:  # loaded where a spec has judges
+# Loaded where a spec has judges.
+if TYPE_CHECKING:
     from rft_cli.grading.judge import JudgeSession
 
 
@@ -51,7 +52,7 @@ class Builder:
     _problems: list[UsageError] = field(default_factory=list)
 
     def build(self, loaded: LoadedSpec) -> PartGrader:
-        """The grader of the spec; raises UsageErrors with all that stands in the way, and closes what was opened."""
+        """The grader of the spec; raises UsageErrors with every problem, after closing what was opened."""
         opened: dict[Keys, PartGrader] = {}
         leaves = list(loaded.leaves())
         openable: list[type[Spec]] = [StringCheck, Python]

@@ -1,4 +1,4 @@
-"""A spec file, or the mapping of `grader.spec`, becomes a validated Spec; all problems come in one error.
+"""Loads a spec file, or the mapping of `grader.spec`, as a validated Spec; all problems come in one error.
 
 Each problem names the file, line and column where there are any, and the keys that lead to the value.
 """

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 class SpecProblem(ValueError):
-    """What is wrong with one value of a spec and its fix. pydantic carries it to the loader, which adds the place.
+    """A problem of one value of a spec, and its fix. pydantic passes it on to the loader, which adds the place.
 
     `more` are further problems of the same value.
     """

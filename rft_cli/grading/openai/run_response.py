@@ -31,7 +31,7 @@ _FLAGS = {
 
 
 def run_lines(grader: Grader) -> Callable[[Grade], bytes]:
-    """What makes a line of JSON of each grade of `grader`, in the shape of `to_openai_run`.
+    """A function that writes a grade of `grader` as a line of JSON, in the shape of `to_openai_run`.
 
     A scorer is of OpenAI's type "python"; a reward model, of which OpenAI has none, is "reward_model".
     """

@@ -76,7 +76,7 @@ class _Grader(_Model):
 
 
 class StringCheck(_Grader):
-    """1 or 0: whether `input` and `reference` are equal (eq), differ (ne, neq), or the first holds the second
+    """1 or 0: whether `input` and `reference` are equal (eq), differ (ne, neq), or the first contains the second
     (like; ilike regardless of case)."""
 
     type: Literal["string_check"]

@@ -74,7 +74,8 @@ class TextGrader(BurstGrader):
             reward = float(self._compare(self._text.render(scope), self._reference.render(scope)))
         except Missing as missing:
             return Grade("failed", error=missing.error, seconds=time.perf_counter() - start)
-        except Exception as error:  # a metric's library can't read this text
+        # A metric's library may fail on some texts.
+        except Exception as error:
             failure = GradeError("raised", f"{type(error).__name__}: {error}", traceback.format_exc())
             return Grade("failed", error=failure, seconds=time.perf_counter() - start)
         return Grade("graded", reward, seconds=time.perf_counter() - start)
