@@ -34,7 +34,7 @@ class JudgeGrader:
         self._spec = spec
         self._session = session
         self._messages = [
-            (message.role, [parse_template(part.text) for part in message.content]) for message in spec.input
+            (message.role, [parse_template(text) for text in message.content]) for message in spec.input
         ]
         sampling = spec.sampling_params if isinstance(spec, ScoreModel) else None
         self._sampling = {} if sampling is None else sampling.model_dump(exclude_none=True)

@@ -41,7 +41,7 @@ def _templates(leaf: Leaf) -> Iterator[tuple[str, str]]:
         yield "reference", leaf.reference
     elif not isinstance(leaf, Python):
         for number, message in enumerate(leaf.input):
-            yield from ((f"input[{number}].content", part.text) for part in message.content)
+            yield from ((f"input[{number}].content", text) for text in message.content)
 
 
 def _check(variable: Variable, place: str, examples: Sequence[Example]) -> list[UsageError]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -102,23 +102,17 @@ class Python(_Grader):
     image_tag: str | None = None
 
 
-class TextPart(NamedTuple):
-    """A text in a message to a judge; it may hold templates."""
-
-    text: str
-
-
-def _read_content(value: Any) -> tuple[TextPart, ...]:
-    """A message's content as texts: a string, a text part, or a list of these."""
+def _read_content(value: Any) -> tuple[str, ...]:
+    """A message's content as texts, which may contain templates: of a string, a text part, or a list of these."""
     parts = value if isinstance(value, list) else [value]
     if not parts:
         raise SpecProblem("is empty", "write the text of the message")
     return tuple(_read_part(part) for part in parts)
 
 
-def _read_part(part: Any) -> TextPart:
+def _read_part(part: Any) -> str:
     if isinstance(part, str):
-        return TextPart(_check_template(part))
+        return _check_template(part)
     if not isinstance(part, dict):
         raise SpecProblem("must be text, or parts such as {type: input_text, text: …}")
     kind = part.get("type")
@@ -137,14 +131,14 @@ def _read_part(part: Any) -> TextPart:
     unknown = [key for key in part if key not in ("type", "text", "prompt_cache_breakpoint")]
     if unknown:
         raise SpecProblem(f"a part with an unknown field '{unknown[0]}'", "a part has type and text")
-    return TextPart(_check_template(part["text"]))
+    return _check_template(part["text"])
 
 
 class InputMessage(_Model):
     """One message to a judge."""
 
     role: Literal["user", "assistant", "system", "developer"]
-    content: Annotated[tuple[TextPart, ...], BeforeValidator(_read_content)]
+    content: Annotated[tuple[str, ...], BeforeValidator(_read_content)]
     type: Literal["message"] | None = None
 
 
