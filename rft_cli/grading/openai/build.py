@@ -27,7 +27,7 @@ from rft_cli.grading.openai.schema import (
     StringCheck,
     TextSimilarity,
 )
-from rft_cli.grading.openai.similarity import check_libraries, similarity
+from rft_cli.grading.openai.similarity import similarity
 from rft_cli.grading.openai.templates import parse_template
 from rft_cli.grading.openai.text_graders import OPERATIONS, JsonGrader, TextGrader
 from rft_cli.grading.pool.scorer_grader import start
@@ -55,13 +55,8 @@ class Builder:
         """The grader of the spec; raises UsageErrors with every problem, after closing what was opened."""
         opened: dict[Keys, PartGrader] = {}
         leaves = list(loaded.leaves())
-        openable: list[type[Spec]] = [StringCheck, Python]
+        openable: list[type[Spec]] = [StringCheck, TextSimilarity, Python]
         try:
-            with self._collect(()):
-                check_libraries(
-                    {leaf.evaluation_metric for _, leaf in leaves if isinstance(leaf, TextSimilarity)}
-                )
-                openable.append(TextSimilarity)
             with self._collect(()):
                 self._open_session(leaves)
                 openable += get_args(JudgeModel)
@@ -114,11 +109,19 @@ class Builder:
             yield
         except UsageErrors as errors:
             self._problems += errors.problems
+        except ImportError as error:
+            library = (error.name or str(error)).partition(".")[0]
+            extra = "judge" if library == "openai" else "text"
+            message = f"text_similarity needs {library}, which is not installed"
+            self._add(keys, UsageError(message, f"pip install 'rft-cli[{extra}]'"))
         except UsageError as error:
-            shown, path = self.source.shown, ".".join(map(str, keys))
-            place = f"{shown}: {path}: " if path else f"{shown}: "
-            message = error.message if error.message.startswith(shown) else f"{place}{error.message}"
-            self._problems.append(UsageError(message, error.fix))
+            self._add(keys, error)
+
+    def _add(self, keys: Keys, problem: UsageError) -> None:
+        shown, path = self.source.shown, ".".join(map(str, keys))
+        place = f"{shown}: {path}: " if path else f"{shown}: "
+        message = problem.message if problem.message.startswith(shown) else f"{place}{problem.message}"
+        self._problems.append(UsageError(message, problem.fix))
 
 
 def _tree(spec: Spec, keys: Keys, opened: dict[Keys, PartGrader]) -> PartGrader:

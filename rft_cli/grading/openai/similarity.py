@@ -6,38 +6,18 @@ here is the call that OpenAI's guides show, or else the library's standard one.
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from rft_cli.errors import UsageError
 from rft_cli.grading.openai.schema import Metric
 from rft_cli.grading.openai.text_graders import Compare
 
-_LIBRARIES: dict[str, tuple[str, ...]] = {
-    "fuzzy_match": ("rapidfuzz",),
-    "bleu": ("sacrebleu",),
-    "gleu": ("nltk", "sacrebleu"),
-    "meteor": ("nltk", "sacrebleu"),
-    "cosine": ("openai",),
-}
-_ROUGE = ("rouge_score",)
-
-
-def check_libraries(metrics: Iterable[Metric]) -> None:
-    """Raise one UsageError with every library that these metrics need and that is not installed."""
-    wanted = {library for metric in metrics for library in _LIBRARIES.get(metric, _ROUGE)}
-    missing = sorted(library for library in wanted if importlib.util.find_spec(library) is None)
-    if missing:
-        extras = ",".join(sorted({"judge" if library == "openai" else "text" for library in missing}))
-        plural = "is" if len(missing) == 1 else "are"
-        raise UsageError(
-            f"text_similarity needs {', '.join(missing)}, which {plural} not installed",
-            f"pip install 'rft-cli[{extras}]'",
-        )
-
 
 def similarity(metric: Metric) -> Compare:
-    """The function of a metric that needs no endpoint, (input, reference) → 0..1; UsageError if its data is missing."""
+    """The function of a metric that needs no endpoint, (input, reference) → 0..1.
+
+    Raises ImportError where its library is missing, UsageError where its data is.
+    """
     makers = {"fuzzy_match": _fuzzy, "bleu": _bleu, "gleu": _gleu, "meteor": _meteor}
     return makers[metric]() if metric in makers else _rouge(metric)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -293,21 +294,28 @@ def test_workers_of_a_part_end_where_another_is_refused() -> None:
     assert {child.pid for child in psutil.Process().children(recursive=True)} - before == set()
 
 
-def test_missing_libraries_are_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(name: str) -> None:
-        return None
-
-    monkeypatch.setattr("rft_cli.grading.openai.similarity.importlib.util.find_spec", absent)
-    assert problems(multi("a + b", a=similar("gleu"), b=similar("rouge_l"))) == [
+@pytest.mark.parametrize(
+    ("metric", "library", "extra"),
+    [
+        ("fuzzy_match", "rapidfuzz", "text"),
+        ("bleu", "sacrebleu", "text"),
+        ("gleu", "nltk", "text"),
+        ("meteor", "nltk", "text"),
+        ("rouge_l", "rouge_score", "text"),
+        ("cosine", "openai", "judge"),
+    ],
+)
+def test_a_missing_library(monkeypatch: pytest.MonkeyPatch, metric: str, library: str, extra: str) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == library]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, library, None)
+    endpoint = {"base_url": "http://127.0.0.1:9/v1", "api_key_env": "none"}
+    assert problems(multi("a", a=similar(metric)), embeddings=endpoint) == [
         (
-            "grader.spec: text_similarity needs nltk, rouge_score, sacrebleu, which are not installed",
-            "pip install 'rft-cli[text]'",
+            f"grader.spec: graders.a: text_similarity needs {library}, which is not installed",
+            f"pip install 'rft-cli[{extra}]'",
         )
     ]
-    assert problems(similar("fuzzy_match"))[0][0] == (
-        "grader.spec: text_similarity needs rapidfuzz, which is not installed"
-    )
-    assert problems(similar("cosine"))[0][1] == "pip install 'rft-cli[judge]'"
 
 
 def test_a_spec_file_grades_as_the_inline_one(tmp_path: Path) -> None:
