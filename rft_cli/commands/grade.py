@@ -115,7 +115,7 @@ def grade(
             raise UsageError(
                 "--audit takes no --gold, --min-reward or --field", "it makes its own completions"
             )
-        from rft_cli.commands.audit import audit_grader
+        from rft_cli.commands.grading.audit import audit_grader
 
         audit_grader(
             settings,
@@ -128,7 +128,7 @@ def grade(
         return
     if audit_rows is not None or training_file is not None or validation_file is not None:
         raise UsageError("-t, -v and --audit-rows go with --audit", "name the rows to grade as FILE")
-    from rft_cli.commands.grade_rows import grade_rows
+    from rft_cli.commands.grading.rows import grade_rows
 
     if not files and sys.stdin is None:
         raise UsageError("there is no standard input to read rows from", "name a FILE")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rft_cli.commands.gates import Gates
-from rft_cli.commands.kept_completions import keep_completions
+from rft_cli.commands.grading.saved_completions import keep_completions
 from rft_cli.commands.preflight import Preflight, preflight
 from rft_cli.commands.request import MEASURE_NEEDS, Output, Settings
 from rft_cli.commands.shared import print_json, results, stdout_to_stderr

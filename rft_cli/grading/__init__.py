@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rft_cli.grading.open import open_grader
-    from rft_cli.grading.outcomes import FailureMonitor, GraderStats
     from rft_cli.grading.pool.scorer_grader import ScorerGrader
     from rft_cli.grading.preflight import PreflightReport, check_grader
+    from rft_cli.grading.stats import FailureMonitor, GraderStats
 
 __all__ = [
     "FailureMonitor",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 from rft_cli.types import Grade, GradeRequest
 
 if TYPE_CHECKING:  # workers import this package: they do without
-    from rft_cli.grading.outcomes import GraderStats
+    from rft_cli.grading.stats import GraderStats
 
 
 class BatchGrader(Protocol):

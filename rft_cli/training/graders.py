@@ -9,7 +9,7 @@ from rft_cli.grading import open as torch_free
 from rft_cli.grading.open import OnOutput
 from rft_cli.grading.protocol import Grader
 from rft_cli.grading.source import is_reward_model
-from rft_cli.grading.wire.call import Shape
+from rft_cli.grading.wire.signature import Shape
 
 
 def open_grader(

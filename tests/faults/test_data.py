@@ -25,7 +25,7 @@ from rft_cli.data.json_line import object_of
 from rft_cli.errors import UsageError
 from rft_cli.grading.open import open_grader
 from rft_cli.grading.pool.supply import Lines, Requests
-from rft_cli.grading.wire.call import Binding, Given
+from rft_cli.grading.wire.signature import Binding, Given
 from rft_cli.grading.wire.work import Block, read_lines
 from rft_cli.types import GradeRequest
 from tests.command import FULL, RFT, environment, rft, rft_measured

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rft_cli.grading.wire.terms import ScorerSource
+from rft_cli.grading.wire.messages import ScorerSource
 from rft_cli.grading.worker.child import Loss
 from rft_cli.grading.worker.crash import Crash, read_crash
 from rft_cli.grading.worker.load import LoadedScorer, ScorerProblem, load_scorer, tell

@@ -16,8 +16,8 @@ import pytest
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import RunFailed
+from rft_cli.grading.isolation.process import secret_names
 from rft_cli.grading.pool.scorer_grader import ScorerGrader, open_grader, worker_count
-from rft_cli.grading.sandbox.isolation import secret_names
 from rft_cli.types import GradeRequest
 
 NUMBERS = [GradeRequest(str(i), {"n": i}) for i in range(300)]
@@ -519,12 +519,12 @@ def test_what_a_thread_prints_between_calls_comes_with_the_next_grade(write_scor
 
 WORKER = """
 import json, os, pickle, sys
-from rft_cli.grading.sandbox.isolation import Isolation
+from rft_cli.grading.isolation.process import Isolation
 from rft_cli.grading.wire.frames import map_begun
-from rft_cli.grading.wire.terms import ScorerSource
+from rft_cli.grading.wire.messages import ScorerSource
 from rft_cli.grading.wire.work import Verdict, Work
-from rft_cli.grading.wire.terms import Job
-from rft_cli.grading.wire.call import Shape
+from rft_cli.grading.wire.messages import Job
+from rft_cli.grading.wire.signature import Shape
 from rft_cli.grading.worker.binding import bind
 from rft_cli.grading.worker.worker import Worker
 folder, texts, memory = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])

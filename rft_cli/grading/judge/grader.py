@@ -14,8 +14,8 @@ from rft_cli.grading.judge.cache import question_key
 from rft_cli.grading.judge.session import BUDGET, JudgeSession
 from rft_cli.grading.judge.task import JudgeTask, Render, sampling_parameters
 from rft_cli.grading.judge.verdict import response_format, with_instruction
-from rft_cli.grading.outcomes import GraderStats
 from rft_cli.grading.protocol import Closing
+from rft_cli.grading.stats import GraderStats
 from rft_cli.types import Grade, GradeError, GradeRequest
 
 _WAITING = 4

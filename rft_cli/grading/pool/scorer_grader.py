@@ -17,20 +17,20 @@ from rft_cli.config.schema import GraderConfig
 from rft_cli.config.suggest import closest
 from rft_cli.data.json_line import object_of
 from rft_cli.errors import UsageError
+from rft_cli.grading.isolation.process import Isolation, secret_names
+from rft_cli.grading.isolation.scorer_module import lay_out
 from rft_cli.grading.open import OnOutput
-from rft_cli.grading.outcomes import GraderStats
-from rft_cli.grading.pool.openai import check_source, limits_of
-from rft_cli.grading.pool.pending import Chunk, Codec, Pending
+from rft_cli.grading.pool.limits import check_source, limits_of
 from rft_cli.grading.pool.supply import Lines, Requests, Supply
+from rft_cli.grading.pool.tasks import Chunk, Codec, Pending
 from rft_cli.grading.pool.workers import Workers
 from rft_cli.grading.protocol import Closing
-from rft_cli.grading.sandbox.importable import lay_out
-from rft_cli.grading.sandbox.isolation import Isolation, secret_names
 from rft_cli.grading.shape import shape_of_row
 from rft_cli.grading.source import by_file_name, read_source
-from rft_cli.grading.wire.call import Binding, Shape
+from rft_cli.grading.stats import GraderStats
 from rft_cli.grading.wire.frames import Kind
-from rft_cli.grading.wire.terms import Job, LoadReport, ScorerSource
+from rft_cli.grading.wire.messages import Job, LoadReport, ScorerSource
+from rft_cli.grading.wire.signature import Binding, Shape
 from rft_cli.grading.wire.work import Block, Graded, Verdict, Work, as_graded, read_lines
 from rft_cli.grading.worker.binding import OPENAI, SIGNATURES, Bound, SignatureProblem, bind, may_ask
 from rft_cli.types import Grade, GradeError, GradeRequest

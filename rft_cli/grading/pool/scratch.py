@@ -15,7 +15,7 @@ import tempfile
 import weakref
 from pathlib import Path
 
-from rft_cli.grading.sandbox.leftovers import kill_leftovers
+from rft_cli.grading.isolation.leftovers import kill_leftovers
 
 _PREFIX = "rft-grader-"
 _OWNED = ".owned"

@@ -15,7 +15,7 @@ from rft_cli.data.rows import check_length, first_line, open_rows, standard_inpu
 from rft_cli.errors import UsageError
 from rft_cli.grading.feed import Feed
 from rft_cli.grading.shape import reference_in
-from rft_cli.grading.wire.call import Binding
+from rft_cli.grading.wire.signature import Binding
 from rft_cli.grading.wire.work import Work
 from rft_cli.types import GradeRequest, Message
 

@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rft_cli.errors import RunFailed
-from rft_cli.grading.sandbox.capture import output_path
-from rft_cli.grading.sandbox.isolation import fault_path
+from rft_cli.grading.isolation.output import output_path
+from rft_cli.grading.isolation.process import fault_path
 from rft_cli.grading.wire.frames import ANSWER, NOTHING, REQUEST, START, Kind, map_begun, widen
-from rft_cli.grading.wire.terms import Job
+from rft_cli.grading.wire.messages import Job
 from rft_cli.grading.worker.child import Child, Loss
 from rft_cli.grading.worker.crash import Crash, read_crash
 

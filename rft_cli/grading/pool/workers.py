@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rft_cli.errors import RunFailed, UsageError
+from rft_cli.grading.isolation.leftovers import kill_leftovers
 from rft_cli.grading.pool.scratch import Scratch
 from rft_cli.grading.pool.worker_process import Garbled, WorkerProcess
-from rft_cli.grading.sandbox.leftovers import kill_leftovers
 from rft_cli.grading.wire.frames import Kind
-from rft_cli.grading.wire.terms import GRACE_S, IMPORT_LIMIT_S, MARGIN_S, Job
+from rft_cli.grading.wire.messages import GRACE_S, IMPORT_LIMIT_S, MARGIN_S, Job
 from rft_cli.grading.worker.crash import Crash
 
 _TICK_S = 0.1

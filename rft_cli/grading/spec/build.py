@@ -37,7 +37,7 @@ from rft_cli.grading.spec.render import messages, variables
 from rft_cli.grading.spec.similarity import similarity
 from rft_cli.grading.spec.static import check_spec, python_source
 from rft_cli.grading.spec.templates import parse_template
-from rft_cli.grading.wire.terms import ScorerSource
+from rft_cli.grading.wire.messages import ScorerSource
 
 if TYPE_CHECKING:
     from rft_cli.grading.judge import JudgeSession

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.grading.open import OnOutput
-from rft_cli.grading.outcomes import GraderStats, JudgeCounts
 from rft_cli.grading.protocol import Closing, PartGrader
 from rft_cli.grading.spec.build import Builder
 from rft_cli.grading.spec.load import read_grader
 from rft_cli.grading.spec.models import Multi, Spec
-from rft_cli.grading.wire.terms import ScorerSource
+from rft_cli.grading.stats import GraderStats, JudgeCounts
+from rft_cli.grading.wire.messages import ScorerSource
 from rft_cli.types import Grade, GradeRequest
 
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from rft_cli.grading.wire.call import Binding, Callee, Dialect, Given, Parameter, Shape
-from rft_cli.grading.worker import words
+from rft_cli.grading.wire.signature import Binding, Callee, Dialect, Given, Parameter, Shape
+from rft_cli.grading.worker import parameter_names as words
 
 SIGNATURES = (
     "score(completion), score(completion, example), grade(sample, item), score_batch(completions, examples), or a "

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from rft_cli.grading.wire.call import Callee, Parameter
+from rft_cli.grading.wire.signature import Callee, Parameter
 
 _LOOKED_FOR = frozenset({"content", "role", "completions"})
 _KINDS_OF_MESSAGES = frozenset({"list", "dict", "Sequence", "Mapping"})

@@ -8,7 +8,7 @@ import signal
 import time
 from typing import NamedTuple
 
-from rft_cli.grading.sandbox.isolation import CUT_OFF
+from rft_cli.grading.isolation.process import CUT_OFF
 
 _PATIENCE_S = 0.5
 

@@ -7,9 +7,9 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from rft_cli.grading.sandbox.capture import MOST, output_path, shorten
-from rft_cli.grading.sandbox.isolation import fault_path
-from rft_cli.grading.wire.terms import ScorerSource, late_message
+from rft_cli.grading.isolation.output import MOST, output_path, shorten
+from rft_cli.grading.isolation.process import fault_path
+from rft_cli.grading.wire.messages import ScorerSource, late_message
 from rft_cli.grading.wire.work import Verdict
 from rft_cli.grading.worker.child import Loss
 

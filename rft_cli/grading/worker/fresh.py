@@ -14,9 +14,9 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
-from rft_cli.grading.sandbox.isolation import die_with_parent
+from rft_cli.grading.isolation.process import die_with_parent
 from rft_cli.grading.wire.frames import ANSWER
-from rft_cli.grading.wire.terms import GRACE_S, MARGIN_S
+from rft_cli.grading.wire.messages import GRACE_S, MARGIN_S
 from rft_cli.grading.wire.work import Line, Verdict, Work
 from rft_cli.grading.worker.child import Child
 from rft_cli.grading.worker.crash import read_crash

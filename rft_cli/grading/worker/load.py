@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from types import ModuleType, TracebackType
 from typing import Any, NamedTuple
 
-from rft_cli.grading.sandbox.image import in_image, install_name, stand_alone
-from rft_cli.grading.sandbox.importable import MODULE, let_import
-from rft_cli.grading.wire.call import Callee
-from rft_cli.grading.wire.terms import ScorerSource
+from rft_cli.grading.isolation.openai_packages import in_image, install_name, stand_alone
+from rft_cli.grading.isolation.scorer_module import MODULE, let_import
+from rft_cli.grading.wire.messages import ScorerSource
+from rft_cli.grading.wire.signature import Callee
 from rft_cli.grading.worker.binding import SIGNATURES
 from rft_cli.grading.worker.callee import callee_of
 

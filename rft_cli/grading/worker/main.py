@@ -7,7 +7,7 @@ import os
 import pickle
 from typing import NoReturn
 
-from rft_cli.grading.sandbox.isolation import CUT_OFF
+from rft_cli.grading.isolation.process import CUT_OFF
 from rft_cli.grading.wire.frames import ANSWER, REQUEST, START, Kind
 from rft_cli.grading.wire.work import Block, Work, as_graded, read_lines
 from rft_cli.grading.worker.fresh import FreshWorker

@@ -14,13 +14,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from rft_cli.grading.sandbox import isolation
+from rft_cli.grading.isolation import process as isolation
 from rft_cli.grading.wire.frames import WHOLE, map_begun
-from rft_cli.grading.wire.terms import GRACE_S, IMPORT_LIMIT_S, Job, LoadReport, late_message
+from rft_cli.grading.wire.messages import GRACE_S, IMPORT_LIMIT_S, Job, LoadReport, late_message
 from rft_cli.grading.wire.work import Item, Line, Verdict, Work
 from rft_cli.grading.worker.alarm import Alarm, TimeIsUp
+from rft_cli.grading.worker.arguments import Call
 from rft_cli.grading.worker.binding import OPENAI
-from rft_cli.grading.worker.filling import Call
 from rft_cli.grading.worker.lambda_event import scores_of
 from rft_cli.grading.worker.load import LoadedScorer, ScorerProblem, load_scorer, tell
 from rft_cli.grading.worker.seeds import Seeds

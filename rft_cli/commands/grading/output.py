@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from rft_cli.commands.grade_prints import Prints
+from rft_cli.commands.grading.prints import Prints
 from rft_cli.config.suggest import as_word, counted
 from rft_cli.grading import latency
-from rft_cli.grading.outcomes import GraderStats
 from rft_cli.grading.protocol import Grader
 from rft_cli.grading.rows import Pipeline
+from rft_cli.grading.stats import GraderStats
 from rft_cli.types import MOST_COMPONENTS
 
 if TYPE_CHECKING:

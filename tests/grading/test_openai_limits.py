@@ -18,7 +18,7 @@ from rft_cli.config.flat import with_settings
 from rft_cli.config.load import load_config
 from rft_cli.config.schema import GraderConfig, RunConfig
 from rft_cli.errors import UsageError, UsageErrors
-from rft_cli.grading.pool.openai import limits_of
+from rft_cli.grading.pool.limits import limits_of
 from rft_cli.grading.pool.scorer_grader import open_grader
 from rft_cli.types import Grade, GradeRequest
 
@@ -274,6 +274,6 @@ def test_no_network(write_scorer: Any) -> None:
 def _namespaces() -> bool:
     """Whether this kernel gives a user an empty network: only then children have none either."""
     program = (
-        "from rft_cli.grading.sandbox.network import leave_network as leave; raise SystemExit(not leave())"
+        "from rft_cli.grading.isolation.network import leave_network as leave; raise SystemExit(not leave())"
     )
     return subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from rft_cli.grading.sandbox.image import python_folders
+from rft_cli.grading.isolation.openai_packages import python_folders
 
 CONNECTING = frozenset(
     {"socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo"}

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError, UsageErrors
-from rft_cli.grading.sandbox.image import in_image, not_in_image
-from rft_cli.grading.wire.terms import ScorerSource
+from rft_cli.grading.isolation.openai_packages import in_image, not_in_image
+from rft_cli.grading.wire.messages import ScorerSource
 from rft_cli.grading.worker.load import ASYNC
 
 SOURCE_BYTES = 256_000

@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from rft_cli.grading.sandbox.capture import Streams, output_path
-from rft_cli.grading.sandbox.importable import let_find
-from rft_cli.grading.sandbox.leftovers import note_fork
-from rft_cli.grading.sandbox.network import leave_network
-from rft_cli.grading.sandbox.wall import Wall
+from rft_cli.grading.isolation.leftovers import note_fork
+from rft_cli.grading.isolation.network import leave_network
+from rft_cli.grading.isolation.openai_access import Wall
+from rft_cli.grading.isolation.output import Streams, output_path
+from rft_cli.grading.isolation.scorer_module import let_find
 
 _SECRET = re.compile(
     r"TOKEN(?!IZER)|SECRET|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL"

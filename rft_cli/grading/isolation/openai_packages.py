@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-from rft_cli.grading.sandbox.importable import finds_scorer
+from rft_cli.grading.isolation.scorer_module import finds_scorer
 
 _PACKAGES = (
     "numpy scipy sympy pandas rapidfuzz sklearn rouge_score deepdiff jsonschema pydantic yaml nltk sqlparse rdkit "

@@ -4,7 +4,7 @@ import pytest
 
 from rft_cli.errors import RunFailed
 from rft_cli.grading import FailureMonitor, GraderStats
-from rft_cli.grading.outcomes import Reason
+from rft_cli.grading.stats import Reason
 from rft_cli.types import Grade, GradeError
 
 

@@ -6,8 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from rft_cli.grading.sandbox.isolation import Isolation
-from rft_cli.grading.wire.call import Callee
+from rft_cli.grading.isolation.process import Isolation
+from rft_cli.grading.wire.signature import Callee
 
 IMPORT_LIMIT_S = 120.0
 """Seconds that importing the scorer may take."""
