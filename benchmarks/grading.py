@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.common import Row, main, pair, seconds
 from rft_cli.config.schema import GraderConfig
-from rft_cli.grading import open_grader
+from rft_cli.grading.open import open_grader
 from rft_cli.types import GradeRequest
 
 BUDGET_US = 25.0

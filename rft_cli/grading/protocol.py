@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import Protocol, Self
 
+from rft_cli.grading.stats import GraderStats
 from rft_cli.types import Grade, GradeRequest
 
-if TYPE_CHECKING:  # workers import this package: they do without
-    from rft_cli.grading.stats import GraderStats
+OnOutput = Callable[[int, str], None]
+"""Gets what the scorer printed while it graded the completion at a place; place -1 is its import."""
 
 
 class BatchGrader(Protocol):

@@ -20,7 +20,7 @@ from rft_cli.grading.stats import GraderStats
 from rft_cli.types import Grade, GradeError, GradeRequest
 
 if TYPE_CHECKING:
-    from rft_cli.grading.open import OnOutput
+    from rft_cli.grading.protocol import OnOutput
     from rft_cli.grading.wire.signature import Shape
 
 

@@ -14,9 +14,9 @@ from rft_cli.config.schema import GraderConfig, RunConfig
 from rft_cli.config.suggest import counted
 from rft_cli.data import Row
 from rft_cli.errors import GateNotMet, Interrupted, RftError, RunFailed
-from rft_cli.grading.open import OnOutput, open_or_tell
+from rft_cli.grading.open import open_or_tell
 from rft_cli.grading.pool.scorer_grader import ScorerGrader, worker_count
-from rft_cli.grading.protocol import Grader
+from rft_cli.grading.protocol import Grader, OnOutput
 from rft_cli.grading.rows import LinePipeline, Pipeline, RowPipeline, completion_of, gold_of, prompt_reader
 from rft_cli.grading.source import is_reward_model
 from rft_cli.grading.stats import GraderStats, too_many_failures

@@ -19,12 +19,11 @@ from rft_cli.data.json_line import object_of
 from rft_cli.errors import UsageError
 from rft_cli.grading.isolation.process import Isolation, secret_names
 from rft_cli.grading.isolation.scorer_module import lay_out
-from rft_cli.grading.open import OnOutput
 from rft_cli.grading.pool.limits import check_source, limits_of
 from rft_cli.grading.pool.supply import Lines, Requests, Supply
 from rft_cli.grading.pool.tasks import Chunk, Codec, Pending
 from rft_cli.grading.pool.workers import Workers
-from rft_cli.grading.protocol import Closing
+from rft_cli.grading.protocol import Closing, OnOutput
 from rft_cli.grading.shape import shape_of_row
 from rft_cli.grading.source import by_file_name, read_source
 from rft_cli.grading.stats import GraderStats

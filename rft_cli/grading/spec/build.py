@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError, UsageErrors
-from rft_cli.grading.open import OnOutput
 from rft_cli.grading.pool.scorer_grader import start
-from rft_cli.grading.protocol import PartGrader
+from rft_cli.grading.protocol import OnOutput, PartGrader
 from rft_cli.grading.spec.embeddings import CosineGrader, check_endpoint
 from rft_cli.grading.spec.formula import parse_formula
 from rft_cli.grading.spec.load import Keys, ReadSpec

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from rft_cli.config.schema import GraderConfig
-from rft_cli.grading.open import OnOutput
-from rft_cli.grading.protocol import Closing, PartGrader
+from rft_cli.grading.protocol import Closing, OnOutput, PartGrader
 from rft_cli.grading.spec.build import Builder
 from rft_cli.grading.spec.load import read_grader
 from rft_cli.grading.spec.models import Multi, Spec

@@ -26,8 +26,8 @@ from transformers import PreTrainedTokenizerBase
 from rft_cli.config import RunConfig
 from rft_cli.data.examples import Selected
 from rft_cli.events import Note, OnEvent, Progress
-from rft_cli.grading import FailureMonitor
 from rft_cli.grading.protocol import Grader
+from rft_cli.grading.stats import FailureMonitor
 from rft_cli.report import pilot as report
 from rft_cli.training import auto
 from rft_cli.training.models import count_parameters
