@@ -1,4 +1,4 @@
-"""Settings that earlier versions had: what still names one is read without it, and a note says so."""
+"""Settings that earlier versions had: files and runs that name one still load."""
 
 from __future__ import annotations
 
@@ -19,4 +19,7 @@ REMOVED = {
         45.0, "distributed.collective_timeout_s alone limits how long processes wait for one another"
     ),
 }
-"""By the setting's dotted name."""
+"""By the setting's dotted name: it is read without it, and a note says so."""
+
+RENAMED = {"grader.sandbox": "grader.limits"}
+"""Old names that still mean the same setting, without a note."""

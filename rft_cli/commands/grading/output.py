@@ -12,7 +12,7 @@ from rft_cli.commands.grading.prints import Prints
 from rft_cli.config.suggest import as_word, counted
 from rft_cli.grading import latency
 from rft_cli.grading.protocol import Grader
-from rft_cli.grading.rows import Pipeline
+from rft_cli.grading.rows import GradedRows
 from rft_cli.grading.stats import GraderStats
 from rft_cli.types import MOST_COMPONENTS
 
@@ -24,10 +24,10 @@ _SHOWN_COMPONENTS = 20
 
 
 class People:
-    """What is said while rows are graded. `pipeline` is set once there is one: it knows the rows' places."""
+    """What is said while rows are graded. `rows` is set once there are some: they know their places."""
 
     def __init__(self, scorer: str, *, quiet: bool, rows_out: bool) -> None:
-        self.pipeline: Pipeline | None = None
+        self.rows: GradedRows | None = None
         self._scorer = scorer
         self._line: StatusLine | None = None
         if sys.stderr.isatty() and not (rows_out and sys.stdout.isatty()):
@@ -49,8 +49,8 @@ class People:
     def print(self, place: int, output: str) -> None:
         """What the scorer printed, each line after the place of its row."""
         self._wipe()
-        pipeline = self.pipeline if place >= 0 else None
-        self._prints.add(self._scorer if pipeline is None else pipeline.where(place), output)
+        rows = self.rows if place >= 0 else None
+        self._prints.add(self._scorer if rows is None else rows.where(place), output)
 
     def note(self, notes: Sequence[str]) -> None:
         """What the grader guesses."""

@@ -15,9 +15,9 @@ from rft_cli.config.suggest import counted
 from rft_cli.data import Row
 from rft_cli.errors import GateNotMet, Interrupted, RftError, RunFailed
 from rft_cli.grading.open import open_or_tell
-from rft_cli.grading.pool.scorer_grader import ScorerGrader, worker_count
+from rft_cli.grading.pool.scorer_grader import worker_count
 from rft_cli.grading.protocol import Grader, OnOutput
-from rft_cli.grading.rows import LinePipeline, Pipeline, RowPipeline, completion_of, gold_of, prompt_reader
+from rft_cli.grading.rows import GradedRows, completion_of, gold_of, prompt_reader
 from rft_cli.grading.source import is_reward_model
 from rft_cli.grading.stats import GraderStats, too_many_failures
 from rft_cli.grading.wire.signature import Shape
@@ -40,7 +40,7 @@ def grade_rows(
     summary. Raises the problem of the first bad row when those before it are out; RunFailed where too many grades
     failed or a judge's budget is spent; GateNotMet below `min_reward`.
     """
-    # The parent only passes lines on: every core can work.
+    # The parent mostly waits: every core can work.
     workers = worker_count(config.grader, spare=0)
     grader_config = config.grader.model_copy(update={"workers": workers})
     people = People(config.grader.shown or "", quiet=quiet, rows_out=rows_out)
@@ -51,15 +51,15 @@ def grade_rows(
         signals_interrupt(signal.SIGINT) as signals,
         _open(grader_config, config, files, None if quiet else people.print) as grader,
     ):
-        pipeline = people.pipeline = _pipeline(files, field, config, grader, openai_run)
+        rows = people.rows = _rows(files, field, config, grader, openai_run)
         try:
-            for part in pipeline.parts(grader):
+            for lines in rows.lines(grader):
                 if not written and not quiet:
                     people.note(grader.notes)
-                written += part.rows
+                written += len(lines)
                 if rows_out:
                     with signals.held():
-                        _write(part.text)
+                        _write(b"".join(lines))
                 people.progress(grader.stats)
         except Interrupted as stop:
             raise Interrupted(stop.signal_number, f"{stop.message} after {counted(written, 'row')}") from None
@@ -68,10 +68,10 @@ def grade_rows(
     stats = grader.stats
     if summary_file is not None:
         shared.write_json(summary_file, stats.to_json())
-    if not quiet and (written or (stopped or pipeline.problem) is None):
+    if not quiet and (written or (stopped or rows.problem) is None):
         say_summary(grader, config.grader.max_failure_rate)
-    if pipeline.problem is not None:
-        raise pipeline.problem
+    if rows.problem is not None:
+        raise rows.problem
     short = stopped or _unmet(stats, config.grader.max_failure_rate, min_reward)
     if not rows_out:
         with shared.results():
@@ -91,17 +91,14 @@ def _open(config: GraderConfig, whole: RunConfig, files: Sequence[str], on_outpu
     )
 
 
-def _pipeline(
+def _rows(
     files: Sequence[str], field: str | None, config: RunConfig, grader: Grader, openai_run: bool
-) -> Pipeline:
-    if field is not None and isinstance(grader, ScorerGrader) and not (grader.may_ask or openai_run):
-        return LinePipeline(files, field)
-
+) -> GradedRows:
     def complete(row: Row, place: str) -> str:
         return gold_of(row, place, config.data.columns) if field is None else completion_of(row, place, field)
 
     prompt = prompt_reader(config.data, required=is_reward_model(config.grader)) if grader.may_ask else None
-    return RowPipeline(files, complete, prompt=prompt, openai_run=openai_run)
+    return GradedRows(files, complete, prompt=prompt, openai_run=openai_run)
 
 
 def _write(block: bytes) -> None:

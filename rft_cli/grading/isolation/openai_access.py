@@ -14,8 +14,8 @@ CONNECTING = frozenset(
     {"socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo"}
 )
 """Audit events (PEP 578) of Python's sockets that reach, or are about to reach, another machine."""
-NO_NETWORK = "no network: grader.sandbox is openai"
-NO_FILES = "a file of this machine, and OpenAI's graders have none: grader.sandbox is openai"
+NO_NETWORK = "no network: grader.limits is openai"
+NO_FILES = "a file of this machine, and OpenAI's graders have none: grader.limits is openai"
 
 _UNIX = 1  # AF_UNIX, which is not worth importing socket for
 _ANY_MACHINE = ("/bin", "/dev", "/etc", "/lib", "/lib64", "/proc", "/sbin", "/sys", "/usr")
@@ -28,7 +28,7 @@ _create, _empty, _access, _write = os.O_CREAT, os.O_TRUNC, os.O_ACCMODE, os.O_WR
 _error, _refused = (OSError, TypeError, ValueError), PermissionError
 
 
-class Wall:
+class OpenAIAccess:
     """Refuses what lies outside: of files all but those of the worker's `folder`, Python, the system, and `own`.
 
     `own` begins the paths that the worker itself may have to open again.

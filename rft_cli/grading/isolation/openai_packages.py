@@ -35,7 +35,7 @@ def in_image(module: str) -> bool:
 
 def not_in_image(module: str) -> str:
     """What a scorer that imports this module is told."""
-    return f"'{module.partition('.')[0]}' is not in OpenAI's grader image (grader.sandbox: openai)"
+    return f"'{module.partition('.')[0]}' is not in OpenAI's grader image (grader.limits: openai)"
 
 
 def install_name(module: str) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import mmap
 import os
 import sys
 from collections.abc import Callable
@@ -16,10 +15,8 @@ from typing import Any
 
 MOST = 16_384
 """Bytes of one grade's output that are passed on."""
-_WINDOW = 4096
-_HEAD = 64
-_NOTHING = bytes(_HEAD)
-_dup2, _lseek, _pread, _truncate, _from_start = os.dup2, os.lseek, os.pread, os.ftruncate, os.SEEK_SET
+_dup2, _lseek, _pread, _truncate = os.dup2, os.lseek, os.pread, os.ftruncate
+_from_start, _from_here, _os_error = os.SEEK_SET, os.SEEK_CUR, OSError
 
 
 def output_path(folder: str) -> Path:
@@ -29,9 +26,8 @@ def output_path(folder: str) -> Path:
 
 def shorten(output: bytes) -> str:
     """Output as text, with a note where it was cut."""
-    written = output.rstrip(b"\0")  # the file is longer than what was written
-    text = written[:MOST].decode("utf-8", "backslashreplace")
-    return text if len(written) <= MOST else f"{text}\n… (more than {MOST} bytes: the rest is left out)\n"
+    text = output[:MOST].decode("utf-8", "backslashreplace")
+    return text if len(output) <= MOST else f"{text}\n… (more than {MOST} bytes: the rest is left out)\n"
 
 
 class _Steady(io.FileIO):
@@ -56,8 +52,6 @@ class Streams:
         self._path = path
         self._keep = keep
         self._file = _redirect(path, 1, 2, keep=keep)
-        self._window = b"" if self._file is None else _window(self._file)
-        self._doubtful = False
         self._out = self._open("stdout", 1)
         self._err = self._open("stderr", 2)
 
@@ -73,24 +67,21 @@ class Streams:
         for stream in (self._out, self._err):
             with contextlib.suppress(Exception):  # the scorer closed it
                 stream.flush()
-        self._doubtful = True
 
     def take(self) -> str:
         """What was written since the last call, where it is kept. The file is empty after that.
 
-        Whether there is anything shows in memory, which costs no system call a grade; output that begins with many NULs
-        does not show there, and is found after the chunk.
+        The position in the file, which everyone shares who inherited descriptors 1 and 2, shows whether there is any.
         """
-        if self._file is None or (self._window[:_HEAD] == _NOTHING and not self._doubtful):
+        if self._file is None:
             return ""
-        self._doubtful = False
         try:
+            if not _lseek(self._file, 0, _from_here):
+                return ""
             output = _pread(self._file, MOST + 1, 0)
             _truncate(self._file, 0)
-            _truncate(self._file, _WINDOW)
-            # The position is shared with everyone who inherited descriptors 1 and 2.
             _lseek(self._file, 0, _from_start)
-        except OSError:  # the scorer closed it
+        except _os_error:  # the scorer closed it
             self._file = None
             return ""
         return shorten(output)
@@ -121,15 +112,6 @@ class Streams:
         except OSError:  # the scorer closed that too
             pass
         _redirect(self._path, number)
-
-
-def _window(file: int) -> bytes | mmap.mmap:
-    """The beginning of the file as memory, NULs where nothing is written yet; empty where it can't be mapped."""
-    try:
-        _truncate(file, _WINDOW)
-        return mmap.mmap(file, _WINDOW, prot=mmap.PROT_READ)
-    except OSError:
-        return b""
 
 
 def _redirect(path: str, *numbers: int, keep: bool = False) -> int | None:

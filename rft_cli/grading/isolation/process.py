@@ -15,14 +15,13 @@ import re
 import resource
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 from rft_cli.grading.isolation.leftovers import note_fork
 from rft_cli.grading.isolation.network import leave_network
-from rft_cli.grading.isolation.openai_access import Wall
+from rft_cli.grading.isolation.openai_access import OpenAIAccess
 from rft_cli.grading.isolation.output import Streams, output_path
 from rft_cli.grading.isolation.scorer_module import let_find
 
@@ -53,7 +52,7 @@ class Isolation:
     """`scratch` holds one folder a worker, `parent` is the process id that must be alive to go on.
 
     `withheld`: names of variables that were left out of the environment. `keep_output`: what a scorer prints is not
-    logged but taken after each grade. `walled`: no network, no files of this machine, only the packages of OpenAI's
+    logged but taken after each grade. `openai`: no network, no files of this machine, only the packages of OpenAI's
     image.
     """
 
@@ -62,57 +61,56 @@ class Isolation:
     parent: int
     withheld: tuple[str, ...] = ()
     keep_output: bool = False
-    walled: bool = False
+    openai: bool = False
 
 
-class Guard:
-    """Sees when a scorer leaves its folder or forks, as it happens (PEP 578); refuses what lies behind `wall`.
+class IsolatedProcess:
+    """Isolates the calling process, for good. `pipes` are the descriptors by which it talks to its parent.
 
-    `ours`: the next fork is rft's own.
+    It runs in `home`, the user's folder; where there is none, and under OpenAI's limits, in its own `folder`. `faults`
+    is the file for fault tracebacks. `moved`: the scorer may have left the folder. `forked`: this is a process that the
+    scorer forked. `forking`: the next fork is rft's own.
     """
 
-    def __init__(self, wall: Wall | None, scratch: str) -> None:
-        self.moved = False
-        self.forked = self.ours = False
-        self._scratch = scratch
+    def __init__(self, isolation: Isolation, folder: str, pipes: tuple[int, ...], home: str = "") -> None:
+        # Ctrl-C is the parent's to handle. SIGTERM ends the process even in a C loop: a handler in Python would wait.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if isolation.openai:
+            leave_network()  # before the next line: a change of namespace may undo it
+        die_with_parent(isolation.parent)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        output = str(output_path(folder)) if isolation.keep_output else isolation.log_path
+        self.streams = Streams(output, keep=isolation.keep_output)
+        self.pid = os.getpid()
+        self.folder = folder
+        self.home = folder if isolation.openai or not os.path.isdir(home) else home
+        os.chdir(self.home)
+        let_find(isolation.scratch)
+        self.faults = fault_path(folder).open("a")
+        faulthandler.enable(self.faults)
+        self.withheld = isolation.withheld
+        self.talk_by(*pipes)
+        self.moved = self.forked = self.forking = False
+        self._scratch = isolation.scratch
+        self._check: Callable[[str, tuple[object, ...]], None] | None = None
+        if isolation.openai:
+            self._check = OpenAIAccess(folder, (output, f"{isolation.scratch}{os.sep}")).check
         os.register_at_fork(after_in_child=self._note_fork)
-        self._check = None if wall is None else wall.check
-        sys.addaudithook(self._see)
+        sys.addaudithook(self._note_event)
 
-    def _note_fork(self) -> None:
-        if self.ours:
-            self.ours = False
-            return
-        self.forked = True
-        note_fork(self._scratch)
+    def talk_by(self, *pipes: int) -> None:
+        """From now on these are the descriptors by which it talks to its parent."""
+        self._pipes = tuple((number, os.fstat(number)) for number in pipes)
 
-    def _see(self, event: str, arguments: tuple[object, ...]) -> None:
-        if event in _MOVES:
-            self.moved = True
-        elif self._check is not None:
-            self._check(event, arguments)
-
-
-@dataclass(slots=True)
-class Cell:
-    """The isolated process: its own folder, the file for fault tracebacks, names of withheld variables.
-
-    `home` is where a scorer finds itself: the user's folder, or its own. `pipes` are the descriptors by which it hears
-    and answers.
-    """
-
-    pid: int
-    folder: str
-    home: str
-    faults: TextIO
-    withheld: tuple[str, ...]
-    streams: Streams
-    guard: Guard
-    pipes: tuple[tuple[int, os.stat_result], ...]
+    def close_pipes(self) -> None:
+        """Close the descriptors by which it talks."""
+        for number, _ in self._pipes:
+            os.close(number)
 
     def leave_if_cut_off(self) -> None:
         """End this process where the scorer closed or replaced its pipes: it could only wait for ever."""
-        for number, before in self.pipes:
+        for number, before in self._pipes:
             try:
                 same = _samestat(_fstat(number), before)
             except _os_error:
@@ -120,27 +118,41 @@ class Cell:
             if not same:
                 _quit(CUT_OFF)
 
+    def leave_if_forked(self, *, surely: bool = False) -> None:
+        """End a process that a scorer forked and that came back here: it must not grade on.
+
+        `surely`: also where only C code could have forked it.
+        """
+        if self.forked or (surely and _getpid() != self.pid):
+            _quit(0)
+
     def go_home(self, *, surely: bool = False) -> None:
         """Back home, wherever the scorer went; the process's own folder is made again if it was deleted.
 
         `surely`: also where only C code could have left it.
         """
-        if not (surely or self.guard.moved):
+        if not (surely or self.moved):
             return
         _mkdir(self.folder, exist_ok=True)
         try:
             _chdir(self.home)
         except _os_error:  # the user's folder is gone
             _chdir(self.folder)
-        self.guard.moved = False
+        self.moved = False
 
-    def leave_if_forked(self, *, surely: bool = False) -> None:
-        """End a process that a scorer forked and that came back here: it must not grade on.
+    def _note_event(self, event: str, arguments: tuple[object, ...]) -> None:
+        """Called with each audit event (PEP 578)."""
+        if event in _MOVES:
+            self.moved = True
+        elif self._check is not None:
+            self._check(event, arguments)
 
-        `surely`: also where only C code could have forked it.
-        """
-        if self.guard.forked or (surely and _getpid() != self.pid):
-            _quit(0)
+    def _note_fork(self) -> None:
+        if self.forking:
+            self.forking = False
+        else:
+            self.forked = True
+            note_fork(self._scratch)
 
 
 class Interpreter:
@@ -177,31 +189,6 @@ def secret_names(names: Iterable[str], allowed: Iterable[str], known: Iterable[s
 def fault_path(folder: str) -> Path:
     """Where the worker of this folder leaves its last traceback when it is killed or crashes."""
     return Path(f"{folder}.fault")
-
-
-def enter(isolation: Isolation, folder: str, pipes: tuple[int, ...], home: str = "") -> Cell:
-    """Isolate the calling process, for good. `folder` is its own, `pipes` are the descriptors that it talks by.
-
-    It runs in `home`; where there is none, and behind the wall, in its own folder.
-    """
-    # Ctrl-C is the parent's to handle. SIGTERM ends it at once, even inside a C loop: a handler in Python would wait.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if isolation.walled:
-        leave_network()  # before the next line: a change of namespace may undo it
-    die_with_parent(isolation.parent)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    output = str(output_path(folder)) if isolation.keep_output else isolation.log_path
-    streams = Streams(output, keep=isolation.keep_output)
-    home = folder if isolation.walled or not os.path.isdir(home) else home
-    os.chdir(home)
-    let_find(isolation.scratch)
-    faults = fault_path(folder).open("a")
-    faulthandler.enable(faults)
-    wall = Wall(folder, (output, f"{isolation.scratch}{os.sep}")) if isolation.walled else None
-    status = tuple((number, os.fstat(number)) for number in pipes)
-    guard = Guard(wall, isolation.scratch)
-    return Cell(os.getpid(), folder, home, faults, isolation.withheld, streams, guard, status)
 
 
 def limit_memory(megabytes: int) -> None:

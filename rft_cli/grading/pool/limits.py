@@ -1,4 +1,4 @@
-"""`grader.sandbox: openai`: what OpenAI's graders are held to, so that a grader that passes here passes there.
+"""`grader.limits: openai`: what OpenAI's graders are held to, so that a grader that passes here passes there.
 
 One source text under 256 kB, two minutes a grade, 2 GB of memory, no network, no files of this machine, the packages of
 OpenAI's image, and a plain function grade(sample, item) that returns a number (reference: the python grader of OpenAI's
@@ -30,8 +30,8 @@ class Limits(NamedTuple):
 
 
 def limits_of(config: GraderConfig) -> Limits:
-    """The limits of `grader`. In the sandbox they are OpenAI's, unless tighter ones are set."""
-    if config.sandbox != "openai":
+    """The limits of `grader`. With `limits: openai` they are OpenAI's, unless tighter ones are set."""
+    if config.limits != "openai":
         return Limits(config.grade_limit_s, config.memory_mb)
     return Limits(config.grade_limit_s, min(config.memory_mb or MEMORY_MB, MEMORY_MB))
 
@@ -42,7 +42,7 @@ def check_source(source: ScorerSource) -> None:
     problems = []
     if size >= SOURCE_BYTES:
         message = (
-            f"{source.shown}: {size / 1000:.0f} kB of source, and grader.sandbox: openai takes under 256 kB"
+            f"{source.shown}: {size / 1000:.0f} kB of source, and grader.limits: openai takes under 256 kB"
         )
         problems.append(UsageError(message, "move tables and texts out of the source, into the data rows"))
     folder = Path(source.path).parent

@@ -1,113 +1,78 @@
-"""The chunks of one call that are at the workers, tried again without the completion that killed a worker."""
+"""Completions that are at the workers: what is left to do when a worker answers, or ends before it does."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence, Sized
-from dataclasses import dataclass
-from functools import partial
-from typing import Generic, TypeVar
+import marshal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from rft_cli.grading.pool.workers import Task, Workers
-from rft_cli.grading.wire.frames import WHOLE, Kind
-from rft_cli.grading.wire.work import Verdict
+from rft_cli.grading.wire.frames import WHOLE
+from rft_cli.grading.wire.messages import Work
 from rft_cli.grading.worker.crash import Crash
 
 _MOST_TRIES = 5
-"""So often a part is tried whose worker ended before it began any of it; then its first completion is to blame."""
-
-W = TypeVar("W")
-"""One work: what a completion is sent as."""
-R = TypeVar("R", bound=Sized)
-"""What a worker answers for the first works it was given; `len` counts them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Codec(Generic[W, R]):
-    """How works travel: `pack` makes bytes of works and the place of the first, `unpack` reads what comes back.
-
-    `failed` is the answer for one work that killed its worker.
-    """
-
-    kind: Kind
-    pack: Callable[[int, Sequence[W]], bytes]
-    unpack: Callable[[bytes], R]
-    failed: Callable[[int, W, Verdict], R]
+"""Tries of a task whose worker ended before it began any of it; then its first completion is to blame."""
 
 
 @dataclass(eq=False, slots=True)
-class Chunk(Generic[W, R]):
-    """Neighbouring works, the first at `place`, and the answers so far by offset; `open` counts works without one."""
+class Batch:
+    """Neighbouring completions of one call. `outcomes` has an `Outcome` as a plain tuple for each that is graded.
 
-    place: int
-    works: Sequence[W]
-    answers: dict[int, R]
-    open: int
+    `binding` says how the scorer is called, pickled. `left` counts completions without an outcome.
+    """
 
-    def parts(self) -> list[tuple[int, R]]:
-        """The answers in order, each with the offset of its first work."""
-        return sorted(self.answers.items(), key=lambda part: part[0])
+    binding: bytes
+    works: Sequence[Work]
+    outcomes: list[tuple[Any, ...]] = field(init=False)
+    left: int = field(init=False)
 
-    def add(self, start: int, answer: R) -> int:
-        """Keep the answer for the works from `start` on; how many it covers."""
-        self.answers[start] = answer
-        self.open -= len(answer)
-        return len(answer)
+    def __post_init__(self) -> None:
+        self.left = len(self.works)
+        self.outcomes = [()] * self.left
+
+    def keep(self, start: int, outcomes: Sequence[tuple[Any, ...]]) -> int:
+        """Keep the outcomes of the completions from `start` on; returns where the next one begins."""
+        end = start + len(outcomes)
+        self.outcomes[start:end] = outcomes
+        self.left -= len(outcomes)
+        return end
 
 
-@dataclass(eq=False)
-class Pending(Generic[W, R]):
-    """Hands chunks to the workers, and fills them as `collect` is called."""
+@dataclass(frozen=True, eq=False, slots=True)
+class Task:
+    """The completions of a batch from `start` to `end`, for one worker."""
 
-    workers: Workers
-    codec: Codec[W, R]
-    timeout_s: float
-    heard: int = 0
+    batch: Batch
+    start: int
+    end: int
+    tries: int = 1
 
-    def launch(self, place: int, works: Sequence[W]) -> Chunk[W, R]:
-        """Hand out these works; the chunk fills as `collect` is called."""
-        chunk: Chunk[W, R] = Chunk(place, works, {}, len(works))
-        self._submit(chunk, 0, len(works))
-        return chunk
+    def request(self) -> bytes:
+        """The bytes that the worker gets."""
+        return marshal.dumps((self.batch.binding, list(self.batch.works[self.start : self.end])))
 
-    def collect(self, timeout: float | None = None) -> None:
-        """Take in what is done; wait until something is, at most for `timeout` seconds."""
-        before, begin = self.heard, time.monotonic()
-        while True:
-            left = 1.0 if timeout is None else max(0.0, begin + timeout - time.monotonic())
-            self.workers.step(left)
-            if self.heard != before or left == 0:
-                return
+    def answered(self, body: bytes, workers: int) -> list[Task]:
+        """Keep the outcomes of the first completions; the others, which took too long, are divided among `workers`."""
+        start = self.batch.keep(self.start, marshal.loads(body))
+        size = max(1, -(-(self.end - start) // workers))
+        return [
+            Task(self.batch, first, min(first + size, self.end)) for first in range(start, self.end, size)
+        ]
 
-    def _submit(self, chunk: Chunk[W, R], start: int, end: int, tries: int = 1) -> None:
-        if start < end:
-            packed = self.codec.pack(chunk.place + start, chunk.works[start:end])
-            answered = partial(self._answered, chunk, start, end)
-            lost = partial(self._lost, chunk, start, end, tries)
-            self.workers.submit(Task(self.codec.kind, packed, answered, lost))
+    def lost(self, begun: int, crash: Crash, timeout_s: float) -> list[Task]:
+        """Fail the completion that the lost worker had begun; the others are to be tried again.
 
-    def _answered(self, chunk: Chunk[W, R], start: int, end: int, body: bytes) -> None:
-        self.heard += 1
-        start += chunk.add(start, self.codec.unpack(body))
-        # What the worker had no time for goes to all of them.
-        size = max(1, -(-(end - start) // self.workers.count))
-        for first in range(start, end, size):
-            self._submit(chunk, first, min(first + size, end))
-
-    def _lost(self, chunk: Chunk[W, R], start: int, end: int, tries: int, begun: int, crash: Crash) -> None:
-        """The worker that had these works was lost: the one it had begun has failed, the others are tried again."""
-        self.heard += 1
-        at = begun - chunk.place
+        `begun` is its place in the call, WHOLE for all of a batch call. Where the one to blame is not known, each is
+        tried alone.
+        """
+        batch, start, end = self.batch, self.start, self.end
         if (begun == WHOLE or not crash.exact) and end - start > 1:
-            for first in range(start, end):
-                self._submit(chunk, first, first + 1)
-            return
+            return [Task(batch, first, first + 1) for first in range(start, end)]
+        at = begun - batch.works[0][0]
         if not start <= at < end:
-            if begun != WHOLE and tries < _MOST_TRIES:
-                self._submit(chunk, start, end, tries + 1)
-                return
+            if begun != WHOLE and self.tries < _MOST_TRIES:
+                return [Task(batch, start, end, self.tries + 1)]
             at = start
-        verdict = crash.verdict(self.timeout_s)
-        chunk.add(at, self.codec.failed(chunk.place + at, chunk.works[at], verdict))
-        self._submit(chunk, start, at)
-        self._submit(chunk, at + 1, end)
+        batch.keep(at, [crash.outcome(timeout_s)])
+        return [Task(batch, first, last) for first, last in ((start, at), (at + 1, end)) if first < last]

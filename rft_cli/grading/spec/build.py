@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError, UsageErrors
-from rft_cli.grading.pool.scorer_grader import start
+from rft_cli.grading.pool.scorer_grader import ScorerGrader
 from rft_cli.grading.protocol import OnOutput, PartGrader
 from rft_cli.grading.spec.embeddings import CosineGrader, check_endpoint
 from rft_cli.grading.spec.formula import parse_formula
@@ -104,7 +104,7 @@ class Builder:
             return BurstGrader(CosineGrader(*sides, self.config.embeddings, self.config.grade_limit_s))
         if isinstance(spec, Python):
             source = python_source(spec.source, keys, self.source)
-            return start(source, self.config, self.log_path, self.seed, self.on_output)
+            return ScorerGrader(source, self.config, self.log_path, self.seed, self.on_output)
         assert isinstance(spec, ScoreModel | LabelModel)
         return self._judge(spec, keys)
 

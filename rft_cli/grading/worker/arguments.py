@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
+from rft_cli.grading.wire.messages import Item
 from rft_cli.grading.wire.signature import Binding, Given
-from rft_cli.grading.wire.work import Item
 from rft_cli.grading.worker.lambda_event import CONTEXT, event_of
 from rft_cli.grading.worker.values import BadValue
 

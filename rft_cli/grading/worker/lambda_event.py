@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from rft_cli.grading.wire.work import Item
+from rft_cli.grading.wire.messages import Item
 from rft_cli.grading.worker.values import BadValue
 
 _PROMPTS = ("messages", "prompt")

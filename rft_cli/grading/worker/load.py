@@ -31,7 +31,7 @@ FUNCTION_NAMES = (
     "reward_function",
 )
 """Functions that are looked for, in this order, where the user names none."""
-ASYNC = "grade is async, and grader.sandbox: openai takes a plain function"
+ASYNC = "grade is async, and grader.limits: openai takes a plain function"
 _TRACE_CHARS = 4000
 _MESSAGE_CHARS = 500
 
@@ -103,13 +103,13 @@ def load_scorer(source: ScorerSource, *, openai: bool = False) -> LoadedScorer:
 def _check_openai(module: ModuleType, source: ScorerSource) -> None:
     function = getattr(module, "grade", None)
     if source.function not in (None, "grade") or not callable(function):
-        message = f"{source.shown}: grader.sandbox: openai takes a function named grade"
+        message = f"{source.shown}: grader.limits: openai takes a function named grade"
         raise ScorerProblem(message, f"write grade(sample, item) ({_say(_public(module))})")
     place = f"{source.shown}:{_line_of(function)}"
     if inspect.iscoroutinefunction(function):
         raise ScorerProblem(f"{place}: {ASYNC}", "write def grade(sample, item)")
     if not source.inline and list(inspect.signature(function).parameters) != ["sample", "item"]:
-        message = f"{place}: grade{_parameters(function)}: grader.sandbox: openai takes grade(sample, item)"
+        message = f"{place}: grade{_parameters(function)}: grader.limits: openai takes grade(sample, item)"
         raise ScorerProblem(message, "take these two, as OpenAI calls it")
 
 
@@ -129,7 +129,7 @@ def _run(source: ScorerSource, *, alone: bool) -> ModuleType:
     try:
         exec(compile(source.content, source.path, "exec"), module.__dict__)
     except BaseException as error:
-        raised = tell(error, source)
+        raised = describe(error, source)
         raise ScorerProblem(raised.message, _import_fix(error, alone), trace=raised.trace) from None
     return module
 
@@ -188,15 +188,15 @@ def _parameters(function: Callable[..., Any]) -> str:
     return "(" + ", ".join(inspect.signature(function).parameters) + ")"
 
 
-def tell(error: BaseException, source: ScorerSource) -> Raised:
+def describe(error: BaseException, source: ScorerSource) -> Raised:
     """Where in the scorer `error` came from, and the traceback from there on. Never raises."""
     try:
-        return _tell(error, source)
+        return _describe(error, source)
     except BaseException:  # an exception whose own text raises, or no memory left to format it
         return Raised(source.shown, type(error).__name__, "")
 
 
-def _tell(error: BaseException, source: ScorerSource) -> Raised:
+def _describe(error: BaseException, source: ScorerSource) -> Raised:
     told = "".join(traceback.format_exception_only(type(error), error)).strip().splitlines()
     text = told[-1] if isinstance(error, SyntaxError) else told[0]  # a SyntaxError quotes the line first
     text = text.removeprefix(f"{MODULE}.")

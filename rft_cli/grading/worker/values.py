@@ -20,14 +20,14 @@ class BadValue(Exception):
     """The scorer's return value is no reward; the text says why."""
 
 
-class Reading(NamedTuple):
+class Returned(NamedTuple):
     """A return value understood. `reward` None: the scorer skipped this completion."""
 
     reward: float | None
     components: dict[str, float]
 
 
-def read_return(value: Any) -> Reading:
+def read_return(value: Any) -> Returned:
     """Reward and components of a scorer's return value; raises BadValue where it is none.
 
     Of a dict, `reward` (without one `score`, as verl has it) must be a finite number, a bool or None; of its other
@@ -35,12 +35,12 @@ def read_return(value: Any) -> Reading:
     """
     kind = _type(value)
     if kind is _float and isfinite(value):
-        return Reading(value, {})
+        return Returned(value, {})
     if value is None:
-        return Reading(None, {})
+        return Returned(None, {})
     if _isinstance(value, _dict):
         return _read_dict(value)
-    return Reading(_number(value), {})
+    return Returned(_number(value), {})
 
 
 def read_batch(value: Any, count: int) -> list[Any]:
@@ -70,13 +70,13 @@ def read_batch(value: Any, count: int) -> list[Any]:
     return _list(value)
 
 
-def _read_dict(value: dict[Any, Any]) -> Reading:
+def _read_dict(value: dict[Any, Any]) -> Returned:
     name = "reward" if "reward" in value else "score"
     if name not in value:
         keys = ", ".join(repr(key) for key in _list(value)[:6] if _isinstance(key, _str)) or "no names"
         raise BadValue(f"returned a dict without the key 'reward' (it has {keys})")
     if value[name] is None:
-        return Reading(None, {})
+        return Returned(None, {})
     reward = _number(value[name], f"{name}: ")
     components: dict[str, float] = {}
     for key, part in value.items():
@@ -85,7 +85,7 @@ def _read_dict(value: dict[Any, Any]) -> Reading:
                 components[_str.__str__(key)] = _number(part)
             except BadValue:
                 continue  # an explanation or an unusable part: not a component
-    return Reading(reward, components)
+    return Returned(reward, components)
 
 
 def _number(value: Any, place: str = "") -> float:
