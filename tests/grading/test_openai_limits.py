@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from rft_cli.cli import app
 from rft_cli.config.dump import dump_config
 from rft_cli.config.flat import with_settings
 from rft_cli.config.load import load_config
@@ -54,6 +56,27 @@ def test_limits_are_the_same_in_every_process(tmp_path: Path) -> None:
             assert limits_of(config.grader) == limits
     changed = with_settings(reloaded, {"grader.limits": "openai"})
     assert limits_of(changed.grader) == (120.0, 2048)
+
+
+def test_the_old_name_still_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "old.yaml").write_text("grader:\n  sandbox: openai\n")
+    (tmp_path / "spec.yaml").write_text("grader:\n  type: python\n  source: x\n  sandbox: openai\n")
+    for path, sets, env in (
+        ("old.yaml", [], {}),
+        ("spec.yaml", [], {}),
+        (None, ["grader.sandbox=openai"], {}),
+        (None, [], {"RFT_GRADER__SANDBOX": "openai"}),
+    ):
+        loaded = load_config(path, sets=sets, env=env)
+        assert (loaded.config.grader.limits, loaded.notes) == ("openai", [])
+    (tmp_path / "scorer.py").write_text("def score(completion): return 1\n")
+    result = CliRunner().invoke(
+        app, ["grade", "--sandbox", "openai", "--reward-model", "scorer.py"], input=""
+    )
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "grader.limits: openai takes a function named grade" in result.stderr
+    assert "--sandbox" not in CliRunner().invoke(app, ["grade", "--help"]).stdout
 
 
 def test_memory(write_scorer: Any) -> None:
