@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from rft_cli.grading.wire.work import Item
 
 from rft_cli.grading.shape import reference_in, shape_of_row
+from rft_cli.grading.wire.messages import Item
 from rft_cli.grading.wire.signature import Callee, Shape
 from rft_cli.grading.worker.arguments import Call, NoValue, sample_of
 from rft_cli.grading.worker.binding import Bound, SignatureProblem, bind

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
-from rft_cli.grading.wire.work import Item
 
 from rft_cli.grading.shape import reference_in, shape_of_row
+from rft_cli.grading.wire.messages import Item
 from rft_cli.grading.worker.arguments import Call, sample_of
 from rft_cli.grading.worker.binding import SignatureProblem, bind
 from rft_cli.grading.worker.callee import callee_of

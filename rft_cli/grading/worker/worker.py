@@ -102,6 +102,7 @@ class Worker:
         outcomes: list[Outcome] = []
         self.watch_grade()
         self.process.go_home(surely=True)
+        self.process.streams.redirect()
         if self.is_batch and _len(works) > 1:
             outcomes = self.grade_batch(works)
         for work in works[_len(outcomes) :]:
