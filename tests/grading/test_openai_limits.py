@@ -20,7 +20,7 @@ from rft_cli.config.flat import with_settings
 from rft_cli.config.load import load_config
 from rft_cli.config.schema import GraderConfig, RunConfig
 from rft_cli.errors import UsageError, UsageErrors
-from rft_cli.grading.pool.limits import limits_of
+from rft_cli.grading.pool.limits import memory_limit
 from rft_cli.grading.pool.scorer_grader import open_grader
 from rft_cli.types import Grade, GradeRequest
 
@@ -35,6 +35,10 @@ def refusal(path: str) -> str:
     with pytest.raises(UsageError) as caught:
         open_grader(GraderConfig(path=path, limits="openai"), log_path=None)
     return caught.value.message
+
+
+def limits_of(config: GraderConfig) -> tuple[float, int | None]:
+    return config.grade_limit_s, memory_limit(config)
 
 
 def test_limits() -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError, UsageErrors
@@ -22,18 +21,11 @@ SOURCE_BYTES = 256_000
 MEMORY_MB = 2048
 
 
-class Limits(NamedTuple):
-    """Seconds that a grade may take, and megabytes of a worker's address space (None: no limit)."""
-
-    timeout_s: float
-    memory_mb: int | None
-
-
-def limits_of(config: GraderConfig) -> Limits:
-    """The limits of `grader`. With `limits: openai` they are OpenAI's, unless tighter ones are set."""
+def memory_limit(config: GraderConfig) -> int | None:
+    """Megabytes of a worker's address space: the tighter of OpenAI's limit and the setting. None: no limit."""
     if config.limits != "openai":
-        return Limits(config.grade_limit_s, config.memory_mb)
-    return Limits(config.grade_limit_s, min(config.memory_mb or MEMORY_MB, MEMORY_MB))
+        return config.memory_mb
+    return min(config.memory_mb or MEMORY_MB, MEMORY_MB)
 
 
 def check_source(source: ScorerSource) -> None:

@@ -18,12 +18,12 @@ from rft_cli.errors import UsageError
 from rft_cli.grading.feed import Feed
 from rft_cli.grading.isolation.process import Isolation, secret_names
 from rft_cli.grading.isolation.scorer_module import lay_out
-from rft_cli.grading.pool.limits import check_source, limits_of
+from rft_cli.grading.pool.limits import check_source, memory_limit
 from rft_cli.grading.pool.packing import Packer
 from rft_cli.grading.pool.scratch import Scratch
 from rft_cli.grading.pool.tasks import Batch
 from rft_cli.grading.pool.workers import Workers
-from rft_cli.grading.protocol import Closing, OnOutput
+from rft_cli.grading.protocol import Grader, OnOutput
 from rft_cli.grading.shape import shape_of_row
 from rft_cli.grading.source import by_file_name, read_source
 from rft_cli.grading.stats import GraderStats
@@ -71,7 +71,7 @@ def worker_count(config: GraderConfig, *, spare: int = 1) -> int:
     return max(1, min(8, cores - spare))
 
 
-class ScorerGrader(Closing):
+class ScorerGrader(Grader):
     """The Grader of a Python scorer, which is loaded in one worker. Close it, or use it in a `with`.
 
     `signature` says how the scorer is called, `stats` counts every grade, `sha256` is of the scorer's bytes. `notes`
@@ -115,8 +115,8 @@ class ScorerGrader(Closing):
             keep_output=on_output is not None,
             openai=config.limits == "openai",
         )
-        limits = limits_of(config)
-        setup = WorkerSetup(source, isolation, limits.timeout_s, limits.memory_mb, seed, config.fresh)
+        memory_mb = memory_limit(config)
+        setup = WorkerSetup(source, isolation, config.grade_limit_s, memory_mb, seed, config.fresh)
         self._workers = Workers(worker_count(config), setup, environment, scratch)
         try:
             self._report = self._load()
