@@ -1,19 +1,18 @@
-"""Requests in order, and whether the next one is there: so that a live pipe sees each grade at once."""
+"""Requests in order, and whether the next one is there, so that a live pipe gets each grade without delay."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterable
+from itertools import tee
 from typing import Self
 
 from rft_cli.types import GradeRequest
 
 
 class Feed:
-    """An iterator of requests. `ready` tells whether the next one, or the end, is there.
+    """An iterator of requests. `ready` says whether the next one, or the end, is there.
 
-    A grader that finds it not ready gives back what it was asked until then, before it waits for more.
+    Where it is not, a grader gives the grades of the earlier requests before it waits for more.
     """
 
     def __init__(self, requests: Iterable[GradeRequest], ready: Callable[[], bool] = lambda: True) -> None:
@@ -42,19 +41,4 @@ class Feed:
 
     def copies(self, count: int) -> list[Feed]:
         """Feeds of the same requests; one that was read by some of them waits until the last has read it."""
-        queues: list[deque[GradeRequest]] = [deque() for _ in range(count)]
-
-        def read(own: deque[GradeRequest]) -> Iterator[GradeRequest]:
-            while True:
-                if not own:
-                    request = next(self._requests, None)
-                    if request is None:
-                        return
-                    for queue in queues:
-                        queue.append(request)
-                yield own.popleft()
-
-        def ready(own: deque[GradeRequest]) -> bool:
-            return bool(own) or self.ready()
-
-        return [Feed(read(own), partial(ready, own)) for own in queues]
+        return [Feed(copy, self.ready) for copy in tee(self._requests, count)]

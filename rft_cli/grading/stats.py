@@ -1,4 +1,4 @@
-"""The three outcomes counted: graded, skipped, failed by kind; latency; and when failures are too many."""
+"""Statistics of grades: outcomes, rewards, latency, reasons of failures; and the error where too many fail."""
 
 from __future__ import annotations
 

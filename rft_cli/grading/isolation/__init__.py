@@ -1,1 +1,1 @@
-"""What a scorer's process gives up, and what is held against it: network, files, output, what it starts."""
+"""Isolates a scorer's process: its output, its folder, processes that it starts, and OpenAI's limits."""

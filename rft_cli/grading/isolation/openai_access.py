@@ -1,7 +1,7 @@
-"""In a worker: what a scorer does not get under OpenAI's limits: the network, and files of this machine.
+"""In a worker, under OpenAI's limits: refuses the network and files of this machine to a scorer.
 
-Python's own sockets and files are refused as they are opened (PEP 578). Code in C and child processes are not held,
-but for the network where the kernel gave the worker an empty one.
+Python's own sockets and files are refused when they are opened (PEP 578). Code in C and child processes are not
+stopped, except by a network that the kernel took away.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _error, _refused = (OSError, TypeError, ValueError), PermissionError
 
 
 class OpenAIAccess:
-    """Refuses what lies outside: of files all but those of the worker's `folder`, Python, the system, and `own`.
+    """Allows files in the worker's `folder`, of Python and of the system, and those whose path begins as one of `own`.
 
-    `own` begins the paths that the worker itself may have to open again.
+    `own` are the files that the worker itself may have to open again.
     """
 
     def __init__(self, folder: str, own: tuple[str, ...]) -> None:

@@ -1,6 +1,6 @@
-"""What a worker process gives up before it runs a scorer: terminal, standard streams, folder, core dumps.
+"""Isolates a worker process before it runs a scorer: signals, standard streams, folder, core dumps.
 
-This keeps a broken scorer from harming the job. It does not hold a hostile one: the process has the user's own
+This keeps a broken scorer from harming the job. It does not stop a hostile one: the process has the user's own
 rights, network and files, and on Linux it can reach other processes of the user under /proc, their environment and
 open files included.
 """
@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rft_cli.grading.isolation.leftovers import note_fork
 from rft_cli.grading.isolation.network import leave_network
 from rft_cli.grading.isolation.openai_access import OpenAIAccess
 from rft_cli.grading.isolation.output import Streams, output_path
@@ -77,7 +76,8 @@ class IsolatedProcess:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if isolation.openai:
-            leave_network()  # before the next line: a change of namespace may undo it
+            # Before the next line: a change of namespace may undo it.
+            leave_network()
         die_with_parent(isolation.parent)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         output = str(output_path(folder)) if isolation.keep_output else isolation.log_path
@@ -92,7 +92,6 @@ class IsolatedProcess:
         self.withheld = isolation.withheld
         self.talk_by(*pipes)
         self.moved = self.forked = self.forking = False
-        self._scratch = isolation.scratch
         self._check: Callable[[str, tuple[object, ...]], None] | None = None
         if isolation.openai:
             self._check = OpenAIAccess(folder, (output, f"{isolation.scratch}{os.sep}")).check
@@ -136,7 +135,8 @@ class IsolatedProcess:
         _mkdir(self.folder, exist_ok=True)
         try:
             _chdir(self.home)
-        except _os_error:  # the user's folder is gone
+        except _os_error:
+            # The user's folder is gone.
             _chdir(self.folder)
         self.moved = False
 
@@ -148,16 +148,15 @@ class IsolatedProcess:
             self._check(event, arguments)
 
     def _note_fork(self) -> None:
-        if self.forking:
-            self.forking = False
-        else:
-            self.forked = True
-            note_fork(self._scratch)
+        self.forked = not self.forking
+        self.forking = False
 
 
 class Interpreter:
-    """Python's built-ins and the interpreter's own settings as they were: a scorer that changes them must not change
-    the grades after it. Make it when the scorer is loaded: what the file sets at its import is meant."""
+    """Remembers Python's built-ins and the interpreter's settings, and restores them after each call of the scorer.
+
+    Make it when the scorer is loaded: what the file sets at its import stays.
+    """
 
     def __init__(self) -> None:
         self._names = dict(vars(builtins))
@@ -165,7 +164,7 @@ class Interpreter:
         self._limit, self._trace, self._profile = _get_limit(), _get_trace(), _get_profile()
 
     def restore(self) -> None:
-        """Undo every change: after each grade, so that rft's own code runs as it should."""
+        """Undo every change."""
         if _get_trace() is not self._trace:
             _set_trace(self._trace)
         if _get_profile() is not self._profile:
@@ -181,7 +180,7 @@ class Interpreter:
 
 
 def secret_names(names: Iterable[str], allowed: Iterable[str], known: Iterable[str] = ()) -> list[str]:
-    """The variables that are `known` to hold a key or look like secrets by their name, and are not allowed."""
+    """Names that are `known` to hold a key, or look like secrets, and are not allowed."""
     keep, held = set(allowed), set(known)
     return [name for name in names if name not in keep and (name in held or _SECRET.search(name))]
 
@@ -203,5 +202,6 @@ def die_with_parent(parent: int) -> None:
     """SIGKILL for this process when its parent dies, however that happens (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before the call above
+        # It may have died before the call above.
+        if os.getppid() != parent:
             _quit(1)

@@ -1,4 +1,4 @@
-"""`grader.limits: openai`: what OpenAI's graders are held to, so that a grader that passes here passes there.
+"""`grader.limits: openai`: the limits of OpenAI's graders, so that a grader that passes here passes there.
 
 One source text under 256 kB, two minutes a grade, 2 GB of memory, no network, no files of this machine, the packages of
 OpenAI's image, and a plain function grade(sample, item) that returns a number (reference: the python grader of OpenAI's
@@ -29,7 +29,7 @@ def memory_limit(config: GraderConfig) -> int | None:
 
 
 def check_source(source: ScorerSource) -> None:
-    """Raise UsageErrors with all that can be seen without running it: size, imports, a `grade` that is async."""
+    """Raise UsageErrors with every problem that shows without running it: size, imports, a `grade` that is async."""
     size = len(source.content)
     problems = []
     if size >= SOURCE_BYTES:
@@ -56,7 +56,7 @@ def check_source(source: ScorerSource) -> None:
 
 
 def _imports(body: Iterable[ast.AST]) -> Iterator[tuple[int, str]]:
-    """Line and module of each import that is certain to count: not those in `try`, `if` or `with`."""
+    """Line and module of each import that is certain to run: not those in `try`, `if` or `with`."""
     for node in body:
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)

@@ -1,4 +1,4 @@
-"""Describes why a process that graded died, and where its scorer was."""
+"""Describes why a worker died, and where in the scorer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
 
 @dataclass(frozen=True, slots=True)
 class Crash:
-    """`late`: its time was over. `place` is the scorer's file:line where that is known.
+    """How a process died. `late`: its time was over. `place` is the scorer's file:line where that is known.
 
     `output`: what the scorer printed last, where that is kept. `exact` is false where the process may have begun other
     completions after the one at fault.
@@ -43,7 +43,7 @@ class Crash:
 def read_crash(
     folder: str, source: ScorerSource, ending: Ending, doing: str, output: str | None = None
 ) -> Crash:
-    """What is known of a process whose folder this is. `doing` completes the sentence "… ended the process".
+    """Describe the end of the process of this folder. `doing` completes the sentence "… ended the process".
 
     `output` is what the scorer printed; None: it is read from the folder.
     """

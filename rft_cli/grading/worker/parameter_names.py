@@ -1,4 +1,4 @@
-"""The names that people give to a reward function's parameters, and what each of them means."""
+"""The names that people give to the parameters of reward functions, and what each of them means."""
 
 from __future__ import annotations
 

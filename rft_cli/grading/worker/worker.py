@@ -1,4 +1,4 @@
-"""Grades in a worker process: load the scorer once, grade what comes, survive what a scorer does.
+"""Grades in a worker process: loads the scorer once, grades completions, survives what a scorer does.
 
 Runs in the main thread of a process of its own, so that SIGALRM can end a Python loop. A loop in C is ended by
 faulthandler's watchdog, which needs no interpreter: it writes a traceback and ends the process.
@@ -11,7 +11,7 @@ from __future__ import annotations
 import faulthandler
 import pickle
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rft_cli.grading.isolation.process import Interpreter, IsolatedProcess, limit_memory
@@ -59,6 +59,7 @@ class Worker:
         self.interpreter = Interpreter()
         self.seeds = Seeds(setup.seed, setup.source.content)
         self.scorer: LoadedScorer | None = None
+        self.function: Callable[..., Any]
         self.report: LoadReport | None = None
         self.bound, self.call = b"", Call(OPENAI, {})
         self.is_batch = self.is_aws = False
@@ -72,6 +73,7 @@ class Worker:
             limit_memory(self.setup.memory_mb)
         try:
             self.scorer = scorer = load_scorer(self.setup.source, openai=self.openai)
+            self.function = scorer.function
             report = LoadReport(scorer.signature, "", "", "", (), place=scorer.place, callee=scorer.callee)
             self.interpreter = Interpreter()
         except ScorerProblem as problem:
@@ -112,11 +114,12 @@ class Worker:
             if now - self.watched_at > _REARM_S:
                 self.watch_grade()
             outcomes.append(self.grade_one(work))
-        self.alarm.rest()
+        self.alarm.stop()
         self.process.leave_if_forked(surely=True)
         _unwatch()
         self.process.streams.flush()
-        if output := self.process.streams.take():  # what did not show after its own grade
+        # Output that was still buffered when its own grade ended.
+        if output := self.process.streams.take():
             outcomes[-1] = outcomes[-1]._replace(output=outcomes[-1].output + output)
         return outcomes
 
@@ -144,19 +147,26 @@ class Worker:
 
     def returned_for(self, item: Item) -> Returned:
         """Call the scorer and read what it returns; raises what it raises, or BadValue."""
-        assert self.scorer is not None
-        function = self.scorer.function
         if self.is_batch:
-            value = self.listed(self.awaited(self.call.call_batch(function, [item])), 1)[0]
-        else:
-            value = self.call.call(function, item)
+            return self.read(self.listed(self.call_batch([item]), 1)[0])
+        try:
+            value = self.call.call(self.function, item)
             if _type(value) not in _NOT_AWAITED and not self.openai:
                 value = self.awaited(value)
+        finally:
+            # Before rft's own code runs: it needs the built-ins that a scorer may have replaced.
+            self.interpreter.restore()
         return self.read(value)
+
+    def call_batch(self, items: Sequence[Item]) -> Any:
+        """Call a batch scorer."""
+        try:
+            return self.awaited(self.call.call_batch(self.function, items))
+        finally:
+            self.interpreter.restore()
 
     def grade_batch(self, works: Sequence[Work]) -> list[Outcome]:
         """One call for all works. Where it fails as a whole, nothing: then each is graded in a call of its own."""
-        assert self.scorer is not None
         items = [self.prepare(work) for work in works]
         self.begun[0] = WHOLE
         start = _now()
@@ -164,12 +174,12 @@ class Worker:
         try:
             try:
                 self.alarm.begin()
-                value = self.awaited(self.call.call_batch(self.scorer.function, items))
-                values = self.listed(value, len(items))
+                values = self.listed(self.call_batch(items), len(items))
             finally:
                 self.restore()
         except _base_exception:
-            self.alarm.end()  # once more: the alarm may have come in the middle of the first
+            # Once more: the alarm may have come in the middle of the first.
+            self.alarm.end()
             values = []
         output = self.process.streams.take()
         if self.alarm.rang or not values:
@@ -210,14 +220,14 @@ class Worker:
         """After the scorer's call, however it ended."""
         self.alarm.end()
         self.process.leave_if_forked()
-        self.interpreter.restore()
 
     def awaited(self, value: Any) -> Any:
         """The result of an async scorer; any other value as it is."""
         if not _hasattr(_type(value), "__await__"):
             return value
         if self.runner is None:
-            import asyncio  # only async scorers pay for it
+            # Only async scorers pay for it.
+            import asyncio
 
             self.runner = asyncio.Runner()
         return self.runner.run(_awaited(value))
@@ -241,8 +251,11 @@ class Worker:
 
     def late(self, start: float, error: BaseException | None = None) -> Outcome:
         """The outcome of a grade that ran out of time."""
-        self.restore()  # once more: the alarm may have come in the middle of the first
-        self.runner = None  # an event loop that was interrupted is of no more use
+        # Once more: the alarm may have come in the middle of the first.
+        self.restore()
+        self.interpreter.restore()
+        # An interrupted event loop can't be used again.
+        self.runner = None
         place, trace = self.setup.source.shown, ""
         if error is not None:
             place, _, trace = describe(error, self.setup.source)
