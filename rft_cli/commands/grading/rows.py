@@ -1,4 +1,4 @@
-"""What `rft grade` does with rows: grade them, write them, sum up, and hold the result against the gates."""
+"""`rft grade` on rows: grades them, writes them, sums up, and checks the result against the gates."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from rft_cli.commands import shared
 from rft_cli.commands.grading.checks import unreadable
-from rft_cli.commands.grading.output import People, say_summary
+from rft_cli.commands.grading.output import Display, say_summary
 from rft_cli.commands.signals import signals_interrupt
 from rft_cli.config.schema import GraderConfig, RunConfig
 from rft_cli.config.suggest import counted
@@ -40,30 +40,31 @@ def grade_rows(
     summary. Raises the problem of the first bad row when those before it are out; RunFailed where too many grades
     failed or a judge's budget is spent; GateNotMet below `min_reward`.
     """
-    # The parent mostly waits: every core can work.
+    # Beside a real scorer, this process has little to do: every core can grade.
     workers = worker_count(config.grader, spare=0)
     grader_config = config.grader.model_copy(update={"workers": workers})
-    people = People(config.grader.shown or "", quiet=quiet, rows_out=rows_out)
+    display = Display(config.grader.shown or "", quiet=quiet, rows_out=rows_out)
     written = 0
     stopped: RunFailed | None = None
     with (
-        people,
+        display,
         signals_interrupt(signal.SIGINT) as signals,
-        _open(grader_config, config, files, None if quiet else people.print) as grader,
+        _open(grader_config, config, files, None if quiet else display.print) as grader,
     ):
-        rows = people.rows = _rows(files, field, config, grader, openai_run)
+        rows = display.rows = _rows(files, field, config, grader, openai_run)
         try:
             for lines in rows.lines(grader):
                 if not written and not quiet:
-                    people.note(grader.notes)
+                    display.note(grader.notes)
                 written += len(lines)
                 if rows_out:
                     with signals.held():
                         _write(b"".join(lines))
-                people.progress(grader.stats)
+                display.progress(grader.stats)
         except Interrupted as stop:
             raise Interrupted(stop.signal_number, f"{stop.message} after {counted(written, 'row')}") from None
-        except RunFailed as error:  # what was graded until then counts
+        except RunFailed as error:
+            # What was graded until then counts.
             stopped = error
     stats = grader.stats
     if summary_file is not None:
@@ -82,7 +83,8 @@ def grade_rows(
 
 def _open(config: GraderConfig, whole: RunConfig, files: Sequence[str], on_output: OnOutput | None) -> Grader:
     """The grader; UsageErrors also for files that can't be opened."""
-    from rft_cli.training.graders import open_grader  # of all kinds; only reward models load torch
+    # Of all kinds; only reward models load torch.
+    from rft_cli.training.graders import open_grader
 
     rows = Shape(columns=whole.data.columns)
     return open_or_tell(
@@ -102,10 +104,11 @@ def _rows(
 
 
 def _write(block: bytes) -> None:
-    """Whole lines to standard output, flushed; raises BrokenPipeError when nobody reads."""
+    """Write whole lines to standard output and flush; raises BrokenPipeError where nobody reads."""
     try:
         rest = memoryview(block)
-        while rest:  # under PYTHONUNBUFFERED this is a raw file: a signal makes its writes short
+        # Under PYTHONUNBUFFERED this is a raw file: a signal makes its writes short.
+        while rest:
             rest = rest[sys.stdout.buffer.write(rest) :]
         sys.stdout.buffer.flush()
     except BrokenPipeError:
@@ -115,7 +118,7 @@ def _write(block: bytes) -> None:
 
 
 def _unmet(stats: GraderStats, max_failure_rate: float, min_reward: float | None) -> RftError | None:
-    """What these grades fall short of, None where they are good enough."""
+    """The gate that these grades don't meet; None where they meet all."""
     if stats.failure_rate > max_failure_rate:
         return too_many_failures(stats.failure_rate, stats.total, max_failure_rate, stats.reasons())
     if min_reward is not None and stats.mean_reward is None:

@@ -14,11 +14,21 @@ import sys
 from pathlib import Path
 
 
+_MOST_SCANS = 20
+"""A process may fork while the others are looked through: its child is found by the next scan."""
+
+
 def kill_leftovers(scratch: Path) -> None:
     """End every process that carries a mark of this folder. Call it when the workers are gone, before it is removed."""
-    if sys.platform != "linux":
-        return
-    inside = f"{scratch}{os.sep}"
+    if sys.platform == "linux":
+        scans = 0
+        while scans < _MOST_SCANS and _kill_marked(f"{scratch}{os.sep}"):
+            scans += 1
+
+
+def _kill_marked(inside: str) -> int:
+    """End the processes with a folder that begins with `inside`; how many there were."""
+    found = 0
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             # It has ended, or is another user's.
@@ -27,3 +37,5 @@ def kill_leftovers(scratch: Path) -> None:
                 is_inside = os.readlink(entry / "cwd").startswith(inside)
                 if is_inside or f"\0TMPDIR={inside}".encode() in b"\0" + (entry / "environ").read_bytes():
                     os.kill(int(entry.name), signal.SIGKILL)
+                    found += 1
+    return found

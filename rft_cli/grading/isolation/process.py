@@ -41,8 +41,7 @@ _get_trace, _set_trace, _get_profile, _set_profile = (
     sys.getprofile,
     sys.setprofile,
 )
-_fstat, _os_error, _samestat = os.fstat, OSError, os.path.samestat
-_chdir, _getpid, _mkdir, _quit = os.chdir, os.getpid, os.makedirs, os._exit
+_chdir, _mkdir, _os_error, _quit = os.chdir, os.makedirs, OSError, os._exit
 _builtins = vars(builtins)
 
 
@@ -90,7 +89,7 @@ class IsolatedProcess:
         self.faults = fault_path(folder).open("a")
         faulthandler.enable(self.faults)
         self.withheld = isolation.withheld
-        self.talk_by(*pipes)
+        self.pipes = pipes
         self.moved = self.forked = self.forking = False
         self._check: Callable[[str, tuple[object, ...]], None] | None = None
         if isolation.openai:
@@ -98,40 +97,13 @@ class IsolatedProcess:
         os.register_at_fork(after_in_child=self._note_fork)
         sys.addaudithook(self._note_event)
 
-    def talk_by(self, *pipes: int) -> None:
-        """From now on these are the descriptors by which it talks to its parent."""
-        self._pipes = tuple((number, os.fstat(number)) for number in pipes)
-
-    def close_pipes(self) -> None:
-        """Close the descriptors by which it talks."""
-        for number, _ in self._pipes:
-            os.close(number)
-
-    def leave_if_cut_off(self) -> None:
-        """End this process where the scorer closed or replaced its pipes: it could only wait for ever."""
-        for number, before in self._pipes:
-            try:
-                same = _samestat(_fstat(number), before)
-            except _os_error:
-                same = False
-            if not same:
-                _quit(CUT_OFF)
-
-    def leave_if_forked(self, *, surely: bool = False) -> None:
-        """End a process that a scorer forked and that came back here: it must not grade on.
-
-        `surely`: also where only C code could have forked it.
-        """
-        if self.forked or (surely and _getpid() != self.pid):
+    def leave_if_forked(self) -> None:
+        """End a process that a scorer forked and that came back here: it must not grade on."""
+        if self.forked:
             _quit(0)
 
-    def go_home(self, *, surely: bool = False) -> None:
-        """Back home, wherever the scorer went; the process's own folder is made again if it was deleted.
-
-        `surely`: also where only C code could have left it.
-        """
-        if not (surely or self.moved):
-            return
+    def go_home(self) -> None:
+        """Back home, wherever the scorer went; the process's own folder is made again if it was deleted."""
         _mkdir(self.folder, exist_ok=True)
         try:
             _chdir(self.home)

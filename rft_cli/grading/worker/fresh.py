@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import NoReturn
 
-from rft_cli.grading.isolation.process import die_with_parent
+from rft_cli.grading.isolation.process import CUT_OFF, die_with_parent
 from rft_cli.grading.wire.frames import ANSWER, write_answer
 from rft_cli.grading.wire.messages import GRACE_S, MARGIN_S, Outcome, Work
 from rft_cli.grading.worker.child import Child
@@ -39,7 +39,7 @@ class FreshWorker(Worker):
             if outcomes and time.monotonic() - begin > self.setup.slice_s:
                 break
             self.begun[0] = work[0]
-            self.process.go_home(surely=True)
+            self.process.go_home()
             outcomes.append(self._grade_in_fork(work))
         return outcomes
 
@@ -93,22 +93,20 @@ class FreshWorker(Worker):
     def _grade_alone(self, work: Work, pipe: int) -> NoReturn:
         """In the fork: grade, write the outcome, end."""
         try:
-            process, parent = self.process, self.process.pid
+            process = self.process
             os.setpgid(0, 0)
-            die_with_parent(parent)
-            process.close_pipes()
-            process.talk_by(pipe)
-            process.pid = os.getpid()
+            die_with_parent(process.pid)
+            for number in process.pipes:
+                os.close(number)
             self.watch_grade()
             outcome = self.grade_one(work)
-            process.leave_if_forked(surely=True)
+            process.leave_if_forked()
             _unwatch()
             process.streams.flush()
             output = outcome.output + process.streams.take()
-            process.leave_if_cut_off()
             write_answer(pipe, _TOKEN, _dumps(_tuple(outcome._replace(output=output))))
         except _base_exception:
-            _quit(1)
+            _quit(CUT_OFF)
         _quit(0)
 
 

@@ -30,7 +30,5 @@ def main(requests: int, answers: int) -> NoReturn:
         while True:
             binding, works = _loads(read_request(requests))
             worker.bind(binding)
-            body = _dumps([_tuple(outcome) for outcome in worker.grade(works)])
-            worker.process.leave_if_cut_off()
-            write_answer(answers, token, body)
+            write_answer(answers, token, _dumps([_tuple(outcome) for outcome in worker.grade(works)]))
     _quit(CUT_OFF)

@@ -103,7 +103,6 @@ class Worker:
         start = _now()
         outcomes: list[Outcome] = []
         self.watch_grade()
-        self.process.go_home(surely=True)
         self.process.streams.redirect()
         if self.is_batch and _len(works) > 1:
             outcomes = self.grade_batch(works)
@@ -115,7 +114,7 @@ class Worker:
                 self.watch_grade()
             outcomes.append(self.grade_one(work))
         self.alarm.stop()
-        self.process.leave_if_forked(surely=True)
+        self.process.leave_if_forked()
         _unwatch()
         self.process.streams.flush()
         # Output that was still buffered when its own grade ended.
@@ -211,7 +210,8 @@ class Worker:
     def prepare(self, work: Work) -> Item:
         """The same start for every grade: folder, streams and random numbers."""
         self.begun[0] = work[0]
-        self.process.go_home()
+        if self.process.moved:
+            self.process.go_home()
         self.process.streams.repair()
         self.seeds.begin(work[0])
         return item_of(work)
