@@ -13,7 +13,6 @@ import signal
 import sys
 from pathlib import Path
 
-
 _MOST_SCANS = 20
 """A process may fork while the others are looked through: its child is found by the next scan."""
 

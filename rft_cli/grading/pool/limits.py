@@ -15,7 +15,6 @@ from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.isolation.openai_packages import in_image, not_in_image
 from rft_cli.grading.wire.messages import ScorerSource
-from rft_cli.grading.worker.load import ASYNC
 
 SOURCE_BYTES = 256_000
 MEMORY_MB = 2048
@@ -29,7 +28,7 @@ def memory_limit(config: GraderConfig) -> int | None:
 
 
 def check_source(source: ScorerSource) -> None:
-    """Raise UsageErrors with every problem that shows without running it: size, imports, a `grade` that is async."""
+    """Raise UsageErrors with every problem that shows without running it: size and imports."""
     size = len(source.content)
     problems = []
     if size >= SOURCE_BYTES:
@@ -45,10 +44,6 @@ def check_source(source: ScorerSource) -> None:
             beside = (folder / f"{name}.py").is_file() or (folder / name / "__init__.py").is_file()
             fix = f"put what you need of {name} into the file" if beside else "use what OpenAI's image has"
             problems.append(UsageError(f"{source.shown}:{line}: {not_in_image(module)}", fix))
-    for node in tree.body:
-        if isinstance(node, ast.AsyncFunctionDef) and node.name == "grade":
-            message = f"{source.shown}:{node.lineno}: {ASYNC}"
-            problems.append(UsageError(message, "write def grade(sample, item)"))
     if len(problems) == 1:
         raise problems[0]
     if problems:

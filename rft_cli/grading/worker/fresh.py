@@ -6,6 +6,7 @@ copied: threads are not there in a fork.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import marshal
 import os
@@ -78,14 +79,12 @@ class FreshWorker(Worker):
         deadline = time.monotonic() + self.setup.timeout_s + GRACE_S + MARGIN_S
         data = b""
         while time.monotonic() < deadline:
-            ready = [number for number, _ in poll.poll(_TICK_S * 1000)]
-            ended = child.handle in ready or (not ready and (child.gone() or child.stopped()))
-            try:
+            poll.poll(_TICK_S * 1000)
+            ended = child.gone() or child.stopped()
+            with contextlib.suppress(BlockingIOError):
                 part = os.read(pipe, _READ_BYTES)
                 ended = ended or not part
                 data += part
-            except BlockingIOError:
-                pass
             if ended or _is_whole(data):
                 return data, False
         return data, True

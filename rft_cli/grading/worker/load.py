@@ -31,7 +31,6 @@ FUNCTION_NAMES = (
     "reward_function",
 )
 """Names of functions to look for, in this order, where the user names none."""
-ASYNC = "grade is async, and grader.limits: openai takes a plain function"
 _TRACE_CHARS = 4000
 _MESSAGE_CHARS = 500
 
@@ -102,7 +101,8 @@ def _check_openai(module: ModuleType, source: ScorerSource) -> None:
         raise ScorerProblem(message, f"write grade(sample, item) ({_say(_public(module))})")
     place = f"{source.shown}:{_line_of(function)}"
     if inspect.iscoroutinefunction(function):
-        raise ScorerProblem(f"{place}: {ASYNC}", "write def grade(sample, item)")
+        message = f"{place}: grade is async, and grader.limits: openai takes a plain function"
+        raise ScorerProblem(message, "write def grade(sample, item)")
     if not source.inline and list(inspect.signature(function).parameters) != ["sample", "item"]:
         message = f"{place}: grade{_parameters(function)}: grader.limits: openai takes grade(sample, item)"
         raise ScorerProblem(message, "take these two, as OpenAI calls it")
