@@ -1,4 +1,4 @@
-"""In a worker: random numbers that begin anew with each grade, in the generators that the scorer has loaded.
+"""In a worker: seeds the random number generators that the scorer has loaded, anew for each grade.
 
 Seeding Python's generator takes 5 µs, more than all else that a grade costs: a scorer that never imports `random` does
 not pay it.
@@ -6,7 +6,6 @@ not pay it.
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -22,11 +21,9 @@ class Seeds:
     def __init__(self, seed: int, source: bytes) -> None:
         self._seed = seed
         self._seeders: dict[str, Callable[[int], None]] = {}
-        # Loaded before the first grade, also where `source` imports them inside a function.
-        for name in _GENERATORS:
-            if all(part.encode() in source for part in name.split(".")):
-                with contextlib.suppress(ImportError):
-                    import_module(name)
+        # Loaded before the first grade, also where the scorer imports it inside a function.
+        if b"random" in source:
+            import_module("random")
 
     def begin(self, place: int) -> None:
         """The grade at `place` begins: the same place of the same job gets the same numbers."""
