@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from itertools import tee
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Self
 
 from rft_cli.types import GradeRequest
@@ -41,4 +42,19 @@ class Feed:
 
     def copies(self, count: int) -> list[Feed]:
         """Feeds of the same requests; one that was read by some of them waits until the last has read it."""
-        return [Feed(copy, self.ready) for copy in tee(self._requests, count)]
+        queues: list[deque[GradeRequest]] = [deque() for _ in range(count)]
+
+        def read(own: deque[GradeRequest]) -> Iterator[GradeRequest]:
+            while True:
+                if not own:
+                    request = next(self._requests, None)
+                    if request is None:
+                        return
+                    for queue in queues:
+                        queue.append(request)
+                yield own.popleft()
+
+        def ready(own: deque[GradeRequest]) -> bool:
+            return bool(own) or self.ready()
+
+        return [Feed(read(own), partial(ready, own)) for own in queues]

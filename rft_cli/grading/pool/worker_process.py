@@ -6,6 +6,7 @@ import contextlib
 import os
 import pickle
 import secrets
+import select
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from rft_cli.grading.worker.child import Child, Ending
 from rft_cli.grading.worker.crash import Crash, read_crash
 
 _READ_BYTES = 1 << 20
+_PATIENCE_S = 60.0
+"""Seconds in which a worker must read something of a request; before it does so first, it loads Python."""
 # The parent's paths: rft may have been found by them, and the scorer's imports are.
 _PROGRAM = """\
 import sys
@@ -51,6 +54,7 @@ class WorkerProcess:
         self.answers, answers = os.pipe()
         widen(requests)
         widen(answers)
+        os.set_blocking(self._requests, False)
         os.set_blocking(self.answers, False)
         self._process = self._start(setup.isolation.log_path, requests, answers, environment)
         self.child = Child(self._process.pid)
@@ -95,10 +99,15 @@ class WorkerProcess:
         self._write(task.request())
 
     def _write(self, body: bytes) -> None:
-        """Write a request: a worker that waits for one reads all of it. A broken pipe shows when its end is read."""
+        """Write a request: a worker that waits for one reads all of it.
+
+        A broken pipe shows when its end is read; a worker that reads nothing does not answer either, so it is late.
+        """
         rest = memoryview(REQUEST.pack(len(body)) + body)
-        with contextlib.suppress(BrokenPipeError):
-            while rest:
+        poll = select.poll()
+        poll.register(self._requests, select.POLLOUT)
+        with contextlib.suppress(BrokenPipeError, BlockingIOError):
+            while rest and poll.poll(_PATIENCE_S * 1000):
                 rest = rest[os.write(self._requests, rest) :]
 
     def read(self) -> bool:
