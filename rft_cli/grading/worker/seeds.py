@@ -6,6 +6,7 @@ not pay it.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -21,9 +22,11 @@ class Seeds:
     def __init__(self, seed: int, source: bytes) -> None:
         self._seed = seed
         self._seeders: dict[str, Callable[[int], None]] = {}
-        # Loaded before the first grade, also where the scorer imports it inside a function.
-        if b"random" in source:
-            import_module("random")
+        # Loaded before the first grade, also where `source` imports them inside a function: NumPy loads its own late.
+        for name in _GENERATORS:
+            if all(part.encode() in source for part in name.split(".")):
+                with contextlib.suppress(ImportError):
+                    import_module(name)
 
     def begin(self, place: int) -> None:
         """The grade at `place` begins: the same place of the same job gets the same numbers."""
