@@ -322,7 +322,7 @@ def patch_modules():
 
 
 def patch_rft():
-    from rft_cli.grading.worker import values
+    from rft_cli.grading.worker import return_values as values
     from rft_cli.grading.worker import worker
     worker.Worker.returned_for = worker.read_return = values.read_return = None
 

@@ -20,7 +20,7 @@ from rft_cli.config.flat import with_settings
 from rft_cli.config.load import load_config
 from rft_cli.config.schema import GraderConfig, RunConfig
 from rft_cli.errors import UsageError, UsageErrors
-from rft_cli.grading.pool.limits import memory_limit
+from rft_cli.grading.pool.openai_limits import memory_limit
 from rft_cli.grading.pool.scorer_grader import open_grader
 from rft_cli.types import Grade, GradeRequest
 

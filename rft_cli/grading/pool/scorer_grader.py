@@ -18,7 +18,7 @@ from rft_cli.errors import UsageError
 from rft_cli.grading.feed import Feed
 from rft_cli.grading.isolation.process import Isolation, secret_names
 from rft_cli.grading.isolation.scorer_module import lay_out
-from rft_cli.grading.pool.limits import check_source, memory_limit
+from rft_cli.grading.pool.openai_limits import check_source, memory_limit
 from rft_cli.grading.pool.packing import Packer
 from rft_cli.grading.pool.scratch import Scratch
 from rft_cli.grading.pool.tasks import Batch

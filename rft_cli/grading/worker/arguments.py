@@ -10,8 +10,8 @@ from typing import Any
 
 from rft_cli.grading.wire.messages import Item
 from rft_cli.grading.wire.signature import Binding, Given
-from rft_cli.grading.worker.lambda_event import CONTEXT, event_of
-from rft_cli.grading.worker.values import BadValue
+from rft_cli.grading.worker.aws import CONTEXT, event_of
+from rft_cli.grading.worker.return_values import BadValue
 
 _NOT_TRL = ("prompt", "completion", "completion_ids")
 """Columns that TRL keeps from reward functions: they get its own in their place."""

@@ -29,11 +29,11 @@ from rft_cli.grading.wire.messages import (
 )
 from rft_cli.grading.worker.alarm import Alarm, TimeIsUp
 from rft_cli.grading.worker.arguments import Call
+from rft_cli.grading.worker.aws import scores_of
 from rft_cli.grading.worker.binding import OPENAI
-from rft_cli.grading.worker.lambda_event import scores_of
 from rft_cli.grading.worker.load import LoadedScorer, ScorerProblem, describe, load_scorer
+from rft_cli.grading.worker.return_values import BadValue, Returned, read_batch, read_return
 from rft_cli.grading.worker.seeds import Seeds
-from rft_cli.grading.worker.values import BadValue, Returned, read_batch, read_return
 
 _REARM_S = 0.25
 

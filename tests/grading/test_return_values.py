@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rft_cli.grading.worker.values import BadValue, Returned, read_batch, read_return
+from rft_cli.grading.worker.return_values import BadValue, Returned, read_batch, read_return
 
 
 class Unprintable:

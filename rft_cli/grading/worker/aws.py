@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from rft_cli.grading.wire.messages import Item
-from rft_cli.grading.worker.values import BadValue
+from rft_cli.grading.worker.return_values import BadValue
 
 _PROMPTS = ("messages", "prompt")
 _LONGEST_MS = 900_000
