@@ -23,7 +23,7 @@ from rft_cli.config.keys import all_keys
 from rft_cli.config.layers import Setting
 from rft_cli.config.load import LoadedConfig, load_config, load_own
 from rft_cli.config.paths import named
-from rft_cli.config.removed import RENAMED
+from rft_cli.config.removed import with_present_names
 from rft_cli.config.schema import GraderConfig, ModelConfig, audit_setting
 from rft_cli.config.scorers import split_target, weighted
 from rft_cli.errors import UsageError, UsageErrors
@@ -102,9 +102,7 @@ def _revision(model: ModelConfig, own: ModelConfig, info: Mapping[str, Any], inh
 def began_with(info: Mapping[str, Any], own: RunConfig) -> dict[str, Any]:
     """The settings that the run began with: as run.json keeps them, and those that it does not know."""
     kept = info.get("settings")
-    found = flat(own)
-    if isinstance(kept, dict):
-        found |= {RENAMED.get(str(key), str(key)): value for key, value in kept.items()}
+    found = {**flat(own), **(with_present_names(kept) if isinstance(kept, dict) else {})}
     return {**found, "grader.audit": audit_setting(found["grader.audit"])}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,3 +24,8 @@ REMOVED = {
 
 RENAMED = {"grader.sandbox": "grader.limits"}
 """Old names that still mean the same setting, without a note."""
+
+
+def with_present_names(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """These settings, by dotted name, under the names that they have now."""
+    return {RENAMED.get(key, key): value for key, value in settings.items()}

@@ -18,6 +18,7 @@ from rft_cli.cli import app
 from rft_cli.config.dump import dump_config
 from rft_cli.config.flat import with_settings
 from rft_cli.config.load import load_config
+from rft_cli.config.removed import with_present_names
 from rft_cli.config.schema import GraderConfig, RunConfig
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.pool.openai_limits import memory_limit
@@ -74,6 +75,10 @@ def test_the_old_name_still_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ):
         loaded = load_config(path, sets=sets, env=env)
         assert (loaded.config.grader.limits, loaded.notes) == ("openai", [])
+    assert with_present_names({"grader.sandbox": "openai", "seed": 1}) == {
+        "grader.limits": "openai",
+        "seed": 1,
+    }
     (tmp_path / "scorer.py").write_text("def score(completion): return 1\n")
     result = CliRunner().invoke(
         app, ["grade", "--sandbox", "openai", "--reward-model", "scorer.py"], input=""

@@ -72,7 +72,7 @@ class Call:
         role, key = given
         binding = self._binding
         if role == "column":
-            return partial(_batch_column if binding.batch else _column, key)
+            return (lambda item: item.example.get(key)) if binding.batch else partial(_column, key)
         if role == "reference":
             return partial(_reference, key, binding.batch)
         if role == "row_or_empty":
@@ -132,10 +132,6 @@ def _column(key: str, item: Item) -> Any:
         return item.example[key]
     except KeyError:
         raise NoValue(f"the row has no key '{key}', which the function requires") from None
-
-
-def _batch_column(key: str, item: Item) -> Any:
-    return item.example.get(key)
 
 
 def _row_or_empty(key: str, item: Item) -> Any:

@@ -35,15 +35,14 @@ _TRACE_CHARS = 4000
 _MESSAGE_CHARS = 500
 
 
+@dataclass(eq=False)
 class ScorerProblem(Exception):
     """The scorer can't be used: `message` says where and why, `found` are the functions in it."""
 
-    def __init__(self, message: str, fix: str, *, trace: str = "", found: tuple[str, ...] = ()) -> None:
-        super().__init__(message)
-        self.message = message
-        self.fix = fix
-        self.trace = trace
-        self.found = found
+    message: str
+    fix: str
+    trace: str = ""
+    found: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

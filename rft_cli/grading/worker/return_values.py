@@ -87,7 +87,7 @@ def _number(value: Any, place: str = "") -> float:
         hint = ": convert it with float(…)" if isinstance(value, str) else ""
         raise BadValue(f"{place}returned {_shown(value)}, which is no number{hint}")
     try:
-        number = float(value)
+        number = float(value)  # type: ignore[arg-type]
     except OverflowError:
         raise BadValue(f"{place}returned an integer that is too large for a float") from None
     except Exception as error:
