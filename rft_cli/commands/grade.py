@@ -73,7 +73,7 @@ def grade(
     workers: Workers = None,
     timeout: Timeout = None,
     grader_env: shared.GraderEnv = None,
-    sandbox: shared.Sandbox = None,
+    limits: shared.Limits = None,
     config: shared.ConfigFile = None,
     sets: shared.Sets = None,
     json: Json = False,
@@ -100,7 +100,7 @@ def grade(
         "grader.path": reward_model or from_openai or None,
         "grader.workers": workers,
         "grader.timeout_s": timeout,
-        "grader.sandbox": sandbox,
+        "grader.limits": limits,
         "grader.env": shared.variables(grader_env),
         "data.train": one_or_all(training_file or []),
         "data.validation": one_or_all(validation_file or []),
@@ -115,7 +115,7 @@ def grade(
             raise UsageError(
                 "--audit takes no --gold, --min-reward or --field", "it makes its own completions"
             )
-        from rft_cli.commands.audit import audit_grader
+        from rft_cli.commands.grading.audit import audit_grader
 
         audit_grader(
             settings,
@@ -128,7 +128,7 @@ def grade(
         return
     if audit_rows is not None or training_file is not None or validation_file is not None:
         raise UsageError("-t, -v and --audit-rows go with --audit", "name the rows to grade as FILE")
-    from rft_cli.commands.grade_rows import grade_rows
+    from rft_cli.commands.grading.rows import grade_rows
 
     if not files and sys.stdin is None:
         raise UsageError("there is no standard input to read rows from", "name a FILE")

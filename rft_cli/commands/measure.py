@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rft_cli.commands.gates import Gates
-from rft_cli.commands.kept_completions import keep_completions
+from rft_cli.commands.grading.saved_completions import save_completions
 from rft_cli.commands.preflight import Preflight, preflight
 from rft_cli.commands.request import MEASURE_NEEDS, Output, Settings
 from rft_cli.commands.shared import print_json, results, stdout_to_stderr
@@ -100,7 +100,7 @@ def measure(loaded: LoadedConfig, run: Run | None, gates: Gates, output: Output)
             sampled = {"base": outcome.before, "tuned": outcome.after}
         beside = Path(found.config.output_dir) if run is None else run.path.parent
         rows = found.files.data["validation"].examples
-        kept = keep_completions(beside, base, sampled, rows, lambda text: printer(Note(text, "warning")))
+        kept = save_completions(beside, base, sampled, rows, lambda text: printer(Note(text, "warning")))
     pair = Pair("validation", outcome.before or outcome.after, outcome.after, outcome.constants)
     measured = _Measured(base, pair, run, outcome.pilot, kept)
     document = measured.document(gates)

@@ -74,7 +74,7 @@ class Settings:
         try:
             return self.load()
         except ConfigProblems as problems:
-            from rft_cli.commands.grade_checks import also_wrong
+            from rft_cli.commands.grading.checks import also_wrong
 
             raise UsageErrors([*problems.problems, *also_wrong(problems, files)]) from None
 

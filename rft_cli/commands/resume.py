@@ -23,6 +23,7 @@ from rft_cli.config.keys import all_keys
 from rft_cli.config.layers import Setting
 from rft_cli.config.load import LoadedConfig, load_config, load_own
 from rft_cli.config.paths import named
+from rft_cli.config.removed import with_present_names
 from rft_cli.config.schema import GraderConfig, ModelConfig, audit_setting
 from rft_cli.config.scorers import split_target, weighted
 from rft_cli.errors import UsageError, UsageErrors
@@ -101,7 +102,7 @@ def _revision(model: ModelConfig, own: ModelConfig, info: Mapping[str, Any], inh
 def began_with(info: Mapping[str, Any], own: RunConfig) -> dict[str, Any]:
     """The settings that the run began with: as run.json keeps them, and those that it does not know."""
     kept = info.get("settings")
-    found = {**flat(own), **kept} if isinstance(kept, dict) else flat(own)
+    found = {**flat(own), **(with_present_names(kept) if isinstance(kept, dict) else {})}
     return {**found, "grader.audit": audit_setting(found["grader.audit"])}
 
 
@@ -117,7 +118,7 @@ def changes(plan: Continued) -> dict[str, list[Any]]:
         for key in all_keys()
         if key not in (*PLACE, *LENGTH, "grader.folder") and began.get(key) != now.get(key)
     }
-    limit = GraderConfig(timeout_s=began["grader.timeout_s"], sandbox=began["grader.sandbox"]).grade_limit_s
+    limit = GraderConfig(timeout_s=began["grader.timeout_s"], limits=began["grader.limits"]).grade_limit_s
     if limit == config.grader.grade_limit_s:  # auto and the seconds that it stands for are the same
         found.pop("grader.timeout_s", None)
     _compare_files(found, plan, began, now)

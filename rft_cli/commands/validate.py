@@ -39,7 +39,7 @@ def validate(
     validation_file: shared.ValidationFile = None,
     reward_model: shared.RewardModel = None,
     grader_env: shared.GraderEnv = None,
-    sandbox: shared.Sandbox = None,
+    limits: shared.Limits = None,
     model: ModelOption = None,
     run: RunOption = None,
     from_openai: shared.FromOpenAI = None,
@@ -84,7 +84,7 @@ def validate(
         "model.path": model,
         "grader.path": reward_model or None,
         "grader.env": shared.variables(grader_env),
-        "grader.sandbox": sandbox,
+        "grader.limits": limits,
         "output_dir": output_dir,
     }
     gates = Gates(min_reward, min_gain, gate_on).check()

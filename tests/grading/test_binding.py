@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from rft_cli.grading.shape import reference_in, shape_of_row
-from rft_cli.grading.wire.call import Callee, Shape
-from rft_cli.grading.wire.work import Item
+from rft_cli.grading.wire.messages import Item
+from rft_cli.grading.wire.signature import Callee, Shape
+from rft_cli.grading.worker.arguments import Call, NoValue, sample_of
 from rft_cli.grading.worker.binding import Bound, SignatureProblem, bind
 from rft_cli.grading.worker.callee import callee_of
-from rft_cli.grading.worker.filling import Call, NoValue, sample_of
 
 ROW: dict[str, Any] = {"q": 1}
 META = {"truncated": True, "completion_tokens": 3}

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, get_args
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError, UsageErrors
-from rft_cli.grading.open import OnOutput
 from rft_cli.grading.openai.embeddings import CosineGrader
 from rft_cli.grading.openai.formula import parse_formula
 from rft_cli.grading.openai.load import Keys, LoadedSpec
@@ -30,9 +29,9 @@ from rft_cli.grading.openai.schema import (
 from rft_cli.grading.openai.similarity import similarity
 from rft_cli.grading.openai.templates import parse_template
 from rft_cli.grading.openai.text_graders import OPERATIONS, JsonGrader, TextGrader
-from rft_cli.grading.pool.scorer_grader import start
-from rft_cli.grading.protocol import PartGrader
-from rft_cli.grading.wire.terms import ScorerSource
+from rft_cli.grading.pool.scorer_grader import ScorerGrader
+from rft_cli.grading.protocol import OnOutput, PartGrader
+from rft_cli.grading.wire.messages import ScorerSource
 
 # Loaded where a spec has judges.
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ class Builder:
             place = ".".join(map(str, (*keys, "source")))
             folder = os.path.dirname(self.source.path)
             source = scorer_source(leaf.source, folder, f"{self.source.shown}: {place}", self.source.home)
-            return start(source, self.config, self.log_path, self.seed, self.on_output)
+            return ScorerGrader(source, self.config, self.log_path, self.seed, self.on_output)
         if isinstance(leaf, JudgeModel):
             from rft_cli.grading.judge import JudgeGrader
 

@@ -6,17 +6,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from rft_cli.config.schema import GraderConfig
-from rft_cli.grading.open import OnOutput
 from rft_cli.grading.openai.build import Builder
 from rft_cli.grading.openai.load import load_spec
 from rft_cli.grading.openai.schema import Multi, Spec
-from rft_cli.grading.outcomes import GraderStats
-from rft_cli.grading.protocol import Closing
-from rft_cli.grading.wire.terms import ScorerSource
+from rft_cli.grading.protocol import Grader, OnOutput
+from rft_cli.grading.stats import GraderStats
+from rft_cli.grading.wire.messages import ScorerSource
 from rft_cli.types import Grade, GradeRequest
 
 
-class SpecGrader(Closing):
+class SpecGrader(Grader):
     """The Grader of the spec in `source`; raises UsageErrors with every problem.
 
     `signature` is its type and name, `sha256` is of the file. Prints of python graders go to `log_path`, or to

@@ -21,7 +21,7 @@ from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.openai.formula import is_name
 from rft_cli.grading.openai.schema import MODELS, Leaf, Multi, Spec
 from rft_cli.grading.openai.validation_messages import explain
-from rft_cli.grading.wire.terms import ScorerSource
+from rft_cli.grading.wire.messages import ScorerSource
 
 _INLINE = "grader.spec"
 """How messages name a spec in a configuration."""

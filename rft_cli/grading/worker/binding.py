@@ -1,7 +1,7 @@
-"""Which parameter of a scorer gets what: by its name, by the rows' keys, by position where no name says otherwise.
+"""Decides which value each parameter of a scorer gets: by its name, by the rows' keys, or by its position.
 
-Names of the completion and of the row come first, then keys of the row, then all other names that are known. What no
-rule fills is refused.
+Names of the completion and of the row come first, then keys of the row, then all other known names; position decides
+where no name does. A parameter that no rule fills is refused.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from rft_cli.grading.wire.call import Binding, Callee, Dialect, Given, Parameter, Shape
-from rft_cli.grading.worker import words
+from rft_cli.grading.wire.signature import Binding, Callee, Dialect, Given, Parameter, Shape
+from rft_cli.grading.worker import parameter_names as words
 
 SIGNATURES = (
     "score(completion), score(completion, example), grade(sample, item), score_batch(completions, examples), or a "
@@ -33,7 +33,7 @@ class SignatureProblem(Exception):
 
 
 class Bound(NamedTuple):
-    """The decision, and what of it people should know: guesses, and values that stand in for others."""
+    """The binding, with notes for people: guesses, and values that replace others."""
 
     binding: Binding
     notes: tuple[str, ...] = ()
@@ -151,7 +151,7 @@ class _Binder:
         name = parameter.name
         if role == "reference":
             if self.shape.keys is not None and not self.shape.reference:
-                return  # nobody can fill it
+                return
             if not (self.shape.judged and name in ("ground_truth", "ground_truths")):
                 self.notes.append(f"'{name}' gets the row's reference: {self._lacks(name)}")
         elif role == "row_or_empty":
@@ -174,9 +174,9 @@ class _Binder:
         if not self._has("completion", "query", "sample", "ids") and free:
             self.given[free[0].name] = Given("completion")
             found.append((free.pop(0).name, "the completion"))
-        told = set(self.given) - {name for name, _ in found}
-        only_sample = self._has("sample") and len(told) == 1
-        if len(free) == 1 and not self._has("example") and (only_sample or (found and not told)):
+        by_name = set(self.given) - {name for name, _ in found}
+        only_sample = self._has("sample") and len(by_name) == 1
+        if len(free) == 1 and not self._has("example") and (only_sample or (found and not by_name)):
             self.given[free[0].name] = Given("example")
             found.append((free[0].name, "the row"))
         if found:
@@ -214,7 +214,7 @@ class _Binder:
         return "trl" if name == "completions" and more else "rft"
 
     def _check(self, batch: bool, dialect: str) -> None:
-        """Refuse what nobody can fill, and a function that never sees the completion."""
+        """Refuse parameters without a value, and a function that never sees the completion."""
         left = self._unfilled()
         if left:
             names = ", ".join(f"'{p.name}'" for p in left)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rft_cli.config.load import load_config
-from rft_cli.grading import open_grader
+from rft_cli.grading.open import open_grader
 from rft_cli.grading.openai.formula import FUNCTIONS
 from rft_cli.grading.openai.schema import MODELS, TextSimilarity
 from rft_cli.types import GradeRequest

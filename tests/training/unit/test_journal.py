@@ -9,7 +9,7 @@ import pytest
 from accelerate import Accelerator
 
 from rft_cli.config.schema import GraderConfig, TripwireConfig
-from rft_cli.grading import open_grader
+from rft_cli.grading.open import open_grader
 from rft_cli.grading.protocol import Grader
 from rft_cli.runs import Run
 from rft_cli.training.hooks.alarms import Alarms

@@ -1,4 +1,4 @@
-"""What a scorer prints in `rft grade`, for people: the first lines are shown, the others kept in a file."""
+"""The lines that a scorer prints in `rft grade`: the first ones are shown, the others kept in a file."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import IO
 
 MOST = 1000
-"""Lines that are shown: a progress bar or a warning in each grade must not bury the summary."""
+"""Lines to show: a progress bar or a warning in each grade must not hide the summary."""
 
 
-class Prints:
-    """Shows lines with `say` until there are too many; `end` tells where the others are, and how many."""
+class ScorerPrints:
+    """Shows lines with `say` until there are too many; `end` says where the others are, and how many."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
@@ -19,7 +19,7 @@ class Prints:
         self._file: IO[str] | None = None
 
     def add(self, where: str, output: str) -> None:
-        """What was printed at one place. Of a line that was written over and over, its last state counts."""
+        """Show what was printed at one place. Of a line that was overwritten, its last state counts."""
         lines = [f"{where}: {_last(line)}" for line in output.rstrip("\r\n").split("\n")]
         room = MOST - self._shown
         if shown := lines[:room]:

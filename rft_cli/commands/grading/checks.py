@@ -1,4 +1,4 @@
-"""What `rft grade` can see to be wrong before it grades a row: all of it at once."""
+"""Problems that `rft grade` finds before it grades a row, reported together."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def unreadable(files: Sequence[str]) -> list[UsageError]:
 
 
 def also_wrong(problems: ConfigProblems, files: Sequence[str]) -> list[UsageError]:
-    """What is wrong beside the settings: with the grader, as far as it shows without running it, and the files."""
+    """Problems beside those of the settings: of the grader, as far as they show without running it, and the files."""
     from rft_cli.grading.preflight import static_problems
 
     found = unreadable(files)
