@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from rft_cli.grading.audit.rows import AuditRow
 
-Kind = Literal["reference", "wrong", "written", "exploit"]
+ProbeKind = Literal["reference", "wrong", "written", "exploit"]
 Make = Callable[[AuditRow], str | None]
 
 INVISIBLE = "\u200b\u2060\ufeff\u200b"
@@ -59,7 +59,7 @@ class Probe:
     """
 
     name: str
-    kind: Kind
+    kind: ProbeKind
     make: Make
     fix: str
     grave: bool = True
