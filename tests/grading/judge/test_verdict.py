@@ -78,7 +78,7 @@ def test_the_range_is_the_tasks() -> None:
         "{" * 5000,
     ],
 )
-def test_what_is_no_score_is_a_failed_grade(text: str) -> None:
+def test_text_without_a_score_is_a_failed_grade(text: str) -> None:
     error = read_verdict(score_spec(), text)
     assert isinstance(error, GradeError)
     assert error.kind == "judge_parse"
@@ -102,13 +102,13 @@ def test_a_label_is_read(text: str, reward: float) -> None:
 @pytest.mark.parametrize(
     "text", ['{"result": "ugly"}', '{"result": 1}', '{"result": ["good"]}', "good", '{"result": ""}']
 )
-def test_what_is_no_label_is_a_failed_grade(text: str) -> None:
+def test_text_without_a_label_is_a_failed_grade(text: str) -> None:
     error = read_verdict(label_spec(), text)
     assert isinstance(error, GradeError)
     assert error.kind == "judge_parse"
 
 
-def test_labels_that_differ_in_case_only_are_told_apart() -> None:
+def test_labels_that_differ_in_case_only_are_distinct() -> None:
     spec = label_spec(labels=["Yes", "YES"], passing_labels=["YES"])
     assert read_verdict(spec, '{"result": "YES"}') == JudgeVerdict(1.0)
     assert read_verdict(spec, '{"result": "Yes"}') == JudgeVerdict(0.0)
