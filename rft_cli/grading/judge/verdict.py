@@ -15,7 +15,6 @@ from rft_cli.types import GradeError, Message
 _MOST_OBJECTS = 100
 """Braces at which a JSON object is looked for; a verdict has one."""
 _SHOWN = 2000
-_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d{1,3})?")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -83,13 +82,11 @@ def _score(spec: ScoreModel, result: Any) -> JudgeVerdict | str:
 
 
 def _number(result: Any) -> float | None:
-    if isinstance(result, str) and _NUMBER.fullmatch(result.strip()):
-        result = float(result)
-    if isinstance(result, bool) or not isinstance(result, int | float):
+    if isinstance(result, bool) or not isinstance(result, int | float | str):
         return None
     try:
         number = float(result)
-    except OverflowError:
+    except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
 
