@@ -12,7 +12,7 @@ from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.audit import AuditReport, brief_audit, warnings_of
 from rft_cli.grading.open import Opener, open_grader
 from rft_cli.grading.openai.row_keys import missing_keys
-from rft_cli.grading.preflight_texts import Kind, Trial, first_trials, further_trials
+from rft_cli.grading.preflight_texts import TextKind, Trial, first_trials, further_trials
 from rft_cli.grading.protocol import Grader
 from rft_cli.grading.shape import shape_of
 from rft_cli.grading.source import is_spec, read_sources
@@ -37,7 +37,7 @@ class PreflightReport:
 
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
-    means: Mapping[Kind, float]
+    means: Mapping[TextKind, float]
     audit: AuditReport | None = None
 
 
@@ -145,7 +145,7 @@ def _fix(kind: str, message: str, trial: Trial) -> str:
 
 
 def _report(notes: list[str], tried: Sequence[_Tried]) -> PreflightReport:
-    rewards: dict[Kind, list[float]] = {}
+    rewards: dict[TextKind, list[float]] = {}
     for trial, grade in tried:
         if grade.reward is not None:
             rewards.setdefault(trial.kind, []).append(grade.reward)
@@ -159,7 +159,7 @@ def _report(notes: list[str], tried: Sequence[_Tried]) -> PreflightReport:
     return PreflightReport(tuple(notes), tuple(warnings), means)
 
 
-def _odd_rewards(tried: Sequence[_Tried], means: Mapping[Kind, float]) -> list[str]:
+def _odd_rewards(tried: Sequence[_Tried], means: Mapping[TextKind, float]) -> list[str]:
     warnings = []
     if tried and all(grade.status == "skipped" for _, grade in tried):
         warnings.append(
@@ -168,7 +168,7 @@ def _odd_rewards(tried: Sequence[_Tried], means: Mapping[Kind, float]) -> list[s
         )
     if "reference" not in means:
         return warnings
-    kinds: tuple[Kind, ...] = ("junk completion", "empty completion")
+    kinds: tuple[TextKind, ...] = ("junk completion", "empty completion")
     for kind in kinds:
         if means.get(kind, 0.0) > means["reference"]:
             warnings.append(
@@ -184,7 +184,7 @@ def _odd_rewards(tried: Sequence[_Tried], means: Mapping[Kind, float]) -> list[s
 
 def _failing(tried: Sequence[_Tried]) -> list[str]:
     """The kinds of text on which the grader fails, one line for each different reason."""
-    kinds: dict[str, list[Kind]] = {}
+    kinds: dict[str, list[TextKind]] = {}
     examples: dict[str, str] = {}
     for trial, grade in tried:
         if grade.error is not None and not any(trial.kind in found for found in kinds.values()):

@@ -19,7 +19,7 @@ _MISSING_KEY = re.compile(r"KeyError: '([^'\\]{1,60})'$")
 _MOST_KEYS = 8
 _ROWS = 2
 
-Kind = Literal[
+TextKind = Literal[
     "reference", "empty completion", "junk completion", "plain sentence", "worked answer", "JSON object"
 ]
 
@@ -28,7 +28,7 @@ Kind = Literal[
 class Trial:
     """One text of a kind, and the row it is graded on."""
 
-    kind: Kind
+    kind: TextKind
     example: Example
     completion: str
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from statistics import pstdev
 
 from rft_cli.grading.audit.probes import EXPLOITS, HALF, OTHER, REFERENCE, WRITTEN, Probe, empty
-from rft_cli.grading.audit.report import Finding, Group, Level
+from rft_cli.grading.audit.report import Finding, Level
 from rft_cli.grading.audit.results import Result, Results
 from rft_cli.grading.duration import format_duration
 
@@ -149,12 +149,13 @@ def _latency(results: Results, timeout_s: float) -> Finding:
 
 
 def _finding(results: Results, probe: Probe, level: Level, text: str, hits: Sequence[Result]) -> Finding:
-    group: Group = "wrong" if probe.kind == "written" else probe.kind
     example = results.evidence(hits[0]) if hits else None
     failed = _failed(hits[:1]) and probe is not REFERENCE
     fix = None if level == "ok" else _FIX_FAILURE if failed else probe.fix
     rows = len(results.of(probe))
-    return Finding(group, probe.name, level, text, results.mean(probe), len(hits), rows, example, fix or None)
+    return Finding(
+        probe.group, probe.name, level, text, results.mean(probe), len(hits), rows, example, fix or None
+    )
 
 
 def _failed(tried: Sequence[Result]) -> list[Result]:

@@ -11,11 +11,11 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from rft_cli.grading.audit.report import Group
 from rft_cli.grading.audit.rows import AuditRow
 
-Kind = Literal["reference", "wrong", "written", "exploit"]
 Make = Callable[[AuditRow], str | None]
 
 INVISIBLE = "\u200b\u2060\ufeff\u200b"
@@ -59,7 +59,7 @@ class Probe:
     """
 
     name: str
-    kind: Kind
+    group: Group
     make: Make
     fix: str
     grave: bool = True
@@ -96,7 +96,7 @@ OTHER = Probe(
     "compare with the row's own reference: this one has the right form and says something else",
 )
 HALF = Probe("its first half", "wrong", _half, "a text that is cut off must not count as whole", grave=False)
-WRITTEN = Probe("row's own completion", "written", _completion, "")
+WRITTEN = Probe("row's own completion", "wrong", _completion, "")
 
 
 @exploit("empty text", "give an empty completion the lowest reward")

@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, Field, ValidationError
-
 from rft_cli.grading.judge.endpoint import Endpoint
 from rft_cli.types import GradeError, TokenUse
 
@@ -34,13 +32,6 @@ class Reply:
     outcome: str | GradeError
     tokens: TokenUse | None
     size: TokenUse
-
-
-class _Counts(BaseModel):
-    """The counts in `usage`; some servers write them as text."""
-
-    prompt_tokens: int = Field(ge=0, le=10**12)
-    completion_tokens: int = Field(ge=0, le=10**12)
 
 
 def read_reply(request: Mapping[str, Any], completion: ChatCompletion, endpoint: Endpoint) -> Reply:
@@ -87,12 +78,12 @@ def _text(content: Any) -> str:
 
 
 def _tokens(usage: Any) -> TokenUse | None:
-    """Tokens read and written; None where the endpoint doesn't count both."""
+    """Tokens read and written, which some servers write as text; None where one of them is not counted."""
     try:
-        counts = _Counts.model_validate(usage, from_attributes=True)
-    except ValidationError:
+        tokens = TokenUse(int(usage.prompt_tokens), int(usage.completion_tokens))
+    except (AttributeError, TypeError, ValueError, OverflowError):
         return None
-    return TokenUse(counts.prompt_tokens, counts.completion_tokens)
+    return tokens if min(tokens) >= 0 else None
 
 
 def _bytes(text: str) -> int:

@@ -16,7 +16,7 @@ from rft_cli.errors import UsageError
 from rft_cli.grading.judge.cache import JudgeCache, cache_folder
 from rft_cli.grading.judge.endpoint import find_endpoint
 from rft_cli.grading.judge.usage import JudgeUsage
-from rft_cli.grading.judge.verdict import Verdict, read_verdict
+from rft_cli.grading.judge.verdict import JudgeVerdict, read_verdict
 from rft_cli.grading.openai.schema import JudgeModel
 from rft_cli.grading.protocol import Closing
 from rft_cli.types import Grade, GradeError, TokenUse
@@ -100,7 +100,7 @@ class JudgeSession(Closing):
         async with client.asking.setdefault(key, asyncio.Lock()):
             text = self._cache.read(key)
             verdict = None if text is None else read_verdict(spec, text)
-            if not isinstance(verdict, Verdict):
+            if not isinstance(verdict, JudgeVerdict):
                 return await self._ask_endpoint(client, key, request, spec)
             self.usage.cache_hits += 1
             return self._grade(verdict, 0.0, {request["model"]: TokenUse(0, 0)})
@@ -122,12 +122,12 @@ class JudgeSession(Closing):
         if isinstance(reply.outcome, GradeError):
             return self._grade(reply.outcome, seconds, {model: reply.tokens})
         verdict = read_verdict(spec, reply.outcome)
-        if isinstance(verdict, Verdict) and self._cache is not None:
+        if isinstance(verdict, JudgeVerdict) and self._cache is not None:
             self._cache.write(key, reply.outcome)
         return self._grade(verdict, seconds, {model: reply.tokens})
 
     def _grade(
-        self, outcome: Verdict | GradeError, seconds: float, tokens: Mapping[str, TokenUse | None]
+        self, outcome: JudgeVerdict | GradeError, seconds: float, tokens: Mapping[str, TokenUse | None]
     ) -> Grade:
         if isinstance(outcome, GradeError):
             return Grade("failed", error=outcome, seconds=seconds, usage=tokens)

@@ -15,12 +15,11 @@ from rft_cli.types import GradeError, Message
 _MOST_OBJECTS = 100
 """Braces at which a JSON object is looked for; a verdict has one."""
 _SHOWN = 2000
-_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d{1,3})?")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class JudgeVerdict:
     """The reward that the judge gave. `clamped`: its number lay outside of the range."""
 
     reward: float
@@ -59,42 +58,40 @@ def with_instruction(spec: JudgeModel, messages: Sequence[Message]) -> list[Mess
     return sent
 
 
-def read_verdict(spec: JudgeModel, text: str) -> Verdict | GradeError:
+def read_verdict(spec: JudgeModel, text: str) -> JudgeVerdict | GradeError:
     """The verdict in what the judge wrote: one JSON object with `result`, alone, fenced or with text around it."""
     results = [item["result"] for item in _objects(text.rpartition("</think>")[2]) if "result" in item]
     if not results:
-        verdict: Verdict | str = "no JSON object with a 'result' in the verdict"
+        verdict: JudgeVerdict | str = "no JSON object with a 'result' in the verdict"
     elif any(type(other) is not type(results[0]) or other != results[0] for other in results[1:]):
         verdict = "several different results in the verdict"
     else:
         verdict = _score(spec, results[0]) if isinstance(spec, ScoreModel) else _label(spec, results[0])
-    if isinstance(verdict, Verdict):
+    if isinstance(verdict, JudgeVerdict):
         return verdict
     return GradeError("judge_parse", verdict, f"the judge wrote: {text[:_SHOWN]}")
 
 
-def _score(spec: ScoreModel, result: Any) -> Verdict | str:
+def _score(spec: ScoreModel, result: Any) -> JudgeVerdict | str:
     number = _number(result)
     if number is None:
         return "the verdict's result is not a finite number"
     low, high = spec.bounds()
     reward = min(max(number, low), high)
-    return Verdict(reward, clamped=reward != number)
+    return JudgeVerdict(reward, clamped=reward != number)
 
 
 def _number(result: Any) -> float | None:
-    if isinstance(result, str) and _NUMBER.fullmatch(result.strip()):
-        result = float(result)
-    if isinstance(result, bool) or not isinstance(result, int | float):
+    if isinstance(result, bool) or not isinstance(result, int | float | str):
         return None
     try:
         number = float(result)
-    except OverflowError:
+    except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
 
 
-def _label(spec: LabelModel, result: Any) -> Verdict | str:
+def _label(spec: LabelModel, result: Any) -> JudgeVerdict | str:
     if not isinstance(result, str):
         return "the verdict's result is not a label"
     same = [label for label in spec.labels if label == result] or [
@@ -102,7 +99,7 @@ def _label(spec: LabelModel, result: Any) -> Verdict | str:
     ]
     if len(same) != 1:
         return "the verdict's result is none of the labels"
-    return Verdict(float(same[0] in spec.passing_labels))
+    return JudgeVerdict(float(same[0] in spec.passing_labels))
 
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:

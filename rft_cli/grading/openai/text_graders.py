@@ -5,13 +5,12 @@ from __future__ import annotations
 import operator
 import time
 import traceback
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from rft_cli.grading.feed import Feed
 from rft_cli.grading.openai.templates import SAMPLE_PARSE, Missing, Scope, Template
-from rft_cli.grading.protocol import PartGrader
+from rft_cli.grading.protocol import BatchGrader, PartGrader
 from rft_cli.types import Grade, GradeError, GradeRequest
 
 Compare = Callable[[str, str], float]
@@ -36,20 +35,12 @@ OPERATIONS: dict[str, Compare] = {
 """The operations of `string_check`; ilike compares casefolded texts."""
 
 
-class BurstGrader(ABC):
-    """A stream for a grader that works on batches."""
+class BurstGrader:
+    """Streams for a grader of batches."""
 
-    @abstractmethod
-    def grade(self, requests: Sequence[GradeRequest]) -> list[Grade]:
-        """One grade for each request, in order."""
-
-    def stream(self, requests: Iterable[GradeRequest]) -> Iterator[list[Grade]]:
+    def stream(self: BatchGrader, requests: Iterable[GradeRequest]) -> Iterator[list[Grade]]:
         """Grades in order, some at a time."""
         return (self.grade(burst) for burst in bursts(requests))
-
-    @abstractmethod
-    def close(self) -> None:
-        """End what the grader holds."""
 
 
 class TextGrader(BurstGrader):

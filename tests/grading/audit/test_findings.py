@@ -264,8 +264,8 @@ def test_nothing_pays_more_than_something_wrong() -> None:
     assert named(report, "order").text == "saying less pays more: all 3 rows"
 
 
-def test_noise_is_no_verdict() -> None:
-    """Rewards of one text differ by 0.2; an exploit that gets 0.1 more than honest ones is not told from them."""
+def test_noise_is_not_a_finding() -> None:
+    """Rewards of one text differ by 0.2; an exploit that gets 0.1 more than honest ones counts as equal."""
     calls = iter(range(10_000))
 
     def scorer(completion: str, reference: str) -> float:

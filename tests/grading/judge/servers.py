@@ -1,4 +1,4 @@
-"""A judge's server that misbehaves as told, on loopback, and what judges are opened with."""
+"""A judge's server that misbehaves as scripted, on loopback, and what judges are opened with."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def test_another_endpoint_is_another_question(server: JudgeServer, judge: OpenJu
     assert len(server.seen) == 2
 
 
-def test_the_graders_name_is_no_part_of_the_question(server: JudgeServer, judge: OpenJudge) -> None:
+def test_the_graders_name_is_not_part_of_the_question(server: JudgeServer, judge: OpenJudge) -> None:
     judge().grade(asks("a"))
     judge(score_spec(name="other")).grade(asks("a"))
     assert len(server.seen) == 1
@@ -120,7 +120,7 @@ def test_a_broken_entry_is_as_good_as_none(
 
 
 @pytest.mark.parametrize("change", [{"text": "no verdict"}, {"text": 3}, {"text": '{"result": NaN}'}])
-def test_an_entry_that_is_no_verdict_is_asked_again(
+def test_an_entry_without_a_verdict_is_asked_again(
     server: JudgeServer, judge: OpenJudge, tmp_path: Path, change: dict
 ) -> None:
     judge().grade(asks("a"))

@@ -104,7 +104,7 @@ def test_a_label_passes_or_not(server: JudgeServer, judge: OpenJudge) -> None:
         (completion('{"result": 1}', finish_reason="content_filter"), "judge_refusal"),
     ],
 )
-def test_what_is_no_verdict_is_failed_and_never_0(
+def test_a_reply_without_a_verdict_fails_and_is_never_0(
     server: JudgeServer, judge: OpenJudge, body: dict, kind: str
 ) -> None:
     server.default = lambda _: Act(body=body)

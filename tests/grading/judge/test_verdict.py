@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from rft_cli.grading.judge.verdict import Verdict, read_verdict, response_format, with_instruction
+from rft_cli.grading.judge.verdict import JudgeVerdict, read_verdict, response_format, with_instruction
 from rft_cli.types import GradeError
 from tests.grading.judge.servers import label_spec, score_spec
 
@@ -28,7 +28,7 @@ SCORES = {
 
 @pytest.mark.parametrize("text", SCORES)
 def test_a_score_is_read(text: str) -> None:
-    assert read_verdict(score_spec(), text) == Verdict(SCORES[text])
+    assert read_verdict(score_spec(), text) == JudgeVerdict(SCORES[text])
 
 
 @pytest.mark.parametrize(
@@ -41,13 +41,13 @@ def test_a_score_is_read(text: str) -> None:
     ],
 )
 def test_a_number_outside_of_the_range_is_clamped(text: str, reward: float) -> None:
-    assert read_verdict(score_spec(), text) == Verdict(reward, clamped=True)
+    assert read_verdict(score_spec(), text) == JudgeVerdict(reward, clamped=True)
 
 
 def test_the_range_is_the_tasks() -> None:
     wide = score_spec(range=[-2, 10])
-    assert read_verdict(wide, '{"result": 7}') == Verdict(7.0)
-    assert read_verdict(wide, '{"result": -3}') == Verdict(-2.0, clamped=True)
+    assert read_verdict(wide, '{"result": 7}') == JudgeVerdict(7.0)
+    assert read_verdict(wide, '{"result": -3}') == JudgeVerdict(-2.0, clamped=True)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_the_range_is_the_tasks() -> None:
         "{" * 5000,
     ],
 )
-def test_what_is_no_score_is_a_failed_grade(text: str) -> None:
+def test_text_without_a_score_is_a_failed_grade(text: str) -> None:
     error = read_verdict(score_spec(), text)
     assert isinstance(error, GradeError)
     assert error.kind == "judge_parse"
@@ -96,22 +96,22 @@ def test_what_is_no_score_is_a_failed_grade(text: str) -> None:
     ],
 )
 def test_a_label_is_read(text: str, reward: float) -> None:
-    assert read_verdict(label_spec(), text) == Verdict(reward)
+    assert read_verdict(label_spec(), text) == JudgeVerdict(reward)
 
 
 @pytest.mark.parametrize(
     "text", ['{"result": "ugly"}', '{"result": 1}', '{"result": ["good"]}', "good", '{"result": ""}']
 )
-def test_what_is_no_label_is_a_failed_grade(text: str) -> None:
+def test_text_without_a_label_is_a_failed_grade(text: str) -> None:
     error = read_verdict(label_spec(), text)
     assert isinstance(error, GradeError)
     assert error.kind == "judge_parse"
 
 
-def test_labels_that_differ_in_case_only_are_told_apart() -> None:
+def test_labels_that_differ_in_case_only_are_distinct() -> None:
     spec = label_spec(labels=["Yes", "YES"], passing_labels=["YES"])
-    assert read_verdict(spec, '{"result": "YES"}') == Verdict(1.0)
-    assert read_verdict(spec, '{"result": "Yes"}') == Verdict(0.0)
+    assert read_verdict(spec, '{"result": "YES"}') == JudgeVerdict(1.0)
+    assert read_verdict(spec, '{"result": "Yes"}') == JudgeVerdict(0.0)
     assert isinstance(read_verdict(spec, '{"result": "yes"}'), GradeError)
 
 

@@ -95,7 +95,7 @@ def test_names_are_not_looked_for_where_nobody_knows_them() -> None:
         parse_formula("x y", None)
 
 
-def test_a_name_that_no_formula_can_hold_is_not_told_again() -> None:
+def test_a_name_that_no_formula_can_use_is_not_reported_again() -> None:
     assert parse_formula("a-b + log + c", ("a-b", "log", "c")).names == ("a", "b", "log", "c")
 
 
@@ -121,7 +121,7 @@ def test_no_value(text: str, message: str) -> None:
     assert message in str(caught.value)
 
 
-def test_a_long_formula_is_no_deep_one() -> None:
+def test_a_long_formula_is_not_a_deep_one() -> None:
     assert parse_formula(" + ".join(["a"] * 20_000), ("a",)).value({"a": 0.5}) == 10_000.0
     assert parse_formula("-" * 9_999 + "a", ("a",)).value({"a": 0.5}) == -0.5
 

@@ -142,7 +142,7 @@ def test_templates_without_a_value_fail(
 TEXTS = ["not json", '{"b": 1}', "[1]", "12", "", '{"a": "x"}', '{"a": "y"}']
 
 
-def test_a_completion_that_is_no_json_gets_0_and_is_counted(graded: Any) -> None:
+def test_a_completion_that_is_not_json_gets_0_and_is_counted(graded: Any) -> None:
     grades = graded(check("{{ sample.output_json.a }}"), TEXTS)
     assert [grade.status for grade in grades] == ["graded"] * 7
     assert [grade.reward for grade in grades] == [0, 0, 0, 0, 0, 1, 0]
@@ -151,14 +151,14 @@ def test_a_completion_that_is_no_json_gets_0_and_is_counted(graded: Any) -> None
     ] * 2
 
 
-def test_other_parts_of_a_multi_still_count_where_it_is_no_json(graded: Any) -> None:
+def test_other_parts_of_a_multi_still_count_where_it_is_not_json(graded: Any) -> None:
     spec = multi("0.5 * a + long", a=check("{{ sample.output_json.a }}"), long=check(TEXT, "not", "like"))
     first, *_, last = graded(spec, ["not json", '{"a": "x"}'])
     assert (first.reward, first.components) == (1, {"a": 0, "a.sample_parse_error": 1, "long": 1})
     assert (last.reward, last.components) == (0.5, {"a": 1, "a.sample_parse_error": 0, "long": 0})
 
 
-def test_a_key_that_the_row_lacks_is_no_fault_of_the_text(graded: Any) -> None:
+def test_a_key_that_the_row_lacks_fails_the_grade(graded: Any) -> None:
     (grade,) = graded(check("{{ sample.output_json.a }}", "{{ item.none }}"), ['{"a": 1}'], x="1")
     assert grade.error.kind == "invalid_variable"
 
@@ -260,11 +260,13 @@ def test_a_traceback_of_inline_python_shows_its_own_lines(graded: Any) -> None:
     ],
 )
 def test_inline_python_that_does_not_load(source: str, message: str) -> None:
-    ((told, _),) = problems(python(source))
-    assert told.startswith(f"grader.spec: {message}")
+    ((found, _),) = problems(python(source))
+    assert found.startswith(f"grader.spec: {message}")
 
 
-def test_everything_in_the_way_is_told_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_all_problems_of_opening_are_reported_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("NLTK_DATA", str(tmp_path))
     monkeypatch.setattr("nltk.data.path", [str(tmp_path)])
     spec = multi("a + b + c", a=python("x"), b=similar("cosine"), c=similar("meteor"))

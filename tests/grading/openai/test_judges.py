@@ -90,8 +90,8 @@ def test_the_rubric_in_the_docs(server: JudgeServer, config: Any) -> None:
     row = {"input": "Where is it?", "output": "shipping"}
     (grade,) = grades(config(json.loads(block)), "Let me look.", **row)
     assert grade.reward == 0.8
-    told = server.seen[0]["messages"][1]["content"]
-    assert told.startswith("Message: Where is it?\nReference: shipping\nReply: Let me look.")
+    asked = server.seen[0]["messages"][1]["content"]
+    assert asked.startswith("Message: Where is it?\nReference: shipping\nReply: Let me look.")
 
 
 def test_a_label_model_passes_or_not(server: JudgeServer, config: Any) -> None:
@@ -143,7 +143,7 @@ def test_the_session_closes_where_another_part_is_refused(config: Any) -> None:
     assert not [thread for thread in threading.enumerate() if thread.name == "rft-judge"]
 
 
-def test_a_judge_without_a_key_is_told_with_the_specs_other_problems(
+def test_a_judge_without_a_key_is_reported_with_other_problems(
     config: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY")

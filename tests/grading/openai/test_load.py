@@ -312,7 +312,7 @@ def test_files_that_are_no_spec(content: str, message: str) -> None:
         assert [text for text, _ in found] == [message]
 
 
-def test_a_job_is_told_from_its_grader() -> None:
+def test_a_part_of_a_job_is_not_a_grader() -> None:
     ((_, fix),) = problems('{"reinforcement": {"grader": {}}}')
     assert fix == "'reinforcement' is part of a job: give the grader object in it"
 
@@ -385,7 +385,7 @@ def test_places_in_json_with_escapes_and_tabs() -> None:
     ]
 
 
-def test_one_grader_where_a_map_of_them_stands() -> None:
+def test_one_grader_in_place_of_a_map() -> None:
     """What the openai package's type for multi suggests."""
     spec = {"type": "multi", "name": "m", "graders": CHECK, "calculate_output": "c +"}
     found = problems(json.dumps(spec))
@@ -406,7 +406,7 @@ def test_a_name_that_no_formula_can_hold_is_one_problem() -> None:
     ]
 
 
-def test_another_number_is_no_slip_of_the_pen() -> None:
+def test_another_number_is_not_a_typo() -> None:
     ((message, fix),) = problems(json.dumps({**SIMILAR, "evaluation_metric": "rouge_6"}))
     assert "'rouge_5' or 'rouge_l' (got \"rouge_6\")" in message
     assert fix is None

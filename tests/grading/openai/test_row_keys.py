@@ -24,14 +24,14 @@ ROWS = [
 ]
 
 
-def told(spec: dict[str, Any]) -> list[tuple[str, str | None]]:
+def problems(spec: dict[str, Any]) -> list[tuple[str, str | None]]:
     return [(problem.message, problem.fix) for problem in missing_keys(GraderConfig(spec=spec), ROWS)]
 
 
-def test_each_template_is_told_once_with_its_first_row() -> None:
+def test_each_template_is_reported_once_with_its_first_row() -> None:
     spec = {"type": "multi", "name": "m", "graders": {"judge": JUDGE}, "calculate_output": "judge"}
     fix = "grader.spec: graders.judge.input[1].content names it: correct the template, or the row"
-    assert told(spec) == [
+    assert problems(spec) == [
         ("t.jsonl:2: {{ item.list[1] }}: item.list has 1 item, so no [1], and so in 1 more", fix),
         (
             "t.jsonl:2: {{ item.answer }}: the row has no key 'answer' (keys: rubric, list), and so in 1 more",
@@ -53,5 +53,5 @@ def test_a_row_of_a_file_that_is_given_twice_counts_once() -> None:
 
 
 def test_graders_without_templates_or_missing_keys() -> None:
-    assert told({"type": "python", "name": "p", "source": "x"}) == []
-    assert told({**JUDGE, "input": JUDGE["input"][:1]}) == []
+    assert problems({"type": "python", "name": "p", "source": "x"}) == []
+    assert problems({**JUDGE, "input": JUDGE["input"][:1]}) == []

@@ -57,7 +57,7 @@ def test_judges_that_are_several_or_do_not_tell_their_tokens() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"),
+    ("kind", "flags"),
     [
         ("formula", {"formula_parse_error": True}),
         ("sample_parse", {"sample_parse_error": True}),
@@ -86,10 +86,10 @@ def test_judges_that_are_several_or_do_not_tell_their_tokens() -> None:
         ("of another kind", {"other_error": True}),
     ],
 )
-def test_failures(kind: str, told: dict[str, Any]) -> None:
+def test_failures(kind: str, flags: dict[str, Any]) -> None:
     made = run(Grade("failed", error=GradeError(kind, "why")))
     assert made["reward"] == 0.0
-    assert {name: value for name, value in made["metadata"]["errors"].items() if value} == told
+    assert {name: value for name, value in made["metadata"]["errors"].items() if value} == flags
 
 
 def test_a_skipped_completion() -> None:
@@ -166,7 +166,7 @@ def test_tokens_of_judges_row_by_row(tmp_path: Path) -> None:
     assert made[2].metadata.errors.api_model_grader_refusal_error
 
 
-def test_a_grader_of_another_kind_is_no_python() -> None:
+def test_a_grader_of_another_kind_is_not_python() -> None:
     class Model(TextGrader):
         signature = "reward model m"
 
@@ -176,7 +176,7 @@ def test_a_grader_of_another_kind_is_no_python() -> None:
     assert (made.reward, made.metadata.name, made.metadata.type) == (0.5, "reward model m", "reward_model")
 
 
-def test_a_completion_that_is_no_json_has_its_flag_and_the_reward_0() -> None:
+def test_a_completion_that_is_not_json_has_its_flag_and_the_reward_0() -> None:
     made = run(Grade("graded", 0.5, {"a": 0.0, "a.sample_parse_error": 1.0, "b": 1.0}))
     assert (made["reward"], made["sub_rewards"]) == (0.5, {"a": 0.0, "b": 1.0})
     assert made["metadata"]["errors"]["sample_parse_error"] is True
