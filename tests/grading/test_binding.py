@@ -300,7 +300,7 @@ def test_without_rows_only_what_no_row_could_mend_is_wrong() -> None:
         (
             "a, b",
             ROW,
-            ("'a' gets the completion and 'b' gets the row: by position, for no name says otherwise",),
+            ("'a' gets the completion and 'b' gets the row: by position, as no name decides",),
         ),
         ("output, example", {"output": 1}, ("'output' gets the completion, and not the rows' key 'output'",)),
         ("solution_str, ground_truth", VERL, ()),
@@ -309,7 +309,7 @@ def test_without_rows_only_what_no_row_could_mend_is_wrong() -> None:
             GSM8K,
             ("'ground_truth' gets the row's reference: train.jsonl:1 has no key 'ground_truth'",),
         ),
-        ("completion, label_row", ROW, ("'label_row' gets the whole row: its name says so",)),
+        ("completion, label_row", ROW, ("'label_row' gets the whole row, by its name",)),
     ],
 )
 def test_what_is_guessed_is_said(parameters: str, row: dict[str, Any], notes: tuple[str, ...]) -> None:

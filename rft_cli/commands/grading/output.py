@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from rft_cli.commands.grading.options import OutputOptions
 from rft_cli.commands.grading.prints import ScorerPrints
 from rft_cli.config.suggest import as_word, counted
 from rft_cli.grading.duration import format_duration
@@ -26,15 +27,15 @@ _SHOWN_COMPONENTS = 20
 class Display:
     """Shows progress and prints while rows are graded. Set `rows` once they are opened: they know their places."""
 
-    def __init__(self, scorer: str, *, quiet: bool, rows_out: bool) -> None:
+    def __init__(self, scorer: str, output: OutputOptions) -> None:
         self.rows: GradedRows | None = None
         self._scorer = scorer
         self._line: StatusLine | None = None
-        if sys.stderr.isatty() and not (rows_out and sys.stdout.isatty()):
+        if sys.stderr.isatty() and not (output.rows and sys.stdout.isatty()):
             # With rich, which only a terminal needs.
             from rft_cli.console import StatusLine
 
-            self._line = StatusLine(quiet)
+            self._line = StatusLine(output.quiet)
         self._prints = ScorerPrints(lambda text: _say(_clean(text)))
         self._started = time.monotonic()
 

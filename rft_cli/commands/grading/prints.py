@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Callable
 from typing import IO
 
+from rft_cli.config.suggest import counted
+
 MOST = 1000
 """Lines to show: a progress bar or a warning in each grade must not hide the summary."""
 
@@ -28,7 +30,7 @@ class ScorerPrints:
         if kept := lines[room:]:
             if self._file is None:
                 self._file = self._open()
-                self._say(f"{MOST:,} printed lines are enough here: further ones go to {self._file.name}")
+                self._say(f"{MOST:,} printed lines are shown, the others go to {self._file.name}")
             self._kept += len(kept)
             self._file.write("\n".join([*kept, ""]))
 
@@ -36,8 +38,7 @@ class ScorerPrints:
         """Close the file, if there is one."""
         if self._file is not None:
             self._file.close()
-            plural = "line that was" if self._kept == 1 else "lines that were"
-            self._say(f"{self._kept:,} more {plural} printed: {self._file.name}")
+            self._say(f"{counted(self._kept, 'more printed line')}: {self._file.name}")
             self._file = None
 
     @staticmethod

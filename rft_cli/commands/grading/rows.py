@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from rft_cli.commands import shared
 from rft_cli.commands.grading.checks import unreadable
+from rft_cli.commands.grading.options import OutputOptions
 from rft_cli.commands.grading.output import Display, say_summary
 from rft_cli.commands.signals import signals_interrupt
 from rft_cli.config.schema import GraderConfig, RunConfig
@@ -27,37 +28,32 @@ def grade_rows(
     config: RunConfig,
     files: Sequence[str],
     field: str | None,
-    *,
-    rows_out: bool,
-    summary_file: str | None,
     min_reward: float | None,
-    quiet: bool,
-    openai_run: bool = False,
+    output: OutputOptions,
 ) -> None:
     """Grade the rows of these files, whose completions are under `field` (None: grade their references).
 
-    Writes the graded lines where `rows_out` (with `openai_run` in the shape of OpenAI's `/graders/run`), else the
-    summary. Raises the problem of the first bad row when those before it are out; RunFailed where too many grades
-    failed or a judge's budget is spent; GateNotMet below `min_reward`.
+    Writes the graded lines or the summary, as `output` says. Raises the problem of the first bad row when those before
+    it are out; RunFailed where too many grades failed or a judge's budget is spent; GateNotMet below `min_reward`.
     """
     # Beside a real scorer, this process has little to do: every core can grade.
     workers = worker_count(config.grader, spare=0)
     grader_config = config.grader.model_copy(update={"workers": workers})
-    display = Display(config.grader.shown or "", quiet=quiet, rows_out=rows_out)
+    display = Display(config.grader.shown or "", output)
     written = 0
     stopped: RunFailed | None = None
     with (
         display,
         signals_interrupt(signal.SIGINT) as signals,
-        _open(grader_config, config, files, None if quiet else display.print) as grader,
+        _open(grader_config, config, files, None if output.quiet else display.print) as grader,
     ):
-        rows = display.rows = _rows(files, field, config, grader, openai_run)
+        rows = display.rows = _rows(files, field, config, grader, output.openai_run)
         try:
             for lines in rows.lines(grader):
-                if not written and not quiet:
+                if not written and not output.quiet:
                     display.note(grader.notes)
                 written += len(lines)
-                if rows_out:
+                if output.rows:
                     with signals.held():
                         _write(b"".join(lines))
                 display.progress(grader.stats)
@@ -67,14 +63,14 @@ def grade_rows(
             # What was graded until then counts.
             stopped = error
     stats = grader.stats
-    if summary_file is not None:
-        shared.write_json(summary_file, stats.to_json())
-    if not quiet and (written or (stopped or rows.problem) is None):
+    if output.summary_file is not None:
+        shared.write_json(output.summary_file, stats.to_json())
+    if not output.quiet and (written or (stopped or rows.problem) is None):
         say_summary(grader, config.grader.max_failure_rate)
     if rows.problem is not None:
         raise rows.problem
     short = stopped or _unmet(stats, config.grader.max_failure_rate, min_reward)
-    if not rows_out:
+    if not output.rows:
         with shared.results():
             shared.print_json(stats.to_json(), short)
     if short is not None:

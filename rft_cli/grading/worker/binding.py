@@ -113,7 +113,7 @@ class _Binder:
         self.given[chosen.name] = Given("query" if chosen.name == "queries" else role)  # type: ignore[arg-type]
         what = "the completion" if role == "completion" else "the whole row"
         if chosen.name not in known:
-            self.notes.append(f"'{chosen.name}' gets {what}: its name says so")
+            self.notes.append(f"'{chosen.name}' gets {what}, by its name")
         elif chosen.name in self.keys and chosen.name not in ("completion", "completions"):
             self.notes.append(f"'{chosen.name}' gets {what}, and not the rows' key '{chosen.name}'")
         for other in found:
@@ -160,7 +160,7 @@ class _Binder:
         elif role == "nothing":
             self.notes.append(f"'{name}' gets None: only TRL's own trainer has one")
         elif role == "logger":
-            self.notes.append(f"'{name}' gets a function that keeps nothing: return a dict for components")
+            self.notes.append(f"'{name}' gets a function that does nothing: return a dict for components")
         self.given[name] = Given(role, name)  # type: ignore[arg-type]
 
     def _lacks(self, name: str) -> str:
@@ -181,7 +181,7 @@ class _Binder:
             found.append((free[0].name, "the row"))
         if found:
             said = " and ".join(f"'{name}' gets {what}" for name, what in found)
-            self.notes.append(f"{said}: by position, for no name says otherwise")
+            self.notes.append(f"{said}: by position, as no name decides")
 
     def _unfilled(self) -> list[Parameter]:
         return [p for p in self.named if p.required and p.name not in self.given]
