@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError, UsageErrors
@@ -14,14 +13,6 @@ from rft_cli.grading.wire.call import Shape
 
 OnOutput = Callable[[int, str], None]
 """Gets what the scorer printed while it graded the completion at a place; place -1 is its import."""
-
-
-class Opener(Protocol):
-    """`open_grader`, or a function that opens more kinds of graders."""
-
-    def __call__(
-        self, config: GraderConfig, *, log_path: Path | None, seed: int = 0, rows: Shape | None = None
-    ) -> Grader: ...
 
 
 def open_grader(
