@@ -170,7 +170,7 @@ def _odd_rewards(tried: Sequence[_Tried], means: Mapping[TextKind, float]) -> li
         return warnings
     kinds: tuple[TextKind, ...] = ("junk completion", "empty completion")
     for kind in kinds:
-        if means.get(kind, 0.0) > means["reference"]:
+        if kind in means and means[kind] > means["reference"]:
             warnings.append(
                 f"scorer: {kind}s get {means[kind]:.2f}, more than references ({means['reference']:.2f})"
             )
