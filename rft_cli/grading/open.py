@@ -4,21 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.protocol import Grader, OnOutput
 from rft_cli.grading.source import KINDS, by_file_name, is_reward_model, is_spec, read_source
 from rft_cli.grading.wire.signature import Shape
-
-
-class Opener(Protocol):
-    """`open_grader`, or a function that opens more kinds of graders."""
-
-    def __call__(
-        self, config: GraderConfig, *, log_path: Path | None, seed: int = 0, rows: Shape | None = None
-    ) -> Grader: ...
 
 
 def open_grader(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -10,7 +10,7 @@ from rft_cli.config.schema import GraderConfig
 from rft_cli.config.suggest import counted
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.audit import AuditReport, brief_audit, warnings_of
-from rft_cli.grading.open import Opener, open_grader
+from rft_cli.grading.open import open_grader
 from rft_cli.grading.openai.row_keys import missing_keys
 from rft_cli.grading.preflight_texts import TextKind, Trial, first_trials, further_trials
 from rft_cli.grading.protocol import Grader
@@ -47,12 +47,12 @@ def check_grader(
     references: Sequence[str | None],
     n: int = 8,
     rows: Sequence[Example] | None = None,
-    opener: Opener = open_grader,
+    opener: Callable[..., Grader] = open_grader,
     columns: Mapping[str, str] | None = None,
 ) -> PreflightReport:
     """Grade the first `n` rows: each row's reference (where it has one), an empty completion, a junk completion.
 
-    The keys that templates name are looked for in all `rows` (None: in these `n`).
+    The keys that templates name are looked for in all `rows` (None: in these `n`). `opener` opens the grader.
 
     Raises UsageError where the grader does not load, and UsageErrors where a template names a key that a row lacks, or
     where the grader fails on every text that it was tried with, `further_trials` among them. Where it fails on some,
@@ -170,7 +170,7 @@ def _odd_rewards(tried: Sequence[_Tried], means: Mapping[TextKind, float]) -> li
         return warnings
     kinds: tuple[TextKind, ...] = ("junk completion", "empty completion")
     for kind in kinds:
-        if means.get(kind, 0.0) > means["reference"]:
+        if kind in means and means[kind] > means["reference"]:
             warnings.append(
                 f"scorer: {kind}s get {means[kind]:.2f}, more than references ({means['reference']:.2f})"
             )

@@ -179,6 +179,12 @@ def test_some_skipped(write_scorer: Any) -> None:
     assert report.means == {"reference": 1.0, "junk completion": 0.0}
 
 
+def test_negative_rewards_where_only_references_are_graded(write_scorer: Any) -> None:
+    path = write_scorer("def score(completion):\n    return -1 if completion.isdigit() else None\n")
+    report = check(path, audit="none")
+    assert (report.means, report.warnings) == ({"reference": -1.0}, ())
+
+
 def test_no_rows(write_scorer: Any) -> None:
     path = write_scorer("def score(completion):\n    return 1\n")
     report = check_grader(GraderConfig(path=path), [], [])

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
@@ -15,7 +13,6 @@ from rft_cli.config.yaml_lines import Node
 from rft_cli.grading.openai.problems import SpecProblem
 from rft_cli.grading.openai.schema import InputMessage, SamplingParams, Spec
 
-_NUMBER = re.compile(r"\d+")
 _WORDS = {
     "list_type": "a list",
     "mapping_type": "an object",
@@ -58,18 +55,13 @@ def explain(detail: ErrorDetails, kind: type[Spec], at: Node, name: str) -> Iter
         known = list(_fields(kind, detail["loc"][:-1]))
         yield "unknown field", did_you_mean(name, known) or f"known here: {', '.join(known)}"
     elif sort == "literal_error":
-        words = [word.strip("'") for word in detail["ctx"]["expected"].replace(" or ", ", ").split(", ")]
-        yield f"must be {detail['ctx']['expected']} {got}", _guess(at.value, words)
+        expected = detail["ctx"]["expected"]
+        words = [word.strip("'") for word in expected.replace(" or ", ", ").split(", ")]
+        fix = did_you_mean(at.value, words) if isinstance(at.value, str) else None
+        yield f"must be {expected} {got}", fix
     elif sort == "string_type":
         yield f"must be text {got}", f'quote it: "{at.word}"' if at.word else None
     else:
         limit = next(iter(detail.get("ctx", {}).values()), None)
         wanted = f"{_WORDS[sort]} {limit:g}" if isinstance(limit, int | float) else _WORDS[sort]
         yield f"must be {wanted} {got}", None
-
-
-def _guess(word: Any, known: Iterable[str]) -> str | None:
-    """The "did you mean" of a word; None where it differs from a known one in a number only: no typo."""
-    if not isinstance(word, str) or _NUMBER.sub("", word) in [_NUMBER.sub("", name) for name in known]:
-        return None
-    return did_you_mean(word, known)
