@@ -1,6 +1,6 @@
 """What a critic on the reference's states adds to the group's mean: `python -m benchmarks.critic_worth RUN`.
 
-Replays the rollouts of a job with LoRA, in their order, through the real critics: values first, then training on the
+Replays the rollouts of a job with LoRA, in their order, through the real critic: values first, then training on the
 batch, as the trainer does it. Two figures a third of the job:
 
 - explained variance of the returns, which a critic earns for knowing which prompts are easy, too;
@@ -15,13 +15,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import get_peft_model
 from torch import Tensor
 
 from rft_cli.config.load import load_own
@@ -29,53 +27,32 @@ from rft_cli.job import load_job
 from rft_cli.runs import Run
 from rft_cli.runs.files import read_lines
 from rft_cli.runs.sources import find_model
-from rft_cli.training.hf_args import peft_config
-from rft_cli.training.lora import lora_targets
 from rft_cli.training.models import load_model, load_tokenizer
 from rft_cli.training.ppo import advantages as adv
-from rft_cli.training.ppo.critic import (
-    Critic,
-    CriticBatch,
-    CriticOptimizer,
-    FitSettings,
-    MlpCritic,
-    before_each_token,
-    fit,
-)
-from rft_cli.training.ppo.critic_top import CRITIC_ADAPTER, LoraTopCritic, top_depth
-from rft_cli.training.rollouts.backbone import backbone_of, layers_of
+from rft_cli.training.ppo.critic import CriticOptimizer, CriticSettings, MlpCritic
+from rft_cli.training.rollouts.backbone import backbone_of
 from rft_cli.training.rollouts.first_batch import padded
 from rft_cli.training.rollouts.moments import identity, masked_moments
 from rft_cli.training.rollouts.prompts import PromptEncoder
 
 THIRDS = 3
-autocast = partial(torch.autocast, "cpu", torch.bfloat16)
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One rollout batch of `B` completions: what a critic reads, mask `(B, T)`, rewards and prompts' numbers `(B,)`.
-
-    `states` are the last ones before each token `(B, T, H)`, `lower` those that enter the top quarter `(B, P+T, H)`.
+    """One rollout batch of `B` completions: the last hidden states before each token `(B, T, H)`, mask `(B, T)`,
+    rewards and prompts' numbers `(B,)`.
     """
 
-    ids: Tensor
-    attention: Tensor
     states: Tensor
-    lower: Tensor
     mask: Tensor
     rewards: Tensor
     groups: Tensor
-
-    def seen(self, design: str) -> CriticBatch:
-        features = self.lower if design == "top" else self.states
-        return CriticBatch(self.ids, self.attention, self.mask.size(1), features)
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
     name: str
-    design: str = "mlp"
     passes: int = 2
     value_clip: float | None = 0.2
     of_what_is_left: bool = False
@@ -87,26 +64,17 @@ VARIANTS = (
     Variant("mlp, critic_passes 8", passes=8),
     Variant("mlp, critic_passes 8, no value clip", passes=8, value_clip=None),
     Variant("mlp on what the group's mean leaves", value_clip=None, of_what_is_left=True),
-    Variant("top", design="top"),
 )
 
 
-def policy_of(run: Run) -> Any:
-    """The job's base model with an adapter that has learned nothing."""
-    config = load_own(run.path).config
-    base = load_model(find_model(config.model.path, config.model.revision), config.model, torch.bfloat16)
-    targets = lora_targets(base, config.lora.target_modules)
-    return get_peft_model(base, peft_config(config, targets)).eval()
-
-
 @torch.no_grad()
-def batches(run: Run, policy: Any) -> Iterator[Batch]:
+def batches(run: Run) -> Iterator[Batch]:
     """The run's rollout batches with the base model's hidden states."""
     config = load_own(run.path).config
+    source = find_model(config.model.path, config.model.revision)
     examples = load_job(config).train.examples
     tokenizer = load_tokenizer(config.model)
-    backbone: Any = backbone_of(policy)
-    depth = top_depth(len(layers_of(backbone)))
+    backbone: Any = backbone_of(load_model(source, config.model, torch.bfloat16).eval())
     for file in sorted((run.path / "rollouts").glob("step-*.jsonl")):
         rows = [r for r in read_lines(file) if r["grade"]["reward"] is not None and r["completion"]]
         prompts = PromptEncoder.of(tokenizer, config).encode([examples[r["row"]] for r in rows])
@@ -114,31 +82,31 @@ def batches(run: Run, policy: Any) -> Iterator[Batch]:
         ends = [[] if r["truncated"] else [tokenizer.eos_token_id] for r in rows]
         tokens = [text + end for text, end in zip(texts, ends, strict=True)]
         ids, attention, longest = padded(list(zip(prompts, tokens, strict=True)), pad=0)
-        states, lower = [], []
+        states = []
         for part, seen in zip(ids.split(32), attention.split(32), strict=True):
-            hidden = backbone(input_ids=part, attention_mask=seen, output_hidden_states=True).hidden_states
-            states.append(before_each_token(hidden[-1], longest).float())
-            lower.append(hidden[depth].clone())
+            hidden = backbone(input_ids=part, attention_mask=seen).last_hidden_state
+            states.append(hidden[:, -longest - 1 : -1].float())
         yield Batch(
-            ids,
-            attention,
             torch.cat(states),
-            torch.cat(lower),
             attention[:, -longest:].float(),
             torch.tensor([float(r["grade"]["reward"]) for r in rows]),
             torch.tensor([r["row"] for r in rows]),
         )
 
 
-def replay(found: Sequence[Batch], variant: Variant, policy: Any) -> list[tuple[float, float]]:
+def replay(found: Sequence[Batch], variant: Variant) -> list[tuple[float, float]]:
     """Explained variance and the advantages' mean square against the group's alone, for each batch."""
     torch.manual_seed(0)
-    hidden = found[0].states.size(-1)
-    critic: Critic = MlpCritic(hidden)
-    if variant.design == "top":
-        critic = LoraTopCritic(policy, hidden, policy.peft_config["default"])
-    optimizer = CriticOptimizer(critic, 1e-3, 1.0, identity)
-    settings = FitSettings(variant.passes, 32, 2, variant.value_clip, 1.0)
+    critic = MlpCritic(found[0].states.size(-1))
+    settings = CriticSettings(
+        learning_rate=1e-3,
+        passes=variant.passes,
+        minibatches=2,
+        micro_batch_size=32,
+        value_clip=variant.value_clip,
+        max_grad_norm=1.0,
+    )
+    optimizer = CriticOptimizer(critic, settings, identity)
     figures = []
     for number, batch in enumerate(found):
         counts = batch.mask.any(dim=1)
@@ -151,11 +119,9 @@ def replay(found: Sequence[Batch], variant: Variant, policy: Any) -> list[tuple[
             returns = adv.gae(given, torch.zeros_like(batch.mask), batch.mask, 1.0, 1.0)
         moments = masked_moments(returns, batch.mask)
         if number == 0:
-            critic.scale.update(moments, critic.head)
-        seen = batch.seen(variant.design)
-        with torch.no_grad(), critic.active(), autocast():
-            parts = [critic(seen.rows(index)) for index in torch.arange(len(counts)).split(32)]
-        values = critic.scale.to_raw(torch.cat(parts).float()) * batch.mask
+            critic.update_scale(moments)
+        with torch.no_grad():
+            values = critic.scale.to_raw(critic(batch.states)) * batch.mask
         if variant.of_what_is_left:
             advantages = (alone - values) * batch.mask
         else:
@@ -164,26 +130,23 @@ def replay(found: Sequence[Batch], variant: Variant, policy: Any) -> list[tuple[
         explained = float(adv.explained_variance(values, returns, batch.mask))
         figures.append((explained, float(advantages.square().sum() / alone.square().sum())))
         if number > 0:
-            critic.scale.update(moments, critic.head)
-        fit(critic, optimizer, seen, values, returns, batch.mask, batch.mask.sum(), settings, autocast)
+            critic.update_scale(moments)
+        optimizer.fit(batch.states, values, returns, batch.mask, batch.mask.sum())
     return figures
 
 
 def main(arguments: Sequence[str]) -> None:
     run = Run(Path(arguments[0]))
-    policy = policy_of(run)
-    found = list(batches(run, policy))
+    found = list(batches(run))
     print("| critic | explained variance, by thirds | mean square of advantages against the group's alone |")
     print("|---|---|---|")
     for variant in VARIANTS:
-        figures = replay(found, variant, policy)
+        figures = replay(found, variant)
         cuts = [len(figures) * i // THIRDS for i in range(THIRDS + 1)]
         thirds = [figures[a:b] for a, b in pairwise(cuts)]
         shown = [[sum(f[kind] for f in third) / len(third) for third in thirds] for kind in (0, 1)]
         explained, square = (", ".join(f"{x:.2f}" for x in kind) for kind in shown)
         print(f"| {variant.name} | {explained} | {square} |", flush=True)
-        if variant.design == "top":
-            policy.delete_adapter(CRITIC_ADAPTER)
 
 
 if __name__ == "__main__":

@@ -26,34 +26,13 @@ EPOCH = 384
 
 DESIGNS = {
     "mlp": ["ppo.critic=mlp"],
-    "top": ["ppo.critic=top"],
-    "shared": ["ppo.critic=shared"],
+    "none": ["ppo.critic=none"],
     "GRPO": ["algorithm=grpo"],
-}
-LORA = {
-    "top": ["ppo.critic=top"],
-    "mlp": ["ppo.critic=mlp"],
-    "GRPO": ["algorithm=grpo"],
-}
-LORA_ONCE = {
-    "top": ["ppo.critic=top"],
-    "top, critic_passes 4": ["ppo.critic=top", "ppo.critic_passes=4"],
-    "adapter": ["ppo.critic=adapter"],
-    "shared": ["ppo.critic=shared"],
 }
 MLP = {
     "mlp": ["ppo.critic=mlp"],
     "mlp, critic_passes 1": ["ppo.critic=mlp", "ppo.critic_passes=1"],
     "mlp, critic_passes 4": ["ppo.critic=mlp", "ppo.critic_passes=4"],
-}
-SHARED = {
-    "shared": ["ppo.critic=shared"],
-    "shared, lambda_policy 0.95": ["ppo.critic=shared", "ppo.lambda_policy=0.95"],
-    "shared, critic_warmup 2": ["ppo.critic=shared", "ppo.critic_warmup=2"],
-    "shared, critic rate 1x": ["ppo.critic=shared", "ppo.critic_learning_rate=2e-4"],
-    "shared, critic rate 30x": ["ppo.critic=shared", "ppo.critic_learning_rate=6e-3"],
-    "shared, 1 pass": ["ppo.critic=shared", "ppo.passes=1"],
-    "shared, 4 passes": ["ppo.critic=shared", "ppo.passes=4"],
 }
 FULL = "full fine-tuning"
 
@@ -70,10 +49,8 @@ class Question:
 
 QUESTIONS = {
     "designs": Question("full fine-tuning", FULL, DESIGNS),
-    "lora": Question("LoRA", "LoRA", LORA),
-    "lora-once": Question("LoRA, seed 0 alone", "LoRA", LORA_ONCE, (0,)),
+    "lora": Question("LoRA", "LoRA", DESIGNS),
     "mlp": Question("settings of `mlp`", FULL, MLP, (0, 1)),
-    "shared": Question("settings of `shared`", FULL, SHARED, (0, 1)),
 }
 
 

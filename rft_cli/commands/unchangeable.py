@@ -39,6 +39,6 @@ def can_split(run: Run, config: RunConfig, then: int, now: int) -> bool:
     if any(os.environ.get(f"ACCELERATE_USE_{kind}") for kind in ("FSDP", "DEEPSPEED")):
         return False
     for checkpoint in map(run.checkpoint_path, run.checkpoints()):
-        if not (checkpoint / "optimizer.pt").is_file() or (checkpoint / "critic-0.pt").exists():
+        if not (checkpoint / "optimizer.pt").is_file():
             return False
     return steps_an_epoch(config, then) == steps_an_epoch(config, now)

@@ -21,7 +21,6 @@ PPO_ONLY = (
     "critic_learning_rate",
     "critic_passes",
     "critic_warmup",
-    "value_coef",
     "value_clip",
     "entropy_coef",
 )
@@ -57,16 +56,8 @@ def check_combinations(config: RunConfig, given: Collection[str] = ()) -> Combin
         *_grader(config),
         *_seeds(config),
         *_judge(config),
-        *_critic(config),
     ]
     return Combinations(conflicts, _notes(config, given))
-
-
-def _critic(config: RunConfig) -> list[Conflict]:
-    if config.algorithm == "ppo" and config.ppo.critic == "adapter" and config.lora.enabled is False:
-        message = "adapter needs LoRA, and lora.enabled is off"
-        return [Conflict(("ppo.critic", "lora.enabled"), message, "set ppo.critic to top or mlp")]
-    return []
 
 
 def _batches(config: RunConfig) -> list[Conflict]:
@@ -248,15 +239,8 @@ def _same_rows(one: str | list[str] | None, other: str | list[str] | None) -> bo
 
 
 def _idle_critic(config: RunConfig, given: Collection[str]) -> list[str]:
-    """Settings of a critic which is made in another way than they are for."""
-    if config.algorithm != "ppo":
+    """Settings of a critic where there is none."""
+    if config.algorithm != "ppo" or config.ppo.critic != "none":
         return []
-    if config.ppo.critic == "none":
-        unread = [
-            f"ppo.{name}" for name in PPO_ONLY if name not in _WITHOUT_CRITIC and f"ppo.{name}" in given
-        ]
-        return [f"{', '.join(unread)}: no effect without a critic (ppo.critic)"] if unread else []
-    shared = config.ppo.critic == "shared"
-    idle = "ppo.critic_passes" if shared else "ppo.value_coef"
-    reason = "has no optimizer of its own" if shared else "has a backward pass of its own"
-    return [f"{idle}: no effect with critic {config.ppo.critic}, which {reason}"] if idle in given else []
+    unread = [f"ppo.{name}" for name in PPO_ONLY if name not in _WITHOUT_CRITIC and f"ppo.{name}" in given]
+    return [f"{', '.join(unread)}: no effect without a critic (ppo.critic)"] if unread else []

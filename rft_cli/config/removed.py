@@ -19,6 +19,7 @@ REMOVED = {
     "distributed.hang_timeout_s": Removed(
         45.0, "distributed.collective_timeout_s alone limits how long processes wait for one another"
     ),
+    "ppo.value_coef": Removed(0.5, "the critic has a backward pass of its own"),
 }
 """By the setting's dotted name: it is read without it, and a note says so."""
 

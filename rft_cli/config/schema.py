@@ -37,7 +37,7 @@ class ModelConfig(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Data type of arithmetic and, with LoRA, of the frozen weights; trained weights stay float32. auto: bfloat16 on a
     GPU that has it, and, for models from 50 M parameters, on a CPU with AMX or AVX512-BF16; else float32. float16: GPUs
-    only, with a gradient scaler; critic none or mlp."""
+    only, with a gradient scaler."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Off: such models are refused."""
     gradient_checkpointing: bool | Auto = "auto"
@@ -246,16 +246,15 @@ class PPOConfig(Section):
     """GAE lambda of the policy's advantages. 1 has no bias from the critic; long completions may want 0.95-0.99."""
     lambda_value: Fraction = 1.0
     """GAE lambda of the critic's targets (1: the return itself)."""
-    critic: Literal["none", "mlp", "shared", "adapter", "top"] = "none"
-    """Critic design: see `docs/algorithm.md`. none: the prompt's other completions alone are the baseline."""
+    critic: Literal["none", "mlp"] = "none"
+    """none: the prompt's other completions alone are the baseline. mlp: two layers on the reference's hidden states
+    predict each token's return (docs/algorithm.md)."""
     critic_learning_rate: Positive | Auto = "auto"
     """Learning rate of the critic."""
     critic_passes: Count = 2
-    """Passes of a critic with its own optimizer over each rollout batch."""
+    """Passes of the critic over each rollout batch."""
     critic_warmup: Annotated[int, Field(ge=0)] = 0
     """Rollout batches that train the critic alone before the policy moves; at most a tenth of the job's."""
-    value_coef: Positive = 0.5
-    """Weight of the value loss where critic and policy share one backward pass."""
     value_clip: Positive | None = 0.2
     """Clip range of the value loss around the old values; empty is off."""
     entropy_coef: Annotated[float, Field(ge=0)] = 0.0

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
-from rft_cli.errors import UsageError
 from rft_cli.report.pilot import WITHOUT_PILOT, percentile
 
 T = TypeVar("T")
@@ -170,20 +169,9 @@ def taught_limit(context: int, longest_prompt: int, seen: Seen, taught: Taught) 
     return Chosen(value, f"max completion {value} tokens: {why}")
 
 
-def check_critic(design: str, lora: bool) -> None:
-    """UsageError for a critic that is an adapter where nothing has adapters."""
-    if design == "adapter" and not lora:
-        raise UsageError("ppo.critic: adapter needs LoRA, which is off here", "set ppo.critic to top or mlp")
-
-
-def critic_learning_rate(setting: float | str, policy_rate: float, joint: bool) -> Chosen[float]:
-    """1e-3 for a critic with its own optimizer: it starts from nothing whatever the policy's size (docs/algorithm.md).
-
-    A head in the policy's backward pass gets ten times the policy's rate.
-    """
-    if not isinstance(setting, str):
-        return Chosen(setting)
-    return Chosen(policy_rate * 10.0 if joint else 1e-3)
+def critic_learning_rate(setting: float | str) -> float:
+    """1e-3: the critic starts from nothing whatever the policy's size (docs/algorithm.md)."""
+    return 1e-3 if isinstance(setting, str) else setting
 
 
 def critic_warmup(setting: int, batches: int) -> Chosen[int]:

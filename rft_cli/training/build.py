@@ -19,8 +19,7 @@ from rft_cli.training import hf_args
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.lora import lora_targets
 from rft_cli.training.models import count_parameters, load_config, not_loadable
-from rft_cli.training.ppo.critic import Critic, MlpCritic, NoCritic, SharedCritic
-from rft_cli.training.ppo.critic_top import LoraCritic, LoraTopCritic, TopCritic
+from rft_cli.training.ppo.critic import Critic, MlpCritic
 from rft_cli.training.refusals import FIX
 from rft_cli.training.rollouts.rewards import GraderReward
 from rft_cli.training.trainers import GRPOJob, PPOJob, RLOOJob, SFTJob
@@ -85,8 +84,10 @@ def build_trainer(
     if config.algorithm == "ppo":
         return PPOJob(
             args=hf_args.grpo_config(config, resolved, output_dir),
-            settings=hf_args.ppo_settings(config, resolved),
-            make_critic=lambda policy: build_critic(config, resolved, policy),
+            settings=config.ppo,
+            warmup=resolved.critic_warmup,
+            critic=build_critic(config, resolved, model),
+            fitting=hf_args.critic_settings(config, resolved),
             reference=reference,
             reward=reward,
             **common,
@@ -117,17 +118,9 @@ def frozen_copy(model: Any, temperature: float) -> nn.Module:
 
 
 def build_critic(config: RunConfig, resolved: Resolved, policy: Any) -> Critic:
-    """The critic that `ppo.critic` names, for a policy that PEFT has wrapped already where LoRA is on."""
-    hidden = int(policy.config.get_text_config().hidden_size)
+    """The critic that `ppo.critic` names; its first weights depend on the seed alone."""
+    if resolved.critic == "none":
+        return Critic()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        if resolved.critic == "none":
-            return NoCritic(1)
-        if resolved.critic == "shared":
-            return SharedCritic(hidden)
-        if resolved.critic == "mlp":
-            return MlpCritic(hidden)
-        if not resolved.lora:
-            return TopCritic(policy, hidden, lora=False)
-        design = LoraTopCritic if resolved.critic == "top" else LoraCritic
-        return design(policy, hidden, policy.peft_config["default"])
+        return MlpCritic(int(policy.config.get_text_config().hidden_size))

@@ -11,7 +11,7 @@ from peft import LoraConfig as PeftLoraConfig
 from trl import GRPOConfig, RLOOConfig, SFTConfig
 
 from rft_cli.config import RunConfig
-from rft_cli.training.ppo.settings import PPOSettings
+from rft_cli.training.ppo.critic import CriticSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,23 +121,14 @@ def rloo_config(config: RunConfig, resolved: Resolved, output_dir: str) -> RLOOC
     return RLOOConfig(**arguments, beta=config.ppo.kl_coef, normalize_advantages=True)
 
 
-def ppo_settings(config: RunConfig, resolved: Resolved) -> PPOSettings:
-    ppo = config.ppo
-    return PPOSettings(
-        kl_coef=ppo.kl_coef,
-        kl_unit=ppo.kl_unit,
-        gamma=ppo.gamma,
-        lambda_policy=ppo.lambda_policy,
-        lambda_value=ppo.lambda_value,
-        clip_low=ppo.clip_low,
-        clip_high=ppo.clip_high,
-        value_clip=ppo.value_clip,
-        value_coef=ppo.value_coef,
-        entropy_coef=ppo.entropy_coef,
-        critic_learning_rate=resolved.critic_learning_rate,
-        critic_passes=ppo.critic_passes,
-        critic_warmup=resolved.critic_warmup,
+def critic_settings(config: RunConfig, resolved: Resolved) -> CriticSettings:
+    """How the critic is trained on each rollout batch."""
+    return CriticSettings(
+        learning_rate=resolved.critic_learning_rate,
+        passes=config.ppo.critic_passes,
         minibatches=resolved.minibatches,
+        micro_batch_size=resolved.micro_batch_size,
+        value_clip=config.ppo.value_clip,
         max_grad_norm=config.optim.max_grad_norm,
     )
 

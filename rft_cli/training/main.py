@@ -177,9 +177,6 @@ def _load(job: Job, lengths: Lengths, state: PartialState, emit: OnEvent) -> tup
     lora = auto.use_lora(config.lora.enabled, parameters)
     dtype, device = config.model.dtype, state.device.type
     compute = precision.compute_dtype(dtype, device, precision.has_bfloat16(device, parameters))
-    if config.algorithm == "ppo":
-        auto.check_critic(config.ppo.critic, lora.value)
-        precision.check_critic(compute, config.algorithm, config.ppo.critic)
     model = load_policy(source, config.model, weights_dtype(dtype, lora.value, state.device, parameters))
     if lora.value:
         lora_targets(model, config.lora.target_modules)  # what is wrong with them is told early

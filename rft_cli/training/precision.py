@@ -37,15 +37,6 @@ def compute_dtype(setting: str, device: str, bfloat16: bool) -> str:
     return "bfloat16" if bfloat16 and setting != "float32" else "float32"
 
 
-def check_critic(computed: str, algorithm: str, critic: str) -> None:
-    """UsageError for a critic whose gradients float16 would lose: the scaler is there for the policy's alone."""
-    if computed == "float16" and algorithm == "ppo" and critic not in ("none", "mlp"):
-        raise UsageError(
-            f"ppo.critic: {critic} does not train in float16",
-            "set ppo.critic to mlp, or model.dtype to bfloat16 or float32",
-        )
-
-
 def told(setting: str, lora: bool, computed: str) -> str:
     """What a job says where full fine-tuning was asked for in 16 bits; empty where nothing is to be said."""
     if lora or setting not in ("bfloat16", "float16"):

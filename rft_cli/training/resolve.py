@@ -72,9 +72,7 @@ def resolve_rollouts(job: Job, room: Room, found: Found) -> Choice:
         lora=found.lora,
         learning_rate=rate.value,
         critic=config.ppo.critic,
-        critic_learning_rate=auto.critic_learning_rate(
-            config.ppo.critic_learning_rate, rate.value, config.ppo.critic == "shared"
-        ).value,
+        critic_learning_rate=auto.critic_learning_rate(config.ppo.critic_learning_rate),
         n_epochs=plan.begun(batches.value),
         max_steps=batches.value * steps,
         validate_every=validations.value * steps,

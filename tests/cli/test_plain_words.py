@@ -15,7 +15,7 @@ from tests.command import RFT, environment
 
 SETTINGS = {
     "rollout.prompts_per_batch": 4, "rollout.group_size": 2, "rollout.max_completion_tokens": 4, "grader.workers": 1,
-    "pilot.prompts": 0, "ppo.passes": 1, "ppo.minibatches": 1, "grader.audit": "none", "ppo.value_coef": 0.25,
+    "pilot.prompts": 0, "ppo.passes": 1, "ppo.minibatches": 1, "grader.audit": "none", "ppo.value_clip": 0.25,
 }  # fmt: skip
 SCORER = """
 import time
@@ -100,13 +100,13 @@ def test_the_kl_is_a_tokens(job) -> None:
 
 def test_a_runs_own_settings_are_no_news(job) -> None:
     folder, done = job
-    assert "ppo.value_coef: no effect without a critic (ppo.critic)" in done.stderr  # it was asked for
+    assert "ppo.value_clip: no effect without a critic (ppo.critic)" in done.stderr  # it was asked for
     again = rft(folder, "validate", "runs/job/config.yaml")
     assert again.returncode == 0, again.stderr
     assert "no effect" not in again.stderr
-    assert "no effect" in rft(folder, "validate", "runs/job/config.yaml", "--set", "ppo.value_coef=2").stderr
+    assert "no effect" in rft(folder, "validate", "runs/job/config.yaml", "--set", "ppo.value_clip=2").stderr
     assert (
-        "no effect" not in rft(folder, "validate", "-t", "rows.jsonl", "--set", "ppo.value_coef=0.5").stderr
+        "no effect" not in rft(folder, "validate", "-t", "rows.jsonl", "--set", "ppo.value_clip=0.2").stderr
     )
 
 

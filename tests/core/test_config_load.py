@@ -483,13 +483,6 @@ def test_paths_elsewhere_are_relative_to_the_working_directory() -> None:
     ("sets", "expected"),
     [
         (
-            ["ppo.critic=adapter", "lora.enabled=false"],
-            (
-                "--set ppo.critic: adapter needs LoRA, and lora.enabled is off",
-                "set ppo.critic to top or mlp",
-            ),
-        ),
-        (
             ["rollout.prompts_per_batch=7", "ppo.minibatches=3"],
             (
                 "--set rollout.prompts_per_batch: a rollout batch of 7 prompts x 8 completions = 56 can't be "
@@ -581,7 +574,7 @@ def test_a_conflict_names_its_place_in_the_file() -> None:
     ("sets", "note"),
     [
         (
-            ["algorithm=grpo", "ppo.gamma=0.9", "ppo.critic=top", "ppo.kl_coef=0"],
+            ["algorithm=grpo", "ppo.gamma=0.9", "ppo.critic=mlp", "ppo.kl_coef=0"],
             "ppo.gamma, ppo.critic: no effect with algorithm grpo, which has no critic",
         ),
         (["lora.enabled=no", "lora.r=4"], "lora.r: no effect while lora.enabled is false"),
@@ -593,6 +586,12 @@ def test_a_conflict_names_its_place_in_the_file() -> None:
 def test_notes(sets: list[str], note: str) -> None:
     (found,) = load(sets=sets).notes
     assert found.startswith(note)
+
+
+@pytest.mark.parametrize("critic", ["shared", "top", "adapter"])
+def test_a_critic_of_earlier_versions_is_one_message(critic: str) -> None:
+    found = problems(f"ppo:\n  critic: {critic}\n  value_coef: 0.5\n")
+    assert found == [(f"c.yaml:2:11: ppo.critic: must be 'none' or 'mlp' (got '{critic}')", None)]
 
 
 def test_settings_of_earlier_versions_are_a_note() -> None:

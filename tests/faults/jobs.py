@@ -49,7 +49,7 @@ SETTINGS = {
     "pilot.prompts": 0,
 }
 """Three epochs of two rollout batches with four optimizer steps each: checkpoints fall inside of batches."""
-LORA = {"lora.enabled": True, "lora.dropout": 0.1, "ppo.critic": "top"}
+LORA = {"lora.enabled": True, "lora.dropout": 0.1, "ppo.critic": "mlp"}
 RESUME = ("train", "--resume", "runs/job")
 
 

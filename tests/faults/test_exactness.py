@@ -63,11 +63,10 @@ def chosen_jobs(draw):
         strategies.sampled_from(
             [
                 {},
-                {"ppo.critic": "shared"},
-                {"ppo.critic": "top"},
-                {"ppo.critic_warmup": 1},
+                {"ppo.critic": "mlp"},
+                {"ppo.critic": "mlp", "ppo.critic_warmup": 1},
                 jobs.LORA,
-                {"lora.enabled": True, "ppo.critic": "adapter"},
+                {"lora.enabled": True},
                 {"pilot.prompts": 2, "pilot.gate": "none"},
                 {"algorithm": "grpo"},
                 {"algorithm": "rloo"},
@@ -185,6 +184,7 @@ SAVED = 5
 JOB = {
     "optim.schedule": "linear",
     "checkpoint.every_steps": 5,
+    "ppo.critic": "mlp",
     "ppo.critic_warmup": 2,
     "optim.n_epochs": 10,
     "rollout.max_completion_tokens": 6,

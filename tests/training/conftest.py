@@ -61,6 +61,6 @@ def full_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="session")
 def lora_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The same with LoRA and the critic `top`, which has an adapter of its own in the policy."""
-    lora = ("--set", "lora.enabled=true", "--set", "ppo.critic=top")
+    """The same with LoRA and a critic."""
+    lora = ("--set", "lora.enabled=true", "--set", "ppo.critic=mlp")
     return _shared(tmp_path_factory, "lora", "--n-epochs", "2", "--learning-rate", "3e-3", *lora)

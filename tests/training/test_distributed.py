@@ -22,7 +22,7 @@ LAUNCH = ("-m", "accelerate.commands.launch")
 SCRIPT = ("-m", "tests.training.distributed.first_update")
 
 
-KINDS = ("full", "shared", "lora")
+KINDS = ("full", "lora")
 Seen = dict[str, dict[str, Any]]
 """What each kind of update saw."""
 

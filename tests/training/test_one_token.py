@@ -98,8 +98,8 @@ def solve(folder: Path, critic: str, lora: bool, rate: float, rollouts: int) -> 
 
 @pytest.fixture(
     scope="module",
-    params=[("mlp", False, 1e-3, 80), ("top", True, 2e-3, 60)],
-    ids=["full weights, mlp critic", "LoRA, top critic"],
+    params=[("mlp", False, 1e-3, 80), ("mlp", True, 2e-3, 60)],
+    ids=["full weights, mlp critic", "LoRA, mlp critic"],
 )
 def outcome(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     critic, lora, rate, rollouts = request.param

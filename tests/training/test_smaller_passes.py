@@ -18,7 +18,7 @@ from tests.training.test_ppo_step import trainer_for
 JOBS = [
     ("ppo", "none", "forward"),
     ("ppo", "mlp", "backward"),
-    ("ppo", "shared", "backward"),
+    ("ppo", "none", "backward"),
     ("grpo", "none", "backward"),
     ("rloo", "none", "forward"),
 ]

@@ -98,7 +98,7 @@ def trainer_of(
     *,
     prompts: Sequence[str],
     settings: dict[str, Any],
-    critic: str = "shared",
+    critic: str = "mlp",
     lora: bool = False,
     learning_rate: float = 1e-3,
     n_epochs: int = 1,

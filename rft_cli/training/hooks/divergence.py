@@ -92,13 +92,13 @@ class Guarded(Resumable):
 
     def guard_state(self) -> dict[str, Any]:
         """The counters that a checkpoint must hold, as plain values."""
-        critic = None if self.critic is None else asdict(self.critic_optimizer.skips)
+        critic = None if self.critic_optimizer is None else asdict(self.critic_optimizer.skips)
         return {"policy": asdict(self._skips), "critic": critic}
 
     def load_guard_state(self, state: dict[str, Any]) -> None:
         """Go on counting where `guard_state` was taken."""
         self._skips = Skips(**state["policy"])
-        if state["critic"] is not None:
+        if self.critic_optimizer is not None:
             self.critic_optimizer.skips = Skips(**state["critic"])
 
     def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
@@ -145,7 +145,7 @@ class Guarded(Resumable):
                 "grad_norm": _number(logs.get("grad_norm")),
                 "skipped_steps": self._skips.total,
             }
-            if self.critic is not None:
+            if self.critic_optimizer is not None:
                 logs["skipped_critic_steps"] = self.critic_optimizer.skips.total
         super().log(logs, start_time)
         if step:
@@ -153,7 +153,7 @@ class Guarded(Resumable):
 
     def _stop_if_diverged(self) -> None:
         failure = self._skips.failure(self.max_skipped_steps, self.state.global_step)
-        if failure is None and self.critic is not None:
+        if failure is None and self.critic_optimizer is not None:
             skips = self.critic_optimizer.skips
             failure = skips.failure(self.max_skipped_steps, self.state.global_step, of_critic=True)
         if failure is not None:
@@ -166,14 +166,14 @@ def _number(value: float | None) -> float | None:
 
 def not_finite(trainer: Any) -> list[str]:
     """What a checkpoint would hold that is no finite number, in any process: weights, Adam's moments; all must ask."""
-    critic = getattr(trainer, "critic", None)
+    optimizer = getattr(trainer, "critic_optimizer", None)
     parts: dict[str, Iterable[Tensor]] = {
         WEIGHTS: (p for p in trainer.model.parameters() if p.requires_grad),
         MOMENTS: _moments(trainer.optimizer),
     }
-    if critic is not None:
-        parts[f"the critic's {WEIGHTS}"] = (*critic.trained_parameters(), *critic.buffers())
-        parts[f"the critic's {MOMENTS}"] = _moments(trainer.critic_optimizer.inner)
+    if optimizer is not None:
+        parts[f"the critic's {WEIGHTS}"] = (*optimizer.critic.parameters(), *optimizer.critic.buffers())
+        parts[f"the critic's {MOMENTS}"] = _moments(optimizer.inner)
     device = trainer.args.device
     wrong = torch.zeros(len(parts), device=device)
     for number, tensors in enumerate(parts.values()):

@@ -12,13 +12,14 @@ from typing import Any
 
 import torch
 from accelerate.utils import set_seed
-from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Sampler
 from transformers import Trainer
 from trl.trainer.utils import RepeatSampler, split_tensor_dict
 
 from rft_cli.errors import RunFailed
+
+CRITIC = "critic.pt"
 
 
 def epoch_seed(seed: int | None, epoch: float | None) -> int:
@@ -41,7 +42,7 @@ class Resumable(Trainer):
     """Saves and restores what TRL forgets. `critic` and `critic_optimizer` are PPO's; None in the others."""
 
     critic: Any = None
-    critic_optimizer: Any
+    critic_optimizer: Any = None
     _decays: list[float | None]  # of the optimizer's groups
     _rates: list[float | torch.Tensor]
 
@@ -81,8 +82,8 @@ class Resumable(Trainer):
         super()._save_rng_state(output_dir)
         folder = Path(output_dir)
         torch.save(self.process_state(), folder / f"rollout-{self.args.process_index}.pt")
-        if self.critic is not None and (self._critic_is_sharded or self.args.process_index == 0):
-            torch.save(self.critic_state(), folder / self._critic_file)
+        if self.critic is not None and self.args.process_index == 0:
+            torch.save(self.critic_state(), folder / CRITIC)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         # transformers calls this when the rows that were trained on are passed over, and takes a missing file lightly.
@@ -99,7 +100,7 @@ class Resumable(Trainer):
             set_seed(self.args.seed + self.state.global_step, device_specific=True)
             self.load_process_state(self.for_other_processes(self._read(folder / "rollout-0.pt")))
         if self.critic is not None:
-            self.load_critic_state(self._read(folder / self._critic_file))
+            self.load_critic_state(self._read(folder / CRITIC))
 
     def _read(self, file: Path) -> Any:
         return torch.load(file, weights_only=True, map_location=_location(self.args.device))
@@ -115,28 +116,23 @@ class Resumable(Trainer):
         """Of process 0's state what another number of processes goes on with."""
         return state
 
-    @property
-    def _critic_is_sharded(self) -> bool:
-        return any(isinstance(p, DTensor) for p in self.critic.trained_parameters())
-
-    @property
-    def _critic_file(self) -> str:
-        return f"critic-{self.args.process_index}.pt" if self._critic_is_sharded else "critic.pt"
-
     def critic_state(self) -> dict[str, Any]:
         """The critic's parameters, scale and optimizer, as plain tensors."""
+        optimizer = self.critic_optimizer
         return {
-            "parameters": [p.detach().cpu() for p in self.critic.trained_parameters()],
+            "parameters": [p.detach().cpu() for p in self.critic.parameters()],
             "scale": self.critic.scale.state_dict(),
-            "optimizer": self.critic_optimizer.inner.state_dict(),
+            "optimizer": None if optimizer is None else optimizer.inner.state_dict(),
         }
 
     def load_critic_state(self, state: dict[str, Any]) -> None:
-        for parameter, saved in zip(self.critic.trained_parameters(), state["parameters"], strict=True):
-            with torch.no_grad():
-                parameter.copy_(saved)
         self.critic.scale.load_state_dict(state["scale"])
-        self.critic_optimizer.load(state["optimizer"])
+        # Earlier versions saved a head for the critic `none` too, which nothing reads.
+        if self.critic_optimizer is not None:
+            for parameter, saved in zip(self.critic.parameters(), state["parameters"], strict=True):
+                with torch.no_grad():
+                    parameter.copy_(saved)
+            self.critic_optimizer.load(state["optimizer"])
 
 
 class ResumableRollouts(Resumable):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,10 +60,8 @@ class CheckpointWriter:
 
 
 def _tidy(folder: Path) -> None:
-    """Drop what a checkpoint must not hold: a pickle that may carry tokens, and the critic's PEFT copy."""
+    """Drop what a checkpoint must not hold: a pickle that may carry tokens."""
     (folder / "training_args.bin").unlink(missing_ok=True)
-    if (folder / "critic").is_dir():
-        shutil.rmtree(folder / "critic")
 
 
 class SavesInto(Trainer):

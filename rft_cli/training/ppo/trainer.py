@@ -14,24 +14,18 @@ stays 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from functools import cached_property
 from time import perf_counter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule
-from transformers import TrainerCallback
 from trl import GRPOTrainer
 
+from rft_cli.config.schema import PPOConfig
 from rft_cli.training.ppo import advantages as adv
-from rft_cli.training.ppo.adapters import active_adapter
-from rft_cli.training.ppo.critic import Critic, CriticBatch, CriticOptimizer, FitSettings, fit
-from rft_cli.training.ppo.losses import PolicyTerms, masked_sum, policy_terms, value_terms
-from rft_cli.training.ppo.settings import PPOSettings
-from rft_cli.training.ppo.taps import Tap
+from rft_cli.training.ppo.critic import Critic, CriticOptimizer, CriticSettings, MlpCritic
+from rft_cli.training.ppo.losses import PolicyTerms, masked_sum, policy_terms
+from rft_cli.training.rollouts.backbone import adapter_off
 from rft_cli.training.rollouts.moments import counting, masked_moments
 from rft_cli.training.rollouts.rewards import GraderReward
 from rft_cli.training.rollouts.scored_rollouts import ScoredRollouts
@@ -39,72 +33,43 @@ from rft_cli.training.rollouts.scoring import Scores
 from rft_cli.training.rollouts.shared_prompts import distinct_prompts
 
 
-class _StepsWithPolicy(TrainerCallback):
-    """A joint critic's head gets its gradients from the policy's backward pass, and steps when the policy does."""
-
-    def __init__(self, trainer: PPOTrainer) -> None:
-        self._trainer = trainer
-
-    def on_pre_optimizer_step(self, *_: Any, **__: Any) -> None:
-        if self._trainer.skipping:
-            self._trainer.critic_optimizer.forget()
-        else:
-            self._trainer.critic_optimizer.step()
-
-
 class PPOTrainer(ScoredRollouts, GRPOTrainer):
     """See the module's docstring.
 
     Args:
-        make_critic: builds the critic for the model as TRL has wrapped it; it stays outside of that model.
+        settings: without `passes` and `minibatches`, which TRL's arguments have, and without the critic's settings.
+        warmup: rollout batches from which the critic alone learns.
+        critic: stays outside of the model that TRL wraps.
         reference: the frozen copy of a fully fine-tuned policy; None with LoRA, where the adapter off is the reference.
     """
-
-    skipping = False  # the policy's step is skipped: what shares its backward pass must not step either
 
     def __init__(
         self,
         *,
-        settings: PPOSettings,
-        make_critic: Callable[[nn.Module], Critic],
+        settings: PPOConfig,
+        warmup: int,
+        critic: Critic,
+        fitting: CriticSettings,
         reference: nn.Module | None,
         reward: GraderReward,
         **kwargs: Any,
     ) -> None:
         super().__init__(reward_funcs=[reward], **kwargs)
         self.ppo = settings
+        self.warmup = warmup
         self.reward = reward
-        critic = make_critic(self.model)
         self.critic = critic.to(self.accelerator.device)
-        self.reference = None if reference is None else reference.to(self.accelerator.device)
-        if critic.joint:
-            self.add_callback(_StepsWithPolicy(self))
-        self.rollouts_seen = 0
-        self._rolled: Scores | None = None  # of the rollout batch that TRL is making
-        self._step_sums: Tensor | None = None  # of the current optimizer step's passes
-        scored: nn.Module = self.model if reference is None else reference
-        self._tap = None if critic.depth is None else Tap(scored, critic.depth)
-
-    @cached_property
-    def critic_optimizer(self) -> CriticOptimizer:
-        """Made on first use, when the model is wrapped."""
-        settings = self.ppo
-        return CriticOptimizer(
-            self.critic, settings.critic_learning_rate, settings.max_grad_norm, self._mean_over_processes
+        self.critic_optimizer = (
+            CriticOptimizer(critic, fitting, self._mean_over_processes)
+            if isinstance(critic, MlpCritic)
+            else None
         )
-
-    @contextmanager
-    def _gradients_synced(self) -> Iterator[None]:
-        """The critic steps inside an accumulation window, where FSDP2 would keep its gradients unsharded."""
-        model = self.model_wrapped
-        if not isinstance(model, FSDPModule):
-            yield
-            return
-        model.set_requires_gradient_sync(True)
-        try:
-            yield
-        finally:
-            model.set_requires_gradient_sync(self.accelerator.sync_gradients)
+        self.reference = None if reference is None else reference.to(self.accelerator.device)
+        self.rollouts_seen = 0
+        # Of the rollout batch that TRL is making.
+        self._rolled: Scores | None = None
+        # Of the current optimizer step's passes.
+        self._step_sums: Tensor | None = None
 
     # -- rollouts ----------------------------------------------------------------------------------------------------
 
@@ -131,13 +96,15 @@ class PPOTrainer(ScoredRollouts, GRPOTrainer):
         rolled = self._rolled or self._score(self.model, ids, attention, length)
         self._rolled = None
         old_logps = rolled.logps
-        reference_logps, features = self._reference_pass(ids, attention, length)
+        reference = self._reference_scores(ids, attention, length)
+        reference_logps = reference.logps
 
         rewards = self._rewards(self.reward)
         mask = batch["completion_mask"] * (~rewards.isnan()).unsqueeze(1).to(batch["completion_mask"])
         sound = adv.finite_rows(adv.kl_k1(old_logps, reference_logps), mask)
         not_finite = self._sum_over_processes((~sound).sum().float())
-        mask = mask * sound.unsqueeze(1).to(mask)  # one such completion would spoil every mean
+        # One completion that is not finite would spoil every mean.
+        mask = mask * sound.unsqueeze(1).to(mask)
         old_logps, reference_logps = counting(old_logps, mask), counting(reference_logps, mask)
         kl = adv.kl_k1(old_logps, reference_logps)
         self._observe(rewards, mask.any(dim=1))
@@ -145,97 +112,65 @@ class PPOTrainer(ScoredRollouts, GRPOTrainer):
         kl_coef = settings.kl_coef * (unit if settings.kl_unit == "spread" else 1.0)
         token_reward = adv.token_rewards(rewards, kl, mask, kl_coef)
 
-        own = CriticBatch(ids, attention, length, features)
-        old_values = self.critic.scale.to_raw(self._values(own, rolled.states)) * mask
-        done = adv.advantages_and_returns(
-            token_reward, old_values, mask, settings.gamma, settings.lambda_policy, settings.lambda_value
-        )
+        normalised = self._values(reference.states)
+        old_values, done = self._estimate(normalised, token_reward, mask)
         moments = masked_moments(done.returns, mask, self._sum_over_processes)
         if self.rollouts_seen == 0:
             # The very first values are a constant 0: every completion would look good or bad as one. The mean return
-            # is the critic's better first word.
-            self.critic.scale.update(moments, self.critic.head)
-            old_values = self.critic.scale.to_raw(self._values(own, rolled.states)) * mask
-            done = adv.advantages_and_returns(
-                token_reward, old_values, mask, settings.gamma, settings.lambda_policy, settings.lambda_value
-            )
-        if self.critic.learns:
-            explained = adv.explained_variance(old_values, done.returns, mask, self._sum_over_processes)
-            self._note(explained_variance=explained)
+            # is a better first value.
+            self.critic.update_scale(moments)
+            old_values, done = self._estimate(normalised, token_reward, mask)
+        else:
+            self.critic.update_scale(moments)
         tokens = self._sum_over_processes(mask.sum().float())
-        if self.rollouts_seen > 0:
-            self.critic.scale.update(moments, self.critic.head)
 
         centred = adv.group_centred(done.advantages, token_reward, old_values, mask, groups, settings.gamma)
         batch["advantages"] = centred / unit
         batch["old_per_token_logps"] = old_logps
         batch["loss_mask"] = mask
         batch["num_items_in_batch"] = tokens
-        if self.critic.joint:
-            batch["old_values"] = self.critic.scale.to_normalised(old_values)
-            batch["value_targets"] = self.critic.scale.to_normalised(done.returns)
-        elif self.critic.learns:
-            with torch.enable_grad(), self._gradients_synced():
-                self._fit_critic(own, old_values, done.returns, mask, tokens)
+        if self.critic_optimizer is not None:
+            explained = adv.explained_variance(old_values, done.returns, mask, self._sum_over_processes)
+            share = tokens / self.accelerator.num_processes
+            with torch.enable_grad():
+                loss = self.critic_optimizer.fit(reference.states, old_values, done.returns, mask, share)
+            self._note(explained_variance=explained, value_loss=self._mean_over_processes(loss))
+        self._note(rollouts_not_finite=not_finite, return_mean=moments.mean, return_std=moments.std)
+        self._note_kl(kl, adv.kl_k3(old_logps, reference_logps), mask, tokens)
 
-        k3 = adv.kl_k3(old_logps, reference_logps)
-        sums = self._sum_over_processes(torch.stack([kl.sum(), k3.sum(), mask.any(dim=1).sum().to(kl.dtype)]))
-        self._note(
-            kl=sums[0]
-            / sums[2],  # without a graded completion NaN, which TRL logs as None: there is no such mean
-            kl_k3=sums[1] / sums[2],
-            kl_per_token=sums[0] / tokens,
-            return_mean=moments.mean,
-            return_std=moments.std,
-            rollouts_not_finite=not_finite,
+    def _reference_scores(self, ids: Tensor, attention: Tensor, length: int) -> Scores:
+        """The reference's log-probabilities, and the hidden states that the critic reads."""
+        if self.reference is not None:
+            return self._score(self.reference, ids, attention, length)
+        with adapter_off(self.model):
+            return self._score(self.model, ids, attention, length)
+
+    def _values(self, states: Tensor) -> Tensor:
+        """Normalised values `(B, T)` of the rollout batch."""
+        return torch.cat([self.critic(part) for part in states.split(self.args.per_device_train_batch_size)])
+
+    def _estimate(
+        self, normalised: Tensor, token_reward: Tensor, mask: Tensor
+    ) -> tuple[Tensor, adv.AdvantagesAndReturns]:
+        """Values in raw reward units `(B, T)`, and the advantages and returns that follow from them."""
+        ppo = self.ppo
+        values = self.critic.scale.to_raw(normalised) * mask
+        return values, adv.advantages_and_returns(
+            token_reward, values, mask, ppo.gamma, ppo.lambda_policy, ppo.lambda_value
         )
 
-    def _reference_pass(self, ids: Tensor, attention: Tensor, length: int) -> tuple[Tensor, Tensor]:
-        """The reference's log-probabilities `(B, T)` and the features that a critic of its own reads."""
-        model: nn.Module = self.model if self.reference is None else self.reference
-        adapter_off = active_adapter(model, None) if self.reference is None else nullcontext()
-        tapped = nullcontext() if self._tap is None else self._tap.open()
-        with adapter_off, tapped as taken:
-            scores = self._score(model, ids, attention, length, whole=self._tap is not None)
-        return scores.logps, scores.states if taken is None else torch.cat(taken)
-
-    def _values(self, batch: CriticBatch, states: Tensor) -> Tensor:
-        """Normalised values `(B, T)` of the rollout batch, without gradients."""
-        if self.critic.joint:
-            return self.critic.read(states)
-        chunk = self.args.per_device_train_batch_size
-        rows = torch.arange(batch.input_ids.size(0), device=batch.input_ids.device)
-        with self.critic.active(), self.accelerator.autocast():
-            return torch.cat([self.critic(batch.rows(index)) for index in rows.split(chunk)])
-
-    def _fit_critic(
-        self, batch: CriticBatch, old_values: Tensor, returns: Tensor, mask: Tensor, tokens: Tensor
-    ) -> None:
-        loss = fit(
-            self.critic,
-            self.critic_optimizer,
-            batch,
-            old_values,
-            returns,
-            mask,
-            tokens / self.accelerator.num_processes,
-            FitSettings(
-                passes=self.ppo.critic_passes,
-                micro_batch_size=self.args.per_device_train_batch_size,
-                minibatches=self.ppo.minibatches,
-                value_clip=self.ppo.value_clip,
-                max_grad_norm=self.ppo.max_grad_norm,
-            ),
-            self.accelerator.autocast,
-        )
-        self._note(value_loss=self._mean_over_processes(loss))
+    def _note_kl(self, k1: Tensor, k3: Tensor, mask: Tensor, tokens: Tensor) -> None:
+        """Means of both estimators `(B, T)`; NaN where no completion has a grade, which TRL logs as None."""
+        rows = mask.any(dim=1).sum().to(k1.dtype)
+        sums = self._sum_over_processes(torch.stack([k1.sum(), k3.sum(), rows]))
+        self._note(kl=sums[0] / sums[2], kl_k3=sums[1] / sums[2], kl_per_token=sums[0] / tokens)
 
     # -- loss --------------------------------------------------------------------------------------------------------
 
     @property
     def warming_up(self) -> bool:
         """True while the critic alone learns from the current rollout batch."""
-        return self.critic.learns and self.rollouts_seen <= self.ppo.critic_warmup
+        return self.critic.learns and self.rollouts_seen <= self.warmup
 
     def _compute_loss(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
         settings, mask = self.ppo, inputs["loss_mask"]
@@ -257,22 +192,13 @@ class PPOTrainer(ScoredRollouts, GRPOTrainer):
         weight = 0.0 if self.warming_up else 1.0
         objective = terms.loss - settings.entropy_coef * entropy
         loss = weight * masked_sum(objective, mask) / tokens
-        value = torch.zeros_like(terms.loss)
-        if self.critic.joint:
-            states = scores.states.detach() if self.warming_up else scores.states
-            values = self.critic.read(states)
-            value = value_terms(values, inputs["old_values"], inputs["value_targets"], settings.value_clip)
-            loss = loss + settings.value_coef * masked_sum(value, mask) / tokens
-
-        self._note_loss(terms.loss.detach(), value.detach(), entropy.detach(), terms, mask)
+        self._note_loss(terms, entropy.detach(), mask)
         return loss
 
     def forget_step(self) -> None:
-        """Drop the step's gradients, the joint critic's too, and what it has summed for metrics."""
+        """Drop the step's gradients, and what it has summed for metrics."""
         super().forget_step()
         self._step_sums = None
-        if self.critic.joint:
-            self.critic_optimizer.forget()
 
     def _tokens_per_step(self, inputs: dict[str, Any]) -> Tensor:
         """Mean counting tokens of one optimizer step in one process: the token mean's denominator.
@@ -284,19 +210,15 @@ class PPOTrainer(ScoredRollouts, GRPOTrainer):
         arguments: Any = self.args
         return tokens * self.current_gradient_accumulation_steps / arguments.steps_per_generation
 
-    def _note_loss(
-        self, policy: Tensor, value: Tensor, entropy: Tensor, terms: PolicyTerms, mask: Tensor
-    ) -> None:
+    def _note_loss(self, terms: PolicyTerms, entropy: Tensor, mask: Tensor) -> None:
         """Add this pass's `(B, T)` terms to the step's sums; the step's last pass notes their token means."""
         with torch.no_grad():
-            parts = (policy, value, entropy, terms.ratio, terms.clipped.to(entropy.dtype))
+            parts = (terms.loss, entropy, terms.ratio, terms.clipped.to(entropy.dtype))
             sums = torch.stack([*(masked_sum(x, mask) for x in parts), mask.sum().to(entropy.dtype)])
         self._step_sums = sums if self._step_sums is None else self._step_sums + sums
         if not self.accelerator.sync_gradients:
             return
         totals = self._sum_over_processes(self._step_sums)
         self._step_sums = None
-        means = (totals[:5] / totals[5]).tolist()
-        self._note(policy_loss=means[0], entropy=means[2], ratio=means[3], clip_fraction=means[4])
-        if self.critic.joint:
-            self._note(value_loss=means[1])
+        policy, spread, ratio, clipped = (totals[:4] / totals[4]).tolist()
+        self._note(policy_loss=policy, entropy=spread, ratio=ratio, clip_fraction=clipped)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
-
-from rft_cli.errors import UsageError
 
 
 def backbone_of(model: nn.Module) -> nn.Module:
@@ -21,15 +21,21 @@ def backbone_of(model: nn.Module) -> nn.Module:
     return getattr(found, "decoder", found)  # OPT's head calls a decoder inside of the base model
 
 
-def layers_of(backbone: nn.Module) -> nn.ModuleList:
-    """The decoder's layers; raises where the architecture keeps them elsewhere."""
-    layers = getattr(backbone, "layers", None)
-    if not isinstance(layers, nn.ModuleList):
-        raise UsageError(
-            f"the critic `top` does not know where {type(backbone).__name__} keeps its layers",
-            "set ppo.critic to mlp or shared",
-        )
-    return layers
+@contextmanager
+def adapter_off(model: nn.Module) -> Iterator[None]:
+    """Run with the plain base weights: the reference of a policy that trains with LoRA.
+
+    PEFT's own `disable_adapter` freezes the adapters too; here only the field that the forward pass reads is written.
+    """
+    layers = [m for m in model.modules() if isinstance(m, BaseTunerLayer | AuxiliaryTrainingWrapper)]
+    before = [layer._disable_adapters for layer in layers]
+    for layer in layers:
+        layer._disable_adapters = True
+    try:
+        yield
+    finally:
+        for layer, disabled in zip(layers, before, strict=True):
+            layer._disable_adapters = disabled
 
 
 @contextmanager

@@ -179,12 +179,12 @@ class ScoredRollouts(Passes):
     def _keep(self, scores: Scores) -> None:
         """For a trainer that needs more of what TRL asked for than TRL gives it: the same is not scored twice."""
 
-    def _score(self, model: Any, ids: Tensor, attention: Tensor, length: int, whole: bool = False) -> Scores:
+    def _score(self, model: Any, ids: Tensor, attention: Tensor, length: int) -> Scores:
         """Scores of the last `length` tokens of `ids` `(B, P+T)` under `model`, in whatever wrapper it trains."""
         inner = self.model if model is self.model_wrapped else model
         chunk = self.args.per_device_train_batch_size
         autocast = self.accelerator.autocast
-        return score(model, backbone_of(inner), ids, attention, length, chunk, autocast, self._share, whole)
+        return score(model, backbone_of(inner), ids, attention, length, chunk, autocast, self._share)
 
     def _rewards(self, reward: GraderReward) -> Tensor:
         """This process's rewards of the last rollout batch `(B,)`; NaN where there is no grade."""

@@ -46,7 +46,6 @@ def score(
     chunk: int,
     autocast: Autocast,
     share: bool = False,
-    whole: bool = False,
 ) -> Scores:
     """Forward passes over `ids` `(B, P+T)`, `chunk` rows at a time; the last `length` tokens are scored.
 
@@ -55,9 +54,7 @@ def score(
     Args:
         model: what is called, in whatever wrapper it trains; `backbone` is the decoder inside it.
         share: prompts that several rows of a chunk have run once (`shared_prompts.py`).
-        whole: compute padding and shared prompts too, for who listens to the layers.
     """
-    room = None if not whole else _Room(0, ids.size(1), length)
     parts = [
         _score_chunk(
             model,
@@ -66,8 +63,7 @@ def score(
             attention[start : start + chunk],
             length,
             autocast,
-            share and not whole,
-            room or _trimmed(attention[start : start + chunk], length),
+            share,
         )
         for start in range(0, len(ids), chunk)
     ]
@@ -88,8 +84,8 @@ def _score_chunk(
     length: int,
     autocast: Autocast,
     share: bool,
-    room: _Room,
 ) -> Scores:
+    room = _trimmed(attention, length)
     ids, attention = ids[:, room.first : room.last], attention[:, room.first : room.last]
     taken: list[Tensor] = []
     scored = attention[:, -room.length :] != 0

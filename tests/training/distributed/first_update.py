@@ -1,6 +1,6 @@
 """The first PPO update on recorded rollouts, in as many processes as started this script; writes what it saw as JSON.
 
-Usage: first_update.py FOLDER [--fsdp] KIND...: for each kind (full, shared, lora) one update, and FOLDER/KIND.json.
+Usage: first_update.py FOLDER [--fsdp] KIND...: for each kind (full, lora) one update, and FOLDER/KIND.json.
 One after the other in the same processes, whose start takes longer than the updates.
 
 Rollouts are recorded: 8 prompts x 2 completions of unequal lengths, one of them with a failed grade. Every process
@@ -77,9 +77,6 @@ def recorded(tokenizer: Any) -> list[list[int]]:
     return [tokenizer(t)["input_ids"] + [tokenizer.eos_token_id] for t in texts]
 
 
-CRITICS = {"full": "mlp", "shared": "shared", "lora": "top"}
-
-
 def main() -> None:
     out, *kinds = sys.argv[1:]
     if "--fsdp" in kinds:
@@ -111,7 +108,7 @@ def first_update(state: PartialState, kind: str) -> dict[str, Any]:
     model = load_model(find_model("builtin/tiny"), config.model, torch.float32)
     share = PROMPTS * GROUP // state.num_processes
     resolved = Resolved(
-        lora=kind == "lora", learning_rate=1e-4, critic=CRITICS[kind], critic_learning_rate=1e-3, n_epochs=1,
+        lora=kind == "lora", learning_rate=1e-4, critic="mlp", critic_learning_rate=1e-3, n_epochs=1,
         max_steps=None, prompts_per_batch=PROMPTS, max_completion_tokens=40, micro_batch_size=share // 2,
         gradient_checkpointing=False, validate_every=1, critic_warmup=0, world_size=state.num_processes, minibatches=1,
     )  # fmt: skip
@@ -141,7 +138,7 @@ def first_update(state: PartialState, kind: str) -> dict[str, Any]:
         trainer.train()
         total = trainer.accelerator.reduce(torch.tensor(sum(losses)), reduction="mean")
         logged = next(row for row in trainer.state.log_history if "grad_norm" in row)
-        critic = [whole(p).double().abs().sum().item() for p in trainer.critic.trained_parameters()]
+        critic = [whole(p).double().abs().sum().item() for p in trainer.critic.parameters()]
     return {
         "world_size": trainer.accelerator.num_processes,
         "wrapper": type(trainer.model_wrapped).__mro__[0].__name__,

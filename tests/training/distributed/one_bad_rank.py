@@ -55,7 +55,7 @@ def main() -> None:
             for line in trainer.state.log_history
             if "skipped_steps" in line
         ],
-        "critic": [p.double().sum().item() for p in trainer.critic.trained_parameters()],
+        "critic": [p.double().sum().item() for p in trainer.critic.parameters()],
         "finite": finite,
         "finite_when_one_is_not": not not_finite(trainer),
         "policy": [
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def make_bad(trainer: Any) -> None:
-    inner, read = trainer._compute_loss, trainer.critic.read
+    inner, read = trainer._compute_loss, trainer.critic.forward
 
     def loss(model: Any, inputs: Any) -> Tensor:
         found: Tensor = inner(model, inputs)
@@ -80,7 +80,7 @@ def make_bad(trainer: Any) -> None:
     def gradient(found: Tensor) -> Tensor:
         return found * INF * 0.0 if trainer.state.global_step == 3 else found
 
-    trainer._compute_loss, trainer.critic.read = loss, values
+    trainer._compute_loss, trainer.critic.forward = loss, values
     trainer.model.lm_head.weight.register_hook(gradient)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from rft_cli.errors import UsageError
 from rft_cli.training import auto
 from rft_cli.training.auto import BatchSizes, Chosen, Seen
 
@@ -123,9 +122,8 @@ def test_the_generous_limit_is_smaller_on_a_cpu() -> None:
 
 
 def test_critic_learning_rate() -> None:
-    assert auto.critic_learning_rate("auto", 1e-4, joint=True).value == pytest.approx(1e-3)
-    assert auto.critic_learning_rate("auto", 1e-4, joint=False).value == 1e-3
-    assert auto.critic_learning_rate(0.5, 1e-4, joint=True).value == 0.5
+    assert auto.critic_learning_rate("auto") == 1e-3
+    assert auto.critic_learning_rate(0.5) == 0.5
 
 
 def test_critic_warmup_is_a_tenth_of_the_job_at_most() -> None:
@@ -167,12 +165,6 @@ def test_fewer_steps_where_the_batch_does_not_divide() -> None:
     assert auto.batch_sizes("auto", 66, 4, 1, 1_000_000, "cpu") == Chosen(
         BatchSizes(22, 3), "3 steps a pass: 66 completions do not divide by 4"
     )
-
-
-def test_an_adapter_critic_needs_lora() -> None:
-    auto.check_critic("adapter", lora=True)
-    with pytest.raises(UsageError, match="needs LoRA"):
-        auto.check_critic("adapter", lora=False)
 
 
 def test_small_models_take_more_completions() -> None:

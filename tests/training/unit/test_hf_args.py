@@ -11,18 +11,18 @@ import pytest
 from rft_cli.config import RunConfig
 from rft_cli.training.hf_args import (
     Resolved,
+    critic_settings,
     grpo_config,
     peft_config,
-    ppo_settings,
     rloo_config,
     trainer_arguments,
 )
-from rft_cli.training.ppo.settings import PPOSettings
+from rft_cli.training.ppo.critic import CriticSettings
 
 RESOLVED = Resolved(
     lora=False,
     learning_rate=1e-4,
-    critic="shared",
+    critic="mlp",
     critic_learning_rate=1e-3,
     n_epochs=3,
     max_steps=None,
@@ -91,7 +91,6 @@ def test_kl_stands_in_one_place(tmp_path: Path) -> None:
     ppo = config(ppo={"kl_coef": 0.03})
     grpo = config(algorithm="grpo", ppo={"kl_coef": 0.03})
     assert grpo_config(ppo, RESOLVED, str(tmp_path)).beta == 0.0  # in the token rewards
-    assert ppo_settings(ppo, RESOLVED).kl_coef == 0.03
     assert grpo_config(grpo, RESOLVED, str(tmp_path)).beta == 0.03
     assert rloo_config(config(algorithm="rloo", ppo={"kl_coef": 0.03}), RESOLVED, str(tmp_path)).beta == 0.03
 
@@ -100,29 +99,14 @@ def test_dropout_in_the_adapter_is_not_switched_off(tmp_path: Path) -> None:
     assert grpo_config(config(lora={"dropout": 0.1}), RESOLVED, str(tmp_path)).disable_dropout is False
 
 
-def test_ppo_settings() -> None:
-    chosen = config(
-        ppo={
-            "kl_coef": 0.1, "gamma": 0.9, "lambda_policy": 0.8, "lambda_value": 0.7, "clip_low": 0.15,
-            "clip_high": 0.25, "value_clip": None, "value_coef": 0.6, "entropy_coef": 0.02, "critic_passes": 4,
-        },
-        optim={"max_grad_norm": 0.5},
-    )  # fmt: skip
-    assert ppo_settings(chosen, replace(RESOLVED, critic_warmup=3)) == PPOSettings(
-        kl_coef=0.1,
-        kl_unit="spread",
-        gamma=0.9,
-        lambda_policy=0.8,
-        lambda_value=0.7,
-        clip_low=0.15,
-        clip_high=0.25,
-        value_clip=None,
-        value_coef=0.6,
-        entropy_coef=0.02,
-        critic_learning_rate=1e-3,
-        critic_passes=4,
-        critic_warmup=3,
+def test_critic_settings() -> None:
+    chosen = config(ppo={"value_clip": None, "critic_passes": 4}, optim={"max_grad_norm": 0.5})
+    assert critic_settings(chosen, RESOLVED) == CriticSettings(
+        learning_rate=1e-3,
+        passes=4,
         minibatches=2,
+        micro_batch_size=RESOLVED.micro_batch_size,
+        value_clip=None,
         max_grad_norm=0.5,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rft_cli.errors import UsageError
-from rft_cli.training.precision import check_critic, compute_dtype, told
+from rft_cli.training.precision import compute_dtype, told
 
 
 @pytest.mark.parametrize(
@@ -29,15 +29,6 @@ def test_compute_dtype(setting: str, device: str, bfloat16: bool, computed: str)
 def test_float16_needs_a_gpu() -> None:
     with pytest.raises(UsageError, match=r"model\.dtype: float16 trains on GPUs alone"):
         compute_dtype("float16", "cpu", False)
-
-
-@pytest.mark.parametrize("critic", ["shared", "top", "adapter"])
-def test_critics_that_go_through_the_policy_do_not_train_in_float16(critic: str) -> None:
-    with pytest.raises(UsageError, match=rf"ppo\.critic: {critic} does not train in float16"):
-        check_critic("float16", "ppo", critic)
-    check_critic("float16", "grpo", critic)  # which has none
-    check_critic("bfloat16", "ppo", critic)
-    check_critic("float16", "ppo", "mlp")
 
 
 def test_full_fine_tuning_says_that_it_keeps_float32() -> None:

@@ -11,8 +11,7 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from trl.trainer.utils import add_fused_lm_head
 
-from rft_cli.training.ppo.adapters import active_adapter
-from rft_cli.training.rollouts.backbone import backbone_of
+from rft_cli.training.rollouts.backbone import adapter_off, backbone_of
 from rft_cli.training.rollouts.scoring import Scores, score
 from tests.training import toys
 
@@ -87,7 +86,7 @@ def test_the_adapter_that_is_active_is_scored() -> None:
     model = model_of(lora=True)
     with torch.no_grad():
         policy = scored(model).logps
-        with active_adapter(model, None):
+        with adapter_off(model):
             reference = scored(model).logps
             plain = plain_scores(model)[0]
     torch.testing.assert_close(reference, plain, rtol=0, atol=1e-5)
