@@ -16,8 +16,8 @@ from benchmarks.common import Row, main
 from rft_cli.config import RunConfig
 from rft_cli.events import Started
 from rft_cli.job import create_run, load_job
-from rft_cli.training.hooks.milestones import Milestones
 from rft_cli.training.hooks.saving import CheckpointWriter
+from rft_cli.training.hooks.validate_and_save import Milestones
 from rft_cli.training.main import train
 
 LIMIT = 0.02

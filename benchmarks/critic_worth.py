@@ -31,9 +31,9 @@ from rft_cli.training.models import load_model, load_tokenizer
 from rft_cli.training.ppo import advantages as adv
 from rft_cli.training.ppo.critic import CriticOptimizer, CriticSettings, MlpCritic
 from rft_cli.training.rollouts.backbone import backbone_of
-from rft_cli.training.rollouts.first_batch import padded
-from rft_cli.training.rollouts.moments import identity, masked_moments
+from rft_cli.training.rollouts.logprob_check import padded
 from rft_cli.training.rollouts.prompts import PromptEncoder
+from rft_cli.training.rollouts.statistics import identity, masked_moments
 
 THIRDS = 3
 

@@ -33,17 +33,18 @@ from rft_cli.events import Event
 from rft_cli.grading.open import open_grader
 from rft_cli.grading.protocol import Grader
 from rft_cli.job import Job, create_run, load_job
-from rft_cli.training import build, hf_args, main, quiet
+from rft_cli.training import build, hf_args, main
 from rft_cli.training.attention import choose_attention
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.hooks.alarms import Alarms
 from rft_cli.training.hooks.journal import Journal
 from rft_cli.training.hooks.tripwires import Tripwires
+from rft_cli.training.library_output import quiet_libraries
 from rft_cli.training.lora import lora_targets
 from rft_cli.training.models import stop_tokens
 from rft_cli.training.rollouts.prompts import PromptEncoder, training_rows
 from rft_cli.training.rollouts.rewards import GraderReward
-from rft_cli.training.rollouts.scored_rollouts import ScoredRollouts
+from rft_cli.training.rollouts.rollout_trainer import ScoredRollouts
 from rft_cli.types import Example
 
 ENDLESS = 1_000_000
@@ -76,7 +77,7 @@ def load(config_json: str, output_dir: str, *, endless: bool = True) -> Loaded:
     """As `rft train` does it, with its auto rules; the run goes to `output_dir`. Endless: the parent ends it."""
     config = RunConfig.model_validate({**json.loads(config_json), "output_dir": output_dir})
     job = load_job(config)
-    quiet.libraries()
+    quiet_libraries()
     state = PartialState(cpu=not torch.cuda.is_available())
     lengths = main.check(job)
     model, resolved = main._load(job, lengths, state, lambda _event: None)

@@ -36,7 +36,8 @@ from rft_cli.grading.open import open_grader
 from rft_cli.grading.protocol import Grader
 from rft_cli.job import Job, load_job
 from rft_cli.runs.sources import find_model
-from rft_cli.training import auto, quiet
+from rft_cli.training import auto
+from rft_cli.training.library_output import quiet_libraries
 from rft_cli.training.models import count_parameters, load_model, load_tokenizer
 from rft_cli.training.rollouts.prompts import PromptEncoder
 from rft_cli.types import GradeRequest
@@ -132,7 +133,7 @@ def command() -> None:
     config = RunConfig.model_validate(json.loads(options.config))
     work = json.loads(options.work)
     job = load_job(config)
-    quiet.libraries()
+    quiet_libraries()
     channel = Channel()
     with (
         tempfile.TemporaryDirectory() as folder,

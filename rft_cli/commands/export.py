@@ -9,7 +9,7 @@ import typer
 from rft_cli.commands import shared
 
 if TYPE_CHECKING:
-    from rft_cli.training.export import Exported
+    from rft_cli.training.export.exporter import Exported
 
 RunArgument = Annotated[
     str,
@@ -69,7 +69,7 @@ def export(
 
     config = load_own(opened.path).config
     with shared.stdout_to_stderr(), signals_interrupt(), EventPrinter(choose_mode(quiet)) as printer:
-        from rft_cli.training.export import export as run_export
+        from rft_cli.training.export.exporter import export as run_export
 
         if opened.info.get("status") == "running" and checkpoint == "best":
             printer(Note(f"{opened.path} is still running: step {plan.step} is its best so far"))

@@ -147,7 +147,7 @@ def _check_lengths(job: Job) -> Lengths:
 
 
 def _under_launcher(job: Job, on_event: OnEvent, run: Run | None, stop: Stop) -> dict[str, Any] | None:
-    from rft_cli.training.joined import under_launcher
+    from rft_cli.training.external_launcher import under_launcher
 
     return under_launcher(job, on_event, run, stop)
 

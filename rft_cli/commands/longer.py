@@ -13,7 +13,7 @@ from rft_cli.job import processes, read_files
 from rft_cli.runs import Run
 
 if TYPE_CHECKING:
-    from rft_cli.training.schedule import Batches
+    from rft_cli.training.job_length import Batches
 
 EPOCHS, STEPS = "optim.n_epochs", "optim.max_steps"
 LENGTH = (EPOCHS, STEPS)
@@ -44,24 +44,26 @@ def is_longer(began: Mapping[str, Any], config: RunConfig, run: Run) -> bool:
 
 def _steps(config: RunConfig, epochs: int | str, most: int | None) -> int:
     """Optimizer steps of a job with these settings of its length."""
-    from rft_cli.training import schedule
-    from rft_cli.training.sft import course
+    from rft_cli.training import job_length
+    from rft_cli.training.sft import auto_rules
 
     world_size = processes(config)
     if config.teaches:
-        return course.length(
-            epochs, most, course.steps_of(config, _rows(config, world_size), world_size)
+        return auto_rules.length(
+            epochs, most, auto_rules.steps_of(config, _rows(config, world_size), world_size)
         ).value
     plan = batches_of(config, world_size)
-    return schedule.length(epochs, most, plan, _wanted(config) if epochs == "auto" else 0).value * plan.steps
+    return (
+        job_length.length(epochs, most, plan, _wanted(config) if epochs == "auto" else 0).value * plan.steps
+    )
 
 
 def steps_an_epoch(config: RunConfig, world_size: int) -> int:
     """Optimizer steps that so many processes make of one pass over the training rows."""
-    from rft_cli.training.sft import course
+    from rft_cli.training.sft import auto_rules
 
     if config.teaches:
-        return course.steps_of(config, _rows(config, world_size), world_size).an_epoch
+        return auto_rules.steps_of(config, _rows(config, world_size), world_size).an_epoch
     plan = batches_of(config, world_size)
     return plan.an_epoch * plan.steps
 
@@ -82,7 +84,7 @@ def _wanted(config: RunConfig) -> int:
 def batches_of(config: RunConfig, world_size: int) -> Batches:
     """The rollout batches that so many processes make of the training rows."""
     from rft_cli.training import auto
-    from rft_cli.training.schedule import Batches
+    from rft_cli.training.job_length import Batches
 
     rows = _rows(config, world_size)
     prompts = auto.prompts_per_batch(config.rollout.prompts_per_batch, rows, world_size).value

@@ -92,7 +92,7 @@ def measure(loaded: LoadedConfig, run: Run | None, gates: Gates, output: Output)
             printer(Note(f"{run.path} did not finish: its status is {run.info['status']}", "warning"))
         elif run is not None and tuned is None:
             printer(Note(f"nothing beat the base in {run.path}: its best model is the base", "warning"))
-        from rft_cli.training.validate import validate_models
+        from rft_cli.training.validate_models import validate_models
 
         outcome = validate_models(_job(found), base, run, printer)
         sampled = {"completions": outcome.after}

@@ -18,9 +18,9 @@ from rft_cli.config.schema import ModelConfig
 from rft_cli.training import hf_args
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.lora import lora_targets
+from rft_cli.training.model_checks import FIX
 from rft_cli.training.models import count_parameters, load_config, not_loadable
 from rft_cli.training.ppo.critic import Critic, MlpCritic
-from rft_cli.training.refusals import FIX
 from rft_cli.training.rollouts.rewards import GraderReward
 from rft_cli.training.trainers import GRPOJob, PPOJob, RLOOJob, SFTJob
 

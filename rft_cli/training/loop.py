@@ -15,20 +15,20 @@ from rft_cli.report.result import build_result
 from rft_cli.runs import Run
 from rft_cli.stopping import Stop
 from rft_cli.training import build, memory
-from rft_cli.training.constants import keep_constants
+from rft_cli.training.constant_completions import keep_constants
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.hooks.alarms import Alarms
 from rft_cli.training.hooks.divergence import told
-from rft_cli.training.hooks.grading_cost import GradingCost
 from rft_cli.training.hooks.journal import Journal
-from rft_cli.training.hooks.milestones import Milestones
 from rft_cli.training.hooks.saving import JOURNAL, CheckpointWriter
+from rft_cli.training.hooks.slow_grader import GradingCost
 from rft_cli.training.hooks.tripwires import Tripwires
+from rft_cli.training.hooks.validate_and_save import Milestones
 from rft_cli.training.models import count_parameters, stop_tokens
 from rft_cli.training.rollouts.prompts import PromptEncoder, training_rows
 from rft_cli.training.rollouts.rewards import GraderReward
 from rft_cli.training.rollouts.validation import validator_of
-from rft_cli.training.sft.rows import TaughtRows
+from rft_cli.training.sft.reference_rows import TaughtRows
 
 
 def run_training(

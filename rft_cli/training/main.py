@@ -17,13 +17,15 @@ from rft_cli.runs import Run
 from rft_cli.runs.sources import find_model
 from rft_cli.runs.warnings import KeptWarnings
 from rft_cli.stopping import Stop
-from rft_cli.training import auto, build, precision, quiet, schedule
+from rft_cli.training import auto, build, job_length, precision
 from rft_cli.training.attention import choose_attention
 from rft_cli.training.distributed import group
 from rft_cli.training.graders import open_grader
 from rft_cli.training.hf_args import Resolved
+from rft_cli.training.library_output import quiet_libraries
 from rft_cli.training.loop import run_training
 from rft_cli.training.lora import lora_targets
+from rft_cli.training.model_checks import check_architecture, check_token_ids, first_use
 from rft_cli.training.models import (
     context_length,
     count_parameters,
@@ -33,12 +35,11 @@ from rft_cli.training.models import (
     weights_dtype,
 )
 from rft_cli.training.pilot import settle
-from rft_cli.training.refusals import check_architecture, check_token_ids, first_use
 from rft_cli.training.resolve import Found, resolve_rollouts, resolve_teaching
-from rft_cli.training.rollouts.findings import Findings, findings
+from rft_cli.training.rollouts.pilot_sampling import Room
+from rft_cli.training.rollouts.prompt_notes import Findings, findings
 from rft_cli.training.rollouts.prompts import PromptEncoder, too_long
-from rft_cli.training.rollouts.waves import Room
-from rft_cli.training.sft.rows import TaughtRows, taught_rows
+from rft_cli.training.sft.reference_rows import TaughtRows, taught_rows
 
 LEAST_ROOM = 8
 """Tokens a prompt must leave for its completion."""
@@ -68,7 +69,7 @@ def check(job: Job, trains: bool = True) -> Lengths:
 
     Where the job `trains` with sft, so are references that are too long.
     """
-    quiet.libraries()
+    quiet_libraries()
     model, own = job.config.model.path, load_config(job.config.model)
     check_architecture(model, own)
     tokenizer = load_tokenizer(job.config.model)
@@ -114,7 +115,7 @@ def train(
     Raises UsageError for what only the model can tell, RunFailed when grading fails too often, and Interrupted at the
     end of a step, its checkpoint committed, once `stop` was asked for.
     """
-    quiet.libraries()
+    quiet_libraries()
     state = group.join(job.config.distributed.collective_timeout_s)
     emit: OnEvent = KeptWarnings(run, on_event) if state.is_main_process else _ignore
     lengths = lengths or check(job)
@@ -144,7 +145,7 @@ def train(
             resolved,
             None
             if job.config.teaches
-            else schedule.course_of(job, count_parameters(model), state.num_processes),
+            else job_length.course_of(job, count_parameters(model), state.num_processes),
             grader,
             emit,
             stop,

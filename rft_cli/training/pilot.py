@@ -26,8 +26,8 @@ from rft_cli.training import auto, memory
 from rft_cli.training.distributed import group
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.rollouts.backbone import backbone_of
+from rft_cli.training.rollouts.pilot_sampling import Room, Sampled, Waves
 from rft_cli.training.rollouts.prompts import PromptEncoder
-from rft_cli.training.rollouts.waves import Room, Sampled, Waves
 from rft_cli.types import Example, Sample
 
 MOST_ROWS = 32

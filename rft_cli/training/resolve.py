@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 from accelerate import PartialState
 
 from rft_cli.job import Job
-from rft_cli.training import auto, schedule
+from rft_cli.training import auto, job_length
 from rft_cli.training.hf_args import Resolved
-from rft_cli.training.rollouts.waves import Room
-from rft_cli.training.sft import course
+from rft_cli.training.rollouts.pilot_sampling import Room
+from rft_cli.training.sft import auto_rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +52,11 @@ def resolve_rollouts(job: Job, room: Room, found: Found) -> Choice:
         state.device.type,
     )
     steps = sizes.value.minibatches * config.ppo.passes
-    plan = schedule.Batches(rows, prompts.value, config.rollout.group_size, steps)
-    batches = schedule.length(
+    plan = job_length.Batches(rows, prompts.value, config.rollout.group_size, steps)
+    batches = job_length.length(
         config.optim.n_epochs, config.optim.max_steps, plan, auto.completions_wanted(found.parameters)
     )
-    validations = schedule.validate_every(
+    validations = job_length.validate_every(
         config.validation.every_completions,
         config.validation.every_epochs,
         _validated(job),
@@ -92,11 +92,11 @@ def resolve_rollouts(job: Job, room: Room, found: Found) -> Choice:
 def resolve_teaching(job: Job, room: Room, found: Found) -> Choice:
     """For sft: a step is a batch of rows."""
     config, rows, processes = job.config, len(job.train.examples), found.state.num_processes
-    rate = course.learning_rate(config.optim.learning_rate, found.parameters, found.lora)
-    batch = course.batch_size(config.sft.batch_size, rows, processes)
-    plan = course.Steps(rows, batch.value)
-    steps = course.length(config.optim.n_epochs, config.optim.max_steps, plan)
-    validations = course.validate_every(
+    rate = auto_rules.learning_rate(config.optim.learning_rate, found.parameters, found.lora)
+    batch = auto_rules.batch_size(config.sft.batch_size, rows, processes)
+    plan = auto_rules.Steps(rows, batch.value)
+    steps = auto_rules.length(config.optim.n_epochs, config.optim.max_steps, plan)
+    validations = auto_rules.validate_every(
         config.validation.every_completions,
         config.validation.every_epochs,
         _validated(job),

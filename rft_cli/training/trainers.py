@@ -8,12 +8,12 @@ from transformers import Trainer
 from trl import GRPOTrainer, RLOOTrainer, SFTTrainer
 
 from rft_cli.training.hooks.divergence import Guarded
-from rft_cli.training.hooks.resume import ResumableRollouts
 from rft_cli.training.hooks.saving import SavesInto
+from rft_cli.training.hooks.training_state import ResumableRollouts
 from rft_cli.training.ppo.trainer import PPOTrainer
-from rft_cli.training.rollouts.scored_rollouts import ScoredRollouts
+from rft_cli.training.rollouts.rollout_trainer import ScoredRollouts
+from rft_cli.training.rollouts.smaller_passes import SmallerPasses
 from rft_cli.training.sft.trainer import ReferenceTrainer
-from rft_cli.training.smaller_passes import SmallerPasses
 
 
 class Counted(Trainer):

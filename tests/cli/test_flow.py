@@ -383,10 +383,10 @@ def test_several_processes_are_launched_or_joined(rft, files, training, monkeypa
         or training.train(training.job, run, on_event, resume, stop)
     )
     joined = []
-    foreign = types.ModuleType("rft_cli.training.joined")
+    foreign = types.ModuleType("rft_cli.training.external_launcher")
     foreign.under_launcher = lambda job, on_event, run, stop: joined.append(run)
     monkeypatch.setitem(sys.modules, "rft_cli.training.distributed.launch", module)
-    monkeypatch.setitem(sys.modules, "rft_cli.training.joined", foreign)
+    monkeypatch.setitem(sys.modules, "rft_cli.training.external_launcher", foreign)
 
     assert rft("create", *GOOD, "--name", "a").code == 0
     found = rft("create", *GOOD, "--name", "b", "--num-processes", "2")
@@ -424,9 +424,9 @@ def measured(monkeypatch):
         before = samples(job, found["base"])
         return Outcome(None, before) if tuned is None else Outcome(before, samples(job, found["tuned"]))
 
-    module = types.ModuleType("rft_cli.training.validate")
+    module = types.ModuleType("rft_cli.training.validate_models")
     module.validate_models = validate_models
-    monkeypatch.setitem(sys.modules, "rft_cli.training.validate", module)
+    monkeypatch.setitem(sys.modules, "rft_cli.training.validate_models", module)
     return found
 
 

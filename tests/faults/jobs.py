@@ -103,7 +103,7 @@ class Process:
     def ranks(self) -> dict[int, psutil.Process]:
         """The training processes that were started so far."""
         children = psutil.Process(self.pid).children()
-        trained = [child for child in children if "rft_cli.training.worker" in child.cmdline()]
+        trained = [child for child in children if "rft_cli.training.rank_main" in child.cmdline()]
         return {int(child.environ()["RANK"]): child for child in trained}
 
     def family(self) -> list[psutil.Process]:

@@ -24,7 +24,7 @@ def killed_at(step):
     """Python for a child: SIGKILL at the end of this optimizer step, before its checkpoint."""
     return f"""
 import os, signal
-from rft_cli.training.hooks.milestones import Milestones
+from rft_cli.training.hooks.validate_and_save import Milestones
 went_on = Milestones.on_step_end
 def on_step_end(self, args, state, control, **other):
     if state.global_step == {step}:
@@ -120,7 +120,7 @@ def comes_to_the_same_bits(warm, job, step):
 
 KILLED_IN_A_VALIDATION = """
 import os, signal
-from rft_cli.training.hooks.milestones import Milestones
+from rft_cli.training.hooks.validate_and_save import Milestones
 went_on = Milestones.sample
 def sample(self, rows, what):
     if what == "validation after step 12, 24 completions":

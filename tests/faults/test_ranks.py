@@ -115,7 +115,7 @@ def timed_out(job: Process, folder: Path, stopped: str = "") -> str:
 def test_a_stopped_process_is_named(start: Start, tmp_path: Path) -> None:
     job = start()
     job.rank(1).suspend()
-    assert "training/worker.py" in timed_out(job, tmp_path, ", it was stopped (SIGSTOP)")
+    assert "training/rank_main.py" in timed_out(job, tmp_path, ", it was stopped (SIGSTOP)")
 
 
 def test_a_sleeping_process_is_named_its_stack_kept_and_the_run_goes_on(start: Start, tmp_path: Path) -> None:

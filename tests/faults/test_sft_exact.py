@@ -20,7 +20,7 @@ SFT = {
 KINDS = {"full": SFT, "lora": SFT | {"lora.enabled": True, "lora.dropout": 0.1}}
 SIGNALLED = """
 import os, signal
-from rft_cli.training.hooks.milestones import Milestones
+from rft_cli.training.hooks.validate_and_save import Milestones
 went_on = Milestones.on_step_end
 def on_step_end(self, args, state, control, **other):
     if state.global_step == 5:

@@ -24,9 +24,9 @@ from rft_cli.cli import app
 from rft_cli.config.schema import ModelConfig
 from rft_cli.runs import Run, exports
 from rft_cli.runs.sources import find_model, tuned_source
-from rft_cli.training import export as exporting
-from rft_cli.training import reload
-from rft_cli.training.answers import Answers, distance
+from rft_cli.training.export import exporter as exporting
+from rft_cli.training.export import verify
+from rft_cli.training.export.compare import Answers, distance
 from rft_cli.training.models import load_model
 from tests.command import environment
 from tests.training.toys import qwen3
@@ -608,6 +608,6 @@ def test_a_model_goes_to_the_gpu_only_where_it_fits(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free, free))
     monkeypatch.setattr(model, "to", lambda device: (went.append(device), model)[1])
-    assert reload.placed(model.train()) is model
+    assert verify.placed(model.train()) is model
     assert went == moved
     assert not model.training

@@ -29,7 +29,7 @@ from typer.testing import CliRunner
 
 from rft_cli.cli import app
 from rft_cli.runs import Run
-from rft_cli.training import export as exporting
+from rft_cli.training.export import exporter as exporting
 from tests.training.made_runs import END, PAD, VOCABULARY, run_of, save_base
 
 SIZE: dict[str, Any] = {

@@ -12,7 +12,7 @@ from rft_cli.training import build
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.models import load_policy, load_tokenizer
 from rft_cli.training.rollouts.prompts import PromptEncoder
-from rft_cli.training.sft.rows import IGNORED, behind, completion_ids, end_of, taught_rows
+from rft_cli.training.sft.reference_rows import IGNORED, behind, completion_ids, end_of, taught_rows
 from rft_cli.types import Example, Source
 
 SAMPLE = "sample_data/train.jsonl"

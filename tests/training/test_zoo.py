@@ -13,7 +13,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from rft_cli.config.load import load_own
 from rft_cli.runs.exports import plan_export
-from rft_cli.training import export as exporting
+from rft_cli.training.export import exporter as exporting
 from tests.training import zoo
 
 FULL = os.environ.get("RFT_ZOO") == "full"

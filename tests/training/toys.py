@@ -14,8 +14,9 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerFast, PrinterCallback, Qwen3Config, Qwen3ForCausalLM
 
 from rft_cli.config import RunConfig
-from rft_cli.training import build, quiet
+from rft_cli.training import build
 from rft_cli.training.hf_args import Resolved
+from rft_cli.training.library_output import quiet_libraries
 from rft_cli.training.rollouts.prompts import PromptEncoder
 from rft_cli.training.rollouts.rewards import GraderReward
 from rft_cli.types import Example, Grade, GradeRequest, Source
@@ -108,7 +109,7 @@ def trainer_of(
     world_size: int = 1,
 ) -> Any:
     """The trainer as a job builds it; all prompts make one rollout batch."""
-    quiet.libraries()
+    quiet_libraries()
     resolved = Resolved(
         lora=lora,
         learning_rate=learning_rate,

@@ -58,7 +58,7 @@ def launch(
 
 def command(run: Run, resume: bool) -> list[str]:
     """What Python runs in each process."""
-    return ["-m", "rft_cli.training.worker", str(run.path), *(["--resume"] if resume else [])]
+    return ["-m", "rft_cli.training.rank_main", str(run.path), *(["--resume"] if resume else [])]
 
 
 @dataclass(frozen=True, slots=True)

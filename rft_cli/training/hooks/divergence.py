@@ -21,7 +21,7 @@ from torch.distributed.tensor import DTensor
 from rft_cli.errors import RunFailed
 from rft_cli.runs import Run
 from rft_cli.runs.hints import resume_command
-from rft_cli.training.hooks.resume import Resumable
+from rft_cli.training.hooks.training_state import Resumable
 
 
 class Diverged(RunFailed):

@@ -12,7 +12,7 @@ from rft_cli.runs import Run
 from rft_cli.runs.records import Recorder
 from rft_cli.training.distributed.group import from_main
 from rft_cli.training.dropout import own_rates
-from rft_cli.training.generation import FILE, blank_generation_config, write_generation_config
+from rft_cli.training.generation_config import FILE, blank_generation_config, write_generation_config
 from rft_cli.training.hooks.divergence import check_finite
 
 JOURNAL = "journal.json"

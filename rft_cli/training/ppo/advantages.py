@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rft_cli.training.rollouts.moments import Reduce, counting, identity, masked_moments
+from rft_cli.training.rollouts.statistics import Reduce, counting, identity, masked_moments
 
 
 def kl_k1(policy_logps: Tensor, reference_logps: Tensor) -> Tensor:

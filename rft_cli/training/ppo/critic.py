@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from rft_cli.training.hooks.divergence import Skips
 from rft_cli.training.ppo.losses import masked_sum, value_terms
-from rft_cli.training.rollouts.moments import Moments
+from rft_cli.training.rollouts.statistics import Moments
 
 
 class ReturnScale(nn.Module):

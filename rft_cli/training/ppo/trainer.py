@@ -1,7 +1,7 @@
 """PPO as a thin subclass of TRL's GRPOTrainer: wiring, no formulas.
 
 TRL keeps generation, rollout buffering, PEFT, Accelerate, FSDP and DeepSpeed. Two seams are overridden here and two in
-`scored_rollouts.py` (their signatures are checked by a test, because they are TRL's private API):
+`rollout_trainer.py` (their signatures are checked by a test, because they are TRL's private API):
 
 - `_generate_and_score_completions`: adds values, KL in the reward, GAE; trains a critic that has its own passes.
 - `_compute_loss`: PPO's clipped losses as a token mean over all processes.
@@ -26,11 +26,11 @@ from rft_cli.training.ppo import advantages as adv
 from rft_cli.training.ppo.critic import Critic, CriticOptimizer, CriticSettings, MlpCritic
 from rft_cli.training.ppo.losses import PolicyTerms, masked_sum, policy_terms
 from rft_cli.training.rollouts.backbone import adapter_off
-from rft_cli.training.rollouts.moments import counting, masked_moments
 from rft_cli.training.rollouts.rewards import GraderReward
-from rft_cli.training.rollouts.scored_rollouts import ScoredRollouts
+from rft_cli.training.rollouts.rollout_trainer import ScoredRollouts
 from rft_cli.training.rollouts.scoring import Scores
 from rft_cli.training.rollouts.shared_prompts import distinct_prompts
+from rft_cli.training.rollouts.statistics import counting, masked_moments
 
 
 class PPOTrainer(ScoredRollouts, GRPOTrainer):

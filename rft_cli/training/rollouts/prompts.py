@@ -13,7 +13,7 @@ from rft_cli.config import RunConfig
 from rft_cli.config.schema import DataConfig, ModelConfig
 from rft_cli.config.suggest import counted
 from rft_cli.errors import UsageError
-from rft_cli.training.rollouts.templates import ChatTemplate
+from rft_cli.training.rollouts.chat_templates import ChatTemplate
 from rft_cli.types import Example, Message, spoken
 
 

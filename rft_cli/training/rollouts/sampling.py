@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
-from rft_cli.training.generation import blank_generation_config
+from rft_cli.training.generation_config import blank_generation_config
 from rft_cli.training.rollouts.shared_prompts import prompts_sampled_once, splitting_is_exact
 
 SEGMENT = 16

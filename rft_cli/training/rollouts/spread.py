@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from rft_cli.training.rollouts.moments import Moments
+from rft_cli.training.rollouts.statistics import Moments
 
 
 class RewardSpread(nn.Module):

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import Sampler
 from trl import SFTTrainer
 
-from rft_cli.training.hooks.resume import Resumable, epoch_seed
+from rft_cli.training.hooks.training_state import Resumable, epoch_seed
 from rft_cli.training.rollouts.passes import Passes
 
 
@@ -28,7 +28,7 @@ class EpochOrder(Sampler[int]):
 
 
 class ReferenceTrainer(Passes, Resumable, SFTTrainer):
-    """Learns `labels` of rows that are token ids already (`rows.py`); see the module's docstring."""
+    """Learns `labels` of rows that are token ids already (`reference_rows.py`); see the module's docstring."""
 
     def __init__(self, *args: Any, model: Any, **kwargs: Any) -> None:
         text = model.config.get_text_config()

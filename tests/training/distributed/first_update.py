@@ -24,8 +24,9 @@ from torch.distributed.tensor import DTensor
 
 from rft_cli.config import RunConfig
 from rft_cli.runs.sources import find_model
-from rft_cli.training import build, quiet
+from rft_cli.training import build
 from rft_cli.training.hf_args import Resolved
+from rft_cli.training.library_output import quiet_libraries
 from rft_cli.training.models import load_model, load_tokenizer, stop_tokens
 from rft_cli.training.rollouts.prompts import PromptEncoder, training_rows
 from rft_cli.training.rollouts.rewards import GraderReward
@@ -82,7 +83,7 @@ def main() -> None:
     if "--fsdp" in kinds:
         kinds.remove("--fsdp")
         pretend_gpus_on_gloo()
-    quiet.libraries()
+    quiet_libraries()
     state = PartialState(cpu=True)
     for kind in kinds:
         seen = first_update(state, kind)

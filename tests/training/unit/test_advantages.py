@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rft_cli.training.ppo import advantages as adv
-from rft_cli.training.rollouts.moments import Reduce, masked_moments
+from rft_cli.training.rollouts.statistics import Reduce, masked_moments
 
 NAN = float("nan")
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from rft_cli.training.ppo.critic import Critic, CriticOptimizer, CriticSettings, MlpCritic, ReturnScale
-from rft_cli.training.rollouts.moments import Moments, identity
+from rft_cli.training.rollouts.statistics import Moments, identity
 
 
 def moments(mean: float, std: float, count: float = 10.0) -> Moments:

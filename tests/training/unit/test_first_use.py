@@ -10,7 +10,7 @@ import torch.distributed as dist
 
 from rft_cli.errors import UsageError
 from rft_cli.training import auto
-from rft_cli.training.refusals import first_use
+from rft_cli.training.model_checks import first_use
 from tests.training.toys import qwen3
 
 

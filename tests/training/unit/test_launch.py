@@ -189,7 +189,7 @@ def test_the_environment_of_a_process() -> None:
     assert made["RFT_INTERNAL_PARENT"] == str(os.getpid())
     assert launch.command(Run(Path("runs/job")), resume=False) == [
         "-m",
-        "rft_cli.training.worker",
+        "rft_cli.training.rank_main",
         "runs/job",
     ]
     assert launch.command(Run(Path("runs/job")), resume=True)[-1] == "--resume"

@@ -18,7 +18,7 @@ from rft_cli.runs import Run
 from rft_cli.stopping import Stop
 from rft_cli.training.auto import Chosen
 from rft_cli.training.pilot import Seen, _forward_seconds, _left_out, gate, limit_of, settle
-from rft_cli.training.rollouts.waves import Room
+from rft_cli.training.rollouts.pilot_sampling import Room
 from rft_cli.types import Grade, Sample
 from tests.training.toys import qwen3
 from tests.training.unit.test_hf_args import RESOLVED

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from rft_cli.training.rollouts.moments import masked_moments
 from rft_cli.training.rollouts.spread import RewardSpread
+from rft_cli.training.rollouts.statistics import masked_moments
 
 
 def spread_of(*batches: list[float]) -> float:

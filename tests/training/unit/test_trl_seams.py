@@ -60,7 +60,7 @@ EXACT: list[tuple[str, Callable[..., Any], list[str], str]] = [
         "GRPOTrainer._generate_single_turn",
         GRPOTrainer._generate_single_turn,
         ["self", "prompt_ids", "images", "multimodal_fields", "num_generations", "has_tool_images"],
-        "scored_rollouts.py listens to it",
+        "rollout_trainer.py listens to it",
     ),
     (
         "GRPOTrainer._compute_loss",

@@ -7,7 +7,7 @@ import os
 import warnings
 
 
-def libraries() -> None:
+def quiet_libraries() -> None:
     """Before a job: no progress bars, no info logs, no forked tokenizer threads."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

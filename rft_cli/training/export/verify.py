@@ -15,8 +15,8 @@ from rft_cli.config import RunConfig
 from rft_cli.errors import RunFailed
 from rft_cli.runs.exports import ExportPlan
 from rft_cli.runs.sources import ModelSource
-from rft_cli.training.answers import Answers, Distance, distance
-from rft_cli.training.casting import LORA, fingerprints
+from rft_cli.training.export.cast import LORA, fingerprints
+from rft_cli.training.export.compare import Answers, Distance, distance
 from rft_cli.training.models import count_parameters
 from rft_cli.training.rollouts.prompts import PromptEncoder
 from rft_cli.types import Example

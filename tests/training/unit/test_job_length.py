@@ -9,9 +9,9 @@ import pytest
 
 from rft_cli.config import RunConfig
 from rft_cli.report.pilot import Course
-from rft_cli.training import schedule
+from rft_cli.training import job_length
 from rft_cli.training.auto import Chosen
-from rft_cli.training.schedule import Batches, course_of
+from rft_cli.training.job_length import Batches, course_of
 
 SAMPLE = Batches(rows=48, prompts=16, group_size=8, steps=4)
 """3 rollout batches of 128 completions an epoch."""
@@ -53,7 +53,7 @@ def test_rows_make_whole_rollout_batches() -> None:
     ],
 )  # fmt: skip
 def test_length(epochs: int | str, most: int | None, plan: Batches, expected: Chosen[int]) -> None:
-    assert schedule.length(epochs, most, plan, wanted=6_000) == expected
+    assert job_length.length(epochs, most, plan, wanted=6_000) == expected
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_validate_every(
     batches: int,
     expected: Chosen[int],
 ) -> None:
-    assert schedule.validate_every(completions, epochs, samples, plan, batches) == expected
+    assert job_length.validate_every(completions, epochs, samples, plan, batches) == expected
 
 
 def test_the_course_of_a_job() -> None:

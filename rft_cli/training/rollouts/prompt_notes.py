@@ -9,8 +9,8 @@ from rft_cli.config import RunConfig
 from rft_cli.config.suggest import counted, did_you_mean
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.events import Note, OnEvent
+from rft_cli.training.rollouts.chat_templates import ChatTemplate, variables_of
 from rft_cli.training.rollouts.prompts import PromptEncoder
-from rft_cli.training.rollouts.templates import ChatTemplate, variables_of
 from rft_cli.types import Example
 
 _GIVEN = frozenset(

@@ -12,7 +12,7 @@ from rft_cli.config import RunConfig
 from rft_cli.errors import RunFailed
 from rft_cli.events import Event, Note, Progress
 from rft_cli.training.rollouts.backbone import backbone_of
-from rft_cli.training.rollouts.waves import Room, Waves
+from rft_cli.training.rollouts.pilot_sampling import Room, Waves
 from rft_cli.types import Grade, GradeError, GradeRequest
 from tests.training.toys import FunctionGrader, example, graded, qwen3, tokenizer_of
 

@@ -22,11 +22,10 @@ from rft_cli.report.card import Made, model_card
 from rft_cli.runs import Run
 from rft_cli.runs.exports import MARKER, ExportPlan, size_of, staged
 from rft_cli.runs.sources import ModelSource, find_model, first_base
-from rft_cli.training import quiet
-from rft_cli.training.answers import Answers, answer, distance
-from rft_cli.training.casting import LORA, cast_weights, fingerprints, round_weights, stored_precision
-from rft_cli.training.models import context_length, load_model, load_tokenizer, stop_tokens
-from rft_cli.training.reload import (
+from rft_cli.training.export.base_model import Base, read_base, write_json
+from rft_cli.training.export.cast import LORA, cast_weights, fingerprints, round_weights, stored_precision
+from rft_cli.training.export.compare import Answers, answer, distance
+from rft_cli.training.export.verify import (
     TOLERANCE,
     Files,
     Verified,
@@ -39,9 +38,10 @@ from rft_cli.training.reload import (
     placed,
     said,
 )
+from rft_cli.training.library_output import quiet_libraries
+from rft_cli.training.models import context_length, load_model, load_tokenizer, stop_tokens
 from rft_cli.training.rollouts.prompts import PromptEncoder, has_chat_template
 from rft_cli.training.rollouts.sampling import SamplingSettings
-from rft_cli.training.whole import Base, read_base, write_json
 from rft_cli.types import Example, Source
 
 SCHEMA = "rft.export/1"
@@ -79,7 +79,7 @@ def export(plan: ExportPlan, config: RunConfig, on_event: OnEvent) -> Exported:
 
     Raises RunFailed where what was written does not answer as the checkpoint does.
     """
-    quiet.libraries()
+    quiet_libraries()
     maker = _Maker(plan, config, on_event)
     with staged(plan.target, plan.replace) as draft:
         try:

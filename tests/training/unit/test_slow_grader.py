@@ -4,7 +4,7 @@ import pytest
 
 from rft_cli.config.schema import GraderConfig, JudgeConfig
 from rft_cli.events import Note, Stepped
-from rft_cli.training.hooks.grading_cost import GradingCost
+from rft_cli.training.hooks.slow_grader import GradingCost
 
 
 def step(number: int, seconds: float, grading: float, batch: int, total: int = 9) -> Stepped:

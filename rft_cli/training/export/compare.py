@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rft_cli.training.generation import blank_generation_config
+from rft_cli.training.generation_config import blank_generation_config
 from rft_cli.training.rollouts.sampling import SamplingSettings, cut
 
 BATCH = 8

@@ -13,8 +13,8 @@ from rft_cli.data import demonstration_of
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.report.pilot import percentile
 from rft_cli.training.auto import Taught
-from rft_cli.training.ends import turn_end
 from rft_cli.training.rollouts.prompts import PromptEncoder
+from rft_cli.training.stop_tokens import turn_end
 from rft_cli.types import Example
 
 IGNORED = -100

@@ -12,8 +12,8 @@ import pytest
 from rft_cli.errors import Interrupted
 from rft_cli.events import Event, Progress
 from rft_cli.runs import Run
-from rft_cli.training import constants
-from rft_cli.training.constants import grade_constants, keep_constants
+from rft_cli.training import constant_completions
+from rft_cli.training.constant_completions import grade_constants, keep_constants
 from rft_cli.types import Example, Grade, GradeRequest, Sample, Source
 
 ROWS = [Example(f"{n}", f"q{n}", {"answer": "ab"[n % 2]}, Source("v.jsonl", n + 1)) for n in range(4)]
@@ -51,7 +51,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, each: float) -> None:
         self.each, self.now = each, 1000.0
-        monkeypatch.setattr(constants, "monotonic", lambda: self.now)
+        monkeypatch.setattr(constant_completions, "monotonic", lambda: self.now)
 
     def grader(self) -> ByRow:
         clock = self
@@ -90,7 +90,7 @@ def test_no_further_one_is_begun_that_would_take_too_long(
 
 
 def test_it_tells_how_far_it_is_and_stops_when_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(constants, "AT_A_TIME", 3)
+    monkeypatch.setattr(constant_completions, "AT_A_TIME", 3)
     run = Run.create(tmp_path, "job", config_yaml="", info={"model": "m"})
     run.write_samples("step-000000", samples("aabb"))
     job: Any = SimpleNamespace(validation=SimpleNamespace(examples=ROWS), test=None)

@@ -15,9 +15,10 @@ from rft_cli.events import OnEvent, Progress
 from rft_cli.job import Job
 from rft_cli.runs import Run
 from rft_cli.runs.sources import ModelSource, find_model, tuned_source
-from rft_cli.training import memory, quiet, schedule
-from rft_cli.training.constants import grade_constants
+from rft_cli.training import job_length, memory
+from rft_cli.training.constant_completions import grade_constants
 from rft_cli.training.graders import open_grader
+from rft_cli.training.library_output import quiet_libraries
 from rft_cli.training.main import check
 from rft_cli.training.models import count_parameters, load_model, weights_dtype
 from rft_cli.training.pilot import gate, limit_of, look
@@ -44,7 +45,7 @@ def validate_models(job: Job, base: str, run: Run | None, on_event: OnEvent) -> 
 
     One model alone answers a pilot first, from which the limit of a completion comes; a run has its own.
     """
-    quiet.libraries()
+    quiet_libraries()
     revision = job.config.model.revision
     lengths = check(job, trains=False)
     lengths.findings.tell(on_event)
@@ -72,7 +73,7 @@ def validate_models(job: Job, base: str, run: Run | None, on_event: OnEvent) -> 
             seen = look(
                 job.config, model, lengths.tokenizer, lengths.room, job.train.examples, grader, on_event,
                 lambda: None,
-                None if job.train is job.validation else schedule.course_of(job, count_parameters(model), 1),
+                None if job.train is job.validation else job_length.course_of(job, count_parameters(model), 1),
             )  # fmt: skip
             gate(seen, job.config, on_event, stops=False)
             limit = seen.limit.value

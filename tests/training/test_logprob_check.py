@@ -10,7 +10,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from rft_cli.errors import UsageError
-from rft_cli.training.rollouts import first_batch, passes, scored_rollouts
+from rft_cli.training.rollouts import logprob_check, passes, rollout_trainer
 from tests.training.test_ppo_step import first_line, trainer_for
 
 
@@ -37,7 +37,7 @@ def test_what_sharing_spoils_is_scored_without(tmp_path: Path, monkeypatch: pyte
         return output + 0.5 if shared else output
 
     norm.register_forward_hook(wrong_where_a_cache_goes_on)
-    monkeypatch.setattr(first_batch, "ROWS", trainer.args.per_device_train_batch_size)
+    monkeypatch.setattr(logprob_check, "ROWS", trainer.args.per_device_train_batch_size)
     trainer.train()
     assert trainer._share is False
     assert trainer._agreement.scored < 1e-4
@@ -45,13 +45,13 @@ def test_what_sharing_spoils_is_scored_without(tmp_path: Path, monkeypatch: pyte
 
 def test_a_model_that_scores_otherwise_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = trainer_for(tmp_path)
-    plain = scored_rollouts.score
+    plain = rollout_trainer.score
 
     def off(*args: Any, **kwargs: Any) -> Any:
         scores = plain(*args, **kwargs)
         return type(scores)(scores.logps - 0.3, scores.entropy, scores.states)
 
-    monkeypatch.setattr(scored_rollouts, "score", off)
+    monkeypatch.setattr(rollout_trainer, "score", off)
     with pytest.raises(UsageError, match=r"Qwen3ForCausalLM: .* by 0\.3 where they are scored"):
         trainer.train()
 

@@ -4,7 +4,7 @@ Some of TRL's methods are overridden (their signatures are checked by a test, be
 
 - `_generate_and_score_completions`, `_tokenize_prompts`: prompts become token ids as everywhere in rft (`prompts.py`).
 - `_generate_single_turn`: samples as the pilot and the validations do (`sampling.py`); the first batch is checked
-  (`first_batch.py`).
+  (`logprob_check.py`).
 - `_get_per_token_logps_and_entropies`: old, new and reference log-probabilities go one way (`scoring.py`).
 - `_prepare_inputs`: a prompt's completions stay together (`micro_batches.py`).
 """
@@ -21,14 +21,14 @@ from trl.models.utils import unwrap_model_for_generation
 
 from rft_cli.errors import UsageError
 from rft_cli.events import Note, OnEvent
-from rft_cli.training.rollouts import first_batch, micro_batches
+from rft_cli.training.rollouts import logprob_check, micro_batches
 from rft_cli.training.rollouts.backbone import backbone_of
-from rft_cli.training.rollouts.moments import masked_moments
 from rft_cli.training.rollouts.passes import Passes
 from rft_cli.training.rollouts.rewards import GraderReward
 from rft_cli.training.rollouts.sampling import SamplingSettings, sample
 from rft_cli.training.rollouts.scoring import Scores, score
 from rft_cli.training.rollouts.spread import RewardSpread
+from rft_cli.training.rollouts.statistics import masked_moments
 
 
 class ScoredRollouts(Passes):
@@ -37,7 +37,7 @@ class ScoredRollouts(Passes):
     on_note: OnEvent = staticmethod(lambda _: None)
     _checked = False
     _rows: Sequence[int] = ()
-    _agreement = first_batch.Agreement(0.0, 0.0)
+    _agreement = logprob_check.Agreement(0.0, 0.0)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -69,12 +69,12 @@ class ScoredRollouts(Passes):
     def _generate_single_turn(self, prompt_ids: Any, *_: Any, **__: Any) -> Any:
         if self._checked or self._sharded:
             return self._sample(prompt_ids), None
-        with first_batch.sampled_logits(self.model) as logits:
+        with logprob_check.sampled_logits(self.model) as logits:
             completions = self._sample(prompt_ids)
         if not self._agree(prompt_ids, completions, logits):
             self.on_note(Note("passes are not shared between completions: on this model that is not exact"))
             self._splits = self._share = False
-            with first_batch.sampled_logits(self.model) as logits:
+            with logprob_check.sampled_logits(self.model) as logits:
                 completions = self._sample(prompt_ids)
             if not self._agree(prompt_ids, completions, logits):
                 self._refuse()
@@ -117,7 +117,7 @@ class ScoredRollouts(Passes):
         was_training = self.model.training
         self.model.eval()
         with self.accelerator.autocast():
-            found = first_batch.compare(
+            found = logprob_check.compare(
                 self.model,
                 scorer,
                 prompts,
@@ -128,7 +128,7 @@ class ScoredRollouts(Passes):
             )
         self.model.train(was_training)
         self._agreement = found
-        most = first_batch.TOLERANCE[self._computed]
+        most = logprob_check.TOLERANCE[self._computed]
         wrong = not (found.sampled <= most and found.scored <= most)  # NaN is wrong too
         everywhere = self._mean_over_processes(torch.tensor(float(wrong), device=self.accelerator.device))
         return bool(everywhere == 0)

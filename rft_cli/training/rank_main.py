@@ -1,4 +1,4 @@
-"""One of several training processes: `python -m rft_cli.training.worker RUN`, started by `launch`."""
+"""One of several training processes: `python -m rft_cli.training.rank_main RUN`, started by `launch`."""
 
 from __future__ import annotations
 

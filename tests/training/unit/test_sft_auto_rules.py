@@ -3,8 +3,8 @@
 import pytest
 
 from rft_cli.training.auto import Seen, Taught, taught_limit
-from rft_cli.training.sft import course
-from rft_cli.training.sft.course import Steps
+from rft_cli.training.sft import auto_rules
+from rft_cli.training.sft.auto_rules import Steps
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from rft_cli.training.sft.course import Steps
     ],
 )
 def test_batch_size(setting, rows, world, value):
-    assert course.batch_size(setting, rows, world).value == value
+    assert auto_rules.batch_size(setting, rows, world).value == value
 
 
 def test_a_pass_takes_every_row():
@@ -39,11 +39,11 @@ def test_a_pass_takes_every_row():
     ],
 )
 def test_length_of_48_rows_in_steps_of_8(epochs, most, steps):
-    assert course.length(epochs, most, Steps(48, 8)).value == steps
+    assert auto_rules.length(epochs, most, Steps(48, 8)).value == steps
 
 
 def test_many_rows_are_passed_over_twice():
-    assert course.length("auto", None, Steps(100_000, 16)).value == 2 * 6250
+    assert auto_rules.length("auto", None, Steps(100_000, 16)).value == 2 * 6250
 
 
 @pytest.mark.parametrize(
@@ -56,16 +56,16 @@ def test_many_rows_are_passed_over_twice():
     ],
 )
 def test_validations(rows, epochs, samples, every):
-    assert course.validate_every(rows, epochs, samples, Steps(48, 8), 60).value == every
+    assert auto_rules.validate_every(rows, epochs, samples, Steps(48, 8), 60).value == every
 
 
 def test_rates_fall_with_size_and_are_within_the_fields_practice():
-    rate = lambda millions, lora: course.learning_rate("auto", millions * 1_000_000, lora).value  # noqa: E731
+    rate = lambda millions, lora: auto_rules.learning_rate("auto", millions * 1_000_000, lora).value  # noqa: E731
     assert rate(1, False) == 1e-3
     assert rate(135, True) == 5e-4
     assert 1.9e-4 <= rate(8_000, True) <= 2.1e-4
     assert 0.9e-5 <= rate(7_000, False) <= 1.1e-5
-    assert course.learning_rate(3e-4, 1, True).reason == ""
+    assert auto_rules.learning_rate(3e-4, 1, True).reason == ""
 
 
 @pytest.mark.parametrize(
