@@ -34,7 +34,6 @@ from rft_cli.grading.open import open_grader
 from rft_cli.grading.protocol import Grader
 from rft_cli.job import Job, create_run, load_job
 from rft_cli.training import build, hf_args, main
-from rft_cli.training.attention import choose_attention
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.hooks.alarms import Alarms
 from rft_cli.training.hooks.journal import Journal
@@ -42,9 +41,10 @@ from rft_cli.training.hooks.tripwires import Tripwires
 from rft_cli.training.library_output import quiet_libraries
 from rft_cli.training.lora import lora_targets
 from rft_cli.training.models import stop_tokens
+from rft_cli.training.precision import choose_attention
 from rft_cli.training.rollouts.prompts import PromptEncoder, training_rows
 from rft_cli.training.rollouts.rewards import GraderReward
-from rft_cli.training.rollouts.rollout_trainer import ScoredRollouts
+from rft_cli.training.rollouts.rollout_trainer import RolloutTrainer
 from rft_cli.types import Example
 
 ENDLESS = 1_000_000
@@ -160,7 +160,7 @@ def grpo(loaded: Loaded, output_dir: str) -> Any:
 
 def fix_length(trainer: Any) -> None:
     """Every completion gets exactly as many tokens as the limit allows: no side wins by stopping early."""
-    if isinstance(trainer, ScoredRollouts):
+    if isinstance(trainer, RolloutTrainer):
         trainer._sampling = replace(trainer._sampling, stop=(NO_TOKEN,))
         return
     limit = trainer.generation_config.max_new_tokens

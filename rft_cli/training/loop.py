@@ -94,6 +94,7 @@ def run_training(
     trainer.add_callback(milestones)
     trainer.remove_callback(PrinterCallback)
     checkpoint = _return_to_newest(run, journal, writer, accelerator, emit) if resume else None
+    steps = _total_steps(trainer)
     emit(
         Started(
             config.model.path,
@@ -101,8 +102,8 @@ def run_training(
             sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
             config.algorithm,
             accelerator.num_processes,
-            trainer.total_steps(),
-            trainer.total_steps() / trainer.steps_an_epoch(),
+            steps,
+            steps / trainer.steps_an_epoch(),
             str(accelerator.device),
             figures=_figures(run, config.teaches) if accelerator.is_main_process else (),
         )
@@ -124,6 +125,12 @@ def run_training(
     result: dict[str, Any] = build_result(run)
     emit(Finished(result))
     return result
+
+
+def _total_steps(trainer: Any) -> int:
+    """Optimizer steps of the whole job."""
+    whole = int(trainer.steps_an_epoch() * trainer.args.num_train_epochs)
+    return whole if trainer.args.max_steps < 0 else min(whole, trainer.args.max_steps)
 
 
 def _figures(run: Run, teaches: bool) -> tuple[float, ...]:

@@ -18,7 +18,6 @@ from rft_cli.runs.sources import find_model
 from rft_cli.runs.warnings import KeptWarnings
 from rft_cli.stopping import Stop
 from rft_cli.training import auto, build, job_length, precision
-from rft_cli.training.attention import choose_attention
 from rft_cli.training.distributed import group
 from rft_cli.training.graders import open_grader
 from rft_cli.training.hf_args import Resolved
@@ -35,6 +34,7 @@ from rft_cli.training.models import (
     weights_dtype,
 )
 from rft_cli.training.pilot import settle
+from rft_cli.training.precision import choose_attention
 from rft_cli.training.resolve import Found, resolve_rollouts, resolve_teaching
 from rft_cli.training.rollouts.pilot_sampling import Room
 from rft_cli.training.rollouts.prompt_notes import Findings, findings

@@ -1,6 +1,8 @@
-"""In which data type a job computes: `model.dtype` on this device. `models.weights_dtype` is the weights' own."""
+"""The data type in which a job computes (`model.dtype`) and its implementation of attention, for this device."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 
@@ -8,6 +10,8 @@ from rft_cli.errors import UsageError
 
 BF16_FROM_PARAMETERS = 50_000_000
 """On a CPU the products of smaller models take too little of the time (docs/benchmarks.md)."""
+SHORT_SEQUENCE = 384
+"""Tokens of prompt and completion up to which the plain implementation is faster (docs/benchmarks.md)."""
 
 
 def has_bfloat16(device: str, parameters: int = 0) -> bool:
@@ -46,3 +50,18 @@ def told(setting: str, lora: bool, computed: str) -> str:
         f"model.dtype {setting}: full fine-tuning keeps float32 weights, because 16 bits would lose small updates, "
         f"and computes in {computed}{why}"
     )
+
+
+def choose_attention(model: Any, setting: str | None, device: str, compute: str, tokens: int) -> None:
+    """On a CPU in bfloat16 take the plain implementation for short sequences.
+
+    PyTorch's fused one (`sdpa`) takes several times as long there in its backward pass; for long sequences the plain
+    one needs more memory, and more time.
+
+    Args:
+        setting: `model.attention`; device: its type; compute: what products are computed in.
+        tokens: of the longest prompt and completion.
+    """
+    slow = device == "cpu" and compute == "bfloat16" and tokens <= SHORT_SEQUENCE
+    if setting is None and slow and model.config._attn_implementation == "sdpa":
+        model.set_attn_implementation("eager")

@@ -1,49 +1,30 @@
-"""The trainers as the job runs them: TRL's (or PPO on top of it) with our checkpoints, resume and guard."""
+"""The trainers as the job runs them, one an algorithm.
+
+From the bottom up: TRL's trainer; `BaseTrainer` and `RolloutTrainer` (sampling and scoring); PPO's or sft's own part;
+`CheckpointedTrainer` (saving and resuming); `GuardedTrainer` (steps that are not finite).
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from transformers import Trainer
-from trl import GRPOTrainer, RLOOTrainer, SFTTrainer
+from trl import GRPOTrainer, RLOOTrainer
 
-from rft_cli.training.hooks.divergence import Guarded
-from rft_cli.training.hooks.saving import SavesInto
-from rft_cli.training.hooks.training_state import ResumableRollouts
+from rft_cli.training.hooks.divergence import GuardedTrainer
 from rft_cli.training.ppo.trainer import PPOTrainer
-from rft_cli.training.rollouts.rollout_trainer import ScoredRollouts
-from rft_cli.training.rollouts.smaller_passes import SmallerPasses
+from rft_cli.training.rollouts.rollout_trainer import RolloutTrainer
 from rft_cli.training.sft.trainer import ReferenceTrainer
 
 
-class Counted(Trainer):
-    """Says how long the job will be before it starts, and how far it is."""
-
-    def total_steps(self) -> int:
-        """Optimizer steps of the whole job."""
-        whole = int(self.steps_an_epoch() * self.args.num_train_epochs)
-        return whole if self.args.max_steps < 0 else min(whole, self.args.max_steps)
-
-    def steps_an_epoch(self) -> int:
-        """Optimizer steps of one pass over the rows."""
-        return len(self.get_train_dataloader()) // self.args.gradient_accumulation_steps
-
-    def seen(self) -> str:
-        """What was learned from so far, at the end of a rollout batch: completions that were sampled."""
-        args: Any = self.args
-        a_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        return f"{self.state.global_step * a_step // args.num_iterations:,} completions"
-
-
-class PPOJob(Guarded, ResumableRollouts, Counted, SavesInto, SmallerPasses, PPOTrainer):
+class PPOJob(GuardedTrainer, PPOTrainer):
     """algorithm: ppo"""
 
 
-class GRPOJob(Guarded, ResumableRollouts, Counted, SavesInto, SmallerPasses, ScoredRollouts, GRPOTrainer):
+class GRPOJob(GuardedTrainer, RolloutTrainer, GRPOTrainer):
     """algorithm: grpo"""
 
 
-class RLOOJob(Guarded, ResumableRollouts, Counted, SavesInto, SmallerPasses, ScoredRollouts, RLOOTrainer):
+class RLOOJob(GuardedTrainer, RolloutTrainer, RLOOTrainer):
     """algorithm: rloo"""
 
     loss_is_mean_of_rows = True
@@ -65,5 +46,5 @@ class RLOOJob(Guarded, ResumableRollouts, Counted, SavesInto, SmallerPasses, Sco
         return batch
 
 
-class SFTJob(Guarded, ReferenceTrainer, Counted, SavesInto, SFTTrainer):
+class SFTJob(GuardedTrainer, ReferenceTrainer):
     """algorithm: sft"""

@@ -10,7 +10,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from rft_cli.errors import UsageError
-from rft_cli.training.rollouts import logprob_check, passes, rollout_trainer
+from rft_cli.training.rollouts import base_trainer, logprob_check, rollout_trainer
 from tests.training.test_ppo_step import first_line, trainer_for
 
 
@@ -25,7 +25,7 @@ def test_a_sound_model_agrees(tmp_path: Path) -> None:
 
 def test_what_sharing_spoils_is_scored_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache that the trial took for exact and is not."""
-    monkeypatch.setattr(passes, "splitting_is_exact", lambda *_: True)
+    monkeypatch.setattr(base_trainer, "splitting_is_exact", lambda *_: True)
     trainer = trainer_for(tmp_path)
     norm = trainer.model.model.norm
 

@@ -214,7 +214,6 @@ def test_the_other_algorithms_take_the_same_job(algorithm: str, tmp_path: Path) 
     settings = {"algorithm": algorithm}
     trainer = trainer_for(tmp_path, settings=settings, ppo={"passes": 2}, n_epochs=2, minibatches=1)
     policy = weights(trainer.model)
-    assert trainer.total_steps() == 4
     trainer.train()
     assert trainer.state.global_step == 4
     assert changed(policy, weights(trainer.model))

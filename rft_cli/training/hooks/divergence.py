@@ -21,7 +21,7 @@ from torch.distributed.tensor import DTensor
 from rft_cli.errors import RunFailed
 from rft_cli.runs import Run
 from rft_cli.runs.hints import resume_command
-from rft_cli.training.hooks.training_state import Resumable
+from rft_cli.training.hooks.checkpointed_trainer import CheckpointedTrainer
 
 
 class Diverged(RunFailed):
@@ -67,7 +67,7 @@ class Skips:
         )
 
 
-class Guarded(Resumable):
+class GuardedTrainer(CheckpointedTrainer):
     """Skips steps of the policy that are not finite, on all processes alike; goes first among a trainer's bases.
 
     Where DeepSpeed runs the backward pass it steps inside of it, and nothing is skipped; the job still ends.
@@ -76,6 +76,8 @@ class Guarded(Resumable):
     max_skipped_steps = 3
     """Steps in a row after which the job ends."""
     skipping = False
+    critic_optimizer: Any = None
+    """PPO's, where there is a critic."""
     _sound: Tensor | None = None  # whether every loss of the step was finite, in this process
 
     @cached_property

@@ -6,13 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from transformers import Trainer
-
 from rft_cli.runs import Run
 from rft_cli.runs.records import Recorder
 from rft_cli.training.distributed.group import from_main
-from rft_cli.training.dropout import own_rates
-from rft_cli.training.generation_config import FILE, blank_generation_config, write_generation_config
 from rft_cli.training.hooks.divergence import check_finite
 
 JOURNAL = "journal.json"
@@ -62,36 +58,3 @@ class CheckpointWriter:
 def _tidy(folder: Path) -> None:
     """Drop what a checkpoint must not hold: a pickle that may carry tokens."""
     (folder / "training_args.bin").unlink(missing_ok=True)
-
-
-class SavesInto(Trainer):
-    """Lets the job write its checkpoints: transformers would make checkpoint-STEP in a directory of its own.
-
-    transformers asks for a checkpoint where a callback has set `should_save`: after the step's metrics are logged.
-    """
-
-    write_checkpoint: Callable[[], None]
-    _target: Path | None = None
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        self.write_checkpoint()
-
-    def save_into(self, folder: Path) -> None:
-        """Everything a resumed job needs, written into `folder` by all processes."""
-        self._target = folder
-        try:
-            with own_rates(self.model), blank_generation_config(self.model):
-                Trainer._save_checkpoint(self, self.model_wrapped, None)
-        finally:
-            self._target = None
-        inner = folder / f"checkpoint-{self.state.global_step}"
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            for item in inner.iterdir():
-                item.rename(folder / item.name)
-            inner.rmdir()
-            if (folder / FILE).exists():  # beside whole weights
-                write_generation_config(self.model.generation_config, folder)
-
-    def _get_output_dir(self, trial: Any) -> str:
-        return super()._get_output_dir(trial) if self._target is None else str(self._target)

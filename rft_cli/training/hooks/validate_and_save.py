@@ -119,7 +119,7 @@ class Milestones(TrainerCallback):
             return "baseline"
         if epoch == round(epoch):
             return f"validation after epoch {epoch:g}"
-        return f"validation after step {step}, {self._trainer.seen()}"
+        return f"validation after step {step}, {self._trainer.trained_on()}"
 
     def _drop_incomplete(self, name: str, rows: Sequence[Example]) -> bool:
         """Delete samples of this step of which lines are gone, so that they are made again: they come out the same.

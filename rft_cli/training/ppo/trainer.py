@@ -1,15 +1,15 @@
 """PPO as a thin subclass of TRL's GRPOTrainer: wiring, no formulas.
 
-TRL keeps generation, rollout buffering, PEFT, Accelerate, FSDP and DeepSpeed. Two seams are overridden here and two in
-`rollout_trainer.py` (their signatures are checked by a test, because they are TRL's private API):
+TRL keeps generation, rollout buffering, PEFT, Accelerate, FSDP and DeepSpeed. Two of its methods are overridden here and
+others in `rollout_trainer.py` (a test checks their signatures, because they are TRL's private API):
 
-- `_generate_and_score_completions`: adds values, KL in the reward, GAE; trains a critic that has its own passes.
-- `_compute_loss`: PPO's clipped losses as a token mean over all processes.
+- `_generate_and_score_completions`: adds values, KL in the reward, GAE; trains the critic.
+- `_compute_loss`: PPO's clipped loss as a token mean over all processes.
 
 Differences from Schulman et al. 2017: a prompt's other completions correct the critic's value of the prompt
-(`advantages.group_centred`); advantages are divided by the spread of the job's rewards (`spread.py`) and not whitened
-batch by batch; the KL to the reference stands in the token rewards (k1), as in Ziegler et al. 2019, so TRL's own `beta`
-stays 0.
+(`advantages.group_centred`); advantages are divided by the spread of the job's rewards (`statistics.py`) and not
+whitened batch by batch; the KL to the reference is in the token rewards (k1), as in Ziegler et al. 2019, so TRL's own
+`beta` stays 0.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from rft_cli.training.ppo.critic import Critic, CriticOptimizer, CriticSettings,
 from rft_cli.training.ppo.losses import PolicyTerms, masked_sum, policy_terms
 from rft_cli.training.rollouts.backbone import adapter_off
 from rft_cli.training.rollouts.rewards import GraderReward
-from rft_cli.training.rollouts.rollout_trainer import ScoredRollouts
+from rft_cli.training.rollouts.rollout_trainer import RolloutTrainer
 from rft_cli.training.rollouts.scoring import Scores
 from rft_cli.training.rollouts.shared_prompts import distinct_prompts
 from rft_cli.training.rollouts.statistics import counting, masked_moments
 
 
-class PPOTrainer(ScoredRollouts, GRPOTrainer):
+class PPOTrainer(RolloutTrainer, GRPOTrainer):
     """See the module's docstring.
 
     Args:
@@ -65,11 +65,28 @@ class PPOTrainer(ScoredRollouts, GRPOTrainer):
             else None
         )
         self.reference = None if reference is None else reference.to(self.accelerator.device)
-        self.rollouts_seen = 0
         # Of the rollout batch that TRL is making.
         self._rolled: Scores | None = None
         # Of the current optimizer step's passes.
         self._step_sums: Tensor | None = None
+
+    def critic_state(self) -> dict[str, Any]:
+        """The critic's parameters, scale and optimizer."""
+        optimizer = self.critic_optimizer
+        return {
+            "parameters": [p.detach().cpu() for p in self.critic.parameters()],
+            "scale": self.critic.scale.state_dict(),
+            "optimizer": None if optimizer is None else optimizer.inner.state_dict(),
+        }
+
+    def load_critic_state(self, state: dict[str, Any]) -> None:
+        self.critic.scale.load_state_dict(state["scale"])
+        # Earlier versions saved a head for the critic `none` too, which nothing reads.
+        if self.critic_optimizer is not None:
+            for parameter, saved in zip(self.critic.parameters(), state["parameters"], strict=True):
+                with torch.no_grad():
+                    parameter.copy_(saved)
+            self.critic_optimizer.load(state["optimizer"])
 
     # -- rollouts ----------------------------------------------------------------------------------------------------
 

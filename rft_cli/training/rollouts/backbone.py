@@ -1,4 +1,4 @@
-"""Where a causal language model keeps its decoder and the decoder its layers, and how to stand in for the decoder."""
+"""A causal language model's decoder: where it is, how to replace its forward pass, and its token positions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
-from torch import nn
+from torch import Tensor, nn
 
 
 def backbone_of(model: nn.Module) -> nn.Module:
@@ -58,3 +58,15 @@ def replaced_forward(backbone: nn.Module, stand_in: Callable[..., Any]) -> Itera
             del backbone.forward
         else:
             backbone.forward = instance
+
+
+def positions(backbone: nn.Module, attention: Tensor) -> dict[str, Any]:
+    """`position_ids` `(B, L)` for a backbone that takes them, counted from each row's first token; else nothing.
+
+    Models with learned positions (GPT-2) would otherwise count the padding too, and score another text than they
+    sampled.
+    """
+    # The class's own: an instance may have a stand-in (`replaced_forward`).
+    if "position_ids" not in inspect.signature(type(backbone).forward).parameters:
+        return {}
+    return {"position_ids": (attention.cumsum(dim=1) - 1).clamp(min=0)}

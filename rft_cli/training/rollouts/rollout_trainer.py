@@ -19,22 +19,21 @@ import torch
 from torch import Tensor, nn
 from trl.models.utils import unwrap_model_for_generation
 
-from rft_cli.errors import UsageError
-from rft_cli.events import Note, OnEvent
+from rft_cli.errors import RunFailed, UsageError
+from rft_cli.events import Note
 from rft_cli.training.rollouts import logprob_check, micro_batches
 from rft_cli.training.rollouts.backbone import backbone_of
-from rft_cli.training.rollouts.passes import Passes
+from rft_cli.training.rollouts.base_trainer import EpochSampler
+from rft_cli.training.rollouts.micro_batches import SplitsMicroBatches
 from rft_cli.training.rollouts.rewards import GraderReward
 from rft_cli.training.rollouts.sampling import SamplingSettings, sample
 from rft_cli.training.rollouts.scoring import Scores, score
-from rft_cli.training.rollouts.spread import RewardSpread
-from rft_cli.training.rollouts.statistics import masked_moments
+from rft_cli.training.rollouts.statistics import RewardSpread, masked_moments
 
 
-class ScoredRollouts(Passes):
+class RolloutTrainer(SplitsMicroBatches):
     """A mixin for TRL's GRPOTrainer and RLOOTrainer; see the module's docstring."""
 
-    on_note: OnEvent = staticmethod(lambda _: None)
     _checked = False
     _rows: Sequence[int] = ()
     _agreement = logprob_check.Agreement(0.0, 0.0)
@@ -42,14 +41,64 @@ class ScoredRollouts(Passes):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.spread = RewardSpread()
+        self.rollouts_seen = 0
 
-    def shortcuts(self) -> dict[str, bool]:
-        """What was found of this model, for a checkpoint: a resumed job must not find something else."""
-        return {"checked": self._checked, "splits": self._splits, "share": self._share}
+    # -- the course of a job -----------------------------------------------------------------------------------------
 
-    def restore_shortcuts(self, found: dict[str, bool]) -> None:
-        """Go on with what `shortcuts` said."""
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        sampler = super()._get_train_sampler(dataset)
+        sampler.__class__ = EpochSampler
+        sampler.trainer = self
+        return sampler
+
+    def steps_an_epoch(self) -> int:
+        """Optimizer steps of one pass over the rows."""
+        return len(self.get_train_dataloader()) // self.args.gradient_accumulation_steps
+
+    def trained_on(self) -> str:
+        """What was learned from so far, at the end of a rollout batch, for people."""
+        args: Any = self.args
+        a_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        return f"{self.state.global_step * a_step // args.num_iterations:,} completions"
+
+    def process_state(self) -> dict[str, Any]:
+        """The rollout batch that is trained on, what is counted over all of them, and what was found of this model.
+
+        Between two batches nothing of the buffer is needed. A checkpoint is taken when the metrics of its step are
+        logged, so they are not in it.
+        """
+        trainer: Any = self
+        used_up = trainer._step % (self.args.steps_per_generation * trainer.num_iterations) == 0
+        return super().process_state() | {
+            "buffer": None if used_up else trainer._buffered_inputs,
+            "rollouts_seen": self.rollouts_seen,
+            "spread": self.spread.state_dict(),
+            "shortcuts": {"checked": self._checked, "splits": self._splits, "share": self._share},
+        }
+
+    def load_process_state(self, state: dict[str, Any]) -> None:
+        super().load_process_state(state)
+        trainer: Any = self
+        if "spread" not in state:
+            raise RunFailed(
+                "the checkpoint is of an older rft, whose advantages had another baseline and unit",
+                "start a new run, or continue with the version in run.json",
+            )
+        # Counts passes through the model, which are smaller or larger with another optim.micro_batch_size.
+        trainer._step = self.state.global_step * self.args.gradient_accumulation_steps
+        trainer._buffered_inputs = micro_batches.redeal(state["buffer"], self.args.steps_per_generation)
+        # A batch that is sampled again counts again.
+        again = state["buffer"] is not None and trainer._buffered_inputs is None
+        self.rollouts_seen = state["rollouts_seen"] - again
+        self.spread.load_state_dict(state["spread"])
+        found = state["shortcuts"]
         self._checked, self._splits, self._share = found["checked"], found["splits"], found["share"]
+
+    def for_other_processes(self, state: dict[str, Any]) -> dict[str, Any]:
+        """The rollout batch can't be shared out: it is sampled again."""
+        return {**state, "buffer": None if state["buffer"] is None else []}
+
+    # -- sampling ----------------------------------------------------------------------------------------------------
 
     @cached_property
     def _share(self) -> bool:
@@ -152,6 +201,8 @@ class ScoredRollouts(Passes):
         self.on_note(
             Note(f"{what}: {self._computed} rounds much here; model.dtype=float32 is exact", "warning")
         )
+
+    # -- scoring -----------------------------------------------------------------------------------------------------
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         """The micro-batch of this pass; a new rollout batch where the last one is used up."""

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from rft_cli.training.rollouts.backbone import replaced_forward
-from rft_cli.training.rollouts.positions import positions
+from rft_cli.training.rollouts.backbone import positions, replaced_forward
 from rft_cli.training.rollouts.shared_prompts import distinct_prompts, states_before_each_token
 
 Autocast = Callable[[], AbstractContextManager[None]]

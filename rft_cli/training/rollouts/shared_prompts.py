@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from transformers import DynamicCache
 
-from rft_cli.training.rollouts.backbone import backbone_of, replaced_forward
-from rft_cli.training.rollouts.positions import positions
+from rft_cli.training.rollouts.backbone import backbone_of, positions, replaced_forward
 
 SHORT = 16
 WORTH = 0.9

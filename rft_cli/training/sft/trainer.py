@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import torch
-from torch.utils.data import Sampler
 from trl import SFTTrainer
 
-from rft_cli.training.hooks.training_state import Resumable, epoch_seed
-from rft_cli.training.rollouts.passes import Passes
+from rft_cli.training.rollouts.base_trainer import BaseTrainer, EpochSampler
 
 
-class EpochOrder(Sampler[int]):
-    """Every row once, in an order that depends on seed and epoch alone; `trainer` says which epoch it is."""
-
-    def __init__(self, rows: int, trainer: Any) -> None:
-        self._rows, self._trainer = rows, trainer
-
-    def __len__(self) -> int:
-        return self._rows
-
-    def __iter__(self) -> Iterator[int]:
-        seed = epoch_seed(self._trainer.args.seed, self._trainer.state.epoch)
-        yield from torch.randperm(self._rows, generator=torch.Generator().manual_seed(seed)).tolist()
-
-
-class ReferenceTrainer(Passes, Resumable, SFTTrainer):
+class ReferenceTrainer(BaseTrainer, SFTTrainer):
     """Learns `labels` of rows that are token ids already (`reference_rows.py`); see the module's docstring."""
 
     def __init__(self, *args: Any, model: Any, **kwargs: Any) -> None:
@@ -40,8 +22,10 @@ class ReferenceTrainer(Passes, Resumable, SFTTrainer):
         for name, value in router.items():
             setattr(text, name, value)
 
-    def _get_train_sampler(self, dataset: Any = None) -> Sampler[int]:
-        return EpochOrder(len(self._rows), self)
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        sampler = EpochSampler(self._rows, mini_repeat_count=1, seed=self.args.seed)
+        sampler.trainer = self
+        return sampler
 
     @property
     def _rows(self) -> Any:
@@ -64,8 +48,8 @@ class ReferenceTrainer(Passes, Resumable, SFTTrainer):
         """Rows that were learned from so far, counted once a pass."""
         return round(float(self.state.epoch or 0.0) * len(self._rows))
 
-    def seen(self) -> str:
-        """The same in words."""
+    def trained_on(self) -> str:
+        """The same, for people."""
         return f"{self.rows_learned:,} rows"
 
     def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:

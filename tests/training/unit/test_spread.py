@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from rft_cli.training.rollouts.spread import RewardSpread
-from rft_cli.training.rollouts.statistics import masked_moments
+from rft_cli.training.rollouts.statistics import RewardSpread, masked_moments
 
 
 def spread_of(*batches: list[float]) -> float:

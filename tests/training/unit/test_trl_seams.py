@@ -210,7 +210,7 @@ def test_the_reference_is_read_at_every_rollout(trainer: Any) -> None:
 
 
 def test_a_step_is_clipped_then_announced_then_taken() -> None:
-    """Guarded decides in `_clip_grad_norm` whether the step is skipped, before the optimizer steps."""
+    """GuardedTrainer decides in `_clip_grad_norm` whether the step is skipped, before the optimizer steps."""
     text = source(Trainer._run_epoch)
     calls = ["self._clip_grad_norm(model)", "on_pre_optimizer_step(", "self.optimizer.step()"]
     assert all(text.count(call) == 1 for call in calls)

@@ -1,4 +1,4 @@
-"""What a trainer knows of passes through its model: whether they may be split, and sums over processes."""
+"""What rft's trainers share: the order of rows, sums over processes, the state that a checkpoint keeps."""
 
 from __future__ import annotations
 
@@ -9,14 +9,30 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import Trainer
+from trl.trainer.utils import RepeatSampler
 
+from rft_cli.events import OnEvent
 from rft_cli.training.rollouts.shared_prompts import splitting_is_exact
 
 
-class Passes(Trainer):
+class EpochSampler(RepeatSampler):
+    """RepeatSampler whose order depends on seed and epoch alone, so that a resumed epoch has the same order."""
+
+    trainer: Any = None
+    """Knows how many passes over the rows were made so far."""
+
+    def __iter__(self) -> Any:
+        if self.shuffle:
+            self.generator.manual_seed((self.seed or 0) * 100_003 + int(self.trainer.state.epoch or 0))
+        return super().__iter__()
+
+
+class BaseTrainer(Trainer):
     """A mixin for TRL's trainers."""
 
-    model: Any  # transformers says that it may be None; here it never is
+    # transformers declares None too, which it never is here.
+    model: Any
+    on_note: OnEvent = staticmethod(lambda _: None)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -43,6 +59,24 @@ class Passes(Trainer):
     def shrinks(self) -> bool:
         """Whether completions that have ended may leave the batch."""
         return self._splits
+
+    def process_state(self) -> dict[str, Any]:
+        """What this process has between two optimizer steps beside their number, as tensors and plain values."""
+        return {}
+
+    def load_process_state(self, state: dict[str, Any]) -> None:
+        """Restore what `process_state` returned."""
+
+    def for_other_processes(self, state: dict[str, Any]) -> dict[str, Any]:
+        """The part of process 0's state with which another number of processes continues."""
+        return state
+
+    def critic_state(self) -> dict[str, Any] | None:
+        """State that is equal in all processes, as plain tensors; None without a critic."""
+        return None
+
+    def load_critic_state(self, state: dict[str, Any]) -> None:
+        """Restore what `critic_state` returned."""
 
     def _sum_over_processes(self, x: Tensor) -> Tensor:
         return self.accelerator.reduce(x, reduction="sum")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from rft_cli.training.hooks.training_state import EpochSampler
+from rft_cli.training.rollouts.base_trainer import EpochSampler
 
 
 def order(epoch: float | None, seed: int = 5, before: int = 0, shuffle: bool = True) -> list[int]:
