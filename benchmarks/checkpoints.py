@@ -17,7 +17,7 @@ from rft_cli.config import RunConfig
 from rft_cli.events import Started
 from rft_cli.job import create_run, load_job
 from rft_cli.training.hooks.saving import CheckpointWriter
-from rft_cli.training.hooks.validate_and_save import Milestones
+from rft_cli.training.hooks.validate_and_save import ValidateAndSave
 from rft_cli.training.main import train
 
 LIMIT = 0.02
@@ -47,7 +47,7 @@ def _row(name: str, settings: dict[str, Any]) -> Row:
             )
         )
         run = create_run(job)
-        with Clock(CheckpointWriter, "save") as saving, Clock(Milestones, "sample") as sampling:
+        with Clock(CheckpointWriter, "save") as saving, Clock(ValidateAndSave, "sample") as sampling:
             began = Began()
             train(job, run, began)
             ended = perf_counter()

@@ -13,6 +13,7 @@ from rft_cli.job import Job
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.rollouts.backbone import backbone_of
 from rft_cli.training.rollouts.prompts import PromptEncoder
+from rft_cli.training.rollouts.sampling import left_padded
 from rft_cli.training.rollouts.scoring import Scores, score
 
 
@@ -32,9 +33,7 @@ class Parts:
             : resolved.prompts_per_batch
         ]
         repeated = [ids for ids in prompts for _ in range(job.config.rollout.group_size)]
-        width, pad = max(map(len, repeated)), tokenizer.pad_token_id
-        self._ids = torch.tensor([[pad] * (width - len(ids)) + ids for ids in repeated])
-        self._mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in repeated])
+        self._ids, self._mask = left_padded(repeated, int(tokenizer.pad_token_id))
 
     def time(self) -> dict[str, Any]:
         """Seconds of each part for one rollout batch."""

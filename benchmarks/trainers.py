@@ -35,9 +35,8 @@ from rft_cli.grading.protocol import Grader
 from rft_cli.job import Job, create_run, load_job
 from rft_cli.training import build, hf_args, main
 from rft_cli.training.hf_args import Resolved
-from rft_cli.training.hooks.alarms import Alarms
 from rft_cli.training.hooks.journal import Journal
-from rft_cli.training.hooks.tripwires import Tripwires
+from rft_cli.training.hooks.tripwires import TripwireMonitor, Tripwires
 from rft_cli.training.library_output import quiet_libraries
 from rft_cli.training.lora import lora_targets
 from rft_cli.training.models import stop_tokens
@@ -80,7 +79,8 @@ def load(config_json: str, output_dir: str, *, endless: bool = True) -> Loaded:
     quiet_libraries()
     state = PartialState(cpu=not torch.cuda.is_available())
     lengths = main.check(job)
-    model, resolved = main._load(job, lengths, state, lambda _event: None)
+    model, resolution = main.load(job, lengths, state, lambda _event: None)
+    resolved = resolution.resolved
     if endless:
         resolved = replace(resolved, n_epochs=ENDLESS, max_steps=None, validate_every=ENDLESS)
     return Loaded(job, resolved, lengths, model, Footprint(model))
@@ -97,16 +97,16 @@ def ours(loaded: Loaded, grader: Grader) -> Any:
     stop = stop_tokens(loaded.model.config, loaded.model.generation_config, tokenizer)
     reward = GraderReward(grader, job.train.examples, stop, PromptEncoder.of(tokenizer, config))
     rows = training_rows(job.train.examples)
-    longest = loaded.lengths.longest_prompt + loaded.resolved.max_completion_tokens
+    longest = loaded.lengths.limits.longest_prompt + loaded.resolved.max_completion_tokens
     device = PartialState().device.type
     choose_attention(loaded.model, config.model.attention, device, loaded.resolved.compute, longest)
     trainer = build.build_trainer(
         config, loaded.resolved, tokenizer, loaded.model, str(run.path), reward, rows
     )
-    # Without the milestones: what is timed here is training, not baseline and validations.
+    # Without ValidateAndSave: what is timed here is training, not baseline and validations.
     wires = Tripwires(config.tripwires, config.algorithm, loaded.resolved.max_completion_tokens)
-    alarms = Alarms(wires, config.tripwires.action, run, quietly, trainer.accelerator.process_index)
-    journal = Journal(run, quietly, trainer.accelerator, grader, config.grader.max_failure_rate, alarms)
+    monitor = TripwireMonitor(wires, config.tripwires.action, run, quietly, trainer.accelerator.process_index)
+    journal = Journal(run, quietly, trainer.accelerator, grader, config.grader.max_failure_rate, monitor)
     reward.on_graded = journal.on_graded
     trainer.add_callback(journal)
     return trainer

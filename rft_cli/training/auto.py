@@ -100,13 +100,40 @@ def prompts_per_batch(setting: int, rows: int, world_size: int) -> Chosen[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """Completions of the pilot: tokens of those that ended by themselves, how many there were, and the limit that they
-    had where the context left room for it."""
+class ReferenceLengths:
+    """Tokens of the references that sft teaches: 95 % of them have at most `most`, all of them at most `longest`."""
+
+    most: int
+    longest: int
+
+
+@dataclass(frozen=True, slots=True)
+class LengthLimits:
+    """What limits a completion, in tokens: the model's context and the longest prompt; under sft the references too."""
+
+    context: int
+    longest_prompt: int
+    references: ReferenceLengths | None = None
+
+    @property
+    def room(self) -> int:
+        """Tokens that the longest prompt leaves for its completion."""
+        return self.context - self.longest_prompt
+
+
+@dataclass(frozen=True, slots=True)
+class SeenLengths:
+    """The pilot's completions: sorted tokens of those that ended by themselves, how many there were, and their limit
+    where the context left room for it."""
 
     ended: Sequence[int]
     total: int
     limit: int
+
+    @property
+    def tell(self) -> bool:
+        """Whether enough completions ended by themselves for their lengths to say what the model needs."""
+        return bool(self.ended) and len(self.ended) >= HARDLY_ANY * self.total
 
 
 def generous_limit(device: str) -> int:
@@ -114,22 +141,22 @@ def generous_limit(device: str) -> int:
     return 512 if device == "cpu" else 1024
 
 
-def max_completion_tokens(
-    setting: int | str, context: int, longest_prompt: int, seen: Seen | None
-) -> Chosen[int]:
+def max_completion_tokens(setting: int | str, limits: LengthLimits, seen: SeenLengths | None) -> Chosen[int]:
     """Twice the 95th percentile of the lengths of those completions of the pilot that ended by themselves, at least 64.
 
     The pilot's own limit where fewer than a quarter ended; 512 where there was no pilot; never over the context. What
-    the references' lengths are does not count: a model that reasons before it answers needs more.
+    the references' lengths are does not count, but under sft: a model that reasons before it answers needs more.
     """
-    room = context - longest_prompt
+    room = limits.room
     if not isinstance(setting, str):
         return Chosen(
             min(setting, room), "" if setting <= room else f"max completion {room} tokens: the context"
         )
     if seen is None:
         wanted, why = WITHOUT_PILOT, "no pilot measured what the model needs"
-    elif len(seen.ended) < HARDLY_ANY * seen.total or not seen.ended:
+    elif limits.references is not None:
+        return _limit_under_sft(limits, seen, limits.references)
+    elif not seen.tell:
         wanted, why = seen.limit, f"{len(seen.ended)} of {seen.total} completions ended by themselves"
     else:
         long = percentile(seen.ended, 0.95)
@@ -140,32 +167,24 @@ def max_completion_tokens(
         )
     value = min(wanted, room)
     if value < wanted:
-        why += f"; context {context}, longest prompt {longest_prompt}"
+        why += f"; context {limits.context}, longest prompt {limits.longest_prompt}"
     return Chosen(value, f"max completion {value} tokens: {why}")
 
 
-@dataclass(frozen=True, slots=True)
-class Taught:
-    """Tokens of the references that sft teaches: 95 % of them have at most `most`, all of them at most `longest`."""
-
-    most: int
-    longest: int
-
-
-def taught_limit(context: int, longest_prompt: int, seen: Seen, taught: Taught) -> Chosen[int]:
-    """Tokens that a completion may have under sft: twice what the references need, and twice what the base model needs.
+def _limit_under_sft(limits: LengthLimits, seen: SeenLengths, references: ReferenceLengths) -> Chosen[int]:
+    """Twice what the references need, and twice what the base model needs.
 
     The base model's own lengths count where at least a quarter of its completions ended by themselves: cut ones would
-    make the comparison with it unfair. A model that ends nothing by itself gets no more than the references say.
+    make the comparison with it unfair. A model that ends nothing by itself gets no more than the references need.
     """
-    wanted = max(LEAST_LIMIT, 2 * taught.most, taught.longest)
-    why = f"95 % of the references have at most {taught.most}"
-    if seen.ended and len(seen.ended) >= HARDLY_ANY * seen.total:
+    wanted = max(LEAST_LIMIT, 2 * references.most, references.longest)
+    why = f"95 % of the references have at most {references.most}"
+    if seen.tell:
         own = percentile(seen.ended, 0.95)
         if 2 * own > wanted:
             wanted = 2 * own
             why = f"95 % of the base model's completions have at most {own}"
-    value = min(wanted, context - longest_prompt)
+    value = min(wanted, limits.room)
     return Chosen(value, f"max completion {value} tokens: {why}")
 
 

@@ -7,12 +7,12 @@ from functools import partial
 from time import monotonic
 
 from rft_cli.errors import RunFailed
-from rft_cli.events import Note, OnEvent, Progress
+from rft_cli.events import Note, Progress
 from rft_cli.grading.protocol import Grader
-from rft_cli.job import Job
 from rft_cli.report.answers import FEW, candidates
 from rft_cli.report.pairs import read_pairs
 from rft_cli.runs import Run
+from rft_cli.training.context import JobContext
 from rft_cli.training.distributed.group import from_main
 from rft_cli.types import Example, Grade, GradeRequest, Sample
 
@@ -24,22 +24,25 @@ AT_A_TIME = 64
 OnProgress = Callable[[int, int], None]
 
 
-def keep_constants(job: Job, run: Run, grader: Grader, emit: OnEvent, check_stop: Callable[[], None]) -> None:
+def keep_constants(context: JobContext, run: Run) -> None:
     """Grade them on the validation rows and on the test rows, and keep that in the run.
 
-    All processes call this; process 0 alone grades. `check_stop` is called between batches of grades.
+    All processes call this; process 0 alone grades.
     """
+    job, grader = context.job, context.grader
     examples = {"validation": job.validation.examples, "test": job.test.examples if job.test else ()}
     for split, chosen in from_main(partial(_chosen, run, grader)):
 
         def progress(done: int, total: int, split: str = split) -> None:
-            emit(Progress(f"one answer for all {split} rows", done, total))
-            check_stop()
+            context.emit(Progress(f"one answer for all {split} rows", done, total))
+            context.check_stop()
 
         try:
             found = _on_every_row(grader, chosen, examples[split], progress)
-        except RunFailed as error:  # a judge's budget is spent: the job's result stands without this
-            emit(Note(f"no constant answer was graded on the {split} rows: {error.message}", "warning"))
+        except RunFailed as error:
+            # A judge's budget is spent: the job's result stands without this.
+            text = f"no constant answer was graded on the {split} rows: {error.message}"
+            context.emit(Note(text, "warning"))
             return
         from_main(partial(run.write_samples, f"constant-{split}", found))
 

@@ -5,15 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from rft_cli.config import RunConfig
 from rft_cli.job import Job
 from rft_cli.report.pilot import Course
-from rft_cli.training.auto import (
-    MOST_EPOCHS,
-    Chosen,
-    completions_wanted,
-    prompts_per_batch,
-    steps_a_pass,
-)
+from rft_cli.training.auto import MOST_EPOCHS, Chosen, steps_a_pass
 
 VALIDATE_EVERY = 600
 """Completions between validations."""
@@ -100,23 +95,22 @@ def _every(value: int, batches: int, plan: Batches, why: str) -> str:
     return f"validation every {value * plan.completions:,} completions: {why}"
 
 
-def course_of(job: Job, parameters: int, world_size: int) -> Course:
-    """How long the job is, as far as its settings and rows tell: what the pilot estimates its time from."""
-    config, rows = job.config, len(job.train.examples)
+def batches_of(config: RunConfig, rows: int, prompts: int, world_size: int) -> Batches:
+    """The rollout batches of `prompts` prompts that so many processes make of the training rows."""
     group = config.rollout.group_size
-    prompts = prompts_per_batch(config.rollout.prompts_per_batch, rows, world_size).value
-    steps = steps_a_pass(config.ppo.minibatches, prompts * group, world_size) * config.ppo.passes
-    plan = Batches(rows, prompts, group, steps)
-    wanted = completions_wanted(parameters)
-    batches = length(config.optim.n_epochs, config.optim.max_steps, plan, wanted).value
-    samples = len(job.validation.examples) * config.validation.samples_per_prompt
-    settings = config.validation
-    every = validate_every(settings.every_completions, settings.every_epochs, samples, plan, batches).value
-    tested = 0 if job.test is None else 2 * len(job.test.examples) * config.validation.samples_per_prompt
+    steps = steps_a_pass(config.ppo.minibatches, prompts * group, world_size)
+    return Batches(rows, prompts, group, steps * config.ppo.passes)
+
+
+def course_of(job: Job, plan: Batches, batches: int, every: int) -> Course:
+    """How long the job is, for the pilot's estimate of its time; `every`: rollout batches between validations."""
+    samples, test = job.config.validation.samples_per_prompt, job.test
+    tested = 0 if test is None else 2 * len(test.examples)
+    validations = 1 + math.ceil(batches / every)
     return Course(
         batch=plan.completions,
-        steps=steps,
-        passes=config.ppo.passes,
+        steps=plan.steps,
+        passes=job.config.ppo.passes,
         batches=batches,
-        validated=(1 + math.ceil(batches / every)) * samples + tested,
+        validated=(validations * len(job.validation.examples) + tested) * samples,
     )

@@ -1,130 +1,118 @@
-"""The training itself: trainer, callbacks and run put together, from the first step or from a checkpoint on."""
+"""The training itself: trainer, callbacks and run, from the first step or from a checkpoint on."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from transformers import PreTrainedTokenizerBase, PrinterCallback
+from transformers import PrinterCallback
 
 from rft_cli.events import Finished, Note, OnEvent, Started
-from rft_cli.grading.protocol import Grader
-from rft_cli.job import Job
 from rft_cli.report.result import build_result
 from rft_cli.runs import Run
-from rft_cli.stopping import Stop
 from rft_cli.training import build, memory
 from rft_cli.training.constant_completions import keep_constants
+from rft_cli.training.context import JobContext
 from rft_cli.training.hf_args import Resolved
-from rft_cli.training.hooks.alarms import Alarms
-from rft_cli.training.hooks.divergence import told
+from rft_cli.training.hooks.divergence import explain_divergence
 from rft_cli.training.hooks.journal import Journal
 from rft_cli.training.hooks.saving import JOURNAL, CheckpointWriter
-from rft_cli.training.hooks.slow_grader import GradingCost
-from rft_cli.training.hooks.tripwires import Tripwires
-from rft_cli.training.hooks.validate_and_save import Milestones
+from rft_cli.training.hooks.slow_grader import SlowGraderWarning
+from rft_cli.training.hooks.tripwires import TripwireMonitor, Tripwires
+from rft_cli.training.hooks.validate_and_save import ValidateAndSave
 from rft_cli.training.models import count_parameters, stop_tokens
 from rft_cli.training.rollouts.prompts import PromptEncoder, training_rows
 from rft_cli.training.rollouts.rewards import GraderReward
 from rft_cli.training.rollouts.validation import validator_of
-from rft_cli.training.sft.reference_rows import TaughtRows
+from rft_cli.training.sft.reference_rows import ReferenceRows
 
 
 def run_training(
-    job: Job,
+    context: JobContext,
     run: Run,
-    emit: OnEvent,
-    resume: bool,
     model: Any,
     resolved: Resolved,
-    tokenizer: PreTrainedTokenizerBase,
-    grader: Grader,
-    stop: Stop,
-    taught: TaughtRows | None = None,
+    references: ReferenceRows | None,
+    resume: bool,
 ) -> dict[str, Any]:
     """Train `model` as `resolved` says; process 0 returns the run's result, the others {}. All processes call this.
 
-    `taught`: what sft learns from; None where rollouts are.
+    `references`: what sft learns from; None for algorithms with rollouts.
     """
-    config = job.config
-    stop_ids = stop_tokens(model.config, model.generation_config, tokenizer)
-    model.generation_config.eos_token_id = (
-        stop_ids  # TRL samples with these: training and validation end alike
-    )
-    reward = GraderReward(grader, job.train.examples, stop_ids, PromptEncoder.of(tokenizer, config))
-    common = (config, resolved, tokenizer, model, str(run.path))
-    with memory.told(memory.WEIGHTS):
-        if taught is not None:
-            trainer = build.build_sft(*common, taught.dataset())
-        else:
-            trainer = build.build_trainer(*common, reward, training_rows(job.train.examples))
+    job, config = context.job, context.config
+    trainer, reward = _build(context, run, model, resolved, references)
     accelerator = trainer.accelerator
-    emit = GradingCost(emit, config.grader, grader.stats.judges is not None, accelerator.num_processes)
+    judged = context.grader.stats.judges is not None
+    emit = SlowGraderWarning(context.emit, config.grader, judged, accelerator.num_processes)
+    context = replace(context, emit=emit)
     trainer.on_note = emit
-    wires = Tripwires(config.tripwires, config.algorithm, resolved.max_completion_tokens)
-    alarms = Alarms(wires, config.tripwires.action, run, emit, accelerator.process_index)
-    journal = Journal(run, emit, accelerator, grader, config.grader.max_failure_rate, alarms)
+    tripwires = Tripwires(config.tripwires, config.algorithm, resolved.max_completion_tokens)
+    monitor = TripwireMonitor(tripwires, config.tripwires.action, run, emit, accelerator.process_index)
+    journal = Journal(run, emit, accelerator, context.grader, config.grader.max_failure_rate, monitor)
     trainer.max_skipped_steps = config.optim.max_skipped_steps
     reward.on_graded = journal.on_graded
-    every = config.checkpoint.every_steps
     writer = CheckpointWriter(run, trainer, config.checkpoint.keep_last, journal.to_json)
-    milestones = Milestones(
-        run,
-        trainer,
-        writer,
-        validator_of(
-            config,
-            tokenizer,
-            model,
-            resolved.max_completion_tokens,
-            accelerator,
-            grader,
-            lambda: trainer.shrinks,
-        ),
-        job.validation.examples,
-        job.test.examples if job.test else None,
-        validate_every=resolved.validate_every,
-        save_every=None if isinstance(every, str) else every,
-        on_samples=journal.on_validated,
-        on_event=emit,
-        stop=stop,
-    )
+    limit = resolved.max_completion_tokens
+    shrinks = partial(getattr, trainer, "shrinks")
+    validator = validator_of(config, context.tokenizer, model, limit, accelerator, context.grader, shrinks)
+    validations = ValidateAndSave(context, run, trainer, writer, validator, resolved, journal.on_validated)
     trainer.add_callback(journal)
-    trainer.add_callback(milestones)
+    trainer.add_callback(validations)
     trainer.remove_callback(PrinterCallback)
     checkpoint = _return_to_newest(run, journal, writer, accelerator, emit) if resume else None
-    steps = _total_steps(trainer)
-    emit(
-        Started(
-            config.model.path,
-            count_parameters(model),
-            sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
-            config.algorithm,
-            accelerator.num_processes,
-            steps,
-            steps / trainer.steps_an_epoch(),
-            str(accelerator.device),
-            figures=_figures(run, config.teaches) if accelerator.is_main_process else (),
-        )
-    )
+    emit(_started(context, run, model, trainer))
     with (
-        told(run, resolved.learning_rate, resolved.critic_learning_rate, config.teaches),
-        memory.told(memory.in_training(resolved.micro_batch_size, config.teaches)),
+        explain_divergence(run, resolved.learning_rate, resolved.critic_learning_rate, config.teaches),
+        memory.explain(memory.in_training(resolved.micro_batch_size, config.teaches)),
     ):
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    milestones.check_stop()
+    context.check_stop()
     best = run.best_checkpoint()
     if job.test is not None and best is not None:
-        with memory.told(memory.SAMPLING):
+        with memory.explain(memory.SAMPLING):
             _load_weights(trainer, best)
-            milestones.sample_test("test-after")
-    keep_constants(job, run, grader, emit, milestones.check_stop)
+            validations.sample_test("test-after")
+    keep_constants(context, run)
     if not accelerator.is_main_process:
         return {}
     result: dict[str, Any] = build_result(run)
     emit(Finished(result))
     return result
+
+
+def _build(
+    context: JobContext, run: Run, model: Any, resolved: Resolved, references: ReferenceRows | None
+) -> tuple[Any, GraderReward]:
+    """The trainer with its model on the device, and its reward function."""
+    config, tokenizer, rows = context.config, context.tokenizer, context.job.train.examples
+    stop_ids = stop_tokens(model.config, model.generation_config, tokenizer)
+    # TRL samples with these: training and validation end alike.
+    model.generation_config.eos_token_id = stop_ids
+    reward = GraderReward(context.grader, rows, stop_ids, PromptEncoder.of(tokenizer, config))
+    common = (config, resolved, tokenizer, model, str(run.path))
+    with memory.explain(memory.WEIGHTS):
+        if references is not None:
+            return build.build_sft(*common, references.dataset()), reward
+        return build.build_trainer(*common, reward, training_rows(rows)), reward
+
+
+def _started(context: JobContext, run: Run, model: Any, trainer: Any) -> Started:
+    steps = _total_steps(trainer)
+    accelerator = trainer.accelerator
+    return Started(
+        context.config.model.path,
+        count_parameters(model),
+        sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        context.config.algorithm,
+        accelerator.num_processes,
+        steps,
+        steps / trainer.steps_an_epoch(),
+        str(accelerator.device),
+        figures=_figures(run, context.config.teaches) if accelerator.is_main_process else (),
+    )
 
 
 def _total_steps(trainer: Any) -> int:
@@ -152,7 +140,7 @@ def _return_to_newest(
         for text in writer.restore(step):
             emit(Note(text, "warning"))
         run.truncate_metrics(step)
-        _tell_lost_lines(run, step, emit)
+        _warn_of_lost_lines(run, step, emit)
         run.truncate_rollouts(step)
         run.truncate_samples(step)
     accelerator.wait_for_everyone()
@@ -166,7 +154,7 @@ def _load_weights(trainer: Any, checkpoint: Path) -> None:
     )
 
 
-def _tell_lost_lines(run: Run, step: int, emit: OnEvent) -> None:
+def _warn_of_lost_lines(run: Run, step: int, emit: OnEvent) -> None:
     there = {row.get("step") for row in run.metrics()}
     lost = [number for number in range(1, step + 1) if number not in there]
     if lost:

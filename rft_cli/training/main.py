@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,29 +18,20 @@ from rft_cli.runs import Run
 from rft_cli.runs.sources import find_model
 from rft_cli.runs.warnings import KeptWarnings
 from rft_cli.stopping import Stop
-from rft_cli.training import auto, build, job_length, precision
+from rft_cli.training import auto, build, precision
+from rft_cli.training.context import JobContext
 from rft_cli.training.distributed import group
 from rft_cli.training.graders import open_grader
-from rft_cli.training.hf_args import Resolved
 from rft_cli.training.library_output import quiet_libraries
 from rft_cli.training.loop import run_training
 from rft_cli.training.lora import lora_targets
 from rft_cli.training.model_checks import check_architecture, check_token_ids, first_use
-from rft_cli.training.models import (
-    context_length,
-    count_parameters,
-    load_config,
-    load_policy,
-    load_tokenizer,
-    weights_dtype,
-)
-from rft_cli.training.pilot import settle
-from rft_cli.training.precision import choose_attention
-from rft_cli.training.resolve import Found, resolve_rollouts, resolve_teaching
-from rft_cli.training.rollouts.pilot_sampling import Room
-from rft_cli.training.rollouts.prompt_notes import Findings, findings
+from rft_cli.training.models import context_length, load_config, load_policy, load_tokenizer, weights_dtype
+from rft_cli.training.pilot import with_pilot
+from rft_cli.training.resolve import ModelFacts, Resolution, resolve
+from rft_cli.training.rollouts.prompt_notes import prompt_notes
 from rft_cli.training.rollouts.prompts import PromptEncoder, too_long
-from rft_cli.training.sft.reference_rows import TaughtRows, taught_rows
+from rft_cli.training.sft.reference_rows import ReferenceRows, reference_rows
 
 LEAST_ROOM = 8
 """Tokens a prompt must leave for its completion."""
@@ -47,21 +39,15 @@ LEAST_ROOM = 8
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """What the tokenizer says of the job's rows.
+    """What the tokenizer makes of the job's rows.
 
-    `findings` are for people; `taught`: under sft, the training rows as tokens to learn.
+    `notes` are for people; `references`: under sft, the training rows as tokens to learn.
     """
 
     tokenizer: PreTrainedTokenizerBase
-    context: int
-    longest_prompt: int
-    findings: Findings
-    taught: TaughtRows | None = None
-
-    @property
-    def room(self) -> Room:
-        taught = None if self.taught is None else self.taught.lengths
-        return Room(self.context, self.longest_prompt, taught)
+    limits: auto.LengthLimits
+    notes: Sequence[Note]
+    references: ReferenceRows | None = None
 
 
 def check(job: Job, trains: bool = True) -> Lengths:
@@ -76,7 +62,7 @@ def check(job: Job, trains: bool = True) -> Lengths:
     context = context_length(own)
     everything = [*job.train.examples, *job.validation.examples, *(job.test.examples if job.test else ())]
     encoder = PromptEncoder.of(tokenizer, job.config)
-    found = findings(encoder, everything, job.config)
+    notes = prompt_notes(encoder, everything, job.config)
     ids = encoder.encode(everything)
     check_token_ids(model, own, tokenizer, everything, ids)
     wanted = job.config.rollout.max_completion_tokens
@@ -92,12 +78,14 @@ def check(job: Job, trains: bool = True) -> Lengths:
                 for p in long[:20]
             ]
         )
-    taught = None
+    references = None
     if trains and job.config.teaches:
         rows = job.train.examples
-        taught = taught_rows(encoder, rows, ids[: len(rows)], job.config.data.columns, context)
-        check_token_ids(model, own, tokenizer, rows, taught.completions, "reference")
-    return Lengths(tokenizer, context, max(len(i) for i in ids), found, taught)
+        references = reference_rows(encoder, rows, ids[: len(rows)], job.config.data.columns, context)
+        check_token_ids(model, own, tokenizer, rows, references.completions, "reference")
+    lengths = None if references is None else references.lengths
+    limits = auto.LengthLimits(context, max(len(i) for i in ids), lengths)
+    return Lengths(tokenizer, limits, notes, references)
 
 
 def train(
@@ -108,11 +96,11 @@ def train(
     stop: Stop | None = None,
     lengths: Lengths | None = None,
 ) -> dict[str, Any]:
-    """Run the job in this process (one of `WORLD_SIZE`); returns the result that stands in run.json.
+    """Run the job in this process (one of `WORLD_SIZE`); returns the result that run.json gets.
 
-    `lengths`: what `check` has found already.
+    `lengths`: what `check` returned, where it was called already.
 
-    Raises UsageError for what only the model can tell, RunFailed when grading fails too often, and Interrupted at the
+    Raises UsageError for what only the model can show, RunFailed when grading fails too often, and Interrupted at the
     end of a step, its checkpoint committed, once `stop` was asked for.
     """
     quiet_libraries()
@@ -120,41 +108,33 @@ def train(
     emit: OnEvent = KeptWarnings(run, on_event) if state.is_main_process else _ignore
     lengths = lengths or check(job)
     if not resume:
-        lengths.findings.tell(emit)
-    model, resolved = _load(job, lengths, state, emit)
-    log = run.path / "logs"
-    log.mkdir(exist_ok=True)
-    own_log = log / f"grader-{state.process_index}.log"
+        for note in lengths.notes:
+            emit(note)
+    model, resolution = load(job, lengths, state, emit)
+    logs = run.path / "logs"
+    logs.mkdir(exist_ok=True)
+    log = logs / f"grader-{state.process_index}.log"
     stop = stop or Stop()
 
     def opened() -> Grader:
-        # brief: a resumed run, or a child process, knows the path that was typed no more, and must write the same.
+        # brief: a resumed run, or a child process, does not know the path that was typed, and must log the same.
         return open_grader(
-            job.config.grader, log_path=own_log, seed=job.config.seed, brief=True, rows=job.shape()
+            job.config.grader, log_path=log, seed=job.config.seed, brief=True, rows=job.shape()
         )
 
-    # Until the grader is closed: a signal in the middle of that would leave its processes' things behind.
-    worked = partial(_has_stepped, run, resume)
-    with stop.finishing(), group.agreed(opened) as grader, first_use(model, worked):
-        resolved = settle(
-            job,
-            run,
+    # Until the grader is closed: a signal in the middle of that would leave its processes behind.
+    has_stepped = partial(_has_stepped, run, resume)
+    with stop.finishing(), group.agreed(opened) as grader, first_use(model, has_stepped):
+        context = JobContext(job, lengths.tokenizer, lengths.limits, grader, emit, stop)
+        resolved = with_pilot(context, run, model, resolution, resume)
+        precision.choose_attention(
             model,
-            lengths.tokenizer,
-            lengths.room,
-            resolved,
-            None
-            if job.config.teaches
-            else job_length.course_of(job, count_parameters(model), state.num_processes),
-            grader,
-            emit,
-            stop,
-            resume,
+            job.config.model.attention,
+            state.device.type,
+            resolved.compute,
+            lengths.limits.longest_prompt + resolved.max_completion_tokens,
         )
-        tokens = lengths.longest_prompt + resolved.max_completion_tokens
-        choose_attention(model, job.config.model.attention, state.device.type, resolved.compute, tokens)
-        tokenizer, taught = lengths.tokenizer, lengths.taught
-        return run_training(job, run, emit, resume, model, resolved, tokenizer, grader, stop, taught)
+        return run_training(context, run, model, resolved, lengths.references, resume)
 
 
 def _has_stepped(run: Run, resume: bool) -> bool:
@@ -162,11 +142,11 @@ def _has_stepped(run: Run, resume: bool) -> bool:
 
 
 def _ignore(_event: Any) -> None:
-    """Processes other than 0 tell nobody."""
+    """Events of other processes than 0 are not shown."""
 
 
-def _load(job: Job, lengths: Lengths, state: PartialState, emit: OnEvent) -> tuple[Any, Resolved]:
-    """The base model and what the auto rules make of it; the limit of a completion is that of a job without a pilot."""
+def load(job: Job, lengths: Lengths, state: PartialState, emit: OnEvent) -> tuple[Any, Resolution]:
+    """The base model and what the auto rules make of it."""
     config, rows = job.config, len(job.train.examples)
     if rows < state.num_processes:
         raise UsageError(
@@ -180,10 +160,10 @@ def _load(job: Job, lengths: Lengths, state: PartialState, emit: OnEvent) -> tup
     compute = precision.compute_dtype(dtype, device, precision.has_bfloat16(device, parameters))
     model = load_policy(source, config.model, weights_dtype(dtype, lora.value, state.device, parameters))
     if lora.value:
-        lora_targets(model, config.lora.target_modules)  # what is wrong with them is told early
-    resolve = resolve_teaching if config.teaches else resolve_rollouts
-    resolved, reasons = resolve(job, lengths.room, Found(parameters, lora.value, state, compute))
-    for reason in (precision.told(dtype, lora.value, compute), lora.reason, *reasons):
+        # What is wrong with the targets is reported early.
+        lora_targets(model, config.lora.target_modules)
+    resolution = resolve(job, lengths.limits, ModelFacts(parameters, lora.value, state, compute))
+    for reason in (precision.float32_note(dtype, lora.value, compute), lora.reason, *resolution.reasons):
         if reason:
             emit(Note(reason))
-    return model, resolved
+    return model, resolution

@@ -23,7 +23,7 @@ SAMPLING = "set validation.batch_size or rollout.max_completion_tokens lower, or
 
 
 @contextmanager
-def told(fix: str) -> Iterator[None]:
+def explain(fix: str) -> Iterator[None]:
     """Memory that runs out inside ends the job with a plain message."""
     try:
         yield

@@ -41,7 +41,7 @@ def compute_dtype(setting: str, device: str, bfloat16: bool) -> str:
     return "bfloat16" if bfloat16 and setting != "float32" else "float32"
 
 
-def told(setting: str, lora: bool, computed: str) -> str:
+def float32_note(setting: str, lora: bool, computed: str) -> str:
     """What a job says where full fine-tuning was asked for in 16 bits; empty where nothing is to be said."""
     if lora or setting not in ("bfloat16", "float16"):
         return ""

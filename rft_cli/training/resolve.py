@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 from accelerate import PartialState
 
 from rft_cli.job import Job
+from rft_cli.report.pilot import Course
 from rft_cli.training import auto, job_length
 from rft_cli.training.hf_args import Resolved
-from rft_cli.training.rollouts.pilot_sampling import Room
 from rft_cli.training.sft import auto_rules
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ModelFacts:
     """What is known of the model and the device; `compute`: the type of matrix products."""
 
     parameters: int
@@ -31,32 +31,36 @@ class Found:
         return self.state.device.type == "cuda" and self.parameters > 300_000_000
 
 
-class Choice(NamedTuple):
-    """The resolved settings, and the sentences that explain them."""
+class Resolution(NamedTuple):
+    """The resolved settings, the sentences that explain them, and the course of a job with rollouts."""
 
     resolved: Resolved
     reasons: Sequence[str]
+    course: Course | None = None
 
 
-def resolve_rollouts(job: Job, room: Room, found: Found) -> Choice:
-    """For the algorithms that learn from rollouts."""
-    config, rows, state = job.config, len(job.train.examples), found.state
-    rate = auto.learning_rate(config.optim.learning_rate, found.parameters, found.lora)
+def resolve(job: Job, limits: auto.LengthLimits, facts: ModelFacts) -> Resolution:
+    """What the job's algorithm gets; the limit of a completion is that of a job without a pilot."""
+    return (_for_sft if job.config.teaches else _for_rollouts)(job, limits, facts)
+
+
+def _for_rollouts(job: Job, limits: auto.LengthLimits, facts: ModelFacts) -> Resolution:
+    config, rows, state = job.config, len(job.train.examples), facts.state
+    rate = auto.learning_rate(config.optim.learning_rate, facts.parameters, facts.lora)
     prompts = auto.prompts_per_batch(config.rollout.prompts_per_batch, rows, state.num_processes)
+    plan = job_length.batches_of(config, rows, prompts.value, state.num_processes)
     sizes = auto.batch_sizes(
         config.optim.micro_batch_size,
-        prompts.value * config.rollout.group_size,
+        plan.completions,
         config.ppo.minibatches,
         state.num_processes,
-        found.parameters,
+        facts.parameters,
         state.device.type,
     )
-    steps = sizes.value.minibatches * config.ppo.passes
-    plan = job_length.Batches(rows, prompts.value, config.rollout.group_size, steps)
     batches = job_length.length(
-        config.optim.n_epochs, config.optim.max_steps, plan, auto.completions_wanted(found.parameters)
+        config.optim.n_epochs, config.optim.max_steps, plan, auto.completions_wanted(facts.parameters)
     )
-    validations = job_length.validate_every(
+    every = job_length.validate_every(
         config.validation.every_completions,
         config.validation.every_epochs,
         _validated(job),
@@ -64,39 +68,40 @@ def resolve_rollouts(job: Job, room: Room, found: Found) -> Choice:
         batches.value,
     )
     warmup = auto.critic_warmup(config.ppo.critic_warmup, batches.value)
-    temperature = auto.temperature(config.rollout.temperature, found.parameters)
-    choices: list[auto.Chosen[Any]] = [rate, temperature, prompts, sizes, batches, validations]
+    temperature = auto.temperature(config.rollout.temperature, facts.parameters)
+    choices: list[auto.Chosen[Any]] = [rate, temperature, prompts, sizes, batches, every]
     if config.algorithm == "ppo":
         choices.append(warmup)
     resolved = Resolved(
-        lora=found.lora,
+        lora=facts.lora,
         learning_rate=rate.value,
         critic=config.ppo.critic,
         critic_learning_rate=auto.critic_learning_rate(config.ppo.critic_learning_rate),
         n_epochs=plan.begun(batches.value),
-        max_steps=batches.value * steps,
-        validate_every=validations.value * steps,
+        max_steps=batches.value * plan.steps,
+        validate_every=every.value * plan.steps,
         prompts_per_batch=prompts.value,
-        max_completion_tokens=_limit(job, room),
+        max_completion_tokens=_limit(job, limits),
         micro_batch_size=sizes.value.micro,
-        gradient_checkpointing=found.checkpoints_gradients(config.model.gradient_checkpointing),
+        gradient_checkpointing=facts.checkpoints_gradients(config.model.gradient_checkpointing),
         critic_warmup=warmup.value,
         world_size=state.num_processes,
         minibatches=sizes.value.minibatches,
         temperature=temperature.value,
-        compute=found.compute,
+        compute=facts.compute,
     )
-    return Choice(resolved, [choice.reason for choice in choices])
+    course = job_length.course_of(job, plan, batches.value, every.value)
+    return Resolution(resolved, [choice.reason for choice in choices], course)
 
 
-def resolve_teaching(job: Job, room: Room, found: Found) -> Choice:
-    """For sft: a step is a batch of rows."""
-    config, rows, processes = job.config, len(job.train.examples), found.state.num_processes
-    rate = auto_rules.learning_rate(config.optim.learning_rate, found.parameters, found.lora)
+def _for_sft(job: Job, limits: auto.LengthLimits, facts: ModelFacts) -> Resolution:
+    """A step is a batch of rows."""
+    config, rows, processes = job.config, len(job.train.examples), facts.state.num_processes
+    rate = auto_rules.learning_rate(config.optim.learning_rate, facts.parameters, facts.lora)
     batch = auto_rules.batch_size(config.sft.batch_size, rows, processes)
     plan = auto_rules.Steps(rows, batch.value)
     steps = auto_rules.length(config.optim.n_epochs, config.optim.max_steps, plan)
-    validations = auto_rules.validate_every(
+    every = auto_rules.validate_every(
         config.validation.every_completions,
         config.validation.every_epochs,
         _validated(job),
@@ -104,26 +109,27 @@ def resolve_teaching(job: Job, room: Room, found: Found) -> Choice:
         steps.value,
     )
     sizes = auto.batch_sizes(
-        config.optim.micro_batch_size, batch.value, 1, processes, found.parameters, found.state.device.type
+        config.optim.micro_batch_size, batch.value, 1, processes, facts.parameters, facts.state.device.type
     )
     resolved = Resolved(
-        lora=found.lora,
+        lora=facts.lora,
         learning_rate=rate.value,
         critic="none",
         critic_learning_rate=0.0,
         n_epochs=-(-steps.value // plan.an_epoch),
         max_steps=steps.value,
-        validate_every=validations.value,
+        validate_every=every.value,
         prompts_per_batch=batch.value,
-        max_completion_tokens=_limit(job, room),
+        max_completion_tokens=_limit(job, limits),
         micro_batch_size=sizes.value.micro,
-        gradient_checkpointing=found.checkpoints_gradients(config.model.gradient_checkpointing),
+        gradient_checkpointing=facts.checkpoints_gradients(config.model.gradient_checkpointing),
         critic_warmup=0,
         world_size=processes,
         minibatches=1,
-        compute=found.compute,
+        temperature=config.validation.temperature,
+        compute=facts.compute,
     )
-    return Choice(resolved, [rate.reason, batch.reason, steps.reason, validations.reason])
+    return Resolution(resolved, [rate.reason, batch.reason, steps.reason, every.reason])
 
 
 def _validated(job: Job) -> int:
@@ -131,7 +137,6 @@ def _validated(job: Job) -> int:
     return len(job.validation.examples) * job.config.validation.samples_per_prompt
 
 
-def _limit(job: Job, room: Room) -> int:
+def _limit(job: Job, limits: auto.LengthLimits) -> int:
     """The limit of a completion before a pilot has measured it."""
-    setting = job.config.rollout.max_completion_tokens
-    return auto.max_completion_tokens(setting, room.context, room.longest_prompt, None).value
+    return auto.max_completion_tokens(job.config.rollout.max_completion_tokens, limits, None).value

@@ -24,13 +24,13 @@ def killed_at(step):
     """Python for a child: SIGKILL at the end of this optimizer step, before its checkpoint."""
     return f"""
 import os, signal
-from rft_cli.training.hooks.validate_and_save import Milestones
-went_on = Milestones.on_step_end
+from rft_cli.training.hooks.validate_and_save import ValidateAndSave
+went_on = ValidateAndSave.on_step_end
 def on_step_end(self, args, state, control, **other):
     if state.global_step == {step}:
         os.kill(os.getpid(), signal.SIGKILL)
     went_on(self, args, state, control, **other)
-Milestones.on_step_end = on_step_end
+ValidateAndSave.on_step_end = on_step_end
 """
 
 
@@ -120,13 +120,13 @@ def comes_to_the_same_bits(warm, job, step):
 
 KILLED_IN_A_VALIDATION = """
 import os, signal
-from rft_cli.training.hooks.validate_and_save import Milestones
-went_on = Milestones.sample
+from rft_cli.training.hooks.validate_and_save import ValidateAndSave
+went_on = ValidateAndSave.sample
 def sample(self, rows, what):
     if what == "validation after step 12, 24 completions":
         os.kill(os.getpid(), signal.SIGKILL)
     return went_on(self, rows, what)
-Milestones.sample = sample
+ValidateAndSave.sample = sample
 """
 
 

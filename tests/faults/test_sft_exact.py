@@ -20,13 +20,13 @@ SFT = {
 KINDS = {"full": SFT, "lora": SFT | {"lora.enabled": True, "lora.dropout": 0.1}}
 SIGNALLED = """
 import os, signal
-from rft_cli.training.hooks.validate_and_save import Milestones
-went_on = Milestones.on_step_end
+from rft_cli.training.hooks.validate_and_save import ValidateAndSave
+went_on = ValidateAndSave.on_step_end
 def on_step_end(self, args, state, control, **other):
     if state.global_step == 5:
         os.kill(os.getpid(), signal.SIGTERM)
     went_on(self, args, state, control, **other)
-Milestones.on_step_end = on_step_end
+ValidateAndSave.on_step_end = on_step_end
 """
 
 

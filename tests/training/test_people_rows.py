@@ -73,7 +73,10 @@ def checked(
     found = check(job)
     encoder = PromptEncoder.of(found.tokenizer, job.config)
     texts = [found.tokenizer.decode(ids) for ids in encoder.encode(job.train.examples[:4])]
-    return texts, found.findings.notes, found.findings.warnings
+    notes, warnings = (
+        [note.text for note in found.notes if note.level == level] for level in ("info", "warning")
+    )
+    return texts, notes, warnings
 
 
 def create(folder: Path, rows: Path, *args: str | Path) -> Ended:

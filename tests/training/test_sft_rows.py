@@ -12,7 +12,7 @@ from rft_cli.training import build
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.models import load_policy, load_tokenizer
 from rft_cli.training.rollouts.prompts import PromptEncoder
-from rft_cli.training.sft.reference_rows import IGNORED, behind, completion_ids, end_of, taught_rows
+from rft_cli.training.sft.reference_rows import IGNORED, behind, completion_ids, end_of, reference_rows
 from rft_cli.types import Example, Source
 
 SAMPLE = "sample_data/train.jsonl"
@@ -33,7 +33,7 @@ def encode(tokenizer, examples):
 
 def taught(tokenizer, examples, context=1024):
     encoder = PromptEncoder.of(tokenizer, RunConfig())
-    return taught_rows(encoder, examples, encoder.encode(examples), {}, context)
+    return reference_rows(encoder, examples, encoder.encode(examples), {}, context)
 
 
 def test_a_row_is_the_rollouts_prompt_then_the_reference_then_one_end(tokenizer):

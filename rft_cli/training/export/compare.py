@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rft_cli.training.generation_config import blank_generation_config
-from rft_cli.training.rollouts.sampling import SamplingSettings, cut
+from rft_cli.training.rollouts.sampling import SamplingSettings, cut, left_padded
 
 BATCH = 8
 
@@ -46,19 +46,17 @@ def answer(model: Any, prompts: Sequence[Sequence[int]], settings: SamplingSetti
     logits: list[Tensor] = []
     for start in range(0, len(prompts), BATCH):
         batch = prompts[start : start + BATCH]
-        width = max(len(p) for p in batch)
-        ids = torch.tensor([[settings.pad] * (width - len(p)) + list(p) for p in batch])
-        attention = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in batch])
+        ids, attention = left_padded(batch, settings.pad, model.device)
         with blank_generation_config(model):
             output = model.generate(
-                input_ids=ids.to(model.device),
-                attention_mask=attention.to(model.device),
+                input_ids=ids,
+                attention_mask=attention,
                 generation_config=settings.to_generation_config(),
                 return_dict_in_generate=True,
                 output_logits=True,
             )
         steps = torch.stack([step.float().cpu() for step in output.logits], dim=1)  # (B, T, V)
-        for row, sampled in enumerate(output.sequences[:, width:].tolist()):
+        for row, sampled in enumerate(output.sequences[:, ids.size(1) :].tolist()):
             completion = cut(sampled, settings.stop)
             completions.append(completion)
             logits.append(steps[row, : len(completion)].clone())

@@ -217,7 +217,7 @@ def check_finite(trainer: Any) -> None:
 
 
 @contextmanager
-def told(
+def explain_divergence(
     run: Run, learning_rate: float, critic_learning_rate: float, teaches: bool = False
 ) -> Iterator[None]:
     """What ends training inside gets words on what to change and on how to go on from the last checkpoint.

@@ -21,7 +21,7 @@ from rft_cli.grading.stats import FailureMonitor, GraderStats
 from rft_cli.report.pilot import groups_of
 from rft_cli.runs import Run
 from rft_cli.runs.files import finite
-from rft_cli.training.hooks.alarms import Alarms
+from rft_cli.training.hooks.tripwires import TripwireMonitor
 from rft_cli.training.rollouts.rewards import GradedBatch
 from rft_cli.types import MOST_COMPONENTS, Sample
 
@@ -65,9 +65,9 @@ class Journal(TrainerCallback):
         accelerator: Accelerator,
         grader: Grader,
         max_failure_rate: float,
-        alarms: Alarms,
+        monitor: TripwireMonitor,
     ) -> None:
-        self._run, self._on_event, self._grader, self._alarms = run, on_event, grader, alarms
+        self._run, self._on_event, self._grader, self._tripwires = run, on_event, grader, monitor
         self._main = accelerator.is_main_process
         self._monitor = FailureMonitor(max_failure_rate)
         self._per_rollout: dict[str, float | None] = {}
@@ -83,7 +83,7 @@ class Journal(TrainerCallback):
             "per_rollout": self._per_rollout,
             "counts": self._counts,
             "failures": self._monitor.to_json(),
-            "tripwires": self._alarms.state(),
+            "tripwires": self._tripwires.wires.state(),
         }
         return json.dumps(finite(state)) + "\n"
 
@@ -95,7 +95,7 @@ class Journal(TrainerCallback):
             k: v for k, v in self._per_rollout.items() if k.startswith("judge_") and v is not None
         }
         self._monitor.restore(state["failures"])
-        self._alarms.load(state["tripwires"])
+        self._tripwires.wires.load(state["tripwires"])
 
     # -- rollouts ----------------------------------------------------------------------------------------------------
 
@@ -132,7 +132,7 @@ class Journal(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._step = self._first_step = state.global_step
-        self._alarms.begin(state.global_step)
+        self._tripwires.begin(state.global_step)
         self._started = self._last_log = monotonic()
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -164,13 +164,13 @@ class Journal(TrainerCallback):
         done = state.global_step - self._first_step
         left = (now - self._started) / max(done, 1) * (state.max_steps - state.global_step)
         self._on_event(Stepped(state.global_step, state.max_steps, epoch, metrics, left))
-        if ("completion_tokens" in named or "rows" in named) and self._alarms.observe(
+        if ("completion_tokens" in named or "rows" in named) and self._tripwires.observe(
             state.global_step, metrics
         ):
             control.should_save = True  # and then `on_save` ends the job
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._alarms.check()
+        self._tripwires.check()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._step = state.global_step

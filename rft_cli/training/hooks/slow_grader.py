@@ -15,7 +15,7 @@ LEAST_S = 1.0
 """Seconds of grading in a rollout batch below which nobody waits for it."""
 
 
-class GradingCost:
+class SlowGraderWarning:
     """Passes events on, and adds the warning behind the first rollout batch that grading takes most of."""
 
     def __init__(self, emit: OnEvent, grader: GraderConfig, judged: bool, processes: int) -> None:

@@ -1,7 +1,7 @@
-"""Tripwires: figures of the rollout batches that say, before a person looks, that training goes wrong.
+"""Tripwires: bounds on figures of the rollout batches that show that training goes wrong.
 
-Each wire compares one figure with one setting of `tripwires` and speaks once, until the figure is good again. What the
-defaults were chosen by stands in `docs/reliability.md`: silent in every good run, not in runs made bad on purpose.
+Each wire compares one figure with one setting of `tripwires` and warns once, until the figure is good again. The
+defaults are measured (`docs/reliability.md`): no good run trips a wire, runs made bad on purpose do.
 """
 
 from __future__ import annotations
@@ -11,6 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from rft_cli.config.schema import TripwireConfig
+from rft_cli.errors import RunFailed
+from rft_cli.events import Note, OnEvent
+from rft_cli.runs import Run
+from rft_cli.training.distributed.group import from_main
+from rft_cli.training.hooks.divergence import how_to_go_on
 
 Figures = Mapping[str, float | None]
 """One rollout batch's line of metrics."""
@@ -59,7 +64,7 @@ def pooled_explained_variance(batches: Sequence[Figures], window: int) -> float 
 
 @dataclass(frozen=True, slots=True)
 class Tripped:
-    """A wire that has just tripped, by the name of its setting, and what to tell people."""
+    """A wire that has just tripped, by the name of its setting, and the text of the warning."""
 
     name: str
     text: str
@@ -76,7 +81,7 @@ class Tripwires:
         self._keep = max(settings.window, settings.constant_reward or 0, settings.explained_variance_window)
 
     def observe(self, metrics: Figures) -> list[Tripped]:
-        """Take in a rollout batch's metrics; the wires that trip now and had not before."""
+        """Add a rollout batch's metrics; the wires that trip now and had not before."""
         batch = {name: metrics.get(name) for name in _NEEDED}
         self._batches = [*self._batches, batch][-self._keep :]
         length = batch["completion_tokens"]
@@ -98,11 +103,11 @@ class Tripwires:
         return {"batches": self._batches, "first": self._first, "tripped": sorted(self._tripped)}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state` was taken."""
+        """Restore what `state` returned."""
         self._batches, self._first = [dict(b) for b in state["batches"]], list(state["first"])
         self._tripped = set(state["tripped"])
 
-    # the wires: None while the figure is good, else what to tell
+    # The wires: None while the figure is good, else the text of the warning.
 
     def _mean(self, name: str) -> float | None:
         return mean_of(self._batches, name, self._settings.window)
@@ -197,3 +202,38 @@ _WIRES: dict[str, Callable[[Tripwires, Any], str | None]] = {
 """By the name of the setting that each one is compared with."""
 _OF_SFT = ("entropy",)
 """Wires whose figure a step of sft has."""
+
+
+class TripwireMonitor:
+    """Warns where a wire trips and, with `action: stop`, ends the job; every process calls it, process 0 decides."""
+
+    def __init__(self, wires: Tripwires, action: str, run: Run, on_event: OnEvent, rank: int) -> None:
+        self.wires, self._action, self._run, self._on_event = wires, action, run, on_event
+        self._main = rank == 0
+        self._ending = ""
+
+    def begin(self, step: int) -> None:
+        """A job starts or resumes after `step`: later warnings will be made again."""
+        if self._main:
+            kept = [w for w in self._run.info.get("warnings") or [] if w["step"] <= step]
+            self._run.update(warnings=kept)
+
+    def observe(self, step: int, metrics: Figures) -> bool:
+        """Check a rollout batch's line of metrics; whether the job is to end after a checkpoint of this step."""
+        if self._action == "stop":
+            # Figures may differ by a rounding between processes, the decision may not.
+            self._ending = from_main(lambda: self._warn(step, metrics))
+        elif self._action == "warn" and self._main:
+            self._warn(step, metrics)
+        return bool(self._ending)
+
+    def _warn(self, step: int, metrics: Figures) -> str:
+        tripped = self.wires.observe(metrics)
+        for t in tripped:
+            self._on_event(Note(t.text, "warning", step, t.name))
+        return "; ".join(t.text for t in tripped)
+
+    def check(self) -> None:
+        """With `action: stop`, raise RunFailed where a wire tripped; its checkpoint is committed."""
+        if self._ending:
+            raise RunFailed(f"a tripwire ended the job: {self._ending}", how_to_go_on(self._run))

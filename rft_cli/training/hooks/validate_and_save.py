@@ -1,7 +1,7 @@
-"""The job's course: baseline, validations, the best checkpoint, checkpoints between, and where it stops when asked.
+"""When a job validates and saves: baseline, validations, the best checkpoint, checkpoints between, stop on request.
 
 A callback of transformers' Trainer. All processes take part; only process 0 writes. A validation follows the checkpoint
-of its step: a job that dies in between does no more than sample again. Validations stand between two rollout batches.
+of its step: a job that dies in between only has to sample again. Validations come between two rollout batches.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from rft_cli.events import Note, OnEvent, Progress, Validated
+from rft_cli.events import Note, Progress, Validated
 from rft_cli.report.estimates import estimate
 from rft_cli.runs import Run
-from rft_cli.stopping import Stop, interruption
+from rft_cli.stopping import interruption
+from rft_cli.training.context import JobContext
 from rft_cli.training.distributed.group import from_main, stop_asked
+from rft_cli.training.hf_args import Resolved
 from rft_cli.training.hooks.saving import CheckpointWriter
 from rft_cli.training.rollouts.validation import Validator
 from rft_cli.types import Example, Sample
@@ -24,34 +26,28 @@ MOST_TRUNCATED = 0.1
 """Share of cut baseline completions above which the job warns."""
 
 
-class Milestones(TrainerCallback):
-    """See the module's docstring.
-
-    Args:
-        validate_every: optimizer steps between validations; the last one is always validated.
-        save_every: optimizer steps between checkpoints; None leaves those of the validations.
-        on_samples: gets every validation's samples, on all processes.
-    """
+class ValidateAndSave(TrainerCallback):
+    """See the module's docstring. `on_samples` gets every validation's samples, on all processes."""
 
     def __init__(
         self,
+        context: JobContext,
         run: Run,
         trainer: Any,
         writer: CheckpointWriter,
         validator: Validator,
-        validation_rows: Sequence[Example],
-        test_rows: Sequence[Example] | None,
-        *,
-        validate_every: int,
-        save_every: int | None,
+        resolved: Resolved,
         on_samples: Callable[[Sequence[Sample]], None],
-        on_event: OnEvent,
-        stop: Stop,
     ) -> None:
-        self._run, self._trainer, self._writer, self._validator = run, trainer, writer, validator
-        self._rows, self._test_rows = validation_rows, test_rows
-        self._validate_every, self._save_every = validate_every, save_every
-        self._on_samples, self._on_event, self._stop = on_samples, on_event, stop
+        self._context, self._run, self._trainer = context, run, trainer
+        self._writer, self._validator, self._on_samples = writer, validator, on_samples
+        job, every = context.job, context.config.checkpoint.every_steps
+        self._rows = job.validation.examples
+        self._test_rows = job.test.examples if job.test else None
+        self._validate_every = resolved.validate_every
+        # None leaves the checkpoints of the validations.
+        self._save_every = None if isinstance(every, str) else every
+        self._on_event, self.check_stop = context.emit, context.check_stop
         self._accelerator = validator.accelerator
         self._main = self._accelerator.is_main_process
         self._best_mean = float("-inf")
@@ -73,7 +69,7 @@ class Milestones(TrainerCallback):
             self.validate(step, epoch)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._stopped_by = stop_asked(self._stop)
+        self._stopped_by = stop_asked(self._context.stop)
         save = self._save_every and state.global_step % self._save_every == 0
         if self._stopped_by or save or self._due(state):
             control.should_save = True
@@ -176,14 +172,6 @@ class Milestones(TrainerCallback):
             self.check_stop()
 
         return self._validator.run(self._trainer.model_wrapped, rows, progress)
-
-    # -- processes ---------------------------------------------------------------------------------------------------
-
-    def check_stop(self) -> None:
-        """Raise Interrupted where a stop was asked for: nothing is lost here. All processes call this together."""
-        number = stop_asked(self._stop)
-        if number is not None:
-            raise interruption(number)
 
 
 def _name(step: int) -> str:

@@ -1,6 +1,6 @@
 """PPO as a thin subclass of TRL's GRPOTrainer: wiring, no formulas.
 
-TRL keeps generation, rollout buffering, PEFT, Accelerate, FSDP and DeepSpeed. Two of its methods are overridden here and
+TRL keeps generation, rollout buffering, PEFT, Accelerate, FSDP and DeepSpeed. Two of its methods are overridden here,
 others in `rollout_trainer.py` (a test checks their signatures, because they are TRL's private API):
 
 - `_generate_and_score_completions`: adds values, KL in the reward, GAE; trains the critic.

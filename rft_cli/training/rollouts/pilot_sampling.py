@@ -21,16 +21,14 @@ from typing import Any, cast
 
 import torch
 from accelerate import Accelerator, PartialState
-from transformers import PreTrainedTokenizerBase
 
-from rft_cli.config import RunConfig
 from rft_cli.data.examples import Selected
-from rft_cli.events import Note, OnEvent, Progress
+from rft_cli.events import Note, Progress
 from rft_cli.grading.protocol import Grader
 from rft_cli.grading.stats import FailureMonitor
 from rft_cli.report import pilot as report
 from rft_cli.training import auto
-from rft_cli.training.models import count_parameters
+from rft_cli.training.context import JobContext
 from rft_cli.training.rollouts.rewards import trainable
 from rft_cli.training.rollouts.validation import Validator, validator_of
 from rft_cli.types import Example, Sample
@@ -41,21 +39,8 @@ MOSTLY_CUT = 0.5
 PATIENCE = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
-    """What limits a completion: the model's context and the longest prompt, in tokens; under sft the references too."""
-
-    context: int
-    longest_prompt: int
-    taught: auto.Taught | None = None
-
-    @property
-    def tokens(self) -> int:
-        return self.context - self.longest_prompt
-
-
 @dataclass
-class Sampled:
+class PilotSamples:
     """All completions of the pilot, and the seconds that sampling and grading took in the waves of whole groups."""
 
     samples: list[Sample] = field(default_factory=list)
@@ -64,8 +49,8 @@ class Sampled:
     timed: int = 0
 
 
-class _Timed:
-    """A grader that knows how long it took."""
+class _TimedGrader:
+    """A grader that measures how long it took."""
 
     def __init__(self, grader: Grader) -> None:
         self._grader = grader
@@ -83,61 +68,43 @@ class _Timed:
             self.seconds += perf_counter() - started
 
 
-class Waves:
-    """One pilot's. `room`: what limits completions. `check_stop` is called between batches, by all processes."""
+class PilotSampler:
+    """Samples one pilot; `temperature` is that of training."""
 
-    def __init__(
-        self,
-        config: RunConfig,
-        tokenizer: PreTrainedTokenizerBase,
-        model: Any,
-        room: Room,
-        grader: Grader,
-        on_event: OnEvent,
-        check_stop: Callable[[], None],
-    ) -> None:
-        self._config, self._model, self._room = config, model, room
-        self._on_event, self._check_stop = on_event, check_stop
-        self._grader = cast(Any, _Timed(grader))
+    def __init__(self, context: JobContext, model: Any, temperature: float) -> None:
+        config, limits = context.config, context.limits
+        self._context, self._config, self._model = context, config, model
+        self._temperature = temperature
+        self._grader: Any = _TimedGrader(context.grader)
         self._monitor = FailureMonitor(config.grader.max_failure_rate)
         device = PartialState().device
         self._generous = auto.generous_limit(device.type)
-        self.generous = min(self._generous, room.tokens)
-        validator = validator_of(
-            config,
-            tokenizer,
-            model,
-            self.generous,
-            Accelerator(cpu=device.type == "cpu"),
-            self._grader,
-        )
+        self.generous = min(self._generous, limits.room)
+        accelerator = Accelerator(cpu=device.type == "cpu")
+        validator = validator_of(config, context.tokenizer, model, self.generous, accelerator, self._grader)
         self._validator = replace(validator, seed=config.seed)
         self._waves = 0
         self.widest = 0
-        self.sampled = Sampled()
-
-    def run(self, examples: Sequence[Example]) -> Sampled:
-        """Sample and grade completions of these rows; on every process the same. `Sample.row` counts in `examples`."""
-        self._first_rounds(examples)
-        return self.sampled
+        self.sampled = PilotSamples()
 
     def limit(self) -> auto.Chosen[int]:
         """The limit of a completion in training, by what was seen so far."""
-        samples, room = self.sampled.samples, self._room
-        seen = auto.Seen(sorted(s.tokens for s in samples if not s.truncated), len(samples), self._generous)
-        setting = self._config.rollout.max_completion_tokens
-        if isinstance(setting, str) and room.taught is not None:
-            return auto.taught_limit(room.context, room.longest_prompt, seen, room.taught)
-        return auto.max_completion_tokens(setting, room.context, room.longest_prompt, seen)
+        samples = self.sampled.samples
+        ended = sorted(s.tokens for s in samples if not s.truncated)
+        seen = auto.SeenLengths(ended, len(samples), self._generous)
+        return auto.max_completion_tokens(
+            self._config.rollout.max_completion_tokens, self._context.limits, seen
+        )
 
-    def _first_rounds(self, examples: Sequence[Example]) -> None:
+    def run(self, examples: Sequence[Example]) -> PilotSamples:
+        """Sample and grade completions of these rows; on every process the same. `Sample.row` counts in `examples`."""
         config, group = self._config, self._config.completions_a_prompt
         order = list(range(len(examples)))
         random.Random(config.seed).shuffle(order)
         first, rest = order[: config.pilot.prompts], order[config.pilot.prompts :]
         if config.teaches:  # nothing is compared within a group, and no reward stops the job
             self._wave(examples, first, 1, self.generous, whole=True, patience=PATIENCE)
-            return
+            return self.sampled
         if isinstance(config.rollout.max_completion_tokens, str):
             self._wave(examples, first, 1, self.generous, patience=PATIENCE)
             cut = sum(s.truncated for s in self.sampled.samples)
@@ -150,6 +117,7 @@ class Waves:
         while further and config.pilot.gate != "none" and self._needs_more():
             now, further = further[: len(first)], further[len(first) :]
             self._wave(examples, now, group, self.limit().value)
+        return self.sampled
 
     def _needs_more(self) -> bool:
         """Whether nothing can be learned from what was seen, and more of it may show otherwise.
@@ -172,19 +140,18 @@ class Waves:
         """`times` completions of each of the rows at `places`."""
         # Under sft the pilot samples as validations do: there are no other completions.
         config = self._config
-        how = config.validation if config.teaches else config.rollout
         settings = replace(
             self._validator.settings,
             max_new_tokens=limit,
-            temperature=auto.temperature(how.temperature, count_parameters(self._model)).value,
-            top_p=how.top_p,
+            temperature=self._temperature,
+            top_p=(config.validation if config.teaches else config.rollout).top_p,
             patience=patience,
         )
         validator: Validator = replace(
             self._validator,
             settings=settings,
             samples_per_prompt=times,
-            seed=self._config.seed + 1000 * self._waves,
+            seed=config.seed + 1000 * self._waves,
         )
         self._waves += 1
         self.widest = max(self.widest, limit)
@@ -192,8 +159,8 @@ class Waves:
         total = done_before + len(places) * times
 
         def progress(done: int, _total: int) -> None:
-            self._on_event(Progress("pilot", done_before + done, total))
-            self._check_stop()
+            self._context.emit(Progress("pilot", done_before + done, total))
+            self._context.check_stop()
 
         started = perf_counter()
         samples = self._within_memory(validator, Selected(examples, places), progress)
@@ -222,6 +189,6 @@ class Waves:
             self._validator = replace(self._validator, batch_size=size // 2)
             if self._model.device.type == "cuda":
                 torch.cuda.empty_cache()
-            self._on_event(
+            self._context.emit(
                 Note(f"pilot: {size} completions at a time do not fit into memory, now {size // 2}")
             )

@@ -1,14 +1,13 @@
-"""What a job's prompts become that is not plain to see, said before anything is sampled."""
+"""Notes on how a job's prompts are rendered, made before anything is sampled."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 from rft_cli.config import RunConfig
 from rft_cli.config.suggest import counted, did_you_mean
 from rft_cli.errors import UsageError, UsageErrors
-from rft_cli.events import Note, OnEvent
+from rft_cli.events import Note
 from rft_cli.training.rollouts.chat_templates import ChatTemplate, variables_of
 from rft_cli.training.rollouts.prompts import PromptEncoder
 from rft_cli.types import Example
@@ -21,60 +20,42 @@ _HELPERS = frozenset({"raise_exception", "strftime_now"})
 """Functions that transformers gives to templates."""
 
 
-@dataclass
-class Findings:
-    """What people should know of how a job's prompts are rendered."""
-
-    notes: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-    def tell(self, emit: OnEvent) -> None:
-        """Say them."""
-        for text in self.notes:
-            emit(Note(text))
-        for text in self.warnings:
-            emit(Note(text, "warning"))
+_Rows = tuple[Sequence[Example], str]
+"""Rows, and what holds for them."""
 
 
-def findings(encoder: PromptEncoder, examples: Sequence[Example], config: RunConfig) -> Findings:
-    """What `encoder` does with these prompts that is not plain to see; UsageErrors for settings without effect."""
-    template, found = encoder.template, Findings()
+def prompt_notes(encoder: PromptEncoder, examples: Sequence[Example], config: RunConfig) -> list[Note]:
+    """How these prompts are rendered, where that is not obvious; UsageErrors for settings without effect."""
     _check_settings(encoder, config)
-    _tell(found.notes, _text_rows(encoder, examples))
+    template = encoder.template
+    notes = _notes(_text_rows(encoder, examples))
     if template is None:
-        with_tools = [example for example in examples if example.tools]
-        _tell(
-            found.warnings,
-            [(with_tools, "the model has no chat template: the definitions of tools do not reach it")],
-        )
-        return found
+        tools = [example for example in examples if example.tools]
+        missing = "the model has no chat template: the definitions of tools do not reach it"
+        return [*notes, *_notes([(tools, missing)], "warning")]
     if template.opening:
-        found.notes.append(
-            f"the chat template begins every answer with {template.opening!r}: graders get it with the completion"
-        )
-    _tell(
-        found.notes,
-        [(_merged_rows(encoder, examples), "the system message stands in the user's first message")],
-    )
-    _tell(found.warnings, _with_signs(template, encoder, examples))
-    _tell(
-        found.warnings,
-        [(_without_effect(encoder, examples), "the chat template ignores the definitions of tools")],
-    )
-    return found
+        text = f"the chat template begins every answer with {template.opening!r}: graders get it with the completion"
+        notes.append(Note(text))
+    merged = _merged_rows(encoder, examples)
+    ignored = _rows_with_ignored_tools(encoder, examples)
+    return [
+        *notes,
+        *_notes([(merged, "the system message stands in the user's first message")]),
+        *_notes(_with_signs(template, encoder, examples), "warning"),
+        *_notes([(ignored, "the chat template ignores the definitions of tools")], "warning"),
+    ]
 
 
-_Told = tuple[Sequence[Example], str]
-
-
-def _tell(lines: list[str], told: Iterable[_Told]) -> None:
-    for rows, text in told:
+def _notes(found: Sequence[_Rows], level: str = "info") -> list[Note]:
+    notes = []
+    for rows, text in found:
         if rows:
             more = f" (and {counted(len(rows) - 1, 'more row')})" if len(rows) > 1 else ""
-            lines.append(f"{rows[0].source}{more}: {text}")
+            notes.append(Note(f"{rows[0].source}{more}: {text}", level))
+    return notes
 
 
-def _text_rows(encoder: PromptEncoder, examples: Sequence[Example]) -> list[_Told]:
+def _text_rows(encoder: PromptEncoder, examples: Sequence[Example]) -> list[_Rows]:
     if encoder.template is None:
         return []
     taken = [example for example in examples if encoder.is_text(example)]
@@ -99,7 +80,7 @@ def _merged_rows(encoder: PromptEncoder, examples: Sequence[Example]) -> list[Ex
     return [example for example in examples if is_merged(example)]
 
 
-def _with_signs(template: ChatTemplate, encoder: PromptEncoder, examples: Sequence[Example]) -> list[_Told]:
+def _with_signs(template: ChatTemplate, encoder: PromptEncoder, examples: Sequence[Example]) -> list[_Rows]:
     """Messages that hold tokens of the template, which read as the end of a turn or the beginning of another."""
     found, sign = list[Example](), None
     for example in examples:
@@ -116,7 +97,7 @@ def _with_signs(template: ChatTemplate, encoder: PromptEncoder, examples: Sequen
     return [(found, f"{text} (data.prompt=text takes the prompt as it stands)" if whole else text)]
 
 
-def _without_effect(encoder: PromptEncoder, examples: Sequence[Example]) -> list[Example]:
+def _rows_with_ignored_tools(encoder: PromptEncoder, examples: Sequence[Example]) -> list[Example]:
     """The rows whose tools change nothing: all of them or none, as the first one shows."""
     rows = [example for example in examples if example.tools and not encoder.is_text(example)]
     if not rows or encoder.render(rows[0]).text != encoder.render(rows[0], with_tools=False).text:

@@ -73,10 +73,8 @@ def sample(
         synced: other processes shard this model, keep stepping until all are done.
         shrink: whether rows that have ended leave the batch; None tries whether the model's cache can do it.
     """
-    width = max(len(p) for p in prompts)
     device = model.device
-    ids = torch.tensor([[settings.pad] * (width - len(p)) + list(p) for p in prompts], device=device)
-    attention = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
+    ids, attention = left_padded(prompts, settings.pad, device)
     devices = [device] if device.type == "cuda" else []
     if shrink is None:
         shrink = not synced and splitting_is_exact(model, device)
@@ -89,6 +87,16 @@ def sample(
             torch.manual_seed(seed)
         rows = _generate(model, ids, attention, settings, synced, shrink)
     return [cut(row, settings.stop) for row in rows.tolist()]
+
+
+def left_padded(
+    prompts: Sequence[Sequence[int]], pad: int, device: torch.device | None = None
+) -> tuple[Tensor, Tensor]:
+    """Token ids and attention mask of the prompts, `(B, P)` each."""
+    width = max(len(p) for p in prompts)
+    ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts], device=device)
+    attention = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
+    return ids, attention
 
 
 def _generate(

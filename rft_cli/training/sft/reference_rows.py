@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from rft_cli.data import demonstration_of
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.report.pilot import percentile
-from rft_cli.training.auto import Taught
+from rft_cli.training.auto import ReferenceLengths
 from rft_cli.training.rollouts.prompts import PromptEncoder
 from rft_cli.training.stop_tokens import turn_end
 from rft_cli.types import Example
@@ -24,7 +24,7 @@ TAIL = 16
 
 
 @dataclass(frozen=True, slots=True)
-class TaughtRows:
+class ReferenceRows:
     """Token ids of the training rows: what is read, and what is learned, its end included."""
 
     prompts: Sequence[Sequence[int]]
@@ -36,10 +36,10 @@ class TaughtRows:
         return max(len(p) + len(c) for p, c in zip(self.prompts, self.completions, strict=True))
 
     @property
-    def lengths(self) -> Taught:
-        """What is said of the completions' lengths."""
+    def lengths(self) -> ReferenceLengths:
+        """Lengths of the completions."""
         ordered = sorted(map(len, self.completions))
-        return Taught(percentile(ordered, 0.95), ordered[-1])
+        return ReferenceLengths(percentile(ordered, 0.95), ordered[-1])
 
     def dataset(self) -> HfDataset:
         """What TRL's SFTTrainer takes as prepared: `input_ids`, and `labels` that leave the prompt out."""
@@ -52,13 +52,13 @@ class TaughtRows:
         )
 
 
-def taught_rows(
+def reference_rows(
     encoder: PromptEncoder,
     examples: Sequence[Example],
     prompts: Sequence[Sequence[int]],
     columns: Mapping[str, str],
     context: int,
-) -> TaughtRows:
+) -> ReferenceRows:
     """The rows as tokens; `prompts`: what `encoder` makes of them.
 
     Raises UsageErrors naming rows that are longer than the model's context: a cut reference would teach a cut end.
@@ -71,7 +71,7 @@ def taught_rows(
         assert text is not None  # the preflight has looked
         rest = behind(encoder.begun(example), text)
         completions.append(completion_ids(tokenizer, prompt, rest, end))
-    taught = TaughtRows(prompts, completions)
+    taught = ReferenceRows(prompts, completions)
     long = [
         UsageError(
             f"{example.source}: prompt and reference have {len(prompt) + len(completion)} tokens; "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rft_cli.training import auto
-from rft_cli.training.auto import BatchSizes, Chosen, Seen
+from rft_cli.training.auto import BatchSizes, Chosen, LengthLimits, SeenLengths
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_prompts_per_batch() -> None:
     assert auto.prompts_per_batch(2, 48, 4).value == 4
 
 
-ENDED = Seen(list(range(1, 101)), 128, 512)
+ENDED = SeenLengths(list(range(1, 101)), 128, 512)
 """100 of 128 completions ended by themselves, 95 % of them within 95 tokens."""
 
 
@@ -84,21 +84,23 @@ ENDED = Seen(list(range(1, 101)), 128, 512)
         ("auto", 512, None, 412),
         ("auto", 4096, ENDED, 190),
         ("auto", 250, ENDED, 150),
-        ("auto", 4096, Seen([10] * 128, 128, 512), 64),
-        ("auto", 4096, Seen([40] * 31, 128, 512), 512),
-        ("auto", 4096, Seen([40] * 32, 128, 512), 80),
-        ("auto", 4096, Seen([], 16, 512), 512),
-        ("auto", 300, Seen([], 16, 512), 200),
-        ("auto", 4096, Seen([400] * 16, 16, 512), 800),
+        ("auto", 4096, SeenLengths([10] * 128, 128, 512), 64),
+        ("auto", 4096, SeenLengths([40] * 31, 128, 512), 512),
+        ("auto", 4096, SeenLengths([40] * 32, 128, 512), 80),
+        ("auto", 4096, SeenLengths([], 16, 512), 512),
+        ("auto", 300, SeenLengths([], 16, 512), 200),
+        ("auto", 4096, SeenLengths([400] * 16, 16, 512), 800),
     ],
 )
-def test_max_completion_tokens(setting: int | str, context: int, seen: Seen | None, value: int) -> None:
-    assert auto.max_completion_tokens(setting, context, 100, seen).value == value
+def test_max_completion_tokens(
+    setting: int | str, context: int, seen: SeenLengths | None, value: int
+) -> None:
+    assert auto.max_completion_tokens(setting, LengthLimits(context, 100), seen).value == value
 
 
 def test_max_completion_tokens_says_why() -> None:
-    def reason(setting: int | str, context: int, seen: Seen | None) -> str:
-        return auto.max_completion_tokens(setting, context, 100, seen).reason
+    def reason(setting: int | str, context: int, seen: SeenLengths | None) -> str:
+        return auto.max_completion_tokens(setting, LengthLimits(context, 100), seen).reason
 
     assert reason(64, 512, ENDED) == ""
     assert reason(500, 512, None) == "max completion 412 tokens: the context"
@@ -106,13 +108,13 @@ def test_max_completion_tokens_says_why() -> None:
     assert reason("auto", 4096, ENDED) == (
         "max completion 190 tokens: of 100 completions that ended by themselves 95 % have at most 95, so twice that"
     )
-    assert reason("auto", 4096, Seen([10] * 8, 8, 512)) == (
+    assert reason("auto", 4096, SeenLengths([10] * 8, 8, 512)) == (
         "max completion 64 tokens: of 8 completions that ended by themselves 95 % have at most 10, so at least 64"
     )
-    assert reason("auto", 612, Seen([9], 16, 512)) == (
+    assert reason("auto", 612, SeenLengths([9], 16, 512)) == (
         "max completion 512 tokens: 1 of 16 completions ended by themselves"
     )
-    assert reason("auto", 250, Seen([], 16, 512)) == (
+    assert reason("auto", 250, SeenLengths([], 16, 512)) == (
         "max completion 150 tokens: 0 of 16 completions ended by themselves; context 250, longest prompt 100"
     )
 

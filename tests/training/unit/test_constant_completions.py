@@ -12,8 +12,10 @@ import pytest
 from rft_cli.errors import Interrupted
 from rft_cli.events import Event, Progress
 from rft_cli.runs import Run
+from rft_cli.stopping import Stop
 from rft_cli.training import constant_completions
 from rft_cli.training.constant_completions import grade_constants, keep_constants
+from rft_cli.training.context import JobContext
 from rft_cli.types import Example, Grade, GradeRequest, Sample, Source
 
 ROWS = [Example(f"{n}", f"q{n}", {"answer": "ab"[n % 2]}, Source("v.jsonl", n + 1)) for n in range(4)]
@@ -96,15 +98,14 @@ def test_it_tells_how_far_it_is_and_stops_when_asked(monkeypatch: pytest.MonkeyP
     job: Any = SimpleNamespace(validation=SimpleNamespace(examples=ROWS), test=None)
     grader: Any = ByRow()
     events: list[Event] = []
-    keep_constants(job, run, grader, events.append, lambda: None)
+    context = JobContext(job, job, job, grader, events.append, Stop())
+    keep_constants(context, run)
     what = "one answer for all validation rows"
     assert events == [Progress(what, 3, 8), Progress(what, 4, 8), Progress(what, 7, 8), Progress(what, 8, 8)]
     assert [s.row for s in run.read_samples("constant-validation")] == [0, 1, 2, 3] * 2
 
-    def stop() -> None:
-        raise Interrupted(15, "interrupted by SIGTERM")
-
     grader.requests.clear()
+    context.stop.note(15)
     with pytest.raises(Interrupted):
-        keep_constants(job, run, grader, events.append, stop)
+        keep_constants(context, run)
     assert len(grader.requests) == 3

@@ -8,7 +8,7 @@ import pytest
 
 from rft_cli.errors import RunFailed
 from rft_cli.runs import Run
-from rft_cli.training.hooks.divergence import Diverged, Skips, how_to_go_on, told
+from rft_cli.training.hooks.divergence import Diverged, Skips, explain_divergence, how_to_go_on
 
 
 def test_skips_are_counted_in_all_and_in_a_row() -> None:
@@ -36,7 +36,7 @@ def test_divergence_is_told_with_the_last_checkpoint_and_the_command(run: Run) -
         partial = run.begin_checkpoint(step)
         (partial / "weights").write_text("1")
         run.commit_checkpoint(step, partial)
-    with pytest.raises(RunFailed) as failure, told(run, 1e-3, 3e-3):
+    with pytest.raises(RunFailed) as failure, explain_divergence(run, 1e-3, 3e-3):
         raise Diverged("training diverged: so it did")
     assert failure.value.exit_code == 3
     assert failure.value.message == "training diverged: so it did"
@@ -47,7 +47,7 @@ def test_divergence_is_told_with_the_last_checkpoint_and_the_command(run: Run) -
 
 
 def test_a_critics_divergence_names_its_own_rate(run: Run) -> None:
-    with pytest.raises(RunFailed) as failure, told(run, 1e-3, 3e-3):
+    with pytest.raises(RunFailed) as failure, explain_divergence(run, 1e-3, 3e-3):
         raise Diverged("training diverged: it did", of_critic=True)
     assert failure.value.fix == (
         "lower ppo.critic_learning_rate (it was 0.003) in a new run; this one has no checkpoint, "
@@ -57,7 +57,7 @@ def test_a_critics_divergence_names_its_own_rate(run: Run) -> None:
 
 @pytest.mark.parametrize("other", [RuntimeError("out of memory"), RunFailed("too many failures", "mend it")])
 def test_other_failures_pass_as_they_are(other: Exception, run: Run) -> None:
-    with pytest.raises(type(other)) as failure, told(run, 1e-3, 3e-3):
+    with pytest.raises(type(other)) as failure, explain_divergence(run, 1e-3, 3e-3):
         raise other
     assert failure.value is other
 

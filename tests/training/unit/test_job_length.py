@@ -11,7 +11,7 @@ from rft_cli.config import RunConfig
 from rft_cli.report.pilot import Course
 from rft_cli.training import job_length
 from rft_cli.training.auto import Chosen
-from rft_cli.training.job_length import Batches, course_of
+from rft_cli.training.job_length import Batches, batches_of, course_of
 
 SAMPLE = Batches(rows=48, prompts=16, group_size=8, steps=4)
 """3 rollout batches of 128 completions an epoch."""
@@ -99,6 +99,7 @@ def test_the_course_of_a_job() -> None:
     }
     job: Any = SimpleNamespace(config=config, **rows)
     passes = config.ppo.passes
-    assert course_of(job, 1_000_000, 1) == Course(
+    plan = batches_of(config, 48, config.rollout.prompts_per_batch, 1)
+    assert course_of(job, plan, batches=2 * plan.an_epoch, every=plan.an_epoch) == Course(
         batch=128, steps=passes * config.ppo.minibatches, passes=passes, batches=6, validated=3 * 20 + 2 * 5
     )

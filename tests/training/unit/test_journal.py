@@ -12,9 +12,8 @@ from rft_cli.config.schema import GraderConfig, TripwireConfig
 from rft_cli.grading.open import open_grader
 from rft_cli.grading.protocol import Grader
 from rft_cli.runs import Run
-from rft_cli.training.hooks.alarms import Alarms
 from rft_cli.training.hooks.journal import Journal
-from rft_cli.training.hooks.tripwires import Tripwires
+from rft_cli.training.hooks.tripwires import TripwireMonitor, Tripwires
 from rft_cli.training.rollouts.rewards import GradedBatch
 from rft_cli.types import Grade, Sample
 
@@ -26,7 +25,7 @@ def sample(**components: float) -> Sample:
 
 
 def journal_of(run: Run, grader: Grader) -> Journal:
-    alarms = Alarms(Tripwires(TripwireConfig(), "ppo", 60), "warn", run, lambda event: None, 0)
+    alarms = TripwireMonitor(Tripwires(TripwireConfig(), "ppo", 60), "warn", run, lambda event: None, 0)
     return Journal(run, lambda event: None, Accelerator(cpu=True), grader, 0.1, alarms)
 
 

@@ -77,7 +77,7 @@ def test_one_completion_is_the_least_and_is_not_tried() -> None:
 
 
 def test_memory_that_runs_out_in_training_is_one_message() -> None:
-    with pytest.raises(OutOfMemory) as raised, memory.told(memory.in_training(8)):
+    with pytest.raises(OutOfMemory) as raised, memory.explain(memory.in_training(8)):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
     assert raised.value.message == "out of memory: CUDA out of memory. Tried to allocate 2.00 GiB."
     assert raised.value.fix == (

@@ -16,9 +16,17 @@ from rft_cli.job import Job
 from rft_cli.report.pilot_gate import Verdict
 from rft_cli.runs import Run
 from rft_cli.stopping import Stop
-from rft_cli.training.auto import Chosen
-from rft_cli.training.pilot import Seen, _forward_seconds, _left_out, gate, limit_of, settle
-from rft_cli.training.rollouts.pilot_sampling import Room
+from rft_cli.training.auto import Chosen, LengthLimits
+from rft_cli.training.context import JobContext
+from rft_cli.training.pilot import (
+    PilotResult,
+    _forward_seconds,
+    check_gate,
+    limit_of,
+    why_no_pilot,
+    with_pilot,
+)
+from rft_cli.training.resolve import Resolution
 from rft_cli.types import Grade, Sample
 from tests.training.toys import qwen3
 from tests.training.unit.test_hf_args import RESOLVED
@@ -32,7 +40,7 @@ FIX = "likeliest first:\n(1) wait\n(2) see"
 def told(verdict: Verdict, setting: str, stops: bool = True) -> list[Event]:
     events: list[Event] = []
     config = RunConfig.model_validate({"pilot": {"gate": setting}})
-    gate(Seen({}, verdict, [SAMPLE], Chosen(64)), config, events.append, stops)
+    check_gate(PilotResult({}, verdict, [SAMPLE], Chosen(64)), config, events.append, stops)
     return events
 
 
@@ -46,9 +54,9 @@ def test_stop_ends_the_job_with_what_helps() -> None:
 
 
 def test_a_run_that_goes_on_is_kept_and_told_how_to() -> None:
-    config, seen = RunConfig(), Seen({}, NOTHING, [SAMPLE], Chosen(64))
+    config, seen = RunConfig(), PilotResult({}, NOTHING, [SAMPLE], Chosen(64))
     with pytest.raises(GateNotMet) as raised:
-        gate(seen, config, lambda _: None, stops=True, kept=Run(Path("runs/job")))
+        check_gate(seen, config, lambda _: None, stops=True, kept=Run(Path("runs/job")))
     assert raised.value.message.endswith("\nnothing was trained, and runs/job stays")
     again = "rft train --resume runs/job --force --set pilot.gate=warn"
     assert raised.value.fix == f"{FIX}\nto train all the same: {again}"
@@ -64,11 +72,8 @@ def test_a_resumed_micro_batch_divides_the_share(tmp_path: Path, processes: int)
 
     def resumed() -> int:
         """The micro-batch with which the job goes on."""
-        stop, room = Stop(), Room(100, 10)
-        found = settle(
-            job, run, None, nothing, room, resolved, nothing, nothing, lambda _: None, stop, resume=True
-        )
-        return found.micro_batch_size
+        context = JobContext(job, nothing, LengthLimits(100, 10), nothing, lambda _: None, Stop())
+        return with_pilot(context, run, None, Resolution(resolved, []), resume=True).micro_batch_size
 
     assert resumed() == 12
     run.write_pilot({"max_completion_tokens": 8, "micro_batch_size": 9})
@@ -108,17 +113,17 @@ def test_little_to_learn_is_a_warning_and_none_says_nothing() -> None:
 
 
 def test_no_pilot_where_no_process_holds_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _left_out(RunConfig()) is None
-    assert _left_out(RunConfig.model_validate({"pilot": {"prompts": 0}})) == "no pilot: pilot.prompts is 0"
+    assert why_no_pilot(RunConfig()) is None
+    assert why_no_pilot(RunConfig.model_validate({"pilot": {"prompts": 0}})) == "no pilot: pilot.prompts is 0"
     for kind in ("FSDP", "DEEPSPEED"):
         with monkeypatch.context() as environment:
             environment.setenv(f"ACCELERATE_USE_{kind}", "true")
-            assert "spread over the processes" in (_left_out(RunConfig()) or "")
+            assert "spread over the processes" in (why_no_pilot(RunConfig()) or "")
 
 
 def test_the_limit_without_a_pilot_and_with_that_of_a_run() -> None:
-    room, own = Room(1000, 100), RunConfig.model_validate({"rollout": {"max_completion_tokens": 40}})
+    room, own = LengthLimits(1000, 100), RunConfig.model_validate({"rollout": {"max_completion_tokens": 40}})
     assert limit_of(RunConfig(), room, None).value == 512
     assert limit_of(RunConfig(), room, {"max_completion_tokens": 88}).value == 88
-    assert limit_of(RunConfig(), Room(150, 100), {"max_completion_tokens": 88}).value == 50
+    assert limit_of(RunConfig(), LengthLimits(150, 100), {"max_completion_tokens": 88}).value == 50
     assert limit_of(own, room, {"max_completion_tokens": 88}).value == 40

@@ -11,22 +11,29 @@ import torch
 from rft_cli.config import RunConfig
 from rft_cli.errors import RunFailed
 from rft_cli.events import Event, Note, Progress
+from rft_cli.job import Job
+from rft_cli.stopping import Stop
+from rft_cli.training.auto import LengthLimits
+from rft_cli.training.context import JobContext
 from rft_cli.training.rollouts.backbone import backbone_of
-from rft_cli.training.rollouts.pilot_sampling import Room, Waves
+from rft_cli.training.rollouts.pilot_sampling import PilotSampler
 from rft_cli.types import Grade, GradeError, GradeRequest
 from tests.training.toys import FunctionGrader, example, graded, qwen3, tokenizer_of
 
-ROOM = Room(context=128, longest_prompt=28)
+LIMITS = LengthLimits(context=128, longest_prompt=28)
 
 
 def waves(
     grade: Callable[[GradeRequest], Grade], rows: int = 16, model: Any = None, **sections: Any
-) -> tuple[Waves, list[Event], list[list[int]]]:
+) -> tuple[PilotSampler, list[Event], list[list[int]]]:
     """A pilot that has run; its events; of each wave the tokens of its completions."""
     config = RunConfig.model_validate({"pilot": {"prompts": 4}, "rollout": {"group_size": 4}, **sections})
     grader: Any = FunctionGrader(grade)
     events: list[Event] = []
-    found = Waves(config, tokenizer_of(16), model or qwen3(), ROOM, grader, events.append, lambda: None)
+    data: Any = None
+    job = Job(config, data, data)
+    context = JobContext(job, tokenizer_of(16), LIMITS, grader, events.append, Stop())
+    found = PilotSampler(context, model or qwen3(), temperature=0.7)
     found.run([example(number, f"w1 w2 w{number % 15 + 1}") for number in range(rows)])
     lengths = [[r.metadata["completion_tokens"] for r in requests] for requests in grader.requests]
     return found, events, lengths

@@ -1,11 +1,11 @@
-"""`model.dtype` on each device: what is computed in, what is refused, what is told."""
+"""`model.dtype` on each device: what is computed in, what is refused, what is float32_note."""
 
 from __future__ import annotations
 
 import pytest
 
 from rft_cli.errors import UsageError
-from rft_cli.training.precision import compute_dtype, told
+from rft_cli.training.precision import compute_dtype, float32_note
 
 
 @pytest.mark.parametrize(
@@ -35,8 +35,8 @@ def test_full_fine_tuning_says_that_it_keeps_float32() -> None:
     start = (
         "full fine-tuning keeps float32 weights, because 16 bits would lose small updates, and computes in"
     )
-    assert told("bfloat16", False, "bfloat16") == f"model.dtype bfloat16: {start} bfloat16"
-    assert told("bfloat16", False, "float32") == (
+    assert float32_note("bfloat16", False, "bfloat16") == f"model.dtype bfloat16: {start} bfloat16"
+    assert float32_note("bfloat16", False, "float32") == (
         f"model.dtype bfloat16: {start} float32 (this device has no bfloat16 arithmetic)"
     )
-    assert told("bfloat16", True, "float32") == told("auto", False, "bfloat16") == ""
+    assert float32_note("bfloat16", True, "float32") == float32_note("auto", False, "bfloat16") == ""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rft_cli.training.auto import Seen, Taught, taught_limit
+from rft_cli.training.auto import Chosen, LengthLimits, ReferenceLengths, SeenLengths, max_completion_tokens
 from rft_cli.training.sft import auto_rules
 from rft_cli.training.sft.auto_rules import Steps
 
@@ -68,6 +68,10 @@ def test_rates_fall_with_size_and_are_within_the_fields_practice():
     assert auto_rules.learning_rate(3e-4, 1, True).reason == ""
 
 
+def limit_under_sft(context: int, seen: SeenLengths, most: int, longest: int) -> Chosen[int]:
+    return max_completion_tokens("auto", LengthLimits(context, 100, ReferenceLengths(most, longest)), seen)
+
+
 @pytest.mark.parametrize(
     ("ended", "total", "limit"),
     [
@@ -78,9 +82,9 @@ def test_rates_fall_with_size_and_are_within_the_fields_practice():
     ],
 )
 def test_limit(ended, total, limit):
-    assert taught_limit(2048, 100, Seen(ended, total, 512), Taught(20, 30)).value == limit
+    assert limit_under_sft(2048, SeenLengths(ended, total, 512), 20, 30).value == limit
 
 
 def test_limit_has_room_for_the_longest_reference():
-    assert taught_limit(2048, 100, Seen([], 16, 512), Taught(50, 700)).value == 700
-    assert taught_limit(500, 100, Seen([], 16, 512), Taught(300, 390)).value == 400
+    assert limit_under_sft(2048, SeenLengths([], 16, 512), 50, 700).value == 700
+    assert limit_under_sft(500, SeenLengths([], 16, 512), 300, 390).value == 400

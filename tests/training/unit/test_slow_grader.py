@@ -4,7 +4,7 @@ import pytest
 
 from rft_cli.config.schema import GraderConfig, JudgeConfig
 from rft_cli.events import Note, Stepped
-from rft_cli.training.hooks.slow_grader import GradingCost
+from rft_cli.training.hooks.slow_grader import SlowGraderWarning
 
 
 def step(number: int, seconds: float, grading: float, batch: int, total: int = 9) -> Stepped:
@@ -19,7 +19,7 @@ def step(number: int, seconds: float, grading: float, batch: int, total: int = 9
 
 def notes(steps: list[Stepped], judged: bool = False, processes: int = 1, **grader: object) -> list[Note]:
     seen: list = []
-    watch = GradingCost(seen.append, GraderConfig(path="scorer.py", **grader), judged, processes)  # type: ignore[arg-type]
+    watch = SlowGraderWarning(seen.append, GraderConfig(path="scorer.py", **grader), judged, processes)  # type: ignore[arg-type]
     for event in steps:
         watch(event)
     assert [event for event in seen if isinstance(event, Stepped)] == steps

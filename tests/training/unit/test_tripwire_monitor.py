@@ -11,8 +11,7 @@ from rft_cli.errors import RunFailed
 from rft_cli.events import Event, Note
 from rft_cli.runs import Run
 from rft_cli.runs.warnings import KeptWarnings
-from rft_cli.training.hooks.alarms import Alarms
-from rft_cli.training.hooks.tripwires import Tripwires
+from rft_cli.training.hooks.tripwires import TripwireMonitor, Tripwires
 
 SETTINGS = TripwireConfig(window=1, constant_reward=None)
 FAR = {"reward": 0.5, "kl_per_token": 2.0}
@@ -24,13 +23,13 @@ TEXT = (
 
 
 class Setting:
-    """Alarms on a run of its own, with what it said and saved."""
+    """TripwireMonitor on a run of its own, with what it said and saved."""
 
     def __init__(self, folder: Path, action: str, rank: int = 0) -> None:
         self.run = Run.create(folder, "r", config_yaml="", info={})
         self.events: list[Event] = []
         self.emit = KeptWarnings(self.run, self.events.append)
-        self.alarms = Alarms(Tripwires(SETTINGS, "ppo", 60), action, self.run, self.emit, rank)
+        self.alarms = TripwireMonitor(Tripwires(SETTINGS, "ppo", 60), action, self.run, self.emit, rank)
 
 
 def test_warn_tells_once_and_writes_it_down(tmp_path: Path) -> None:
@@ -78,11 +77,11 @@ def test_a_resumed_job_drops_warnings_that_will_be_made_again_and_goes_on(tmp_pa
     it = Setting(tmp_path, "warn")
     it.alarms.begin(0)
     it.alarms.observe(1, FAR)
-    state = it.alarms.state()
+    state = it.alarms.wires.state()
     for step, metrics in ((2, NEAR), (3, FAR)):
         it.alarms.observe(step, metrics)
-    again = Alarms(Tripwires(SETTINGS, "ppo", 60), "warn", it.run, it.emit, 0)
-    again.load(state)
+    again = TripwireMonitor(Tripwires(SETTINGS, "ppo", 60), "warn", it.run, it.emit, 0)
+    again.wires.load(state)
     again.begin(1)
     assert [w["step"] for w in it.run.info["warnings"]] == [1]
     for step, metrics in ((2, NEAR), (3, FAR)):
