@@ -64,7 +64,9 @@ class RateLaw(NamedTuple):
 ROLLOUT_RATES = RateLaw(full=2e-4, full_power=0.6, lora=6e-4, lora_power=0.73, lowest=2e-5)
 
 
-def learning_rate(setting: float | str, parameters: int, lora: bool) -> Chosen[float]:
+def learning_rate(
+    setting: float | str, parameters: int, lora: bool, law: RateLaw = ROLLOUT_RATES, algorithm: str = ""
+) -> Chosen[float]:
     """Full fine-tuning: 2e-4 at 1 M parameters, falling with the 0.6th power to 1e-6 at 7 B. LoRA: 6e-4 at 135 M,
     falling with the 0.73th power to 3e-5 at 8 B; at most 1e-3, at least 2e-5.
 
@@ -73,8 +75,8 @@ def learning_rate(setting: float | str, parameters: int, lora: bool) -> Chosen[f
     """
     if not isinstance(setting, str):
         return Chosen(setting)
-    rate = ROLLOUT_RATES.rate(parameters, lora)
-    kind = "LoRA" if lora else "full fine-tuning"
+    rate = law.rate(parameters, lora)
+    kind = algorithm + ("LoRA" if lora else "full fine-tuning")
     return Chosen(rate, f"learning rate {rate:.1e}: {kind} of {parameters / 1e6:.1f} M parameters")
 
 

@@ -30,7 +30,7 @@ from rft_cli.training.models import context_length, load_config, load_policy, lo
 from rft_cli.training.pilot import with_pilot
 from rft_cli.training.resolve import ModelFacts, Resolution, resolve
 from rft_cli.training.rollouts.prompt_notes import prompt_notes
-from rft_cli.training.rollouts.prompts import PromptEncoder, too_long
+from rft_cli.training.rollouts.prompts import PromptEncoder
 from rft_cli.training.sft.reference_rows import ReferenceRows, reference_rows
 
 LEAST_ROOM = 8
@@ -67,17 +67,16 @@ def check(job: Job, trains: bool = True) -> Lengths:
     check_token_ids(model, own, tokenizer, everything, ids)
     wanted = job.config.rollout.max_completion_tokens
     room = LEAST_ROOM if isinstance(wanted, str) else min(wanted, LEAST_ROOM)
-    long = too_long(everything, ids, context, room)
-    if long:
-        raise UsageErrors(
-            [
-                UsageError(
-                    f"{p.example.source}: the prompt has {p.tokens} tokens; the model's context is {context}",
-                    "shorten or drop the row, or take a model with a longer context",
-                )
-                for p in long[:20]
-            ]
+    long = [
+        UsageError(
+            f"{example.source}: the prompt has {len(prompt)} tokens; the model's context is {context}",
+            "shorten or drop the row, or take a model with a longer context",
         )
+        for example, prompt in zip(everything, ids, strict=True)
+        if len(prompt) + room > context
+    ]
+    if long:
+        raise UsageErrors(long[:20])
     references = None
     if trains and job.config.teaches:
         rows = job.train.examples

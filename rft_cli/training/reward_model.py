@@ -18,20 +18,13 @@ import torch
 from accelerate import PartialState
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
-from transformers.utils.logging import (
-    disable_progress_bar,
-    enable_progress_bar,
-    get_verbosity,
-    is_progress_bar_enabled,
-    set_verbosity,
-    set_verbosity_error,
-)
 
 from rft_cli.config.schema import RewardModelConfig
 from rft_cli.errors import UsageError
 from rft_cli.grading.feed import Feed
 from rft_cli.grading.protocol import Grader
 from rft_cli.grading.stats import GraderStats
+from rft_cli.training.library_output import quiet_libraries
 from rft_cli.training.models import context_length, not_loadable, weights_dtype
 from rft_cli.training.rollouts.prompts import has_chat_template
 from rft_cli.types import Grade, GradeError, GradeRequest, Message, spoken
@@ -143,9 +136,7 @@ def open_reward_model(path: str, config: RewardModelConfig) -> RewardModelGrader
     device = PartialState(cpu=not torch.cuda.is_available()).device
     dtype = weights_dtype(config.dtype, True, device)  # frozen weights, like a base under LoRA
     path = str(Path(path).expanduser())
-    shown, bars = get_verbosity(), is_progress_bar_enabled()
-    set_verbosity_error()  # the loading report of a model that has its own head
-    disable_progress_bar()  # weights load in seconds, and standard error is for rft's own words
+    quiet_libraries()
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             path, trust_remote_code=config.trust_remote_code, padding_side="right"
@@ -156,10 +147,6 @@ def open_reward_model(path: str, config: RewardModelConfig) -> RewardModelGrader
     except Exception as error:
         fix = "give a directory with config.json and weights, or a hub id that is downloaded or reachable"
         raise not_loadable(f"reward model {path!r}", error, fix) from error
-    finally:
-        set_verbosity(shown)
-        if bars:
-            enable_progress_bar()
     _check_trained(path, report)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token

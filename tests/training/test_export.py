@@ -301,7 +301,7 @@ def test_wrong_precision_on_disk_is_caught(
 
 
 def test_overflow_is_named(full_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ask = exporting.answer
+    ask = exporting.complete
 
     def overflowing(model: Any, *args: Any) -> Answers:
         if model.dtype == torch.float16:
@@ -309,7 +309,7 @@ def test_overflow_is_named(full_run: Run, tmp_path: Path, monkeypatch: pytest.Mo
                 model.model.norm.weight.mul_(1e6)
         return ask(model, *args)
 
-    monkeypatch.setattr(exporting, "answer", overflowing)
+    monkeypatch.setattr(exporting, "complete", overflowing)
     done = rft("export", full_run.path, "--to", tmp_path / "model", "--dtype", "float16")
     refused(done, tmp_path / "model", "does not fit into float16")
 

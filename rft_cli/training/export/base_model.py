@@ -22,8 +22,8 @@ PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "video_p
 
 
 @dataclass(frozen=True, slots=True)
-class Base:
-    """A base as its files describe it: config.json and generation_config.json unread by any library."""
+class BaseFiles:
+    """A base as its files describe it: config.json and generation_config.json as plain JSON."""
 
     source: ModelSource
     config: dict[str, Any]
@@ -72,11 +72,10 @@ class Base:
                 shutil.copyfile(file, folder / name)
 
     def _where(self) -> dict[str, Any]:
-        trust = {"trust_remote_code": True} if self.trust_remote_code else {}
-        return {"revision": self.source.revision, **trust}
+        return {"revision": self.source.revision, "trust_remote_code": self.trust_remote_code}
 
 
-def read_base(source: ModelSource, trust_remote_code: bool) -> Base | None:
+def read_base(source: ModelSource, trust_remote_code: bool) -> BaseFiles | None:
     """None where the base is out of reach or has no config.json."""
     config = _read_json(source, "config.json")
     if config is None:
@@ -86,7 +85,7 @@ def read_base(source: ModelSource, trust_remote_code: bool) -> Base | None:
         known = ("bos_token_id", "eos_token_id", "pad_token_id")
         generation = {key: config[key] for key in known if config.get(key) is not None}
     generation.pop("_from_model_config", None)  # it has stop tokens of its own now
-    return Base(source, config, generation, trust_remote_code)
+    return BaseFiles(source, config, generation, trust_remote_code)
 
 
 def write_json(file: Path, content: dict[str, Any]) -> None:

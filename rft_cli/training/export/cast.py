@@ -23,14 +23,18 @@ def stored_precision(
 
     Some models keep a few weights in float32 whatever the rest is in. No weights are read.
     """
-    trust: dict[str, Any] = {"trust_remote_code": True} if trust_remote_code else {}
-    if source.is_gguf:  # its quantised weights are read into float32
+    if source.is_gguf:
+        # Its quantised weights are read into float32.
         with torch.device("meta"):
             config = AutoConfig.from_pretrained(**place_of(source))
             model = AutoModelForCausalLM.from_config(config, dtype=dtype or torch.float32)
     else:
         model = AutoModelForCausalLM.from_pretrained(
-            source.base, revision=source.revision, dtype=dtype or "auto", device_map="meta", **trust
+            source.base,
+            revision=source.revision,
+            dtype=dtype or "auto",
+            device_map="meta",
+            trust_remote_code=trust_remote_code,
         )
     return model.dtype, {name: tensor.dtype for name, tensor in model.state_dict().items()}
 
@@ -55,9 +59,9 @@ def cast_weights(model: Any, dtypes: Mapping[str, torch.dtype]) -> None:
 
 def fingerprints(model: Any, part: str = "") -> dict[str, str]:
     """The SHA-256 of every saved weight with `part` in its name: models with equal ones have the same bits."""
-    return {name: _sha256(tensor) for name, tensor in model.state_dict().items() if part in name}
-
-
-def _sha256(tensor: torch.Tensor) -> str:
-    flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-    return hashlib.sha256(flat.numpy().data).hexdigest()
+    found = {}
+    for name, tensor in model.state_dict().items():
+        if part in name:
+            flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            found[name] = hashlib.sha256(flat.numpy().data).hexdigest()
+    return found

@@ -1,4 +1,4 @@
-"""What a model answers to a few prompts, greedily and with its logits, and how far two models are apart in it."""
+"""A model's greedy completions with their logits, and how far those of two models differ."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BATCH = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class GreedyCompletions:
     """For each prompt the completion's ids, stop token included, and the logits that chose them: `(T, V)`, CPU."""
 
     completions: list[list[int]]
@@ -29,8 +29,8 @@ class Answers:
 
 
 @dataclass(frozen=True, slots=True)
-class Distance:
-    """How far answers are from a reference: `absolute` is the largest difference of two logits, `relative` the same
+class LogitDistance:
+    """How far completions are from a reference: `absolute` is the largest difference of two logits, `relative` the same
     over the reference's largest logit, `equal` counts prompts with the same completion."""
 
     prompts: int
@@ -40,7 +40,7 @@ class Distance:
 
 
 @torch.no_grad()
-def answer(model: Any, prompts: Sequence[Sequence[int]], settings: SamplingSettings) -> Answers:
+def complete(model: Any, prompts: Sequence[Sequence[int]], settings: SamplingSettings) -> GreedyCompletions:
     """Complete every prompt with `settings` (greedy ones), the same batches whatever the model."""
     completions: list[list[int]] = []
     logits: list[Tensor] = []
@@ -60,13 +60,13 @@ def answer(model: Any, prompts: Sequence[Sequence[int]], settings: SamplingSetti
             completion = cut(sampled, settings.stop)
             completions.append(completion)
             logits.append(steps[row, : len(completion)].clone())
-    return Answers(completions, logits)
+    return GreedyCompletions(completions, logits)
 
 
-def distance(reference: Answers, other: Answers) -> Distance:
-    """Compare position by position, up to and with the first token in which two completions part.
+def distance(reference: GreedyCompletions, other: GreedyCompletions) -> LogitDistance:
+    """Compare position by position, up to and with the first token in which two completions differ.
 
-    There both have read the same text, so even where a tie makes completions part the logits must agree.
+    There both have read the same text, so the logits must agree even where a tie makes completions differ.
     """
     absolute = scale = 0.0
     equal = 0
@@ -75,13 +75,13 @@ def distance(reference: Answers, other: Answers) -> Distance:
     ):
         equal += ids == other_ids
         if rows.shape[-1] != other_rows.shape[-1]:
-            return Distance(len(reference.logits), 0, float("inf"), float("inf"))
+            return LogitDistance(len(reference.logits), 0, float("inf"), float("inf"))
         length = _common(ids, other_ids)
         mine, theirs = rows[:length], other_rows[:length]
         apart = torch.where(mine == theirs, 0.0, (mine - theirs).abs()).nan_to_num(nan=float("inf"))
         absolute = max(absolute, float(apart.max()))
         scale = max(scale, float(mine[mine.isfinite()].abs().max()))
-    return Distance(len(reference.logits), equal, absolute, absolute / max(scale, 1e-6))
+    return LogitDistance(len(reference.logits), equal, absolute, absolute / max(scale, 1e-6))
 
 
 def _common(first: Sequence[int], second: Sequence[int]) -> int:

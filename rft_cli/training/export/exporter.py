@@ -22,12 +22,11 @@ from rft_cli.report.card import Made, model_card
 from rft_cli.runs import Run
 from rft_cli.runs.exports import MARKER, ExportPlan, size_of, staged
 from rft_cli.runs.sources import ModelSource, find_model, first_base
-from rft_cli.training.export.base_model import Base, read_base, write_json
+from rft_cli.training.export.base_model import BaseFiles, read_base, write_json
 from rft_cli.training.export.cast import LORA, cast_weights, fingerprints, round_weights, stored_precision
-from rft_cli.training.export.compare import Answers, answer, distance
+from rft_cli.training.export.compare import GreedyCompletions, complete, distance
 from rft_cli.training.export.verify import (
     TOLERANCE,
-    Files,
     Verified,
     Written,
     check_adapter,
@@ -63,43 +62,37 @@ class Exported:
     def to_json(self) -> dict[str, Any]:
         """The document of `rft export --json`."""
         return {
-            "schema": SCHEMA,
-            "run": str(self.plan.run.path),
-            "checkpoint": self.plan.step,
-            "format": self.plan.format,
-            "dtype": self.dtype,
+            **_described(self.plan, str(self.plan.run.path), self.dtype),
             "path": str(self.plan.target),
             "bytes": self.bytes,
             "verified": asdict(self.verified),
         }
 
 
+def _described(plan: ExportPlan, run: str, dtype: str) -> dict[str, Any]:
+    return {"schema": SCHEMA, "run": run, "checkpoint": plan.step, "format": plan.format, "dtype": dtype}
+
+
 def export(plan: ExportPlan, config: RunConfig, on_event: OnEvent) -> Exported:
     """Write the export and check it; on any error nothing is left at `plan.target`.
 
-    Raises RunFailed where what was written does not answer as the checkpoint does.
+    Raises RunFailed where what was written gives other completions than the checkpoint.
     """
     quiet_libraries()
-    maker = _Maker(plan, config, on_event)
+    exporter = _Exporter(plan, config, on_event)
     with staged(plan.target, plan.replace) as draft:
         try:
-            verified = maker.make(draft)
-            document = {
-                "schema": SCHEMA,
-                "run": plan.run.name,
-                "checkpoint": plan.step,
-                "format": plan.format,
-            }
-            document |= {"dtype": maker.dtype, "verified": asdict(verified)}
-            (draft / MARKER).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+            verified = exporter.make(draft)
+            document = {**_described(plan, plan.run.name, exporter.dtype), "verified": asdict(verified)}
+            write_json(draft / MARKER, document)
             size = size_of(draft)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise RunFailed(f"the export failed, nothing was left at {plan.target}: {lines[0]}") from error
-    return Exported(plan, maker.dtype, size, verified)
+    return Exported(plan, exporter.dtype, size, verified)
 
 
-class _Maker:
+class _Exporter:
     """One export. Models are held one at a time: memory is that of one copy of the weights."""
 
     def __init__(self, plan: ExportPlan, config: RunConfig, on_event: OnEvent) -> None:
@@ -123,8 +116,8 @@ class _Maker:
         model = self._load()
         settings = _settings(model, tokenizer, prompts)
 
-        def ask(model: Any) -> Answers:
-            return answer(model, prompts, settings)
+        def ask(model: Any) -> GreedyCompletions:
+            return complete(model, prompts, settings)
 
         self._on_event(Note(f"asking step {plan.step} {len(prompts)} validation prompts"))
         checkpoint = ask(model)
@@ -140,13 +133,13 @@ class _Maker:
         del model
         _free()
         self._on_event(Note("reloading what was written, to compare"))
-        check_files(plan, draft, examples, Files(prompts, settings.stop, self._trust, self._config))
+        check_files(plan, draft, self._config, examples, prompts, settings.stop)
         if plan.format == "merged":
             return check_merged(plan, draft, written, ask, self._trust)
         base = ModelSource(self._public, revision=self._base.revision)
         return check_adapter(plan, draft, base, written, ask, self._trust)
 
-    def _read_base(self) -> Base | None:
+    def _read_base(self) -> BaseFiles | None:
         """The model that the run began with; where that is gone, what its weights come from says the most."""
         first = first_base(self._base.path, self._base.revision)
         if first.is_gguf:  # it has no JSON of its own
@@ -167,9 +160,9 @@ class _Maker:
     def _save_merged(
         self,
         model: Any,
-        checkpoint: Answers,
-        ask: Callable[[Any], Answers],
-        own: Base | None,
+        checkpoint: GreedyCompletions,
+        ask: Callable[[Any], GreedyCompletions],
+        own: BaseFiles | None,
         draft: Path,
     ) -> Written:
         """Save whole weights; returns what the reloaded ones must be and answer."""
@@ -198,7 +191,7 @@ class _Maker:
         return Written(checkpoint, expected, self.dtype, weights)
 
     def _save_adapter(
-        self, model: Any, checkpoint: Answers, ask: Callable[[Any], Answers], draft: Path
+        self, model: Any, checkpoint: GreedyCompletions, ask: Callable[[Any], GreedyCompletions], draft: Path
     ) -> Written:
         """Save the adapter alone; returns what base and reloaded adapter must be and answer."""
         saved = load_file(self._plan.checkpoint / ADAPTER_WEIGHTS)
@@ -271,7 +264,7 @@ def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, draft: Path) -> None:
     write_json(file, config)
 
 
-def _save_generation_config(own: Base | None, settings: SamplingSettings, draft: Path) -> None:
+def _save_generation_config(own: BaseFiles | None, settings: SamplingSettings, draft: Path) -> None:
     """The base's own sampling defaults, whatever they are, ending completions where the run ended them."""
     config = {} if own is None else dict(own.generation)
     config["eos_token_id"] = list(settings.stop) if len(settings.stop) != 1 else settings.stop[0]

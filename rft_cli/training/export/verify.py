@@ -1,4 +1,4 @@
-"""An export loaded as anybody loads it, with transformers and PEFT alone, and compared with what it was made from."""
+"""An export, loaded with plain transformers and PEFT, and compared with what it was made from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rft_cli.errors import RunFailed
 from rft_cli.runs.exports import ExportPlan
 from rft_cli.runs.sources import ModelSource
 from rft_cli.training.export.cast import LORA, fingerprints
-from rft_cli.training.export.compare import Answers, Distance, distance
+from rft_cli.training.export.compare import GreedyCompletions, LogitDistance, distance
 from rft_cli.training.models import count_parameters
 from rft_cli.training.rollouts.prompts import PromptEncoder
 from rft_cli.types import Example
@@ -25,8 +25,7 @@ TOLERANCE = 1e-4
 """Largest difference of two logits, over the largest logit. Both models compute in float32, whatever their weights are
 stored in: in half precision rounding alone makes logits of the same weights differ by more than damage would."""
 
-
-Ask = Callable[[Any], Answers]
+Ask = Callable[[Any], GreedyCompletions]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +38,7 @@ class Verified:
     relative_difference: float
     tolerance: float
     compared_with: str
-    from_float32: Distance | None
-
-
-@dataclass(frozen=True, slots=True)
-class Files:
-    """What the small files must give: the prompts' token ids, made as `config` says, and ids that end a completion."""
-
-    prompts: Sequence[Sequence[int]]
-    stop: tuple[int, ...]
-    trust_remote_code: bool
-    config: RunConfig
+    from_float32: LogitDistance | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,30 +49,41 @@ class Written:
     fingerprints of each class that must load from the files; the first one is what AutoModelForCausalLM takes.
     """
 
-    checkpoint: Answers
-    expected: Answers
+    checkpoint: GreedyCompletions
+    expected: GreedyCompletions
     dtype: str
     weights: dict[type, dict[str, str]]
 
 
-def check_files(plan: ExportPlan, folder: Path, examples: Sequence[Example], files: Files) -> None:
-    """Tokenizer, chat template and generation_config.json, read back; RunFailed where one says something else."""
-    tokenizer = AutoTokenizer.from_pretrained(folder, **_trust(files.trust_remote_code))
-    if PromptEncoder.of(tokenizer, files.config).encode(examples) != list(files.prompts):
+def check_files(
+    plan: ExportPlan,
+    folder: Path,
+    config: RunConfig,
+    examples: Sequence[Example],
+    prompts: Sequence[Sequence[int]],
+    stop: Sequence[int],
+) -> None:
+    """Tokenizer, chat template and generation_config.json, read back.
+
+    Raises RunFailed where the tokenizer gives other ids than `prompts`, or completions end at other ids than `stop`.
+    """
+    trust = config.model.trust_remote_code
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
+    if PromptEncoder.of(tokenizer, config).encode(examples) != list(prompts):
         raise mismatch(plan, "its tokenizer gives other ids for the validation prompts")
     written = GenerationConfig.from_pretrained(folder).eos_token_id
     stops = written if isinstance(written, list) else [written]
-    if set(stops) != set(files.stop):
-        raise mismatch(plan, f"generation_config.json ends completions at {stops}, not at {list(files.stop)}")
+    if set(stops) != set(stop):
+        raise mismatch(plan, f"generation_config.json ends completions at {stops}, not at {list(stop)}")
 
 
 def check_merged(
     plan: ExportPlan, folder: Path, written: Written, ask: Ask, trust_remote_code: bool
 ) -> Verified:
     """The whole model, by each class that must load it: the same bits and, in float32, the same answers."""
-    found: list[Distance] = []
-    plain: Answers | None = None
-    trust = _trust(trust_remote_code)
+    found: list[LogitDistance] = []
+    plain: GreedyCompletions | None = None
+    trust = {"trust_remote_code": trust_remote_code}
     for number, (cls, weights) in enumerate(written.weights.items()):
         loader: Any = AutoModelForCausalLM if number == 0 else cls
         model = loader.from_pretrained(folder, **trust)
@@ -99,7 +99,8 @@ def check_merged(
                     raise RunFailed(
                         f"the model does not fit into {written.dtype}: it overflows", "take another --dtype"
                     )
-            del model  # what is not saved may be rounded in it: float32 is read again from the files
+            # What is not saved may be rounded in it: float32 is read again from the files.
+            del model
             model = loader.from_pretrained(folder, dtype=torch.float32, **trust)
         found.append(_compared(plan, written, ask(placed(model)), changed))
         del model
@@ -111,7 +112,7 @@ def check_adapter(
 ) -> Verified:
     """The adapter over its base, both in float32: adapters are applied in it, whatever they are stored in."""
     model = AutoModelForCausalLM.from_pretrained(
-        base.base, revision=base.revision, dtype=torch.float32, **_trust(trust_remote_code)
+        base.base, revision=base.revision, dtype=torch.float32, trust_remote_code=trust_remote_code
     )
     over = PeftModel.from_pretrained(model, str(folder))
     (weights,) = written.weights.values()
@@ -125,7 +126,9 @@ def _changed(written: dict[str, str], found: dict[str, str]) -> list[str]:
     return [name for name in {**written, **found} if written.get(name) != found.get(name)]
 
 
-def _compared(plan: ExportPlan, written: Written, answers: Answers, changed: Sequence[str]) -> Distance:
+def _compared(
+    plan: ExportPlan, written: Written, answers: GreedyCompletions, changed: Sequence[str]
+) -> LogitDistance:
     """Greedy completions may part where two tokens tie within the tolerance: the logits decide, equality is
     reported. Weights that these prompts do not touch are compared by their bits."""
     apart = distance(written.expected, answers)
@@ -139,7 +142,7 @@ def _compared(plan: ExportPlan, written: Written, answers: Answers, changed: Seq
     return apart
 
 
-def _verified(written: Written, apart: Distance, plain: Answers | None) -> Verified:
+def _verified(written: Written, apart: LogitDistance, plain: GreedyCompletions | None) -> Verified:
     cast = written.expected is not written.checkpoint
     return Verified(
         prompts=apart.prompts,
@@ -160,7 +163,7 @@ def mismatch(plan: ExportPlan, what: str) -> RunFailed:
     )
 
 
-def said(apart: Distance) -> str:
+def said(apart: LogitDistance) -> str:
     return (
         f"the largest difference of two logits is {apart.absolute:.3g} ({apart.relative:.1e} of the largest logit), "
         f"{apart.equal} of {apart.prompts} greedy completions are equal"
@@ -178,7 +181,3 @@ def placed(model: Any) -> Any:
 
 def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def _trust(trust_remote_code: bool) -> dict[str, bool]:
-    return {"trust_remote_code": True} if trust_remote_code else {}

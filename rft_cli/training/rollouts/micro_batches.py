@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from trl.trainer.utils import split_tensor_dict
 
 from rft_cli.events import Note
 from rft_cli.training.rollouts.base_trainer import BaseTrainer
@@ -28,21 +27,19 @@ def shuffled_groups(prompts: Tensor, attention: Tensor) -> Tensor:
 
 def split(batch: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
     """`count` micro-batches of equal size: tensors and lists with an entry a row are divided, the rest is repeated."""
-    rows = batch["prompt_ids"].size(0)
     order = shuffled_groups(batch["prompt_ids"], batch["prompt_mask"])
-    parts = order.split(rows // count)[:count]
-    return [{name: _rows(value, part, rows) for name, value in batch.items()} for part in parts]
+    return _divided(batch, order.split(len(order) // count)[:count])
 
 
 def parts(batch: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
     """A micro-batch in at most `count` parts of neighbouring rows, all but the last of equal size."""
     rows = batch["prompt_ids"].size(0)
-    if count == 1:
-        return [dict(batch)]
-    return [
-        {name: _rows(value, part, rows) for name, value in batch.items()}
-        for part in torch.arange(rows).split(-(-rows // count))
-    ]
+    return [dict(batch)] if count == 1 else _divided(batch, torch.arange(rows).split(-(-rows // count)))
+
+
+def _divided(batch: Mapping[str, Any], indices: Sequence[Tensor]) -> list[dict[str, Any]]:
+    rows = batch["prompt_ids"].size(0)
+    return [{name: _rows(value, index, rows) for name, value in batch.items()} for index in indices]
 
 
 def redeal(buffer: list[dict[str, Any]] | None, count: int) -> list[dict[str, Any]] | None:
@@ -52,7 +49,7 @@ def redeal(buffer: list[dict[str, Any]] | None, count: int) -> list[dict[str, An
     if len(buffer) == count:
         return buffer
     whole = {key: _joined([part[key] for part in buffer]) for key in buffer[0]}
-    return split_tensor_dict(whole, count) if len(whole["prompt_ids"]) % count == 0 else None
+    return parts(whole, count) if len(whole["prompt_ids"]) % count == 0 else None
 
 
 def _rows(value: Any, index: Tensor, rows: int) -> Any:

@@ -144,21 +144,6 @@ def _plain(turns: Sequence[Message]) -> str:
     return "\n\n".join(map(spoken, asked)) + "\n" + ("" if begun is None else begun["content"])
 
 
-@dataclass(frozen=True, slots=True)
-class LongPrompt:
-    """A prompt that leaves no room for a completion."""
-
-    example: Example
-    tokens: int
-
-
-def too_long(
-    examples: Sequence[Example], ids: Sequence[Sequence[int]], context: int, room: int
-) -> list[LongPrompt]:
-    """The prompts that leave fewer than `room` tokens of the context."""
-    return [LongPrompt(e, len(i)) for e, i in zip(examples, ids, strict=True) if len(i) + room > context]
-
-
 def training_rows(examples: Sequence[Example]) -> HfDataset:
     """TRL gets a prompt's text and a row number; rft makes the token ids, and the grader gets the row itself, so that
     Arrow never touches its values."""

@@ -1,8 +1,8 @@
-"""The grader as TRL's reward function: completions in, rewards (or None) out, grades kept for the books."""
+"""The grader as TRL's reward function: completions in, rewards (or None) out, grades kept for the journal."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
@@ -27,6 +27,33 @@ class GradedBatch:
         return [s.grade.reward if s.grade.status == "graded" else None for s in self.samples]
 
 
+def grade_completions(
+    grader: Grader,
+    encoder: PromptEncoder,
+    rows: Sequence[tuple[int, Example]],
+    texts: Sequence[str],
+    ids: Sequence[Sequence[int]],
+    stop: Container[int],
+) -> list[Sample]:
+    """Grade one completion for each of `rows` (number and example), given as text and as token ids.
+
+    Graders get the whole answer, with the beginning that the prompt has of it. A completion that does not end with a
+    `stop` token is truncated.
+    """
+    answers = [encoder.begun(e) + text for (_, e), text in zip(rows, texts, strict=True)]
+    truncated = [not i or i[-1] not in stop for i in ids]
+    requests = [
+        GradeRequest(text, e.fields, {"completion_tokens": len(i), "truncated": cut}, e.asked(), i)
+        for (_, e), text, i, cut in zip(rows, answers, ids, truncated, strict=True)
+    ]
+    return [
+        Sample(row, e.id, e.prompt_text(), text, len(i), cut, grade)
+        for (row, e), text, i, cut, grade in zip(
+            rows, answers, ids, truncated, grader.grade(requests), strict=True
+        )
+    ]
+
+
 def trainable(grade: Grade) -> Grade:
     """The grade, or a failed one where its reward is too large to train on."""
     if grade.reward is None or abs(grade.reward) <= MOST_REWARD:
@@ -36,10 +63,7 @@ def trainable(grade: Grade) -> Grade:
 
 
 class GraderReward:
-    """TRL calls this with lists; `row` is our own column, the index into the training examples.
-
-    What is graded is the whole answer: with the beginning that the prompt has of it.
-    """
+    """TRL calls this with lists; `row` is our own column, the index into the training examples."""
 
     __name__ = "grader"
 
@@ -74,21 +98,14 @@ class GraderReward:
         **_: Any,
     ) -> list[float | None]:
         """One reward for each completion; None where there is no grade, which TRL and PPO mask out."""
-        examples = [self._examples[i] for i in row]
-        texts = [self._encoder.begun(e) + c for e, c in zip(examples, completions, strict=True)]
-        truncated = [not ids or ids[-1] not in self._stop_tokens for ids in completion_ids]
-        requests = [
-            GradeRequest(t, e.fields, {"completion_tokens": len(ids), "truncated": cut}, e.asked(), ids)
-            for t, e, ids, cut in zip(texts, examples, completion_ids, truncated, strict=True)
-        ]
+        rows = [(i, self._examples[i]) for i in row]
         started = perf_counter()
-        grades: list[Grade] = agreed(lambda: self._grader.grade(requests))
-        samples = [
-            Sample(i, e.id, e.prompt_text(), t, len(ids), cut, trainable(g))
-            for i, e, t, ids, cut, g in zip(
-                row, examples, texts, completion_ids, truncated, grades, strict=True
+        samples = agreed(
+            lambda: grade_completions(
+                self._grader, self._encoder, rows, completions, completion_ids, self._stop_tokens
             )
-        ]
+        )
+        samples = [replace(s, grade=trainable(s.grade)) for s in samples]
         self.last = GradedBatch(samples, perf_counter() - started)
         if self.on_graded is not None:
             self.on_graded(self.last)

@@ -22,23 +22,18 @@ from rft_cli.grading.protocol import Grader
 from rft_cli.training.distributed.group import agreed
 from rft_cli.training.models import stop_tokens
 from rft_cli.training.rollouts.prompts import PromptEncoder
+from rft_cli.training.rollouts.rewards import grade_completions
 from rft_cli.training.rollouts.sampling import SamplingSettings, sample
-from rft_cli.types import Example, GradeRequest, Sample
+from rft_cli.types import Example, Sample
 
 OnProgress = Callable[[int, int], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Batches of one validation: row numbers (a row stands `samples_per_prompt` times) in sampling order."""
-
-    batches: tuple[tuple[int, ...], ...]
-
-    @classmethod
-    def make(cls, lengths: Sequence[int], samples_per_prompt: int, batch_size: int) -> Plan:
-        order = sorted(range(len(lengths)), key=lambda row: (lengths[row], row))
-        rows = [row for row in order for _ in range(samples_per_prompt)]
-        return cls(tuple(tuple(rows[i : i + batch_size]) for i in range(0, len(rows), batch_size)))
+def batches_of_rows(lengths: Sequence[int], samples_per_prompt: int, batch_size: int) -> list[list[int]]:
+    """Row numbers in sampling order, by prompt length; each row is there `samples_per_prompt` times."""
+    order = sorted(range(len(lengths)), key=lambda row: (lengths[row], row))
+    rows = [row for row in order for _ in range(samples_per_prompt)]
+    return [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +55,7 @@ class Validator:
     ) -> list[Sample]:
         """One `Sample` for each row and repeat, in the order of the rows, on every process."""
         prompts = self.encoder.encode(examples)
-        plan = Plan.make([len(p) for p in prompts], self.samples_per_prompt, self.batch_size)
+        batches = batches_of_rows([len(p) for p in prompts], self.samples_per_prompt, self.batch_size)
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         sharded = self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
         shrink = None if self.shrinks is None else self.shrinks()
@@ -68,24 +63,19 @@ class Validator:
         unwrapped = self.accelerator.unwrap_model(model)
         was_training = unwrapped.training
         unwrapped.eval()
-        rounds = -(-len(plan.batches) // world)
         with unwrap_model_for_generation(model, self.accelerator) as generator, self.accelerator.autocast():
-            for turn in range(rounds):
-                number = turn * world + rank
-                rows = plan.batches[
-                    min(number, len(plan.batches) - 1)
-                ]  # a spare process keeps step with the others
+            for first in range(0, len(batches), world):
+                number = first + rank
+                # A spare process keeps step with the others.
+                rows = batches[min(number, len(batches) - 1)]
                 ids = sample(
                     generator, [prompts[r] for r in rows], self.settings, self.seed + number, sharded, shrink
                 )
-                own = number < len(plan.batches)
+                own = number < len(batches)
                 graded = agreed(partial(self._grade, rows, ids, examples) if own else list[Sample])
-                mine += [
-                    (r, number * self.batch_size + i, s)
-                    for i, (r, s) in enumerate(zip(rows if own else (), graded, strict=True))
-                ]
+                mine += [(s.row, number * self.batch_size + i, s) for i, s in enumerate(graded)]
                 if on_progress is not None:
-                    done = sum(len(b) for b in plan.batches[: (turn + 1) * world])
+                    done = sum(map(len, batches[: first + world]))
                     on_progress(done, len(prompts) * self.samples_per_prompt)
         if was_training:
             unwrapped.train()
@@ -95,25 +85,9 @@ class Validator:
     def _grade(
         self, rows: Sequence[int], ids: Sequence[Sequence[int]], examples: Sequence[Example]
     ) -> list[Sample]:
-        decoded = self.encoder.tokenizer.batch_decode([list(i) for i in ids], skip_special_tokens=True)
-        # The whole answer, with the beginning that the prompt has of it.
-        texts = [self.encoder.begun(examples[row]) + text for row, text in zip(rows, decoded, strict=True)]
-        cuts = [not i or i[-1] not in self.settings.stop for i in ids]
-        requests = [
-            GradeRequest(
-                text,
-                examples[row].fields,
-                {"completion_tokens": len(i), "truncated": cut},
-                examples[row].asked(),
-                i,
-            )
-            for row, text, i, cut in zip(rows, texts, ids, cuts, strict=True)
-        ]
-        grades = self.grader.grade(requests)
-        return [
-            Sample(row, examples[row].id, examples[row].prompt_text(), text, len(i), cut, grade)
-            for row, text, i, cut, grade in zip(rows, texts, ids, cuts, grades, strict=True)
-        ]
+        texts = self.encoder.tokenizer.batch_decode([list(i) for i in ids], skip_special_tokens=True)
+        pairs = [(row, examples[row]) for row in rows]
+        return grade_completions(self.grader, self.encoder, pairs, texts, ids, self.settings.stop)
 
 
 def validator_of(

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from rft_cli.config import RunConfig
+from rft_cli.training import auto
 from rft_cli.training.auto import Chosen, RateLaw
 
 BATCHES = (16, 8, 4)
@@ -44,11 +45,7 @@ def learning_rate(setting: float | str, parameters: int, lora: bool) -> Chosen[f
     """Full fine-tuning: 1e-3 at 1 M parameters, falling with the 0.52th power to 1e-5 at 7 B. LoRA: 5e-4 at 135 M,
     falling with the 0.22th power to 2e-4 at 8 B; at most 1e-3, at least 1e-4.
     """
-    if not isinstance(setting, str):
-        return Chosen(setting)
-    rate = RATES.rate(parameters, lora)
-    kind = "LoRA" if lora else "full fine-tuning"
-    return Chosen(rate, f"learning rate {rate:.1e}: sft, {kind} of {parameters / 1e6:.1f} M parameters")
+    return auto.learning_rate(setting, parameters, lora, RATES, "sft, ")
 
 
 def length(n_epochs: int | str, max_steps: int | None, plan: Steps) -> Chosen[int]:

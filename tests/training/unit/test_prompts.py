@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rft_cli.training.rollouts.prompts import LongPrompt, has_chat_template, too_long, training_rows
+from rft_cli.training.rollouts.prompts import has_chat_template, training_rows
 from rft_cli.types import Example, Source
 from tests.training import toys
 
@@ -46,12 +46,6 @@ def test_ids_of_a_chat_model_end_with_the_generation_prompt_or_the_beginning_of_
 
 def test_no_rows_no_ids() -> None:
     assert toys.encoder_of().encode([]) == []
-
-
-def test_prompts_without_room_are_named() -> None:
-    first, second, third = example("a"), example("b"), example("c")
-    found = too_long([first, second, third], [[1] * 10, [1] * 11, [1] * 12], context=15, room=4)
-    assert found == [LongPrompt(third, 12)]
 
 
 def test_training_rows_carry_a_number_and_no_field() -> None:

@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 
 from rft_cli.training.rollouts.sampling import SamplingSettings, cut, sample
-from rft_cli.training.rollouts.validation import Plan, Validator
+from rft_cli.training.rollouts.validation import Validator, batches_of_rows
 from rft_cli.types import Example, Grade, GradeRequest, Sample, Source
 from tests.training import toys
 
@@ -90,12 +90,12 @@ def test_a_model_without_stop_tokens_runs_to_the_limit() -> None:
 
 
 def test_plan_sorts_by_length_and_keeps_repeats_together() -> None:
-    plan = Plan.make([5, 2, 9, 2], samples_per_prompt=2, batch_size=3)
-    assert plan.batches == ((1, 1, 3), (3, 0, 0), (2, 2))
+    batches = batches_of_rows([5, 2, 9, 2], samples_per_prompt=2, batch_size=3)
+    assert batches == [[1, 1, 3], [3, 0, 0], [2, 2]]
 
 
 def test_plan_of_no_rows() -> None:
-    assert Plan.make([], 1, 8).batches == ()
+    assert batches_of_rows([], 1, 8) == []
 
 
 def validate(batch_size: int, grader: toys.FunctionGrader) -> tuple[list[Sample], list[tuple[int, int]]]:
