@@ -37,7 +37,7 @@ class RLOOJob(GuardedTrainer, RolloutTrainer, RLOOTrainer):
 
     def _generate_and_score_completions(self, inputs: Any) -> Any:
         trainer: Any = self
-        # Of the batches so far: in the first one there is no KL yet.
+        # The spread of the batches so far: in the first one there is no KL yet.
         if self.in_spreads:
             trainer.beta = trainer.args.beta * self.spread.value
         batch = super()._generate_and_score_completions(inputs)

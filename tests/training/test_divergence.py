@@ -352,17 +352,17 @@ def test_the_counters_go_through_a_checkpoint(tmp_path: Path) -> None:
     poison_gradient(trainer, trainer.model.lm_head.weight, {2, 3})
     poison_gradient(trainer, trainer.critic.head.weight, {3})
     trainer.train()
-    state = trainer.guard_state()
-    assert state == {
+    state = trainer.process_state()
+    assert state["guard"] == {
         "policy": {"total": 2, "in_a_row": 2, "what": "gradient"},
         "critic": {"total": 2, "in_a_row": 2, "what": "loss or gradient"},
     }
     other = trainer_for(tmp_path, steps=1)
-    other.load_guard_state(state)
+    other.load_process_state(state)
     poison_gradient(other, other.model.lm_head.weight, {1})
     with pytest.raises(Diverged, match="3 steps in a row"):
         other.train()
-    assert trainer_for(tmp_path, "grpo").guard_state()["critic"] is None
     plain = trainer_for(tmp_path, "rloo")
-    plain.load_guard_state({"policy": state["policy"], "critic": None})
-    assert plain.guard_state() == {"policy": state["policy"], "critic": None}
+    kept = {"policy": state["guard"]["policy"], "critic": None}
+    plain.load_process_state({**plain.process_state(), "guard": kept})
+    assert plain.process_state()["guard"] == kept

@@ -26,7 +26,7 @@ from rft_cli.runs import Run, exports
 from rft_cli.runs.sources import find_model, tuned_source
 from rft_cli.training.export import exporter as exporting
 from rft_cli.training.export import verify
-from rft_cli.training.export.compare import Answers, distance
+from rft_cli.training.export.compare import GreedyCompletions, distance
 from rft_cli.training.models import load_model
 from tests.command import environment
 from tests.training.toys import qwen3
@@ -303,7 +303,7 @@ def test_wrong_precision_on_disk_is_caught(
 def test_overflow_is_named(full_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ask = exporting.complete
 
-    def overflowing(model: Any, *args: Any) -> Answers:
+    def overflowing(model: Any, *args: Any) -> GreedyCompletions:
         if model.dtype == torch.float16:
             with torch.no_grad():
                 model.model.norm.weight.mul_(1e6)
@@ -571,8 +571,8 @@ def test_refusals_load_no_torch(unlucky: Run) -> None:
 # -- comparing ---------------------------------------------------------------------------------------------------------
 
 
-def answers(*pairs: tuple[list[int], list[list[float]]]) -> Answers:
-    return Answers([ids for ids, _ in pairs], [torch.tensor(rows) for _, rows in pairs])
+def answers(*pairs: tuple[list[int], list[list[float]]]) -> GreedyCompletions:
+    return GreedyCompletions([ids for ids, _ in pairs], [torch.tensor(rows) for _, rows in pairs])
 
 
 def test_distance_by_hand() -> None:

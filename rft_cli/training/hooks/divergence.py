@@ -1,7 +1,7 @@
-"""Training that comes apart: a step whose loss or gradient is no finite number is skipped, and too many end the job.
+"""Divergence: a step whose loss or gradient is not finite is skipped, and too many of them end the job.
 
-A skipped step leaves weights and Adam's moments as they were, so what a checkpoint holds is finite. transformers alone
-would log such a loss as 0, step, and save the weights that come of it.
+A skipped step leaves weights and Adam's moments as they were, so checkpoints stay finite. transformers alone would log
+such a loss as 0, step, and save the resulting weights.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rft_cli.training.hooks.checkpointed_trainer import CheckpointedTrainer
 
 
 class Diverged(RunFailed):
-    """Numbers that are not finite, the critic's or the policy's, end the job; `told` adds what to do."""
+    """Numbers of the policy or the critic are not finite; `explain_divergence` adds what to do."""
 
     def __init__(self, message: str, of_critic: bool = False) -> None:
         super().__init__(message)
@@ -34,33 +34,27 @@ class Diverged(RunFailed):
 
 @dataclass(slots=True)
 class Skips:
-    """Steps that were skipped: in the whole job, and since the last one that was not; `what` was not finite."""
+    """Skipped steps: in the whole job, and since the last step that was taken; `what` was not finite."""
 
     total: int = 0
     in_a_row: int = 0
     what: str = ""
 
     def record(self, wrong: Sequence[str]) -> bool:
-        """Take in one step: `wrong` names what was not finite in it. Whether the step is to be skipped."""
+        """Count one step, in which `wrong` was not finite; whether the step is to be skipped."""
         self.what = " and ".join(wrong)
         self.total += bool(wrong)
         self.in_a_row = self.in_a_row + 1 if wrong else 0
         return bool(wrong)
 
     def failure(self, most: int, step: int, of_critic: bool = False) -> Diverged | None:
-        """What ends the job, at `step`, once `most` steps in a row were skipped; None before."""
+        """The error that ends the job, at `step`, once `most` steps in a row were skipped; None before."""
         if self.in_a_row < most:
             return None
-        who = "the critic's" if of_critic else "the"
+        who, unit = ("the critic's", "update") if of_critic else ("the", "step")
         were = "were" if " and " in self.what else "was"
-        unit = (
-            "update" if of_critic else "step"
-        )  # of the critic there may be several in one step of the policy
-        times = (
-            f"{'an' if of_critic else 'a'} {unit}"
-            if self.in_a_row == 1
-            else f"{self.in_a_row} {unit}s in a row"
-        )
+        one = f"{'an' if of_critic else 'a'} {unit}"
+        times = one if self.in_a_row == 1 else f"{self.in_a_row} {unit}s in a row"
         return Diverged(
             f"training diverged: {who} {self.what} {were} not finite in {times}, the last at step {step}",
             of_critic,
@@ -68,9 +62,9 @@ class Skips:
 
 
 class GuardedTrainer(CheckpointedTrainer):
-    """Skips steps of the policy that are not finite, on all processes alike; goes first among a trainer's bases.
+    """Skips steps of the policy that are not finite, in all processes; the first of a trainer's base classes.
 
-    Where DeepSpeed runs the backward pass it steps inside of it, and nothing is skipped; the job still ends.
+    DeepSpeed steps inside its backward pass, so nothing is skipped there; the job still ends.
     """
 
     max_skipped_steps = 3
@@ -78,36 +72,30 @@ class GuardedTrainer(CheckpointedTrainer):
     skipping = False
     critic_optimizer: Any = None
     """PPO's, where there is a critic."""
-    _sound: Tensor | None = None  # whether every loss of the step was finite, in this process
+    # Whether every loss of the step was finite, in this process.
+    _finite: Tensor | None = None
 
     @cached_property
     def _skips(self) -> Skips:
         return Skips()
 
     def process_state(self) -> dict[str, Any]:
-        """The counters go where this process's other counters go."""
-        return super().process_state() | {"guard": self.guard_state()}
+        """This process's state with the counters of skipped steps."""
+        critic = None if self.critic_optimizer is None else asdict(self.critic_optimizer.skips)
+        guard = {"policy": asdict(self._skips), "critic": critic}
+        return super().process_state() | {"guard": guard}
 
     def load_process_state(self, state: dict[str, Any]) -> None:
         super().load_process_state(state)
-        self.load_guard_state(state["guard"])
-
-    def guard_state(self) -> dict[str, Any]:
-        """The counters that a checkpoint must hold, as plain values."""
-        critic = None if self.critic_optimizer is None else asdict(self.critic_optimizer.skips)
-        return {"policy": asdict(self._skips), "critic": critic}
-
-    def load_guard_state(self, state: dict[str, Any]) -> None:
-        """Go on counting where `guard_state` was taken."""
-        self._skips = Skips(**state["policy"])
+        self._skips = Skips(**state["guard"]["policy"])
         if self.critic_optimizer is not None:
-            self.critic_optimizer.skips = Skips(**state["critic"])
+            self.critic_optimizer.skips = Skips(**state["guard"]["critic"])
 
     def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
-        """A loss that is not finite is remembered and not added up: it would stay in transformers' sum for ever."""
+        """Replaces a loss that is not finite by 0, because transformers adds losses up."""
         loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
         finite = torch.isfinite(loss)
-        self._sound = finite if self._sound is None else self._sound & finite
+        self._finite = finite if self._finite is None else self._finite & finite
         return torch.where(finite, loss, torch.zeros_like(loss))
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
@@ -124,7 +112,7 @@ class GuardedTrainer(CheckpointedTrainer):
 
     @property
     def _scale_falls(self) -> bool:
-        """float16: whether a gradient that overflowed makes the scaler lower its scale; then nothing diverged."""
+        """Whether the gradient overflowed in float16 and the scaler lowers its scale; then nothing diverged."""
         scaler = self.accelerator.scaler
         return scaler is not None and scaler.get_scale() > 1.0
 
@@ -132,14 +120,14 @@ class GuardedTrainer(CheckpointedTrainer):
         """What was not finite in this step, in any process."""
         whole = norm.full_tensor() if isinstance(norm, DTensor) else norm
         norms = torch.as_tensor(0.0 if whole is None else whole, device=self.args.device)
-        sound = torch.isfinite(norms) if self._sound is None else self._sound
-        self._sound = None
+        sound = torch.isfinite(norms) if self._finite is None else self._finite
+        self._finite = None
         wrong = torch.stack([~sound, ~torch.isfinite(norms)]).float()
         found = self.accelerator.reduce(wrong, reduction="sum").tolist()
         return [name for name, count in zip(("loss", "gradient"), found, strict=True) if count > 0]
 
     def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
-        """A skipped step's loss is no number: None, never 0. Every line says how many were skipped so far."""
+        """Log None for the loss of a skipped step, and how many steps were skipped so far."""
         step = "loss" in logs
         if step:
             logs |= {
@@ -154,10 +142,10 @@ class GuardedTrainer(CheckpointedTrainer):
             self._stop_if_diverged()
 
     def _stop_if_diverged(self) -> None:
-        failure = self._skips.failure(self.max_skipped_steps, self.state.global_step)
+        step, most = self.state.global_step, self.max_skipped_steps
+        failure = self._skips.failure(most, step)
         if failure is None and self.critic_optimizer is not None:
-            skips = self.critic_optimizer.skips
-            failure = skips.failure(self.max_skipped_steps, self.state.global_step, of_critic=True)
+            failure = self.critic_optimizer.skips.failure(most, step, of_critic=True)
         if failure is not None:
             raise failure
 
@@ -167,7 +155,7 @@ def _number(value: float | None) -> float | None:
 
 
 def not_finite(trainer: Any) -> list[str]:
-    """What a checkpoint would hold that is no finite number, in any process: weights, Adam's moments; all must ask."""
+    """Which of the trained weights and Adam's moments are not finite in any process; all processes call this."""
     optimizer = getattr(trainer, "critic_optimizer", None)
     parts: dict[str, Iterable[Tensor]] = {
         WEIGHTS: (p for p in trainer.model.parameters() if p.requires_grad),
@@ -189,23 +177,24 @@ WEIGHTS, MOMENTS = "weights", "moments of Adam"
 
 
 def _moments(optimizer: Any) -> Iterator[Tensor]:
-    """The optimizer's state; DeepSpeed's keeps it elsewhere, and only what `state` shows is looked at."""
+    """The tensors of the optimizer's `state`; DeepSpeed keeps more elsewhere."""
     for kept in getattr(optimizer, "state", {}).values():
         if isinstance(kept, Mapping):
             yield from (value for value in kept.values() if isinstance(value, Tensor))
 
 
 def _has_bad(tensor: Tensor) -> Tensor:
-    """Whether NaN or an infinity is in it: both show in its extremes, which take no memory of its size."""
+    """Whether it has NaN or an infinity: both show in its extremes, which need no memory of its size."""
     local = tensor.detach()
     local = local.to_local() if isinstance(local, DTensor) else local
-    if local.numel() == 0 or not local.is_floating_point():  # a shard may be empty
+    # A shard may be empty.
+    if local.numel() == 0 or not local.is_floating_point():
         return torch.zeros((), dtype=torch.bool)
     return ~torch.isfinite(torch.stack(local.aminmax())).all()
 
 
 def check_finite(trainer: Any) -> None:
-    """Raise Diverged rather than save what is not finite; all processes must call it."""
+    """Raise Diverged where a checkpoint would not be finite; all processes call this."""
     found = not_finite(trainer)
     if found:
         who = found if found[0].startswith("the ") else [f"the {found[0]}", *found[1:]]
@@ -220,7 +209,7 @@ def check_finite(trainer: Any) -> None:
 def explain_divergence(
     run: Run, learning_rate: float, critic_learning_rate: float, teaches: bool = False
 ) -> Iterator[None]:
-    """What ends training inside gets words on what to change and on how to go on from the last checkpoint.
+    """Add to an error of divergence what to change, and how to resume from the last checkpoint.
 
     `teaches`: sft, which has no KL to raise.
     """
@@ -247,7 +236,7 @@ def _slower(learning_rate: float, teaches: bool) -> str:
 
 
 def how_to_go_on(run: Run) -> str:
-    """Where the last checkpoint is, and the command that goes on from it."""
+    """Where the last checkpoint is, and the command that resumes from it."""
     steps = run.checkpoints()
     if not steps:
         return f"this one has no checkpoint, and `{resume_command(run.path)}` starts it over"

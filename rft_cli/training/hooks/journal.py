@@ -1,6 +1,6 @@
-"""What training writes down as it goes: metrics.jsonl, rollouts, and the events people see.
+"""A callback of transformers' Trainer that writes metrics.jsonl and rollouts, and emits the events of steps.
 
-A callback of transformers' Trainer. Only process 0 writes.
+Only process 0 writes.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ RENAMED = {
     "entropy": "entropy",
     "loss": "loss",
 }
-"""TRL's and transformers' names -> ours; other names of ours come from our trainers as they are."""
+"""Names of TRL and transformers -> ours; our trainers log ours."""
 
 RENAMED_OF_SFT = {"mean_token_accuracy": "token_accuracy", "num_tokens": "tokens"}
-"""Further ones of SFTTrainer; `tokens` are all that were read so far, prompts included."""
+"""More names of SFTTrainer; `tokens` are all that were read so far, prompts included."""
 
 OWN = (
     "kl", "kl_k3", "kl_per_token", "ratio", "clip_fraction", "explained_variance", "value_loss", "policy_loss",
@@ -56,7 +56,7 @@ PER_ROLLOUT = (
 
 
 class Journal(TrainerCallback):
-    """See the module's docstring. What it has counted is part of a checkpoint: `to_json`, `restore`."""
+    """See the module's docstring. Its counters are part of a checkpoint: `to_json`, `restore`."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Journal(TrainerCallback):
         self._started = self._last_log = monotonic()
 
     def to_json(self) -> str:
-        """What it has counted, for a checkpoint."""
+        """The counters, for a checkpoint."""
         state = {
             "per_rollout": self._per_rollout,
             "counts": self._counts,
@@ -88,7 +88,7 @@ class Journal(TrainerCallback):
         return json.dumps(finite(state)) + "\n"
 
     def restore(self, text: str) -> None:
-        """Go on counting where the checkpoint stopped."""
+        """Restore the counters of a checkpoint."""
         state = json.loads(text)
         self._per_rollout, self._counts = state["per_rollout"], Counter(state["counts"])
         self._judges_before = {
@@ -100,9 +100,10 @@ class Journal(TrainerCallback):
     # -- rollouts ----------------------------------------------------------------------------------------------------
 
     def on_graded(self, batch: GradedBatch) -> None:
-        """Count, keep and measure one rollout batch's grades; every process calls this once a batch."""
+        """Count and write one rollout batch's grades; every process calls this once a batch."""
         samples: list[Sample] = gather_object(batch.samples)
-        self._monitor.observe([s.grade for s in samples])  # the same on every process: they stop together
+        # The same in every process: they stop together.
+        self._monitor.observe([s.grade for s in samples])
         self._counts.update(s.grade.status for s in samples)
         graded = [s.grade for s in samples if s.grade.status == "graded"]
         found = {name for g in graded for name in g.components}
@@ -116,7 +117,8 @@ class Journal(TrainerCallback):
         kinds = [name for name in self._per_rollout if name.startswith("grader_failed/")]
         self._per_rollout.update({**dict.fromkeys(kinds, 0), **stats.figures()})
         self._per_rollout["grade_seconds"] = batch.seconds
-        groups = groups_of(samples)  # TRL's share counts a group without grades as one that differs
+        # TRL's own share counts a group without grades as one that differs.
+        groups = groups_of(samples)
         self._per_rollout["constant_groups"] = groups.constant / groups.total if groups.total else None
         judges = self._grader.stats.judges
         own: list[dict[str, float]] = [{} if judges is None else judges.to_metrics()]
@@ -125,7 +127,7 @@ class Journal(TrainerCallback):
             self._run.write_rollouts(self._step, [s.to_json() for s in samples])
 
     def on_validated(self, samples: Sequence[Sample]) -> None:
-        """Watch a validation's grades for failures; every process calls this with all samples."""
+        """Check a validation's grades for failures; every process calls this with all samples."""
         self._monitor.observe([s.grade for s in samples])
 
     # -- steps -------------------------------------------------------------------------------------------------------
@@ -136,12 +138,13 @@ class Journal(TrainerCallback):
         self._started = self._last_log = monotonic()
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._last_log = monotonic()  # a checkpoint and a validation may lie before it
+        # A checkpoint and a validation may come before it.
+        self._last_log = monotonic()
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
     ) -> None:
-        """One line of metrics.jsonl a step; transformers' last log, which sums up the job, is no step."""
+        """Write one line of metrics.jsonl a step; transformers' last log sums up the job."""
         if logs is None or "train_runtime" in logs:
             return
         known = RENAMED | (RENAMED_OF_SFT if "rows" in logs else {})
@@ -150,8 +153,9 @@ class Journal(TrainerCallback):
         self._per_rollout.update({k: v for k, v in named.items() if k in PER_ROLLOUT})
         now = monotonic()
         metrics: dict[str, float | None] = {**self._per_rollout, **named}
-        if "rows" not in named:  # sft has rows in their place
-            # The KL of TRL's trainers is a token's in the first place.
+        # sft has rows in place of completions.
+        if "rows" not in named:
+            # The KL of TRL's trainers is a token's already.
             metrics.setdefault("kl_per_token", metrics.get("kl"))
             metrics["completions"] = sum(self._counts.values())
         metrics["step_seconds"] = seconds = now - self._last_log
@@ -167,7 +171,8 @@ class Journal(TrainerCallback):
         if ("completion_tokens" in named or "rows" in named) and self._tripwires.observe(
             state.global_step, metrics
         ):
-            control.should_save = True  # and then `on_save` ends the job
+            # Then `on_save` ends the job.
+            control.should_save = True
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._tripwires.check()

@@ -1,4 +1,4 @@
-"""Checkpoints as a job writes them: all processes save their parts, process 0 commits them as one."""
+"""Writes a job's checkpoints: all processes save their parts, process 0 commits them as one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rft_cli.training.distributed.group import from_main
 from rft_cli.training.hooks.divergence import check_finite
 
 JOURNAL = "journal.json"
-"""What the journal of the job has counted, in each checkpoint."""
+"""The counters of the journal, in each checkpoint."""
 
 
 class CheckpointWriter:
@@ -45,12 +45,12 @@ class CheckpointWriter:
         accelerator.wait_for_everyone()
 
     def restore(self, step: int) -> list[str]:
-        """Make what stands beside the checkpoint of `step` what it was then; what was not so, for people."""
+        """Restore the files beside the checkpoint of `step` as they were then; returns what differed, for people."""
         with self._run.writing(self._run.path):
             return list(self._recorder.restore(self._run.checkpoint_path(step)))
 
     def rotate(self) -> None:
-        """Delete the checkpoints that are no longer kept: another one may be the best now."""
+        """Delete checkpoints that are no longer kept: another one may be the best now."""
         if self._trainer.accelerator.is_main_process:
             self._run.rotate(self._keep_last)
 

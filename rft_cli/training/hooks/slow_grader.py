@@ -1,4 +1,4 @@
-"""A scorer that is what a job waits for is named as that, once, with what makes it cheaper."""
+"""Warns once where grading takes most of a step, with what makes it faster."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from rft_cli.grading.pool.scorer_grader import worker_count
 from rft_cli.grading.source import is_reward_model
 
 MOST = 0.5
-"""Share of a rollout batch's time above which grading is told."""
+"""Share of a rollout batch's time above which the job warns."""
 LEAST_S = 1.0
-"""Seconds of grading in a rollout batch below which nobody waits for it."""
+"""Seconds of grading in a rollout batch below which the job never warns."""
 
 
 class SlowGraderWarning:
-    """Passes events on, and adds the warning behind the first rollout batch that grading takes most of."""
+    """Passes events on, and adds the warning after the first rollout batch that grading takes most of."""
 
     def __init__(self, emit: OnEvent, grader: GraderConfig, judged: bool, processes: int) -> None:
         self._emit, self._advice = emit, _advice(grader, judged, processes)
         self._batch: float | None = None
         self._seconds = self._grading = self._grade = 0.0
-        self._told = False
+        self._warned = False
 
     def __call__(self, event: Event) -> None:
-        """Take one event; the lines of a rollout batch's steps have the same count of completions."""
+        """Pass one event on; all steps of a rollout batch have the same count of completions."""
         self._emit(event)
-        if not isinstance(event, Stepped) or self._told:
+        if not isinstance(event, Stepped) or self._warned:
             return
         metrics = event.metrics
         if metrics.get("completions") != self._batch:
@@ -41,15 +41,15 @@ class SlowGraderWarning:
 
     def _judge(self, step: int) -> None:
         share = self._grading / self._seconds if self._seconds else 0.0
-        if self._told or share <= MOST or self._grading < LEAST_S:
+        if self._warned or share <= MOST or self._grading < LEAST_S:
             return
-        self._told = True
+        self._warned = True
         text = f"grading is {min(share, 1.0):.0%} of a step: {format_duration(self._grade)} a grade {self._advice}"
         self._emit(Note(text, "warning", step))
 
 
 def _advice(grader: GraderConfig, judged: bool, processes: int) -> str:
-    """Who grades, and what to change."""
+    """How many grade at a time, and what to change."""
     if judged:
         now = counted(grader.judge.concurrency, "request")
         return f"with {now} at a time: raise grader.judge.concurrency if the endpoint takes more"

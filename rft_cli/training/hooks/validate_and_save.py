@@ -56,7 +56,7 @@ class ValidateAndSave(TrainerCallback):
     # -- transformers' calls -----------------------------------------------------------------------------------------
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """The baseline is sampled here, where the model is on its device and wrapped as it will be trained."""
+        """Sample the baseline: the model is on its device now, and wrapped as it trains."""
         self.check_stop()
         step, epoch = state.global_step, float(state.epoch or 0.0)
         again = from_main(lambda: self._drop_incomplete(_name(step), self._rows))
@@ -89,7 +89,7 @@ class ValidateAndSave(TrainerCallback):
     def validate(self, step: int, epoch: float) -> None:
         """Sample and grade the validation rows; point `best` at the step if nothing was better. Step 0 is the base.
 
-        Samples that a job which died has left are taken as they are: they would come out the same.
+        Samples that a killed job has written are used as they are: they would be the same.
         """
         name = _name(step)
         samples = from_main(lambda: self._run.read_samples(name) if self._run.has_samples(name) else None)
@@ -118,9 +118,9 @@ class ValidateAndSave(TrainerCallback):
         return f"validation after step {step}, {self._trainer.trained_on()}"
 
     def _drop_incomplete(self, name: str, rows: Sequence[Example]) -> bool:
-        """Delete samples of this step of which lines are gone, so that they are made again: they come out the same.
+        """Delete samples of this step where lines are missing: sampled again, they are the same.
 
-        Those of earlier steps stand in the checkpoint, and were compared with it.
+        Those of earlier steps are in the checkpoint, and were compared with it.
         """
         if not self._run.has_samples(name):
             return False
@@ -133,14 +133,14 @@ class ValidateAndSave(TrainerCallback):
         return True
 
     def _settle_best(self, step: int) -> float:
-        """Make `best` what it was at `step`, from the validations until then; the mean reward to beat."""
+        """Point `best` where it pointed at `step`, by the validations until then; returns the mean reward to beat."""
         kept = {0, *self._run.checkpoints()}
         means = {
             done: estimate(self._run.read_samples(_name(done))).mean
             for done in self._run.validated_steps()
             if done <= step and done in kept
         }
-        best = max(means, key=means.__getitem__, default=None)  # the first of equals
+        best = max(means, key=means.__getitem__, default=None)
         self._run.set_best(best)
         return float("-inf") if best is None else means[best]
 
@@ -157,7 +157,7 @@ class ValidateAndSave(TrainerCallback):
             )
 
     def sample_test(self, name: str) -> None:
-        """Sample and keep the test rows, where there are any: nothing is chosen by them."""
+        """Sample and keep the test rows, where there are any; they choose no checkpoint."""
         if self._test_rows is None or from_main(lambda: self._run.has_samples(name)):
             return
         samples = self.sample(self._test_rows, "test rows")
@@ -165,7 +165,7 @@ class ValidateAndSave(TrainerCallback):
             self._run.write_samples(name, samples)
 
     def sample(self, rows: Sequence[Example], what: str) -> list[Sample]:
-        """The validation loop over any rows, with progress events; ends between two batches when asked to stop."""
+        """Run the validation loop over any rows, with progress events; stops between two batches when asked to."""
 
         def progress(done: int, total: int) -> None:
             self._on_event(Progress(what, done, total))

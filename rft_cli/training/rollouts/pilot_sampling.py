@@ -1,14 +1,14 @@
-"""The pilot's completions: the base model answers a few training prompts as in training, and they are graded.
+"""Samples and grades the pilot's completions: the base model completes a few training prompts as in training.
 
-They are sampled in waves, each the same whatever the number of processes:
+There are up to three kinds of waves, each the same whatever the number of processes:
 
 1. one completion a prompt, with a generous limit, where the limit is to be found; once all but an eighth have ended,
    the others get twice the longest length of those, which is what the limit would come to;
 2. the rest of each prompt's group, with the limit that the first lengths give (a quarter of the prompts where most
-   completions of the first wave were cut: a model that rambles would cost minutes);
-   Under sft the first wave is all: nobody compares the completions of a group.
+   completions of the first wave were cut: a model that rambles would cost minutes). sft has no groups, and stops
+   after the first wave;
 3. only where no prompt has two different rewards, though completions do end: up to three times as many further
-   prompts, a wave each, until one has. A reward that is rare must not stop a job that could learn.
+   prompts, a wave each, until one has: a rare reward must not stop a job that could learn.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from rft_cli.training.rollouts.validation import Validator, validator_of
 from rft_cli.types import Example, Sample
 
 MOST_TIMES = 4
-"""Times `pilot.prompts` that are answered before a job is stopped for a reward that never differs."""
+"""Times `pilot.prompts` that are sampled before a job stops because rewards never differ."""
 MOSTLY_CUT = 0.5
 PATIENCE = 2.0
 
 
 @dataclass
 class PilotSamples:
-    """All completions of the pilot, and the seconds that sampling and grading took in the waves of whole groups."""
+    """All completions of the pilot; seconds and number of those that time a rollout batch."""
 
     samples: list[Sample] = field(default_factory=list)
     rollout_s: float = 0.0
@@ -102,7 +102,7 @@ class PilotSampler:
         order = list(range(len(examples)))
         random.Random(config.seed).shuffle(order)
         first, rest = order[: config.pilot.prompts], order[config.pilot.prompts :]
-        if config.teaches:  # nothing is compared within a group, and no reward stops the job
+        if config.teaches:
             self._wave(examples, first, 1, self.generous, whole=True, patience=PATIENCE)
             return self.sampled
         if isinstance(config.rollout.max_completion_tokens, str):
@@ -120,9 +120,9 @@ class PilotSampler:
         return self.sampled
 
     def _needs_more(self) -> bool:
-        """Whether nothing can be learned from what was seen, and more of it may show otherwise.
+        """Whether nothing can be learned from what was seen so far, and more completions may change that.
 
-        Not of a model that never ends a completion, but where the limit was chosen: a word of one token may be enough.
+        A model that never ends a completion gets no more, unless the limit was set: one token may be enough then.
         """
         found = report.figures(self.sampled.samples)
         chosen = not isinstance(self._config.rollout.max_completion_tokens, str)
@@ -137,7 +137,7 @@ class PilotSampler:
         whole: bool = False,
         patience: float | None = None,
     ) -> None:
-        """`times` completions of each of the rows at `places`."""
+        """Sample `times` completions of each of the rows at `places`; `whole`: they time a rollout batch."""
         # Under sft the pilot samples as validations do: there are no other completions.
         config = self._config
         settings = replace(
@@ -174,9 +174,9 @@ class PilotSampler:
     def _within_memory(
         self, validator: Validator, rows: Sequence[Example], progress: Callable[[int, int], None]
     ) -> list[Sample]:
-        """The samples, in batches half as large while memory runs out (several processes would lose one another).
+        """Sample in batches half as large while memory runs out, in one process (several would get out of step).
 
-        Later waves begin with the size that was found.
+        Later waves start with the size that was found.
         """
         while True:
             try:
