@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from rft_cli.stopping import Stop
-from rft_cli.training.distributed.channel import ADDRESS, Reporter
+from rft_cli.training.distributed.channel import SOCKET, Reporter
 from rft_cli.training.distributed.ranks import DUMP_SIGNAL, die_with_parent
 
 
@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> NoReturn:
     faulthandler.enable()
     faulthandler.register(DUMP_SIGNAL)
     stop = Stop()
-    reporter = Reporter(os.environ[ADDRESS], int(os.environ["RANK"]), stop.note)
+    reporter = Reporter(int(os.environ[SOCKET]), int(os.environ["RANK"]), stop.note)
     # Slurm sends them to every process of a job.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, lambda number, _: stop.note(number))

@@ -36,12 +36,11 @@ class RLOOJob(GuardedTrainer, RolloutTrainer, RLOOTrainer):
         return super()._generate_single_turn(*args, **kwargs)[0]
 
     def _generate_and_score_completions(self, inputs: Any) -> Any:
-        trainer: Any = self
         # The spread of the batches so far: in the first one there is no KL yet.
         if self.in_spreads:
-            trainer.beta = trainer.args.beta * self.spread.value
+            self.beta = self.args.beta * self.spread.value
         batch = super()._generate_and_score_completions(inputs)
-        given = self._rewards(trainer.reward_funcs[0])
+        given = self._rewards(self.reward_funcs[0])
         self._observe(given, ~given.isnan())
         return batch
 

@@ -90,7 +90,7 @@ def ended(job: Process, folder: Path, within: float) -> Ended:
     info = Run(folder / RUN).info
     assert (done.code, info["status"]) == (3, "failed")
     assert info["error"] in done.err
-    assert "launch.log; go on with: rft train --resume" in done.err
+    assert "launch.log; resume with: rft train --resume" in done.err
     assert "Traceback" not in done.err
     return done
 
@@ -104,7 +104,7 @@ def timed_out(job: Process, folder: Path, stopped: str = "") -> str:
     assert done.err.splitlines()[-2:] == [
         f"error: the training processes waited {LIMIT_S} s for one another (distributed.collective_timeout_s); "
         f"process 1 of 2 (pid {pid}) did not answer{stopped}",
-        f"  fix: the stack of each is in {RUN}/logs/launch.log; go on with: rft train --resume {RUN}",
+        f"  fix: the stack of each is in {RUN}/logs/launch.log; resume with: rft train --resume {RUN}",
     ]
     log = (folder / RUN / "logs" / "launch.log").read_text()
     assert "process 0:\nTraceback (most recent call last):\n" in log

@@ -84,7 +84,7 @@ def test_two_processes_come_to_the_same_bits(undisturbed, tmp_path, seed):
     if how == "a rank":
         assert "memory may have run out" in ended.err
         assert "closed by peer" not in ended.err
-        assert "launch.log; go on with: rft train --resume" in ended.err
+        assert "launch.log; resume with: rft train --resume" in ended.err
     ended = jobs.run_outside(tmp_path, jobs.RESUME).wait()
     assert ended.code == 0, ended.err[-3000:]
     assert not differences(expected, state_of(run), but="checkpoints" if how == "SIGTERM" else "")

@@ -1,21 +1,20 @@
-"""The socket between a parent and the training processes it started: one JSON object a line, both ways.
+"""The sockets between a parent and the training processes it started: one JSON object a line, both ways.
 
-A process says hello with its rank and pid, then sends its events, the error that ended it, and goodbye. The parent
-says when to stop. A process whose parent is gone ends at once: nobody but the parent holds the run.
+A process sends its events, the error that ended it, and goodbye. The parent sends the number of a signal that asks for
+a stop. A process whose parent is gone ends at once, because the parent holds the run's lock.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import queue
 import re
+import selectors
 import socket
-import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -25,7 +24,8 @@ from typing import Any
 from rft_cli.errors import GateNotMet, Interrupted, OutOfMemory, RftError, RunFailed, UsageError, UsageErrors
 from rft_cli.events import Event
 
-ADDRESS = "RFT_INTERNAL_SOCKET"
+SOCKET = "RFT_INTERNAL_SOCKET"
+"""The environment variable with the number of the process's end."""
 _LOST_PEER = re.compile(
     r"connection (was )?(closed|reset|refused)|socket closed|broken pipe|failed to recv", re.I
 )
@@ -39,7 +39,7 @@ _TIMED_OUT = re.compile(
 
 
 class Cause(IntEnum):
-    """What an error says about its cause. Of several processes' errors, the one with the lowest value counts."""
+    """The cause of an error. Of several processes' errors, the one with the lowest value counts."""
 
     OWN = 0
     """Something failed in the process that raised it."""
@@ -52,32 +52,32 @@ class Cause(IntEnum):
 class Reporter:
     """A training process's end. `on_stop` is called with the signal's number, in a thread of its own."""
 
-    def __init__(self, address: str, rank: int, on_stop: Callable[[int], None]) -> None:
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.connect(address)
+    def __init__(self, descriptor: int, rank: int, on_stop: Callable[[int], None]) -> None:
+        self._socket = socket.socket(fileno=descriptor)
+        self._socket.set_inheritable(False)
         self._lock = threading.Lock()
         self._open = True
         self._rank = rank
-        self._send({"hello": rank, "pid": os.getpid()})
-        threading.Thread(target=self._listen, args=(on_stop,), daemon=True).start()
+        threading.Thread(target=self._read_stops, args=(on_stop,), daemon=True).start()
 
     def event(self, event: Event) -> None:
         self._send(event.to_json())
 
     def error(self, error: BaseException) -> None:
-        """What ends this process."""
+        """Report what ends this process."""
         self._send(error_to_json(error, self._rank))
 
     def goodbye(self) -> None:
-        """All is done: what comes after is the interpreter's own end."""
+        """Report that all is done: only the interpreter's own end follows."""
         self._send({"goodbye": True})
         self._open = False
 
     def _send(self, row: dict[str, Any]) -> None:
-        with suppress(OSError), self._lock:  # the parent is gone: _listen ends this process
+        # Where the parent is gone, _read_stops ends this process.
+        with suppress(OSError), self._lock:
             self._socket.sendall(json.dumps(row).encode() + b"\n")
 
-    def _listen(self, on_stop: Callable[[int], None]) -> None:
+    def _read_stops(self, on_stop: Callable[[int], None]) -> None:
         with suppress(OSError), self._socket.makefile("rb") as lines:
             for line in lines:
                 on_stop(int(json.loads(line)["stop"]))
@@ -86,93 +86,50 @@ class Reporter:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """A line of the process `rank`, or (`row` None) that its end of the socket was closed, at a monotonic time."""
+class Received:
+    """A line of the process `rank`, or (`row` None) the end of its socket, at a monotonic time."""
 
     rank: int
     at: float
     row: dict[str, Any] | None
 
 
-class Listener:
-    """The parent's end."""
+class Receiver:
+    """The parent's ends, one a process, in the order of ranks."""
 
-    def __init__(self, server: socket.socket, address: str) -> None:
-        self.address = address
-        self.pids: dict[int, int] = {}
-        self._server = server
-        self._said: queue.SimpleQueue[Said] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._connections: list[socket.socket] = []
-        self._stop: int | None = None
+    def __init__(self, sockets: Sequence[socket.socket]) -> None:
+        self._sockets = sockets
+        self._cut_off = [b"" for _ in sockets]
+        self._selector = selectors.DefaultSelector()
+        for rank, end in enumerate(sockets):
+            end.setblocking(False)
+            self._selector.register(end, selectors.EVENT_READ, rank)
 
-    def take(self, seconds: float) -> list[Said]:
-        """What was said since the last call, in order of arrival; waits so long for something."""
-        found: list[Said] = []
-        with suppress(queue.Empty):
-            found.append(self._said.get(timeout=seconds))
-            while True:
-                found.append(self._said.get_nowait())
-        return found
+    def take(self, seconds: float) -> list[Received]:
+        """What was received since the last call; waits so long for something."""
+        return [line for key, _ in self._selector.select(seconds) for line in self._read(key.data)]
 
     def stop(self, number: int) -> None:
-        """Tell all processes that this signal asks them to stop, also those that have yet to connect."""
-        with self._lock:
-            self._stop = number
-            for connection in self._connections:
-                _tell(connection, number)
-
-    def accept(self) -> None:
-        """Take connections until the server is closed."""
-        while True:
-            try:
-                connection, _ = self._server.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._read, args=(connection,), daemon=True).start()
-
-    def _read(self, connection: socket.socket) -> None:
-        with connection, connection.makefile("rb") as lines:
-            hello = json.loads(next(lines, b"null"))
-            if hello is None:
-                return
-            rank = int(hello["hello"])
-            self.pids[rank] = int(hello["pid"])
-            with self._lock:
-                self._connections.append(connection)
-                if self._stop is not None:
-                    _tell(connection, self._stop)
-            with suppress(OSError, ValueError):  # reset, or a last line that was cut off
-                for line in lines:
-                    self._said.put(Said(rank, monotonic(), json.loads(line)))
-            with self._lock:
-                self._connections.remove(connection)
-            self._said.put(Said(rank, monotonic(), None))
-
-
-def _tell(connection: socket.socket, number: int) -> None:
-    with suppress(OSError):
-        connection.sendall(json.dumps({"stop": number}).encode() + b"\n")
-
-
-@contextmanager
-def listening() -> Iterator[Listener]:
-    """A parent's end, in a folder that nobody else can enter."""
-    with tempfile.TemporaryDirectory(prefix="rft-") as folder, socket.socket(socket.AF_UNIX) as server:
-        address = str(Path(folder) / "events")
-        server.bind(address)
-        server.listen()
-        listener = Listener(server, address)
-        threading.Thread(target=listener.accept, daemon=True).start()
-        try:
-            yield listener
-        finally:
+        """Send all processes the signal that asks them to stop."""
+        for end in self._sockets:
             with suppress(OSError):
-                server.shutdown(socket.SHUT_RDWR)  # wakes the thread in accept
+                end.sendall(json.dumps({"stop": number}).encode() + b"\n")
+
+    def _read(self, rank: int) -> list[Received]:
+        try:
+            data = self._sockets[rank].recv(1 << 20)
+        except OSError:
+            data = b""
+        now = monotonic()
+        if not data:
+            self._selector.unregister(self._sockets[rank])
+            return [Received(rank, now, None)]
+        *lines, self._cut_off[rank] = (self._cut_off[rank] + data).split(b"\n")
+        return [Received(rank, now, json.loads(line)) for line in lines]
 
 
 def error_to_json(error: BaseException, rank: int) -> dict[str, Any]:
-    """An error as a line; `error_from_json` makes it again. `at` is when it was told, on the machine's clock."""
+    """An error as a line, for `error_from_json`; `at` is the time of this call, on the machine's clock."""
     cause = cause_of(error)
     if not isinstance(error, RftError):
         error = RunFailed(f"process {rank} raised {type(error).__name__}: {error}{_place(error)}")
@@ -189,7 +146,7 @@ def error_to_json(error: BaseException, rank: int) -> dict[str, Any]:
 
 
 def error_from_json(row: dict[str, Any]) -> RftError:
-    """The error that `error_to_json` told: usage, interruptions, gates and memory stay so, all else is a failed run."""
+    """The error of such a line: usage, interruptions, gates and memory keep their class, all else is RunFailed."""
     if row["error"] == UsageErrors.__name__:
         return UsageErrors([UsageError(p["message"], p["fix"]) for p in row["problems"]])
     if row["error"] == Interrupted.__name__:
@@ -199,7 +156,7 @@ def error_from_json(row: dict[str, Any]) -> RftError:
 
 
 def cause_of(error: BaseException) -> Cause:
-    """Whether this error only says that another process is gone or did not answer; told by torch's words."""
+    """Whether this error only says that another process is gone or did not answer, by torch's words."""
     if isinstance(error, RuntimeError) and _TIMED_OUT.search(str(error)):
         return Cause.TIMED_OUT
     if isinstance(error, RuntimeError | OSError) and _LOST_PEER.search(str(error)):

@@ -1,7 +1,7 @@
-"""The training processes themselves: started side by side, each a child of this process, and never left behind.
+"""The training processes: started side by side as children of this process, and ended with it.
 
-They are started here and not through `accelerate launch`: what it sets for one machine is a few environment variables,
-and a child of our own tells by which signal it died, dies with its parent, and needs no launcher's memory and time.
+`accelerate launch` only sets a few environment variables for one machine. A child of our own shows which signal killed
+it, dies with its parent, and needs no launcher's memory and time.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import IO
 
 import psutil
 
-from rft_cli.training.distributed.channel import ADDRESS
+from rft_cli.training.distributed.channel import SOCKET, Receiver
 
 PARENT = "RFT_INTERNAL_PARENT"
 DUMP_SIGNAL = signal.SIGUSR2
-"""Makes a process write the stacks of its threads to its log, even while it is stuck in C."""
+"""Makes a process write the stacks of its threads to its log, even while it hangs in C."""
 DUMP_S = 0.5
 """Seconds that writing them takes at most, unless the process waits for a drive."""
 _PR_SET_PDEATHSIG = 1
@@ -32,14 +32,17 @@ _PR_SET_PDEATHSIG = 1
 class Ranks:
     """Processes of one job, numbered from 0."""
 
-    def __init__(self, children: Sequence[subprocess.Popen[bytes]], log: IO[bytes]) -> None:
+    def __init__(
+        self, children: Sequence[subprocess.Popen[bytes]], sockets: Sequence[socket.socket], log: IO[bytes]
+    ) -> None:
         self._children, self._log = children, log
+        self.receiver = Receiver(sockets)
 
     def __len__(self) -> int:
         return len(self._children)
 
     def ended(self, rank: int) -> int | None:
-        """Its exit code, less than 0 where a signal killed it; None while it runs."""
+        """The exit code, negative where a signal killed it; None while it runs."""
         return self._children[rank].poll()
 
     def pid(self, rank: int) -> int:
@@ -59,7 +62,7 @@ class Ranks:
         """Have this process write the stacks of its threads to the log."""
         self._log.write(f"process {rank} (pid {self.pid(rank)}) is at:\n".encode())
         self._log.flush()
-        # A stopped process takes the first signal when the second lets it go on.
+        # A stopped process handles the first signal once the second continues it.
         for number in (DUMP_SIGNAL, signal.SIGCONT):
             self._children[rank].send_signal(number)
         sleep(DUMP_S)
@@ -74,29 +77,37 @@ class Ranks:
 
 
 @contextmanager
-def started(arguments: Sequence[str], processes: int, address: str, output: IO[bytes]) -> Iterator[Ranks]:
-    """Run `python ARGUMENTS` as so many ranks of one process group; on leaving, none of them is left."""
+def started(arguments: Sequence[str], processes: int, output: IO[bytes]) -> Iterator[Ranks]:
+    """Run `python ARGUMENTS` as so many ranks of one process group; all have ended when the block is left."""
     port = _free_port()
     children: list[subprocess.Popen[bytes]] = []
+    sockets: list[socket.socket] = []
     try:
         for rank in range(processes):
-            children.append(
-                subprocess.Popen(
-                    [sys.executable, *arguments],
-                    env={**os.environ, **environment(rank, processes, port), ADDRESS: address},
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
+            ours, theirs = socket.socketpair()
+            sockets.append(ours)
+            with theirs:
+                number = theirs.fileno()
+                children.append(
+                    subprocess.Popen(
+                        [sys.executable, *arguments],
+                        env={**os.environ, **environment(rank, processes, port), SOCKET: str(number)},
+                        pass_fds=[number],
+                        stdin=subprocess.DEVNULL,
+                        stdout=output,
+                        stderr=subprocess.STDOUT,
+                        start_new_session=True,
+                    )
                 )
-            )
-        yield Ranks(children, output)
+        yield Ranks(children, sockets, output)
     finally:
-        Ranks(children, output).kill()
+        Ranks(children, [], output).kill()
+        for end in sockets:
+            end.close()
 
 
 def environment(rank: int, processes: int, port: int) -> dict[str, str]:
-    """What torch's `env://` and accelerate read; the cores are shared out, because torch would take all in each."""
+    """What torch's `env://` and accelerate read; cores are shared out, because torch would use all in each."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return {
         "RANK": str(rank),
@@ -114,13 +125,14 @@ def environment(rank: int, processes: int, port: int) -> dict[str, str]:
 
 
 def die_with_parent() -> None:
-    """In a child: SIGKILL for this process when its parent dies, even while it is stopped (Linux).
+    """Have the kernel kill this process when its parent dies, even while it is stopped (Linux).
 
     Elsewhere the closed socket ends it.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != int(os.environ[PARENT]):  # it died before the call above
+        # It may have died before the call above.
+        if os.getppid() != int(os.environ[PARENT]):
             os._exit(1)
 
 

@@ -224,8 +224,7 @@ class PPOTrainer(RolloutTrainer, GRPOTrainer):
         over the tokens of all processes (TRL's `dapo` normalisation).
         """
         tokens = inputs["num_items_in_batch"].clamp(min=1.0) / self.accelerator.num_processes
-        arguments: Any = self.args
-        return tokens * self.current_gradient_accumulation_steps / arguments.steps_per_generation
+        return tokens * self.current_gradient_accumulation_steps / self.args.steps_per_generation
 
     def _note_loss(self, terms: PolicyTerms, entropy: Tensor, mask: Tensor) -> None:
         """Add this pass's `(B, T)` terms to the step's sums; the step's last pass notes their token means."""

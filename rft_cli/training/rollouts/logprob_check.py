@@ -1,7 +1,7 @@
-"""On a job's first rollout batch: do sampling, scoring and the model's own logits say the same?
+"""Checks on a job's first rollout batch that sampling, scoring and the model's own logits agree.
 
-PPO's ratio and KL are worth nothing where they don't: an architecture whose cache, padding or head the shortcuts here
-don't fit would train on wrong log-probabilities without any sign. A few rows are enough to see it.
+Where they don't, PPO's ratio and KL are wrong: an architecture whose cache, padding or head does not fit the shortcuts
+here would train on wrong log-probabilities unnoticed. A few rows are enough to see it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rft_cli.training.rollouts.sampling import SEGMENT
+from rft_cli.training.rollouts.sampling import SEGMENT, SamplingSettings
 
 ROWS = 4
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.15, torch.float16: 0.15}
@@ -56,8 +56,7 @@ def compare(
     prompts: Sequence[Sequence[int]],
     completions: Sequence[Sequence[int]],
     sampled: Sequence[Tensor],
-    temperature: float,
-    pad: int,
+    settings: SamplingSettings,
 ) -> Agreement:
     """Compare a few rows, each alone and without padding under the model's own forward pass.
 
@@ -65,18 +64,18 @@ def compare(
         sampled: of `sampled_logits`, taken while these completions were sampled.
     """
     rows = [(list(p), list(c)) for p, c in zip(prompts[:ROWS], completions[:ROWS], strict=True)]
-    ids, attention, length = padded(rows, pad)
+    ids, attention, length = padded(rows, settings.pad)
     scores = scorer(ids.to(model.device), attention.to(model.device), length).float().cpu()
     off_sampled, off_scored = [], []
     for row, (prompt, completion) in enumerate(rows):
         whole = torch.tensor([prompt + completion], device=model.device)
         logits = model(input_ids=whole).logits[0, len(prompt) - 1 : -1]
-        own = _chosen(logits.float().cpu(), completion, temperature)
+        own = _chosen(logits.float().cpu(), completion, settings.temperature)
         off_scored.append((scores[row, : len(completion)] - own).abs())
         first = min(len(sampled), len(completion))
         if first:
             drawn = torch.stack([step[row] for step in sampled[:first]]).cpu()
-            off_sampled.append((_chosen(drawn, completion[:first], temperature) - own[:first]).abs())
+            off_sampled.append((_chosen(drawn, completion[:first], settings.temperature) - own[:first]).abs())
     return Agreement(_mean(off_sampled), _mean(off_scored))
 
 

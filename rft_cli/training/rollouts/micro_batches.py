@@ -86,10 +86,9 @@ class SplitsMicroBatches(BaseTrainer):
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """The micro-batch's loss. In one process its gradients are there already, and the loss is a leaf."""
-        trainer: Any = self
-        if self.accelerator.num_processes > 1 or trainer._sharded:
+        if self.accelerator.num_processes > 1 or self._sharded:
             return super().compute_loss(model, inputs, *args, **kwargs)
-        if trainer._step % self.current_gradient_accumulation_steps == 0:
+        if self._step % self.current_gradient_accumulation_steps == 0:
             self._passed.clear()
         self._passed.append(inputs)
         loss = self._passed_back(model, [inputs])
@@ -129,12 +128,11 @@ class SplitsMicroBatches(BaseTrainer):
         return loss.detach()
 
     def _halve(self, rows: int) -> None:
-        trainer: Any = self
         self._parts = min(2 * self._parts, rows)
-        trainer.forget_step()
+        self.forget_step()
         if self.accelerator.device.type == "cuda":
             torch.cuda.empty_cache()
         size = -(-rows // self._parts)
-        trainer.on_note(
+        self.on_note(
             Note(f"out of memory: from here on {size} completions at a time in updates of the same size")
         )

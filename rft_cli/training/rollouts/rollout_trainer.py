@@ -1,6 +1,6 @@
-"""Rollouts that cost little: what TRL's trainers compute for them, done with less.
+"""Sampling and scoring of rollouts, at less cost than in TRL's trainers.
 
-Some of TRL's methods are overridden (their signatures are checked by a test, because they are TRL's private API):
+It overrides some of TRL's methods (a test checks their signatures, because they are TRL's private API):
 
 - `_generate_and_score_completions`, `_tokenize_prompts`: prompts become token ids as everywhere in rft (`prompts.py`).
 - `_generate_single_turn`: samples as the pilot and the validations do (`sampling.py`); the first batch is checked
@@ -57,7 +57,7 @@ class RolloutTrainer(SplitsMicroBatches):
 
     def trained_on(self) -> str:
         """What was learned from so far, at the end of a rollout batch, for people."""
-        args: Any = self.args
+        args = self.args
         a_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         return f"{self.state.global_step * a_step // args.num_iterations:,} completions"
 
@@ -67,10 +67,9 @@ class RolloutTrainer(SplitsMicroBatches):
         Between two batches nothing of the buffer is needed. A checkpoint is taken when the metrics of its step are
         logged, so they are not in it.
         """
-        trainer: Any = self
-        used_up = trainer._step % (self.args.steps_per_generation * trainer.num_iterations) == 0
+        used_up = self._step % (self.args.steps_per_generation * self.num_iterations) == 0
         return super().process_state() | {
-            "buffer": None if used_up else trainer._buffered_inputs,
+            "buffer": None if used_up else self._buffered_inputs,
             "rollouts_seen": self.rollouts_seen,
             "spread": self.spread.state_dict(),
             "shortcuts": {"checked": self._checked, "splits": self._splits, "share": self._share},
@@ -78,17 +77,16 @@ class RolloutTrainer(SplitsMicroBatches):
 
     def load_process_state(self, state: dict[str, Any]) -> None:
         super().load_process_state(state)
-        trainer: Any = self
         if "spread" not in state:
             raise RunFailed(
                 "the checkpoint is of an older rft, whose advantages had another baseline and unit",
                 "start a new run, or continue with the version in run.json",
             )
         # Counts passes through the model, which are smaller or larger with another optim.micro_batch_size.
-        trainer._step = self.state.global_step * self.args.gradient_accumulation_steps
-        trainer._buffered_inputs = micro_batches.redeal(state["buffer"], self.args.steps_per_generation)
+        self._step = self.state.global_step * self.args.gradient_accumulation_steps
+        self._buffered_inputs = micro_batches.redeal(state["buffer"], self.args.steps_per_generation)
         # A batch that is sampled again counts again.
-        again = state["buffer"] is not None and trainer._buffered_inputs is None
+        again = state["buffer"] is not None and self._buffered_inputs is None
         self.rollouts_seen = state["rollouts_seen"] - again
         self.spread.load_state_dict(state["spread"])
         found = state["shortcuts"]
@@ -107,13 +105,11 @@ class RolloutTrainer(SplitsMicroBatches):
 
     def _generate_and_score_completions(self, inputs: Any) -> Any:
         self._rows = [row["row"] for row in inputs]
-        parent: Any = super()
-        return parent._generate_and_score_completions(inputs)
+        return super()._generate_and_score_completions(inputs)
 
     def _tokenize_prompts(self, _: Any) -> Any:
         """Token ids of the batch's prompts; no images, no fields beside them."""
-        trainer: Any = self
-        return trainer.reward_funcs[0].prompt_ids(self._rows), None, {}
+        return self.reward_funcs[0].prompt_ids(self._rows), None, {}
 
     def _generate_single_turn(self, prompt_ids: Any, *_: Any, **__: Any) -> Any:
         if self._checked or self._sharded:
@@ -131,28 +127,27 @@ class RolloutTrainer(SplitsMicroBatches):
         return completions, None
 
     def _sample(self, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
-        trainer: Any = self
         with (
             unwrap_model_for_generation(
                 self.model_wrapped,
                 self.accelerator,
-                gather_deepspeed3_params=trainer.args.ds3_gather_for_generation,
+                gather_deepspeed3_params=self.args.ds3_gather_for_generation,
                 gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
             ) as unwrapped,
-            trainer._dist.summon_full_params(self.model_wrapped, recurse=False),
-            self.accelerator.autocast(),  # around all tokens: float32 weights are cast once, not once a token
+            self._dist.summon_full_params(self.model_wrapped, recurse=False),
+            # Around all tokens: float32 weights are cast once, not once a token.
+            self.accelerator.autocast(),
         ):
             return sample(unwrapped, prompts, self._sampling, None, self._sharded, self._splits)
 
     @cached_property
     def _sampling(self) -> SamplingSettings:
-        trainer: Any = self
         return SamplingSettings(
-            max_new_tokens=trainer.max_completion_length,
-            temperature=trainer.temperature,
-            top_p=trainer.top_p,
-            stop=tuple(trainer.eos_token_ids),
-            pad=trainer._tokenizer.pad_token_id,
+            max_new_tokens=self.max_completion_length,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            stop=tuple(self.eos_token_ids),
+            pad=self._tokenizer.pad_token_id,
         )
 
     def _agree(
@@ -166,29 +161,22 @@ class RolloutTrainer(SplitsMicroBatches):
         was_training = self.model.training
         self.model.eval()
         with self.accelerator.autocast():
-            found = logprob_check.compare(
-                self.model,
-                scorer,
-                prompts,
-                completions,
-                logits,
-                self._sampling.temperature,
-                self._sampling.pad,
-            )
+            found = logprob_check.compare(self.model, scorer, prompts, completions, logits, self._sampling)
         self.model.train(was_training)
         self._agreement = found
-        most = logprob_check.TOLERANCE[self._computed]
-        wrong = not (found.sampled <= most and found.scored <= most)  # NaN is wrong too
+        most = logprob_check.TOLERANCE[self._compute_dtype]
+        # NaN is wrong too.
+        wrong = not (found.sampled <= most and found.scored <= most)
         everywhere = self._mean_over_processes(torch.tensor(float(wrong), device=self.accelerator.device))
         return bool(everywhere == 0)
 
     @property
-    def _computed(self) -> torch.dtype:
+    def _compute_dtype(self) -> torch.dtype:
         kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
         return kinds.get(self.accelerator.mixed_precision, self.model.dtype)
 
     def _refuse(self) -> None:
-        """In float32 nothing but a model that rft can't score explains it; in 16 bits rounding may."""
+        """Raise UsageError in float32: rft can't score this model; warn in 16 bits, where rounding may explain it."""
         found = self._agreement
         model = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         name = type(model).__name__
@@ -196,23 +184,22 @@ class RolloutTrainer(SplitsMicroBatches):
             f"{name}: log-probabilities differ from the model's own by {found.sampled:.2g} nats a token where "
             f"completions are sampled, by {found.scored:.2g} where they are scored"
         )
-        if self._computed == torch.float32:
+        if self._compute_dtype == torch.float32:
             raise UsageError(f"{what}: rft can't train this model", "take a model of another architecture")
         self.on_note(
-            Note(f"{what}: {self._computed} rounds much here; model.dtype=float32 is exact", "warning")
+            Note(f"{what}: {self._compute_dtype} rounds much here; model.dtype=float32 is exact", "warning")
         )
 
     # -- scoring -----------------------------------------------------------------------------------------------------
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         """The micro-batch of this pass; a new rollout batch where the last one is used up."""
-        trainer: Any = self
-        every = trainer.args.steps_per_generation * trainer.num_iterations
-        # None: a job that goes on from a checkpoint
-        if trainer._step % every == 0 or trainer._buffered_inputs is None:
-            batch = trainer._generate_and_score_completions(generation_batch)
-            trainer._buffered_inputs = micro_batches.split(batch, trainer.args.steps_per_generation)
-        return trainer._buffered_inputs[trainer._step % trainer.args.steps_per_generation]
+        every = self.args.steps_per_generation * self.num_iterations
+        # None: a job that was resumed.
+        if self._step % every == 0 or self._buffered_inputs is None:
+            batch = self._generate_and_score_completions(generation_batch)
+            self._buffered_inputs = micro_batches.split(batch, self.args.steps_per_generation)
+        return self._buffered_inputs[self._step % self.args.steps_per_generation]
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -228,7 +215,7 @@ class RolloutTrainer(SplitsMicroBatches):
         return scores.logps, scores.entropy, None
 
     def _keep(self, scores: Scores) -> None:
-        """For a trainer that needs more of what TRL asked for than TRL gives it: the same is not scored twice."""
+        """PPO keeps what TRL asks for here, so that nothing is scored twice."""
 
     def _score(self, model: Any, ids: Tensor, attention: Tensor, length: int) -> Scores:
         """Scores of the last `length` tokens of `ids` `(B, P+T)` under `model`, in whatever wrapper it trains."""
@@ -243,13 +230,13 @@ class RolloutTrainer(SplitsMicroBatches):
         return torch.tensor(given, dtype=torch.float32, device=self.accelerator.device)
 
     def _observe(self, rewards: Tensor, graded: Tensor) -> None:
-        """Take one rollout batch's rewards `(B,)` of this process into the spread; `graded` marks those that count."""
+        """Add one rollout batch's rewards `(B,)` of this process to the spread; `graded` marks those that count."""
         self.spread.update(masked_moments(rewards, graded, self._sum_over_processes))
         self._note(reward_spread=self.spread.value)
 
     def forget_step(self) -> None:
-        """Drop the gradients that the current optimizer step has gathered."""
-        # Not the optimizer's own: accelerate's does nothing before the step's last pass.
+        """Drop the gradients of the current optimizer step."""
+        # accelerate's optimizer does nothing before the last pass of a step.
         self.model.zero_grad(set_to_none=True)
 
     def _note(self, **values: Tensor | float) -> None:

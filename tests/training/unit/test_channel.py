@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
+import queue
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -19,26 +18,27 @@ from rft_cli.errors import GateNotMet, Interrupted, OutOfMemory, RftError, RunFa
 from rft_cli.events import Finished, Note
 from rft_cli.training.distributed.channel import (
     Cause,
-    Listener,
+    Receiver,
     Reporter,
     cause_of,
     error_from_json,
     error_to_json,
-    listening,
 )
 
 
 @pytest.fixture
-def listener() -> Iterator[Listener]:
-    with listening() as found:
-        yield found
+def pair() -> Iterator[tuple[Receiver, socket.socket]]:
+    """The parent's side of one process, and the process's end."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        yield Receiver([ours]), theirs
 
 
-def hear(listener: Listener, count: int) -> list[Any]:
+def received(receiver: Receiver, count: int) -> list[Any]:
     rows: list[Any] = []
     end = time.monotonic() + 10
     while len(rows) < count and time.monotonic() < end:
-        rows += listener.take(0.1)
+        rows += receiver.take(0.1)
     return rows
 
 
@@ -102,72 +102,61 @@ def test_errors_that_only_say_what_another_process_did(error: Exception, cause: 
     assert error_to_json(error, 0)["cause"] == cause
 
 
-def test_what_a_process_says_arrives_in_order_with_its_rank(listener: Listener) -> None:
-    reporter = Reporter(listener.address, 3, lambda _: None)
+def test_what_a_process_sends_arrives_in_order_with_its_rank() -> None:
+    (ours, theirs), (other, _theirs) = socket.socketpair(), socket.socketpair()
+    receiver = Receiver([other, ours])
+    reporter = Reporter(theirs.detach(), 1, lambda _: None)
     reporter.event(Note("hello"))
     reporter.event(Finished({"status": "done"}))
     reporter.goodbye()
     reporter._socket.shutdown(socket.SHUT_RDWR)
-    said = hear(listener, 4)
-    assert [line.rank for line in said] == [3] * 4
-    assert [line.row for line in said] == [
+    lines = received(receiver, 4)
+    assert [line.rank for line in lines] == [1] * 4
+    assert [line.row for line in lines] == [
         {"event": "Note", "text": "hello", "level": "info", "step": None, "tripwire": None},
         {"event": "Finished", "result": {"status": "done"}},
         {"goodbye": True},
         None,
     ]
-    assert listener.pids == {3: os.getpid()}
 
 
-def test_a_stop_reaches_those_that_are_there_and_those_that_come(listener: Listener) -> None:
-    asked: list[tuple[str, int]] = []
-    heard = threading.Semaphore(0)
-
-    def on_stop(who: str, number: int) -> None:
-        asked.append((who, number))
-        heard.release()
-
-    early = Reporter(listener.address, 0, lambda number: on_stop("early", number))
-    early.event(Note("here"))
-    hear(listener, 1)
-    listener.stop(15)
-    assert heard.acquire(timeout=10)
-    late = Reporter(listener.address, 1, lambda number: on_stop("late", number))
-    assert heard.acquire(timeout=10)
-    assert asked == [("early", 15), ("late", 15)]
-    for reporter in (early, late):
-        reporter.goodbye()
-        reporter._socket.shutdown(socket.SHUT_RDWR)
+def test_a_stop_reaches_a_process_that_starts_to_read_later(pair: tuple[Receiver, socket.socket]) -> None:
+    receiver, theirs = pair
+    asked = queue.SimpleQueue[int]()
+    receiver.stop(15)
+    reporter = Reporter(theirs.detach(), 0, asked.put)
+    assert asked.get(timeout=10) == 15
+    receiver.stop(2)
+    assert asked.get(timeout=10) == 2
+    reporter.goodbye()
+    reporter._socket.shutdown(socket.SHUT_RDWR)
 
 
 CHILD = """
 import sys, time
 from rft_cli.events import Note
 from rft_cli.training.distributed.channel import Reporter
-reporter = Reporter(sys.argv[1], 0, lambda _: None)
+reporter = Reporter(int(sys.argv[1]), 0, lambda _: None)
 reporter.event(Note("here"))
 time.sleep(60)
 """
 
 
 def test_a_process_whose_parent_is_gone_ends_at_once() -> None:
-    with listening() as listener:
-        child = subprocess.Popen([sys.executable, "-c", CHILD, listener.address])
-        assert hear(listener, 1)
-        listener._connections[0].shutdown(2)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        number = theirs.fileno()
+        child = subprocess.Popen([sys.executable, "-c", CHILD, str(number)], pass_fds=[number])
+        assert received(Receiver([ours]), 1)
     assert child.wait(5) == 1
 
 
-def test_a_line_that_was_cut_off_is_left_out(listener: Listener) -> None:
-    reporter = Reporter(listener.address, 0, lambda _: None)
-    reporter._open = False  # so that this process survives
-    reporter._socket.sendall(b'{"event": "No')
-    reporter._socket.shutdown(socket.SHUT_RDWR)
-    assert [line.row for line in hear(listener, 1)] == [None]
-
-
-def test_a_connection_without_a_word_is_nobody(listener: Listener) -> None:
-    with socket.socket(socket.AF_UNIX) as other:
-        other.connect(listener.address)
-    assert listener.take(0.2) == []
-    assert listener.pids == {}
+def test_a_line_in_two_pieces_is_one_and_a_cut_one_is_left_out(pair: tuple[Receiver, socket.socket]) -> None:
+    receiver, theirs = pair
+    with theirs:
+        theirs.sendall(b'{"event": "No')
+        assert receiver.take(0.1) == []
+        theirs.sendall(b'te"}\n{"event": "Cu')
+        assert [line.row for line in received(receiver, 1)] == [{"event": "Note"}]
+    assert [line.row for line in received(receiver, 1)] == [None]
+    assert receiver.take(0.1) == []

@@ -16,7 +16,6 @@ from rft_cli.events import Event, Finished, Note
 from rft_cli.runs import Run
 from rft_cli.stopping import Stop
 from rft_cli.training.distributed import launch
-from rft_cli.training.distributed.channel import listening
 from rft_cli.training.distributed.ranks import environment, started
 
 PRELUDE = """
@@ -24,9 +23,9 @@ import faulthandler, os, signal, sys, time
 faulthandler.register(signal.SIGUSR2)
 from rft_cli.errors import Interrupted, RunFailed, UsageError
 from rft_cli.events import Finished, Note
-from rft_cli.training.distributed.channel import ADDRESS, Reporter
+from rft_cli.training.distributed.channel import SOCKET, Reporter
 rank, asked = int(os.environ["RANK"]), []
-parent = Reporter(os.environ[ADDRESS], rank, asked.append)
+parent = Reporter(int(os.environ[SOCKET]), rank, asked.append)
 def end(word=None):
     parent.error(word) if word else parent.goodbye()
     sys.exit(1 if word else 0)
@@ -52,10 +51,10 @@ def follow(
     """Process 0 runs `first`, process 1 `second`; the result and the events."""
     heard: list[Event] = []
     script = f"{PRELUDE}\nexec({[first, second]!r}[rank])"
-    with listening() as listener, log.open("ab") as output:
-        with started(["-c", script], 2, listener.address, output) as ranks:
-            following = launch._Following(Run(Path("runs/job")), ranks, listener, heard.append, limit, log)
-            result = following.to_the_end(stop or Stop())
+    with log.open("ab") as output:
+        with started(["-c", script], 2, output) as ranks:
+            supervisor = launch.Supervisor(Run(Path("runs/job")), ranks, heard.append, limit, log)
+            result = supervisor.wait(stop or Stop())
         assert [ranks.ended(rank) is None for rank in range(2)] == [False, False]
     return result, heard
 
@@ -73,7 +72,7 @@ def test_the_cause_counts_and_not_what_follows_from_it(log: Path) -> None:
     with pytest.raises(RunFailed) as caught:
         follow(log, lost, "time.sleep(0.5); end(ZeroDivisionError('by zero'))")
     assert caught.value.message == "process 1 raised ZeroDivisionError: by zero"
-    assert caught.value.fix == f"its last words are in {log}; go on with: rft train --resume runs/job"
+    assert caught.value.fix == f"its last output is in {log}; resume with: rft train --resume runs/job"
     with pytest.raises(RunFailed, match="process 0 raised RuntimeError: Connection closed by peer"):
         follow(log, lost, "end()")
 
@@ -87,7 +86,7 @@ def test_a_death_without_a_word_is_the_cause(log: Path) -> None:
     lost = "time.sleep(0.5); end(RuntimeError('Connection closed by peer'))"
     with pytest.raises(RunFailed, match=r"process 1 of 2 \(pid \d+\) was killed by SIGKILL") as caught:
         follow(log, lost, "os.kill(os.getpid(), 9)")
-    assert str(caught.value.fix).startswith("memory may have run out (dmesg tells); its last words are in")
+    assert str(caught.value.fix).startswith("memory may have run out (see dmesg); its last output is in")
     with pytest.raises(RunFailed, match=r"process 1 of 2 \(pid \d+\) was killed by SIGSEGV"):
         follow(log, lost, "os.kill(os.getpid(), 11)")
     with pytest.raises(
@@ -124,7 +123,7 @@ def test_who_does_not_answer_is_named_and_its_stack_kept(log: Path, asleep: str,
     with pytest.raises(RunFailed) as caught:
         follow(log, "time.sleep(0.5); time_out()", f"def nap(): {asleep}\nnap()")
     assert re.fullmatch(rf"{WAITED}; process 1 of 2 \(pid \d+\) did not answer{said}", caught.value.message)
-    assert caught.value.fix == f"the stack of each is in {log}; go on with: rft train --resume runs/job"
+    assert caught.value.fix == f"the stack of each is in {log}; resume with: rft train --resume runs/job"
     assert re.search(r"process 1 \(pid \d+\) is at:\n(.*\n)+.*line 1 in nap\n", log.read_text())
 
 
@@ -174,7 +173,7 @@ def test_a_further_signal_ends_all_at_once(log: Path) -> None:
 def test_no_process_is_left_behind(log: Path) -> None:
     with (
         log.open("ab") as output,
-        started(["-c", "import time; time.sleep(60)"], 2, "nowhere", output) as ranks,
+        started(["-c", "import time; time.sleep(60)"], 2, output) as ranks,
     ):
         pids = [ranks.pid(rank) for rank in range(len(ranks))]
         assert ranks.ended(0) is None
@@ -196,7 +195,7 @@ def test_the_environment_of_a_process() -> None:
 
 
 def test_nobody_is_stopped_where_there_is_nobody(log: Path) -> None:
-    with log.open("ab") as output, started(["-c", ""], 1, "nowhere", output) as ranks:
+    with log.open("ab") as output, started(["-c", ""], 1, output) as ranks:
         ranks._children[0].wait()
         ranks.dump(0)
     assert not ranks.is_stopped(0)
@@ -224,7 +223,7 @@ for work in (both, lambda: (_ for _ in ()).throw(RunFailed("x"))):
 group.leave(); group.leave()
 json.dump(said, open(f"{tmp_path}/{{rank}}", "w"))
 """
-    with (tmp_path / "log").open("ab") as output, started(["-c", script], 2, "nowhere", output) as ranks:
+    with (tmp_path / "log").open("ab") as output, started(["-c", script], 2, output) as ranks:
         codes = [child.wait(120) for child in ranks._children]
     assert codes == [0, 0], (tmp_path / "log").read_text()
     found = [json.loads((tmp_path / str(rank)).read_text()) for rank in (0, 1)]
