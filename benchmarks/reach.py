@@ -24,10 +24,10 @@ from rft_cli.config import RunConfig
 from rft_cli.grading.open import open_grader
 from rft_cli.grading.protocol import Grader
 from rft_cli.report.estimates import estimate
-from rft_cli.training.models import stop_tokens
 from rft_cli.training.rollouts.prompts import PromptEncoder
 from rft_cli.training.rollouts.sampling import SamplingSettings
 from rft_cli.training.rollouts.validation import Validator
+from rft_cli.training.stop_tokens import stop_tokens
 from rft_cli.types import Example
 
 Validation = Callable[[Any, Sequence[Example]], float]

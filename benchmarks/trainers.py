@@ -39,11 +39,11 @@ from rft_cli.training.hooks.journal import Journal
 from rft_cli.training.hooks.tripwires import TripwireMonitor, Tripwires
 from rft_cli.training.library_output import quiet_libraries
 from rft_cli.training.lora import lora_targets
-from rft_cli.training.models import stop_tokens
 from rft_cli.training.precision import choose_attention
 from rft_cli.training.rollouts.prompts import PromptEncoder, training_rows
 from rft_cli.training.rollouts.rewards import GraderReward
 from rft_cli.training.rollouts.rollout_trainer import RolloutTrainer
+from rft_cli.training.stop_tokens import stop_tokens
 from rft_cli.types import Example
 
 ENDLESS = 1_000_000

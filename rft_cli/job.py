@@ -1,4 +1,4 @@
-"""Job: a configuration with its data read; what training gets, in every process."""
+"""Job: a configuration with its rows, as every training process gets it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Job:
     warnings: tuple[str, ...] = ()
 
     def shape(self) -> Shape:
-        """What the job's rows look like, for whoever binds a scorer's parameters."""
+        """The shape of the job's rows, to which a scorer's parameters are bound."""
         parts = (self.train, self.validation, *(() if self.test is None else (self.test,)))
         return shape_of(chain.from_iterable(part.examples for part in parts), self.config.data.columns)
 
@@ -74,7 +74,7 @@ class Files:
     warnings: list[str] = field(default_factory=list)
 
     def blame(self, name: str, error: UsageError) -> None:
-        """Keep an error, taken apart into its problems."""
+        """Keep the problems of an error."""
         self.problems.setdefault(name, []).extend(error.problems)
 
 
@@ -133,7 +133,8 @@ def _is_stream(path: str) -> bool:
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):
-        return False  # told when it is opened
+        # Opening it raises the error.
+        return False
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
@@ -193,7 +194,7 @@ def record(job: Job, graders: Sequence[ScorerSource]) -> dict[str, Any]:
 
 
 PLACE = ("name", "output_dir")
-"""Settings that say where a run lies, and not what it is."""
+"""Settings of where a run lies: they don't change the job."""
 CONTENT = {
     "data.train": "train", "data.validation": "validation", "data.test": "test", "grader.path": "grader",
 }  # fmt: skip
@@ -201,7 +202,7 @@ CONTENT = {
 
 
 def processes(config: RunConfig) -> int:
-    """How many processes train: those of a launcher that started this one, else those asked for."""
+    """How many processes train: those of the launcher that started this one, else `num_processes`."""
     launched = world_size_in(os.environ)
     return launched if launched > 1 else config.num_processes
 
@@ -220,11 +221,12 @@ def scorer_modules(config: RunConfig) -> dict[str, str]:
 def create_run(job: Job) -> Run:
     """Make the job's run directory: resolved configuration, a copy of the scorer, versions, hashes and seed."""
     config = with_absolute_paths(job.config)
-    graders = read_sources(config.grader)  # once: what is copied is what the record has the hash of
+    # Read once: the copy is what the record has the hash of.
+    graders = read_sources(config.grader)
     return Run.create(
         config.output_dir,
         config.name,
-        # Without the name: the file starts other runs too.
+        # Without the name, because the file can start other runs.
         config_yaml=dump_config(config.model_copy(update={"name": None})),
         info={
             **record(job, graders),
@@ -251,7 +253,7 @@ def _copies(graders: Sequence[ScorerSource]) -> dict[str, bytes]:
 
 @contextmanager
 def told_how_to_resume(run: Run, new: bool) -> Iterator[None]:
-    """A signal that ends the block says what is saved and how to go on; a `new` run without any work is deleted
+    """Add to the error of a signal what is saved and how to resume; delete a `new` run without any work
     where its settings turn out to be wrong, memory runs out, or the pilot shows that nothing can be learned."""
     try:
         yield
@@ -267,7 +269,7 @@ def told_how_to_resume(run: Run, new: bool) -> Iterator[None]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, of rft and of the libraries that decide what a seed gives."""
+    """Versions of Python, of rft and of the libraries on which the result of a seed depends."""
     found = {"python": platform.python_version(), "rft": __version__}
     for name in ("torch", "transformers", "trl", "peft", "accelerate"):
         try:

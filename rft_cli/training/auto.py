@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 LORA_FROM_PARAMETERS = 100_000_000
 SMALL = 20_000_000
-"""Completions that a job samples where nobody says how long it is."""
+"""Parameters below which a model counts as small."""
 MOST_EPOCHS = 40
 LEAST_LIMIT = 64
 HARDLY_ANY = 0.25
@@ -22,7 +22,7 @@ HARDLY_ANY = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Chosen(Generic[T]):
-    """A value and the sentence that explains it; the sentence is empty where the user chose."""
+    """A value and the sentence that explains it, which is empty where the user chose."""
 
     value: T
     reason: str = ""
@@ -53,7 +53,7 @@ class RateLaw(NamedTuple):
     lowest: float
 
     def rate(self, parameters: int, lora: bool) -> float:
-        """The rate in two digits."""
+        """The rate, rounded to two digits."""
         if lora:
             rate = min(1e-3, max(self.lowest, self.lora * (parameters / 135e6) ** -self.lora_power))
         else:
@@ -81,7 +81,7 @@ def learning_rate(
 
 
 def temperature(setting: float | str, parameters: int) -> Chosen[float]:
-    """At 1 a small model leaves its subject in the middle of an answer: under 1 B parameters 0.7 (docs/learning.md)."""
+    """0.7 under 1 B parameters: at 1 a small model drifts off its subject (docs/learning.md); else 1."""
     if not isinstance(setting, str):
         return Chosen(setting)
     if parameters >= 1_000_000_000:
@@ -90,7 +90,7 @@ def temperature(setting: float | str, parameters: int) -> Chosen[float]:
 
 
 def completions_wanted(parameters: int) -> int:
-    """How many completions a job takes where its length is left to `auto`: those of small models cost little."""
+    """Completions of a job whose length is `auto`: more for small models, whose completions cost little."""
     return 6_000 if parameters < SMALL else 3_000
 
 
@@ -139,7 +139,7 @@ class SeenLengths:
 
 
 def generous_limit(device: str) -> int:
-    """Tokens that the pilot lets a completion have before anything is known of the lengths that the model needs."""
+    """The limit of a completion in the pilot, before any lengths are known."""
     return 512 if device == "cpu" else 1024
 
 

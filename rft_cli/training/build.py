@@ -1,4 +1,4 @@
-"""Model, critic, reference and trainer put together as the configuration says."""
+"""Builds the trainer with its model, critic and reference from the configuration."""
 
 from __future__ import annotations
 
@@ -99,19 +99,20 @@ def build_trainer(
     if reference is None:
         trainer: Any = job(args=args, reward_funcs=[reward], **common)
     else:
-        # TRL would read the reference again from where the model came from: another model, where an adapter was merged
-        # into it or a revision was asked for.
+        # TRL would load the reference again from the model's path: another model, where an adapter was merged into it
+        # or a revision was asked for.
         beta, args.beta = args.beta, 0.0
         trainer = job(args=args, reward_funcs=[reward], **common)
         trainer.beta = args.beta = beta
         trainer.ref_model = reference.to(trainer.accelerator.device)
-    trainer.aux_loss_enabled = False  # a router's balance is no part of the reward
+    # The balance of a router is not part of the reward.
+    trainer.aux_loss_enabled = False
     trainer.in_spreads = config.ppo.kl_unit == "spread"
     return trainer
 
 
 def frozen_copy(model: Any, temperature: float) -> nn.Module:
-    """The reference of a fully fine-tuned policy, scoring tokens the way the policy does."""
+    """The reference of a fully fine-tuned policy, which scores tokens as the policy does."""
     reference = copy.deepcopy(model).eval().requires_grad_(False)
     add_fused_lm_head(reference, temperature=temperature)
     return reference

@@ -1,4 +1,4 @@
-"""The most frequent completions of a job's end, graded against every row: what one answer to all of them would earn."""
+"""Grades the most frequent completions of a job's end on every row: the reward of one answer to all of them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from rft_cli.training.distributed.group import from_main
 from rft_cli.types import Example, Grade, GradeRequest, Sample
 
 MOST_S = 30.0
-"""Seconds for the completions of one split; the first one gets as long as it takes, which is one more validation's."""
+"""Seconds for the completions of one split; the first one takes as long as it needs, like a validation's grading."""
 AT_A_TIME = 64
-"""Rows graded between two looks at whether the job is to stop: like a batch of a validation."""
+"""Rows graded between two checks whether the job is to stop."""
 
 OnProgress = Callable[[int, int], None]
 

@@ -1,9 +1,9 @@
-"""Dropout and the noise of routers: off while a policy trains, as they are in evaluation.
+"""Turns dropout and router noise off while a policy trains, as in evaluation.
 
 With either, a pass that trains scores other log-probabilities than the pass that sampled, and PPO's ratio is noise.
 Many models read their dropout rates once, when they are built, and hand them to functions: so the configuration is
-changed before the model is built, and given back where it is saved. A router's jitter is no such rate: PhiMoE's decides
-which experts count in evaluation too, so routers that have one stay in evaluation mode instead.
+changed before the model is built, and restored where it is saved. A router's jitter is different: PhiMoE's decides
+which experts count in evaluation too, so routers that have one stay in evaluation mode.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from transformers import PretrainedConfig
 _OWN = "_rft_own_rates"
 
 Rates = dict[tuple[str, ...], float]
-"""Fields of a configuration by their path through nested ones, and what they say."""
+"""Fields of a configuration by their path through nested ones, and their values."""
 
 
 def without_dropout(config: Any) -> Any:
@@ -30,7 +30,7 @@ def without_dropout(config: Any) -> Any:
 
 
 def remember_rates(model: Any, config: Any) -> None:
-    """Keep what the checkpoint's `config` says beside the model that was built without dropout, for `own_rates`."""
+    """Store the rates of the checkpoint's `config` on the model that was built without dropout, for `own_rates`."""
     # Of a multimodal checkpoint transformers may have built the text part alone.
     built = config if type(config) is type(model.config) else config.get_text_config()
     setattr(model, _OWN, rates_of(built))
@@ -50,7 +50,7 @@ def _stay(module: Any, mode: bool = True) -> Any:
 
 @contextmanager
 def own_rates(model: Any) -> Iterator[None]:
-    """While open, the configuration of `model` has its checkpoint's rates: what is saved then is its own."""
+    """While open, the configuration of `model` has its checkpoint's rates, to be saved with them."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     own: Rates = getattr(inner, _OWN, {})
     _write(inner.config, own)
@@ -72,7 +72,8 @@ def rates_of(config: Any) -> Rates:
 
 
 def _zeros(rates: Rates) -> Rates:
-    return {path: type(value)(0) for path, value in rates.items()}  # some fields take integers only
+    # Some fields take integers only.
+    return {path: type(value)(0) for path, value in rates.items()}
 
 
 def _write(config: Any, rates: Rates) -> None:

@@ -1,4 +1,4 @@
-"""This process is one of several that somebody else started: `accelerate launch`, torchrun, Slurm."""
+"""Trains in a process that `accelerate launch`, torchrun or Slurm started beside others."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from rft_cli.training.main import check, train
 def under_launcher(job: Job, on_event: OnEvent, run: Run | None, stop: Stop) -> dict[str, Any] | None:
     """Train with the other processes that the launcher started.
 
-    Process 0 makes the run (or continues `run`) and returns the result; the others return None. A launcher sends all
-    of them SIGTERM when it is stopped, and when one of them has failed: `stop` is asked for either way.
+    Process 0 makes the run (or resumes `run`) and returns the result; the others return None. A launcher sends SIGTERM
+    to all of them when it is stopped, and when one of them has failed: `stop` is asked for in both cases.
     """
     state = group.join(job.config.distributed.collective_timeout_s)
     job = at_revision(job, group.from_main(lambda: job.config.model.revision))
@@ -33,15 +33,15 @@ def under_launcher(job: Job, on_event: OnEvent, run: Run | None, stop: Stop) -> 
             return None
         with told_how_to_resume(shared, new=not resume), shared.session():
             work = partial(train, job, shared, on_event, resume=resume, stop=stop, lengths=lengths)
-            result = _or_lost(work, job.config.distributed.collective_timeout_s)
+            result = _or_lost_peer(work, job.config.distributed.collective_timeout_s)
             shared.finish(result)
             return result
     finally:
         group.leave()
 
 
-def _or_lost(work: Callable[[], dict[str, Any]], timeout_s: float) -> dict[str, Any]:
-    """What `work` returns. Raises RunFailed where another process ended, or did not answer for `timeout_s`."""
+def _or_lost_peer(work: Callable[[], dict[str, Any]], timeout_s: float) -> dict[str, Any]:
+    """Call `work`; RunFailed where another process ended, or did not answer for `timeout_s`."""
     try:
         return work()
     except (RuntimeError, OSError) as error:
@@ -52,5 +52,5 @@ def _or_lost(work: Callable[[], dict[str, Any]], timeout_s: float) -> dict[str, 
         if cause is Cause.TIMED_OUT:
             what = f"did not answer for {timeout_s:g} s (distributed.collective_timeout_s)"
         raise RunFailed(
-            f"another training process {what}", "what it said last is in the launcher's output"
+            f"another training process {what}", "its last output is in the launcher's output"
         ) from error

@@ -1,7 +1,7 @@
-"""The model's own generation config: kept out of sampling, given back in what is saved.
+"""The model's own generation config: ignored in sampling, kept in what is saved.
 
 `generate` fills every field that its caller leaves open from `model.generation_config`. A `min_p`, a beam count or a
-list of suppressed tokens in there would bend what is sampled, while scoring knows nothing of it.
+list of suppressed tokens in it would change what is sampled, but not how it is scored.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FILE = "generation_config.json"
 
 @contextmanager
 def blank_generation_config(model: Any) -> Iterator[None]:
-    """While open, `model.generate` finds a generation config that says nothing; `model` may be PEFT's."""
+    """While open, `model` (PEFT's or not) has an empty generation config."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     own = inner.generation_config
     inner.generation_config = GenerationConfig()
@@ -29,5 +29,5 @@ def blank_generation_config(model: Any) -> Iterator[None]:
 
 
 def write_generation_config(config: GenerationConfig, folder: Path) -> None:
-    """Write it as it is: transformers refuses to save some that it loads, a temperature without `do_sample` for one."""
+    """Write it unchecked: transformers refuses to save some that it loads (a temperature without `do_sample`)."""
     config.to_json_file(folder / FILE, use_diff=True)

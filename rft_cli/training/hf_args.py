@@ -1,4 +1,4 @@
-"""RunConfig and the auto rules' choices -> TRL's and PEFT's own configuration objects; nowhere else."""
+"""Turns RunConfig and the auto rules' choices into TRL's and PEFT's configuration objects; nothing else does."""
 
 from __future__ import annotations
 
@@ -16,24 +16,29 @@ from rft_cli.training.ppo.critic import CriticSettings
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """What the auto rules made of the settings that depend on model, rows and device."""
+    """The settings that depend on model, rows and device, resolved.
+
+    `max_steps` and `validate_every` are optimizer steps of whole rollout batches; without `max_steps` the epochs end
+    the job. `prompts_per_batch` under sft: rows of an optimizer step. `temperature` is that of rollouts. `compute`:
+    float32, or bfloat16 or float16 as autocast over the weights' own type.
+    """
 
     lora: bool
     learning_rate: float
     critic: str
     critic_learning_rate: float
     n_epochs: int
-    max_steps: int | None  # whole rollout batches; None: the epochs' end
-    validate_every: int  # steps, whole rollout batches
-    prompts_per_batch: int  # sft: rows of an optimizer step
+    max_steps: int | None
+    validate_every: int
+    prompts_per_batch: int
     max_completion_tokens: int
     micro_batch_size: int
     gradient_checkpointing: bool
     critic_warmup: int
     world_size: int
     minibatches: int
-    temperature: float = 1.0  # of rollouts
-    compute: str = "float32"  # or bfloat16, float16: autocast over the weights' own type
+    temperature: float = 1.0
+    compute: str = "float32"
 
     def rollout_size(self, group_size: int) -> int:
         """Completions in one rollout batch, over all processes."""
@@ -105,7 +110,7 @@ def sft_config(config: RunConfig, resolved: Resolved, output_dir: str) -> SFTCon
 
 
 def grpo_config(config: RunConfig, resolved: Resolved, output_dir: str) -> GRPOConfig:
-    """PPO runs with beta 0: its KL stands in the token rewards. GRPO has k3 in the loss, as TRL does it."""
+    """PPO runs with beta 0: its KL is in the token rewards. GRPO has k3 in the loss, as in TRL."""
     beta = 0.0 if config.algorithm == "ppo" else config.ppo.kl_coef
     return GRPOConfig(
         **trainer_arguments(config, resolved, output_dir),
@@ -116,7 +121,7 @@ def grpo_config(config: RunConfig, resolved: Resolved, output_dir: str) -> GRPOC
 
 
 def rloo_config(config: RunConfig, resolved: Resolved, output_dir: str) -> RLOOConfig:
-    """Its KL stands in the reward; advantages are normalised, so that the scorer's scale does not matter."""
+    """The KL is in the reward; advantages are normalised, so that the scorer's scale does not matter."""
     arguments = trainer_arguments(config, resolved, output_dir)
     return RLOOConfig(**arguments, beta=config.ppo.kl_coef, normalize_advantages=True)
 
@@ -138,7 +143,7 @@ def peft_config(config: RunConfig, targets: Sequence[str]) -> PeftLoraConfig:
     lora = config.lora
     return PeftLoraConfig(
         r=lora.r,
-        lora_alpha=lora.alpha,  # a float works: the scale is alpha / r
+        lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=list(targets),
         task_type="CAUSAL_LM",

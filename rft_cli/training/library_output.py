@@ -1,4 +1,4 @@
-"""Libraries that talk while they work, told to keep to warnings."""
+"""Silences what libraries print while they work."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import warnings
 
 
 def quiet_libraries() -> None:
-    """Before a job: no progress bars, no info logs, no forked tokenizer threads."""
+    """Turn off progress bars, info logs, future warnings and tokenizers' threads."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     import datasets

@@ -23,11 +23,12 @@ from rft_cli.training.hooks.saving import JOURNAL, CheckpointWriter
 from rft_cli.training.hooks.slow_grader import SlowGraderWarning
 from rft_cli.training.hooks.tripwires import TripwireMonitor, Tripwires
 from rft_cli.training.hooks.validate_and_save import ValidateAndSave
-from rft_cli.training.models import count_parameters, stop_tokens
+from rft_cli.training.models import count_parameters
 from rft_cli.training.rollouts.prompts import PromptEncoder, training_rows
 from rft_cli.training.rollouts.rewards import GraderReward
 from rft_cli.training.rollouts.validation import validator_of
 from rft_cli.training.sft.reference_rows import ReferenceRows
+from rft_cli.training.stop_tokens import stop_tokens
 
 
 def run_training(
@@ -55,9 +56,8 @@ def run_training(
     trainer.max_skipped_steps = config.optim.max_skipped_steps
     reward.on_graded = journal.on_graded
     writer = CheckpointWriter(run, trainer, config.checkpoint.keep_last, journal.to_json)
-    limit = resolved.max_completion_tokens
     shrinks = partial(getattr, trainer, "shrinks")
-    validator = validator_of(config, context.tokenizer, model, limit, accelerator, context.grader, shrinks)
+    validator = validator_of(context, model, resolved.max_completion_tokens, accelerator, shrinks)
     validations = ValidateAndSave(context, run, trainer, writer, validator, resolved, journal.on_validated)
     trainer.add_callback(journal)
     trainer.add_callback(validations)

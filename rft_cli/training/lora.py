@@ -1,4 +1,4 @@
-"""Where LoRA adapters go: linear layers of the text model whose every use an adapter sees."""
+"""Where LoRA adapters go: linear layers of the text model that are always called, so that an adapter acts."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ def lora_targets(model: Any, wanted: str | Sequence[str]) -> list[str]:
 
 
 def text_model(model: Any) -> nn.Module:
-    """The part that reads text: the decoder itself, beside which a vision tower may stand."""
+    """The part that reads text: the decoder itself, without a vision tower."""
     decoder: nn.Module = model.get_decoder()
     return decoder
 
 
 def freeze_beside_text(model: Any) -> None:
-    """Freeze what no text passes through, a vision tower for one: it gets no gradient, and DDP waits for none."""
+    """Freeze what no text passes through, such as a vision tower: DDP would wait for its gradients."""
     text = {id(p) for p in text_model(model).parameters()}
     for parameter in model.base_model.parameters():
         if id(parameter) not in text:
@@ -77,7 +77,7 @@ def freeze_beside_text(model: Any) -> None:
 
 
 def _is_linear(module: nn.Module) -> bool:
-    """Not what some models build on a linear layer: a router that returns its choice of experts."""
+    """Whether it is a linear layer, and not a router built on one that returns its choice of experts."""
     if not isinstance(module, nn.Linear | Conv1D):
         return False
     if type(module).forward in (nn.Linear.forward, Conv1D.forward) or not _of_a_model(type(module)):
@@ -94,7 +94,7 @@ def _of_a_model(kind: type) -> bool:
 
 
 def _read_past_the_call(model: nn.Module) -> Iterator[str]:
-    """Layers whose weights the code of their parent reads: fused kernels of state-space models do."""
+    """Layers whose weights their parent reads without calling them, as fused kernels of state-space models do."""
     seen: dict[type, set[str]] = {}
     for name, module in model.named_modules():
         if type(module) not in seen:
@@ -115,7 +115,7 @@ def _within(name: str, prefix: str) -> bool:
 
 
 def _means(wanted: str | Sequence[str], one: str, name: str) -> bool:
-    """As PEFT has it: a text is a regular expression of the whole name, an entry of a list its end."""
+    """As in PEFT: a text is a regular expression of the whole name, an entry of a list its end."""
     if not isinstance(wanted, str):
         return name == one or name.endswith(f".{one}")
     try:

@@ -1,4 +1,4 @@
-"""Memory of a GPU: a micro-batch that fits, tried before training, and what is said when it runs out all the same."""
+"""GPU memory: finds a micro-batch that fits before training, and explains errors where memory still runs out."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ ADAM_BYTES = 8
 
 WEIGHTS = "take a smaller model or a GPU with more memory, or set lora.enabled to true"
 SAMPLING = "set validation.batch_size or rollout.max_completion_tokens lower, or take a smaller model"
-"""What helps where a model does not fit on the device, and where sampling of validations and the pilot does not."""
+"""Fixes where the model does not fit on the device, and where sampling of validations or the pilot does not."""
 
 
 @contextmanager
 def explain(fix: str) -> Iterator[None]:
-    """Memory that runs out inside ends the job with a plain message."""
+    """Raise OutOfMemory with this fix where memory runs out inside the block."""
     try:
         yield
     except torch.OutOfMemoryError as error:
@@ -33,7 +33,7 @@ def explain(fix: str) -> Iterator[None]:
 
 
 def in_training(micro_batch_size: int, teaches: bool = False) -> str:
-    """What helps in training: an update has a micro-batch at a time, sampling a process's whole rollout batch.
+    """The fix in training: an update holds a micro-batch at a time, sampling a process's whole rollout batch.
 
     `teaches`: sft, which samples in validations alone.
     """

@@ -1,4 +1,4 @@
-"""What can be said against a model before its weights load: its architecture, and token ids it has no embedding for."""
+"""Refuses models that can't be trained: by architecture, by token ids without an embedding, by their first errors."""
 
 from __future__ import annotations
 
@@ -77,10 +77,10 @@ def _named(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
 
 @contextmanager
 def first_use(model: Any, worked: Callable[[], bool]) -> Iterator[None]:
-    """An error of building on a model and first using it names the model; later ones, where it has `worked`, do not.
+    """Raise UsageError that names the model where a library fails on it before it has `worked`.
 
-    Libraries assume much of an architecture, and what they raise where it does not hold says nothing to a user. What
-    the device, the group of processes or rft's own code raises is no error of the model's.
+    Libraries assume much of an architecture, and their errors where that does not hold mean nothing to a user. Errors
+    of the device, of the group of processes and of rft's own code pass unchanged.
     """
     try:
         yield
@@ -93,7 +93,7 @@ def first_use(model: Any, worked: Callable[[], bool]) -> Iterator[None]:
 
 
 def _not_of_the_model(error: Exception) -> bool:
-    """Errors of memory, of a GPU's driver, of the group of processes, and those raised by a line of this package."""
+    """Whether the error is of memory, a GPU's driver, the group of processes, or raised by a line of this package."""
     if isinstance(error, torch.OutOfMemoryError | torch.AcceleratorError | dist.DistError):
         return True
     if str(error).startswith(("CUDA error", "NCCL")) or cause_of(error) is not Cause.OWN:

@@ -23,7 +23,7 @@ from rft_cli.runs.sources import ModelSource, find_model
 from rft_cli.training.dropout import quiet_routers, remember_rates, without_dropout
 from rft_cli.training.lora import freeze_beside_text
 from rft_cli.training.precision import has_bfloat16
-from rft_cli.training.stop_tokens import declared_ends, give_end, turn_end
+from rft_cli.training.stop_tokens import declared_ends, give_end
 
 
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
@@ -35,11 +35,11 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
             trust_remote_code=config.trust_remote_code,
             padding_side="left",
         )
-    except Exception as error:  # whatever the library says: the files are at fault
+    # Whatever the library raises: the files are at fault.
+    except Exception as error:
         raise not_loadable(f"model {config.path!r}", error, _MODELS) from error
-    if not tokenizer("a")[
-        "input_ids"
-    ]:  # without its files, a tokenizer of the architecture that knows no text
+    # Without its files transformers makes an empty tokenizer of the architecture.
+    if not tokenizer("a")["input_ids"]:
         raise UsageError(
             f"model {config.path!r} has no tokenizer", "put its tokenizer files beside the weights"
         )
@@ -92,7 +92,8 @@ def load_model(
     extra: dict[str, Any] = {} if config.attention is None else {"attn_implementation": config.attention}
     if architecture is not None:
         extra["config"] = architecture
-    unpacked = getattr(transformers, "GgufConfig", None)  # transformers before 5.23 unpacks every file
+    # transformers before 5.23 unpacks every file.
+    unpacked = getattr(transformers, "GgufConfig", None)
     if source.is_gguf and unpacked is not None:
         extra["quantization_config"] = unpacked(dequantize=True)
     try:
@@ -112,7 +113,8 @@ def load_model(
             model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
     except Exception as error:
         raise not_loadable(f"model {config.path!r}", error, _MODELS) from error
-    model.requires_grad_(True)  # PEFT leaves the weights that it merged into frozen
+    # PEFT leaves the weights that it merged into frozen.
+    model.requires_grad_(True)
     return model
 
 
@@ -125,15 +127,16 @@ def place_of(source: ModelSource) -> dict[str, Any]:
 
 
 def _forget_gguf(model: Any, file: str) -> None:
-    """Weights read from GGUF are plain numbers now: without this transformers refuses to save them."""
+    """Mark weights read from GGUF as plain numbers: transformers would refuse to save them."""
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     model.is_quantized, model.hf_quantizer = False, None
-    model.config.name_or_path = model.name_or_path = file  # what an adapter names as its base
+    # An adapter names this as its base.
+    model.config.name_or_path = model.name_or_path = file
 
 
 def _check_complete(model: str, missing: Iterable[str]) -> None:
-    """UsageError where the files lack weights: transformers would make them up. Tied ones are not missing."""
+    """UsageError where the files lack weights, which transformers would initialise. Tied ones are not missing."""
     names = sorted(missing)
     if names:
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
@@ -145,7 +148,7 @@ def _check_complete(model: str, missing: Iterable[str]) -> None:
 
 def weights_dtype(setting: str, lora: bool, device: torch.device, parameters: int = 0) -> torch.dtype:
     """fp32 for weights that are trained: with 16 bits, small updates would be rounded away. A base that is frozen under
-    LoRA takes the setting; auto is bf16 where `has_bfloat16` says that it pays."""
+    LoRA takes the setting; auto is bf16 where `has_bfloat16` is true."""
     if not lora:
         return torch.float32
     if setting != "auto":
@@ -163,25 +166,17 @@ def context_length(config: Any) -> int:
     return int(getattr(text, "max_position_embeddings", None) or getattr(text, "n_positions", None) or 2048)
 
 
-def stop_tokens(model_config: Any, generation_config: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Every token that ends a completion, once: the tokenizer's EOS, those that the model declares, and the one with
-    which the chat template closes a turn."""
-    own: list[int] = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
-    closing = turn_end(tokenizer)
-    found = [*own, *declared_ends(generation_config, model_config), *([] if closing is None else [closing])]
-    return list(dict.fromkeys(found))
-
-
 _MODELS = (
     "give a directory with config.json and weights, a hub id that is downloaded or reachable, or builtin/tiny"
 )
 
 
 def not_loadable(what: str, error: Exception, fix: str) -> RftError:
-    """What the user is told; a signal that came meanwhile stays what it is."""
+    """The error for a user; rft's own errors, a signal's for one, pass unchanged."""
     if isinstance(error, RftError):
         return error
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if "ignore_mismatched_sizes" in first:  # transformers has printed which
+    # transformers has printed which.
+    if "ignore_mismatched_sizes" in first:
         first = "the shapes of its weights are not those that its configuration says"
     return UsageError(f"{what} can't be loaded: {first}", fix)

@@ -1,4 +1,4 @@
-"""The pilot of a job: what the base model's first completions say of it, the gate, and the `auto` settings from it."""
+"""The pilot of a job: the base model's first completions, the gate on them, and the `auto` settings from them."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def _times(
 
 
 def _forward_seconds(model: Any, tokens: int) -> float:
-    """Seconds that a row of so many tokens costs in the decoder without gradients, in a batch of some rows."""
+    """Seconds of the decoder for a row of so many tokens, without gradients, in a batch of some rows."""
     tokens = max(1, tokens)
     on_cpu = model.device.type == "cpu"
     rows = max(1, min(MOST_ROWS, MOST_TOKENS_CPU // tokens)) if on_cpu else MOST_ROWS
@@ -213,5 +213,6 @@ def _timed_pass(model: Any, rows: int, tokens: int) -> float:
     started = perf_counter()
     with torch.no_grad():
         states = backbone_of(model)(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
-        float(states.last_hidden_state[0, -1, 0])  # waits for the device
+        # Waits for the device.
+        float(states.last_hidden_state[0, -1, 0])
     return perf_counter() - started

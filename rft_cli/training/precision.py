@@ -9,13 +9,13 @@ import torch
 from rft_cli.errors import UsageError
 
 BF16_FROM_PARAMETERS = 50_000_000
-"""On a CPU the products of smaller models take too little of the time (docs/benchmarks.md)."""
+"""On a CPU smaller models gain nothing from it (docs/benchmarks.md)."""
 SHORT_SEQUENCE = 384
 """Tokens of prompt and completion up to which the plain implementation is faster (docs/benchmarks.md)."""
 
 
 def has_bfloat16(device: str, parameters: int = 0) -> bool:
-    """Whether products in bfloat16 pay: in hardware (older GPUs emulate it), on a CPU for a model of some size."""
+    """Whether products in bfloat16 are faster: a GPU has it in hardware, a CPU too, and the model is large enough."""
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device == "cpu" and parameters >= BF16_FROM_PARAMETERS and cpu_multiplies_bfloat16()
@@ -42,7 +42,7 @@ def compute_dtype(setting: str, device: str, bfloat16: bool) -> str:
 
 
 def float32_note(setting: str, lora: bool, computed: str) -> str:
-    """What a job says where full fine-tuning was asked for in 16 bits; empty where nothing is to be said."""
+    """The note where full fine-tuning was asked for in 16 bits; else empty."""
     if lora or setting not in ("bfloat16", "float16"):
         return ""
     why = "" if computed == setting else f" (this device has no {setting} arithmetic)"

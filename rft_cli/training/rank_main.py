@@ -1,4 +1,4 @@
-"""One of several training processes: `python -m rft_cli.training.rank_main RUN`, started by `launch`."""
+"""The main program of one of several training processes, started by `distributed/launch.py`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rft_cli.training.distributed.ranks import DUMP_SIGNAL, die_with_parent
 
 
 def main(arguments: list[str]) -> NoReturn:
-    """Train the run that the parent made; its lock and status are the parent's business."""
+    """Train the run that the parent made, which holds its lock and writes its status."""
     die_with_parent()
     faulthandler.enable()
     faulthandler.register(DUMP_SIGNAL)
@@ -36,12 +36,12 @@ def main(arguments: list[str]) -> NoReturn:
         code = 0
     sys.stdout.flush()
     sys.stderr.flush()
-    # All is said and closed; the interpreter's end with torch in it takes seconds, and may abort.
+    # With torch loaded the interpreter's own end takes seconds, and may abort.
     os._exit(code)
 
 
 def _train(path: Path, reporter: Reporter, stop: Stop, resume: bool) -> None:
-    # Imported here, where signals are noted already: it takes seconds.
+    # Imported once signals are handled: it takes seconds.
     from rft_cli.config.load import load_own
     from rft_cli.job import load_job
     from rft_cli.runs import Run

@@ -1,4 +1,4 @@
-"""The auto rules applied to one job: its settings, rows, model and device become what the trainer gets."""
+"""Applies the auto rules to one job: from its settings, rows, model and device to what the trainer gets."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class RewardModelGrader(Grader):
         return True
 
     def close(self) -> None:
-        """Nothing to end: the weights go with the object."""
+        """Nothing to close."""
 
     def stream(self, requests: Iterable[GradeRequest]) -> Iterator[list[Grade]]:
         """Grades in order, some at a time, while requests are still being read."""
@@ -72,7 +72,7 @@ class RewardModelGrader(Grader):
             yield self.grade(part)
 
     def grade(self, requests: Sequence[GradeRequest]) -> list[Grade]:
-        """One grade for each request, in order; passes are made of texts of like length."""
+        """One grade for each request, in order; a pass has texts of similar length."""
         encoded = [self._encode(r) for r in requests]
         lengths = [len(e["input_ids"]) for e in encoded]
         grades: list[Grade | None] = [self._too_long(n) for n in lengths]
@@ -134,7 +134,8 @@ def _grade(reward: float, seconds: float) -> Grade:
 def open_reward_model(path: str, config: RewardModelConfig) -> RewardModelGrader:
     """Load the model onto this process's device; UsageError where it can't be loaded, or has no output to take."""
     device = PartialState(cpu=not torch.cuda.is_available()).device
-    dtype = weights_dtype(config.dtype, True, device)  # frozen weights, like a base under LoRA
+    # Frozen weights, like a base under LoRA.
+    dtype = weights_dtype(config.dtype, True, device)
     path = str(Path(path).expanduser())
     quiet_libraries()
     try:
@@ -150,14 +151,14 @@ def open_reward_model(path: str, config: RewardModelConfig) -> RewardModelGrader
     _check_trained(path, report)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    # A decoder reads its verdict at the last token that is no padding: both must mean the same by padding.
+    # A decoder reads its output at the last token that is not padding: model and tokenizer must pad alike.
     model.config.pad_token_id = tokenizer.pad_token_id
     label = _label(path, config.label, model.config)
     return RewardModelGrader(path, model.to(device).eval(), tokenizer, label)
 
 
 def _check_trained(path: str, report: Any) -> None:
-    """A model without a trained head gets a random one on loading, and its rewards would mean nothing."""
+    """UsageError for a model without a trained head: it would get a random one, and rewards without meaning."""
     missing = sorted(report["missing_keys"])
     if missing:
         raise UsageError(
@@ -183,7 +184,7 @@ def _label(path: str, wanted: str | None, config: Any) -> int:
 
 
 def fingerprint(model: Any) -> str:
-    """SHA-256 over the names, shapes and a sum of each weight: cheap, and another training gives another one."""
+    """SHA-256 over name, shape and sum of each weight: cheap, and different after any training."""
     found = hashlib.sha256()
     for name, weight in model.state_dict().items():
         total = weight.detach().double().sum().item() if weight.is_floating_point() else int(weight.sum())

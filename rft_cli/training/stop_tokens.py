@@ -1,4 +1,4 @@
-"""Ends of completions beside the tokenizer's EOS: what a model declares, and the chat template's end of a turn."""
+"""The tokens that end a completion: EOS, those that a model declares, and the chat template's end of a turn."""
 
 from __future__ import annotations
 
@@ -13,8 +13,17 @@ _MARK = "Kiwi7431"
 """Text that no chat template has of its own."""
 
 
+def stop_tokens(model_config: Any, generation_config: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Every token that ends a completion, once: the tokenizer's EOS, those that the model declares, and the one with
+    which the chat template closes a turn."""
+    own: list[int] = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
+    closing = turn_end(tokenizer)
+    found = [*own, *declared_ends(generation_config, model_config), *([] if closing is None else [closing])]
+    return list(dict.fromkeys(found))
+
+
 def declared_ends(*configs: Any) -> list[int]:
-    """What these configurations name as `eos_token_id`."""
+    """The `eos_token_id`s of these configurations."""
     found: list[int] = []
     for config in configs:
         declared = getattr(config, "eos_token_id", None)
@@ -23,13 +32,14 @@ def declared_ends(*configs: Any) -> list[int]:
 
 
 def turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """The special token with which the chat template closes what the assistant says; None where it has none."""
+    """The special token with which the chat template ends an assistant message; None where it has none."""
     if getattr(tokenizer, "chat_template", None) is None:
         return None
     turns = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": _MARK}]
     try:
         text = str(tokenizer.apply_chat_template(turns, tokenize=False))
-    except Exception:  # a template may refuse what it likes
+    # A template may raise anything.
+    except Exception:
         return None
     _, there, after = text.rpartition(_MARK)
     after = after.lstrip()

@@ -94,7 +94,7 @@ def _pilot(context: JobContext, model: Any) -> PilotResult:
 def _sample(context: JobContext, model: Any, what: str, limit: int) -> list[Sample]:
     """The validation rows, answered by `model` and graded."""
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
-    validator = validator_of(context.config, context.tokenizer, model, limit, accelerator, context.grader)
+    validator = validator_of(context, model, limit, accelerator)
 
     def progress(done: int, total: int) -> None:
         context.emit(Progress(what, done, total))

@@ -19,7 +19,8 @@ from rft_cli.errors import UsageError
 from rft_cli.runs import Run
 from rft_cli.runs.identity import base_identity
 from rft_cli.runs.sources import BUILTIN, ModelSource, find_model
-from rft_cli.training.models import load_policy, load_tokenizer, stop_tokens
+from rft_cli.training.models import load_policy, load_tokenizer
+from rft_cli.training.stop_tokens import stop_tokens
 from tests.faults.jobs import rft_here
 from tests.training.conftest import make_run
 

@@ -1,1 +1,1 @@
-"""Several processes: started, followed to their end, told to stop, agreed among themselves."""
+"""Several processes on one machine: started, supervised, stopped, and in agreement."""

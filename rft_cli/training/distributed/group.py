@@ -1,4 +1,4 @@
-"""The group of processes that train together: joined with a deadline, agreed in, left in order."""
+"""The group of processes that train together: how to join, agree and leave."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def device() -> torch.device:
 
 
 def leave() -> None:
-    """Leave the others in order: without it an abort at exit was seen."""
+    """Leave the group; without this, processes were seen to abort at exit."""
     if _are_several():
         dist.destroy_process_group()
 
@@ -56,16 +56,16 @@ def from_main(work: Callable[[], T]) -> T:
     if not _are_several():
         return work()
     own: Exception | None = None
-    told: list[Any] = [None, None]
+    shared: list[Any] = [None, None]
     if dist.get_rank() == 0:
         try:
-            told[0] = work()
+            shared[0] = work()
         except Exception as error:
-            own, told[1] = error, error_to_json(error, 0)
-    broadcast_object_list(told)
-    if told[1] is not None:
-        raise own or error_from_json(told[1])
-    return cast(T, told[0])
+            own, shared[1] = error, error_to_json(error, 0)
+    broadcast_object_list(shared)
+    if shared[1] is not None:
+        raise own or error_from_json(shared[1])
+    return cast(T, shared[0])
 
 
 def agreed(work: Callable[[], T]) -> T:

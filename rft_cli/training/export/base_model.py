@@ -18,7 +18,7 @@ from rft_cli.runs.sources import ModelSource
 
 DTYPE_KEYS = ("dtype", "torch_dtype")
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
-"""What prepares images, sounds and videos: training leaves it as it is."""
+"""Files that prepare images, sounds and videos, which training does not change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,8 @@ class BaseFiles:
     def write(self, folder: Path, architecture: str, dtype: str) -> None:
         """config.json and what prepares other input than text, as the base has them; `dtype` is the weights'."""
         config = _in_dtype(self.config, dtype)
-        config.pop("quantization_config", None)  # the weights were read into plain numbers
+        # The weights were read into plain numbers.
+        config.pop("quantization_config", None)
         if not any(key in config for key in DTYPE_KEYS):
             config["dtype"] = dtype
         if architecture not in (config.get("architectures") or []):
@@ -84,7 +85,8 @@ def read_base(source: ModelSource, trust_remote_code: bool) -> BaseFiles | None:
     if generation is None:
         known = ("bos_token_id", "eos_token_id", "pad_token_id")
         generation = {key: config[key] for key in known if config.get(key) is not None}
-    generation.pop("_from_model_config", None)  # it has stop tokens of its own now
+    # It has stop tokens of its own now.
+    generation.pop("_from_model_config", None)
     return BaseFiles(source, config, generation, trust_remote_code)
 
 
@@ -108,7 +110,8 @@ def _file(source: ModelSource, name: str) -> str | None:
             _raise_exceptions_for_missing_entries=False,
             _raise_exceptions_for_connection_errors=False,
         )
-    except OSError:  # no such model, or not reachable
+    # No such model, or not reachable.
+    except OSError:
         return None
     return found
 

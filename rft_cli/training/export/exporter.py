@@ -38,9 +38,10 @@ from rft_cli.training.export.verify import (
     said,
 )
 from rft_cli.training.library_output import quiet_libraries
-from rft_cli.training.models import context_length, load_model, load_tokenizer, stop_tokens
+from rft_cli.training.models import context_length, load_model, load_tokenizer
 from rft_cli.training.rollouts.prompts import PromptEncoder, has_chat_template
 from rft_cli.training.rollouts.sampling import SamplingSettings
+from rft_cli.training.stop_tokens import stop_tokens
 from rft_cli.types import Example, Source
 
 SCHEMA = "rft.export/1"

@@ -30,7 +30,7 @@ Ask = Callable[[Any], GreedyCompletions]
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What the reloaded export was compared with, and what came out; `from_float32` says what a cast cost."""
+    """What the reloaded export was compared with, and the result; `from_float32`: what a cast changed."""
 
     prompts: int
     completions_equal: int
@@ -80,7 +80,7 @@ def check_files(
 def check_merged(
     plan: ExportPlan, folder: Path, written: Written, ask: Ask, trust_remote_code: bool
 ) -> Verified:
-    """The whole model, by each class that must load it: the same bits and, in float32, the same answers."""
+    """The whole model, by each class that must load it: the same bits and, in float32, the same completions."""
     found: list[LogitDistance] = []
     plain: GreedyCompletions | None = None
     trust = {"trust_remote_code": trust_remote_code}
@@ -129,8 +129,8 @@ def _changed(written: dict[str, str], found: dict[str, str]) -> list[str]:
 def _compared(
     plan: ExportPlan, written: Written, answers: GreedyCompletions, changed: Sequence[str]
 ) -> LogitDistance:
-    """Greedy completions may part where two tokens tie within the tolerance: the logits decide, equality is
-    reported. Weights that these prompts do not touch are compared by their bits."""
+    """Greedy completions may differ where two tokens tie within the tolerance: the logits decide, equality is
+    reported. Weights that these prompts do not use are compared by their bits."""
     apart = distance(written.expected, answers)
     which = f"; {len(changed)} of its weights differ, the first is {changed[0]}" if changed else ""
     if not apart.relative <= TOLERANCE:

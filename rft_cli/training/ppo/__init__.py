@@ -1,1 +1,1 @@
-"""PPO with a learned critic: formulas as pure functions, the critics, and the trainer that wires them."""
+"""PPO: formulas as pure functions, the critic, and the trainer that wires them."""

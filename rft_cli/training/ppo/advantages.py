@@ -118,7 +118,7 @@ def others_mean(x: Tensor, groups: Tensor, counts: Tensor) -> Tensor:
 def group_centred(
     advantages: Tensor, token_reward: Tensor, values: Tensor, mask: Tensor, groups: Tensor, gamma: float
 ) -> Tensor:
-    """Advantages less what the critic's first value missed by in the prompt's other completions. `(B, T)`.
+    """Advantages less the mean error of the critic's first value on the prompt's other completions. `(B, T)`.
 
         A'_t = A_t - mean over the others of (return_0 - V_0)
 

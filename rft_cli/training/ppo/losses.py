@@ -14,7 +14,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class PolicyTerms:
-    """Per-token terms, `(B, T)`: `loss` to be averaged over tokens, `ratio`, and `clipped` = 1 where clipping cut."""
+    """Per-token terms, `(B, T)`: `loss` to be averaged over tokens, `ratio`, and `clipped` = 1 where it was clipped."""
 
     loss: Tensor
     ratio: Tensor

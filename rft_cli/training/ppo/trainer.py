@@ -103,7 +103,7 @@ class PPOTrainer(RolloutTrainer, GRPOTrainer):
 
     @torch.no_grad()
     def _add_advantages(self, batch: dict[str, Any]) -> None:
-        """Values, token rewards and advantages; writes them into `batch` and trains a separate critic."""
+        """Write token rewards' advantages into `batch`, and train the critic."""
         settings = self.ppo
         length = batch["completion_ids"].size(1)
         ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
@@ -133,8 +133,8 @@ class PPOTrainer(RolloutTrainer, GRPOTrainer):
         old_values, done = self._estimate(normalised, token_reward, mask)
         moments = masked_moments(done.returns, mask, self._sum_over_processes)
         if self.rollouts_seen == 0:
-            # The very first values are a constant 0: every completion would look good or bad as one. The mean return
-            # is a better first value.
+            # The very first values are 0, which would make all advantages positive or all negative: the mean return is
+            # a better first value.
             self.critic.update_scale(moments)
             old_values, done = self._estimate(normalised, token_reward, mask)
         else:

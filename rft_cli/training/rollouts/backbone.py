@@ -18,7 +18,8 @@ def backbone_of(model: nn.Module) -> nn.Module:
     inner = wrapped.get_base_model() if hasattr(wrapped, "get_base_model") else wrapped
     # A text part may have kept the name that the whole multimodal model gives it (Llama 4).
     found = inner.model if inner.base_model is inner else inner.base_model
-    return getattr(found, "decoder", found)  # OPT's head calls a decoder inside of the base model
+    # OPT's head calls a decoder inside the base model.
+    return getattr(found, "decoder", found)
 
 
 @contextmanager
@@ -39,16 +40,16 @@ def adapter_off(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def replaced_forward(backbone: nn.Module, stand_in: Callable[..., Any]) -> Iterator[None]:
-    """While open, a call of `backbone` runs `stand_in(forward, **inputs)`; `forward` is its own.
+def replaced_forward(backbone: nn.Module, replacement: Callable[..., Any]) -> Iterator[None]:
+    """While open, a call of `backbone` runs `replacement(forward, **inputs)`, where `forward` is its own.
 
-    The call itself stays the module's: wrappers and hooks around it see one call, as ever.
+    The call itself is still the module's: wrappers and hooks around it see one call, as before.
     """
     forward, instance = backbone.forward, backbone.__dict__.get("forward")
     names = list(inspect.signature(forward).parameters)
 
     def named(*values: Any, **inputs: Any) -> Any:
-        return stand_in(forward, **dict(zip(names, values, strict=False)), **inputs)
+        return replacement(forward, **dict(zip(names, values, strict=False)), **inputs)
 
     backbone.forward = named
     try:
@@ -66,7 +67,7 @@ def positions(backbone: nn.Module, attention: Tensor) -> dict[str, Any]:
     Models with learned positions (GPT-2) would otherwise count the padding too, and score another text than they
     sampled.
     """
-    # The class's own: an instance may have a stand-in (`replaced_forward`).
+    # Of the class: an instance may have a replacement (`replaced_forward`).
     if "position_ids" not in inspect.signature(type(backbone).forward).parameters:
         return {}
     return {"position_ids": (attention.cumsum(dim=1) - 1).clamp(min=0)}

@@ -1,4 +1,4 @@
-"""What a chat template does, found by rendering small conversations with it; it may refuse what it likes."""
+"""What a chat template does, found by rendering small conversations with it, which it may refuse."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 _USER, _ANSWER = "Kiwi7431", "Plum5297"
-"""Texts that no chat template has of its own."""
+"""Texts that occur in no chat template."""
 _TAG = re.compile(r"<[A-Za-z][\w:-]*>")
 _MARKUP = re.compile(r"</?[A-Za-z][\w:-]*>")
 _EMPTY = re.compile(r"(\s*<([A-Za-z][\w:-]*)>\s*</\2>)*\s*")
 _GENERIC = re.compile(r"</?(s|bos|eos|pad|unk|mask|cls|sep)>", re.IGNORECASE)
-"""Special tokens that are HTML, or a text's beginning and end: they are no sign of a rendered conversation."""
+"""Special tokens that are HTML, or begin and end any text: they don't show that a conversation was rendered."""
 _SIGN = re.compile(r"[^\w\s:]")
 
 
@@ -27,7 +27,7 @@ def template_text(tokenizer: Any, tools: bool = False) -> str:
 
 
 def variables_of(tokenizer: Any) -> set[str]:
-    """The names that the template, or one of several, reads from outside."""
+    """The variables that the template, or one of several, reads."""
     import jinja2.meta
     from jinja2.ext import loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -42,13 +42,13 @@ def variables_of(tokenizer: Any) -> set[str]:
 
 
 def _alike(one: str, other: str) -> int:
-    """How many letters two texts begin with alike."""
+    """How many letters two texts have in common at the start."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 class ChatTemplate:
-    """A tokenizer's template with its variables: how it begins answers, and how a conversation that it made looks."""
+    """A tokenizer's template with its variables: how it opens answers, and how to recognise its conversations."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, variables: Mapping[str, Any]) -> None:
         self._tokenizer: Any = tokenizer
@@ -61,7 +61,7 @@ class ChatTemplate:
     def render(
         self, conversation: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None = None
     ) -> str:
-        """The conversation as text, to be answered; a last assistant turn goes on. Raises what the template does."""
+        """The conversation as text, to be answered; continues a last assistant turn. Raises as the template does."""
         goes_on = conversation[-1]["role"] == "assistant"
         return str(
             self._tokenizer.apply_chat_template(
@@ -80,7 +80,7 @@ class ChatTemplate:
         return begins or self.sign_in(text) is not None
 
     def sign_in(self, text: str) -> str | None:
-        """A token or heading of the template that stands in the text."""
+        """A token or heading of the template that the text contains."""
         return next((sign for sign in self.signs if sign in text), None)
 
     def _beginning(self) -> str | None:
@@ -100,14 +100,15 @@ class ChatTemplate:
             return ""
         written = begun[len(plain) :]
         again = [*asked, {"role": "assistant", "content": _ANSWER}, {"role": "user", "content": _USER}]
-        # Of an answer that is not the last one: there templates leave thoughts out.
+        # From an answer that is not the last one, where templates leave thoughts out.
         whole = self._plain(again)
         heading = "" if whole is None else whole.partition(_USER)[2].partition(_ANSWER)[0]
         tags = [tag for tag in _TAG.finditer(written) if tag[0] not in self._special]
         cut = tags[0].start() if tags else len(written)
         same = _alike(written[:cut], self._after(plain, heading))
         opening = written[same:] if same else written[cut:]
-        for token in self._special:  # completions are told without them
+        # Completions are shown without special tokens.
+        for token in self._special:
             opening = opening.replace(token, "")
         return "" if _EMPTY.fullmatch(opening) else opening
 
@@ -118,7 +119,7 @@ class ChatTemplate:
         return heading.removeprefix(end)
 
     def _signs(self) -> list[str]:
-        """What shows that a text was rendered by this template: its special tokens, and headings like `[INST]`."""
+        """What a text rendered by this template contains: its special tokens, and headings like `[INST]`."""
         user, answer = {"role": "user", "content": _USER}, {"role": "assistant", "content": _ANSWER}
         text = self._plain([user, answer, user, answer]) or self._plain([user]) or ""
         found = {token for token in self._special if token in text and not _GENERIC.fullmatch(token)}

@@ -81,7 +81,7 @@ class SplitsMicroBatches(BaseTrainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # The step's micro-batches so far: their gradients are lost with those of a pass that fails.
+        # The step's micro-batches so far: a pass that fails loses their gradients too.
         self._passed: list[dict[str, Any]] = []
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -122,7 +122,7 @@ class SplitsMicroBatches(BaseTrainer):
         loss: Tensor = super().compute_loss(model, part)
         if self.loss_is_mean_of_rows:
             loss = loss * (part["prompt_ids"].size(0) / whole["prompt_ids"].size(0))
-        # TRL says of its trainers whether the loss is divided already by the passes of a step, or transformers does it.
+        # TRL's flag: the loss is divided by the passes of a step already; else transformers divides it.
         divided = self.loss_is_scaled_for_ga
         self.accelerator.backward(loss if divided else loss / self.current_gradient_accumulation_steps)
         return loss.detach()

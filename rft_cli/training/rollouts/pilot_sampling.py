@@ -31,7 +31,7 @@ from rft_cli.training import auto
 from rft_cli.training.context import JobContext
 from rft_cli.training.rollouts.rewards import trainable
 from rft_cli.training.rollouts.validation import Validator, validator_of
-from rft_cli.types import Example, Sample
+from rft_cli.types import Example, Grade, GradeRequest, Sample
 
 MOST_TIMES = 4
 """Times `pilot.prompts` that are sampled before a job stops because rewards never differ."""
@@ -56,16 +56,12 @@ class _TimedGrader:
         self._grader = grader
         self.seconds = 0.0
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._grader, name)
-
-    def grade(self, requests: Sequence[Any]) -> Any:
+    def grade(self, requests: Sequence[GradeRequest]) -> list[Grade]:
         """The grades, timed."""
         started = perf_counter()
-        try:
-            return self._grader.grade(requests)
-        finally:
-            self.seconds += perf_counter() - started
+        grades = self._grader.grade(requests)
+        self.seconds += perf_counter() - started
+        return grades
 
 
 class PilotSampler:
@@ -76,12 +72,13 @@ class PilotSampler:
         self._context, self._config, self._model = context, config, model
         self._temperature = temperature
         self._grader: Any = _TimedGrader(context.grader)
+        timed = replace(context, grader=self._grader)
         self._monitor = FailureMonitor(config.grader.max_failure_rate)
         device = PartialState().device
         self._generous = auto.generous_limit(device.type)
         self.generous = min(self._generous, limits.room)
         accelerator = Accelerator(cpu=device.type == "cpu")
-        validator = validator_of(config, context.tokenizer, model, self.generous, accelerator, self._grader)
+        validator = validator_of(timed, model, self.generous, accelerator)
         self._validator = replace(validator, seed=config.seed)
         self._waves = 0
         self.widest = 0

@@ -15,9 +15,9 @@ from rft_cli.types import Example
 _GIVEN = frozenset(
     {"messages", "tools", "add_generation_prompt", "continue_final_message", "tokenize", "chat_template"}
 )
-"""Names that are rft's or transformers' to give."""
+"""Variables that rft or transformers set."""
 _HELPERS = frozenset({"raise_exception", "strftime_now"})
-"""Functions that transformers gives to templates."""
+"""Functions that transformers passes to templates."""
 
 
 _Rows = tuple[Sequence[Example], str]
@@ -98,7 +98,7 @@ def _with_signs(template: ChatTemplate, encoder: PromptEncoder, examples: Sequen
 
 
 def _rows_with_ignored_tools(encoder: PromptEncoder, examples: Sequence[Example]) -> list[Example]:
-    """The rows whose tools change nothing: all of them or none, as the first one shows."""
+    """The rows whose tools change nothing: all of them or none, judged by the first one."""
     rows = [example for example in examples if example.tools and not encoder.is_text(example)]
     if not rows or encoder.render(rows[0]).text != encoder.render(rows[0], with_tools=False).text:
         return []
@@ -106,7 +106,7 @@ def _rows_with_ignored_tools(encoder: PromptEncoder, examples: Sequence[Example]
 
 
 def _check_settings(encoder: PromptEncoder, config: RunConfig) -> None:
-    """UsageErrors for settings that this model's template, or its lack, leaves without effect."""
+    """UsageErrors for settings without effect on this model's template, or on a model without one."""
     key, given, model = "model.chat_template_kwargs", config.model.chat_template_kwargs, config.model.path
     if encoder.template is None:
         if given:

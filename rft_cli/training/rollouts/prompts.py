@@ -1,4 +1,4 @@
-"""From an example's prompt to token ids, one way for training, the pilot, validation and export."""
+"""From an example's prompt to token ids: the same way in training, the pilot, validation and export."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ class PromptEncoder:
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase, config: RunConfig) -> PromptEncoder:
-        """The encoder as the configuration says."""
+        """The encoder of this configuration."""
         return cls(tokenizer, config.model, config.data)
 
     def is_text(self, example: Example) -> bool:
-        """Whether the prompt is text as it stands."""
+        """Whether the prompt is text that stays as it is."""
         if not isinstance(example.prompt, str):
             return False
         if self.template is None:
@@ -57,21 +57,21 @@ class PromptEncoder:
         return self._prompt == "text" or (self._prompt == "auto" and self.template.written(example.prompt))
 
     def begun(self, example: Example) -> str:
-        """What of the answer stands before the completion: the row's beginning of it, or what the template opens.
+        """The beginning of the answer that the prompt contains: the row's, or what the template opens.
 
-        Graders get it with the completion. Of a text as it stands nobody knows where an answer begins: it has none.
+        Graders get it with the completion. A prompt that is plain text has none: its answer has no known beginning.
         """
         if self.is_text(example):
             return ""
         return example.prefix or ("" if self.template is None else self.template.opening)
 
     def messages(self, example: Example) -> Sequence[Message]:
-        """The conversation that the template gets."""
+        """The conversation that the template renders."""
         turns = example.conversation()
         return merged(turns) if self._merges else turns
 
     def render(self, example: Example, with_tools: bool = True) -> Rendered:
-        """The prompt as text; raises what the template does."""
+        """The prompt as text; raises what the template raises."""
         if self.is_text(example):
             assert isinstance(example.prompt, str)
             return Rendered(example.prompt, self._has_its_tokens(example.prompt))
@@ -105,14 +105,15 @@ class PromptEncoder:
         for example in examples:
             try:
                 found.append(self.render(example))
-            except Exception as error:  # a template may raise what it likes
+            # A template may raise anything.
+            except Exception as error:
                 refused.append((example, error))
         if refused:
             raise self._refusal(refused)
         return found
 
     def _refusal(self, refused: Sequence[tuple[Example, Exception]]) -> UsageError:
-        """What the chat template says of the first row that it raises an error for."""
+        """The UsageError for rows that the chat template refuses, with its message on the first one."""
         example, first = refused[0]
         said = (str(first).strip() or type(first).__name__).splitlines()[0]
         turns = self.messages(example)
@@ -138,7 +139,7 @@ def merged(turns: Sequence[Message]) -> list[Message]:
 
 
 def _plain(turns: Sequence[Message]) -> str:
-    """A conversation for a base model: the beginning of an answer stands on a line of its own."""
+    """A conversation for a base model: the beginning of an answer is on a line of its own."""
     begun = turns[-1] if turns[-1]["role"] == "assistant" else None
     asked = turns if begun is None else turns[:-1]
     return "\n\n".join(map(spoken, asked)) + "\n" + ("" if begun is None else begun["content"])

@@ -13,7 +13,7 @@ from rft_cli.training.rollouts.prompts import PromptEncoder
 from rft_cli.types import Example, Grade, GradeError, GradeRequest, Sample
 
 MOST_REWARD = 1e15
-"""Largest size of a reward that can be trained on: sums of its squares, for deviations, must fit into 32 bits."""
+"""Largest size of a reward to train on: sums of squares, for standard deviations, must fit into 32 bits."""
 
 
 @dataclass(slots=True)
@@ -58,8 +58,8 @@ def trainable(grade: Grade) -> Grade:
     """The grade, or a failed one where its reward is too large to train on."""
     if grade.reward is None or abs(grade.reward) <= MOST_REWARD:
         return grade
-    told = f"the reward {grade.reward:g} is too large to train on: {MOST_REWARD:g} is the most, scale it down"
-    return replace(grade, status="failed", reward=None, components={}, error=GradeError("bad_value", told))
+    text = f"the reward {grade.reward:g} is too large to train on: {MOST_REWARD:g} is the most, scale it down"
+    return replace(grade, status="failed", reward=None, components={}, error=GradeError("bad_value", text))
 
 
 class GraderReward:

@@ -19,14 +19,14 @@ from rft_cli.training.generation_config import blank_generation_config
 from rft_cli.training.rollouts.shared_prompts import prompts_sampled_once, splitting_is_exact
 
 SEGMENT = 16
-"""Tokens sampled between two looks at which completions have ended."""
+"""Tokens sampled between two checks which completions have ended."""
 MOST_ENDED = 7 / 8
 """Share of a batch that must have ended before `patience` counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingSettings:
-    """`temperature` 0 is greedy; `stop` are the ids that end a completion; `pad` fills up prompts on the left.
+    """`temperature` 0 is greedy; `stop` are the ids that end a completion; `pad` pads prompts on the left.
 
     `patience`: once all but an eighth of a batch has ended, the others get this many times the longest length of those;
     None: they get `max_new_tokens`. It counts where rows that have ended leave the batch.
@@ -102,7 +102,7 @@ def left_padded(
 def _generate(
     model: Any, ids: Tensor, attention: Tensor, settings: SamplingSettings, synced: bool, shrink: bool
 ) -> Tensor:
-    """Completions `(B, T)`, T at most the limit; what stands behind a stop token is no part of them."""
+    """Completions `(B, T)`, T at most the limit; tokens after a stop token do not count."""
     limit, size = settings.max_new_tokens, ids.size(0)
     found = ids.new_full((size, limit), settings.pad)
     left = torch.arange(size, device=ids.device)

@@ -1,8 +1,8 @@
-"""Log-probabilities of completions, and the hidden states they come from: only the positions that are asked for.
+"""Log-probabilities of completions and the hidden states that predict them, at the completions' positions alone.
 
 TRL's fused language-model head (`add_fused_lm_head`) projects tile by tile, so no tensor has the size of the
 vocabulary. Off the GPU it projects prompts and padding too, so the backbone's output is cut to the states from which
-completion tokens are predicted before the head sees it.
+completion tokens are predicted before the head reads it.
 """
 
 from __future__ import annotations
@@ -84,14 +84,16 @@ def _score_chunk(
     autocast: Autocast,
     share: bool,
 ) -> Scores:
-    room = _trimmed(attention, length)
-    ids, attention = ids[:, room.first : room.last], attention[:, room.first : room.last]
+    first, last = _used_columns(attention, length)
+    missing = ids.size(1) - last
+    length -= missing
+    ids, attention = ids[:, first:last], attention[:, first:last]
     taken: list[Tensor] = []
-    scored = attention[:, -room.length :] != 0
+    scored = attention[:, -length:] != 0
 
     def before_each_token(forward: Any, **inputs: Any) -> BaseModelOutputWithPast:
-        taken.append(_states(backbone, forward, room.length, share, inputs))
-        # The head is called on the tokens that count alone: over a large vocabulary it is much of the work.
+        taken.append(_states(backbone, forward, length, share, inputs))
+        # The head runs on the tokens that count alone: with a large vocabulary it is much of the work.
         return BaseModelOutputWithPast(last_hidden_state=taken[-1][scored].unsqueeze(0))
 
     with replaced_forward(backbone, before_each_token), autocast():
@@ -99,10 +101,9 @@ def _score_chunk(
             input_ids=ids,
             attention_mask=attention,
             **positions(backbone, attention),
-            shift_labels=ids[:, -room.length :][scored].unsqueeze(0),
+            shift_labels=ids[:, -length:][scored].unsqueeze(0),
             fused_lm_head=True,
         )
-    missing = length - room.length
 
     def placed(values: Tensor) -> Tensor:
         return pad(values.new_zeros(scored.shape).masked_scatter(scored, values), (0, missing))
@@ -114,22 +115,11 @@ def _score_chunk(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Room:
-    """The columns `[first, last)` of a chunk that any row uses, the last `length` of them of completions."""
-
-    first: int
-    last: int
-    length: int
-
-
-def _trimmed(attention: Tensor, length: int) -> _Room:
-    used = attention.any(dim=0).nonzero().squeeze(1)
+def _used_columns(attention: Tensor, length: int) -> tuple[int, int]:
+    """The columns `[first, last)` that any row uses: at least one of the prompt, and one of the completion."""
     prompt = attention.size(1) - length
-    if not len(used):
-        return _Room(prompt - 1, prompt + 1, 1)
-    last = max(int(used[-1]) + 1, prompt + 1)
-    return _Room(min(int(used[0]), prompt - 1), last, last - prompt)
+    used = attention.any(dim=0).nonzero().squeeze(1).tolist()
+    return min([*used[:1], prompt - 1]), max([*used[-1:], prompt]) + 1
 
 
 def _states(backbone: nn.Module, forward: Any, length: int, share: bool, inputs: dict[str, Any]) -> Tensor:

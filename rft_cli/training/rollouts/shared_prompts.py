@@ -53,7 +53,7 @@ def splitting_is_exact(model: Any, device: torch.device) -> bool:
     Caches differ by architecture: one whose state can't be handed from row to row fails here, and is not split.
     """
     backbone: Any = backbone_of(model)
-    # Spread over the vocabulary: rare tokens side by side are rounded to anything in 16 bits.
+    # Spread over the vocabulary: rare tokens next to each other round badly in 16 bits.
     ids = (
         torch.arange(1, 1 + 4 * 10, device=device).view(4, 10) * 7919
     ) % model.config.get_text_config().vocab_size
@@ -92,7 +92,8 @@ def states_before_each_token(
     last: Tensor = first.last_hidden_state[distinct.where, -1:]
     order, parts = [], []
     for rows, longest in by_length(attention[:, prompt:].sum(dim=1)):
-        end = prompt + longest - 1  # what the last token is predicted from
+        # The last token is predicted from this position.
+        end = prompt + longest - 1
         order.append(rows)
         if end == prompt:
             parts.append(last.new_zeros(len(rows), length - 1, last.size(-1)))

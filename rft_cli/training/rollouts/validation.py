@@ -1,6 +1,6 @@
-"""The one validation loop: sample the rows with validation's own settings, grade them, everywhere the same.
+"""The one validation loop: samples the rows with validation's own settings and grades them.
 
-`rft create`, `rft train` and `rft validate` all come here. Rows are sorted by prompt length into batches of a fixed
+`rft create`, `rft train` and `rft validate` all use it. Rows are sorted by prompt length into batches of a fixed
 size; batch k is sampled with seed + k by process k mod world size. So the samples do not depend on how many
 processes share the work; they do on whether those shard the model, where no row leaves a batch early.
 """
@@ -14,16 +14,15 @@ from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, gather_object
-from transformers import PreTrainedTokenizerBase
 from trl.models.utils import unwrap_model_for_generation
 
-from rft_cli.config import RunConfig
 from rft_cli.grading.protocol import Grader
+from rft_cli.training.context import JobContext
 from rft_cli.training.distributed.group import agreed
-from rft_cli.training.models import stop_tokens
 from rft_cli.training.rollouts.prompts import PromptEncoder
 from rft_cli.training.rollouts.rewards import grade_completions
 from rft_cli.training.rollouts.sampling import SamplingSettings, sample
+from rft_cli.training.stop_tokens import stop_tokens
 from rft_cli.types import Example, Sample
 
 OnProgress = Callable[[int, int], None]
@@ -91,29 +90,28 @@ class Validator:
 
 
 def validator_of(
-    config: RunConfig,
-    tokenizer: PreTrainedTokenizerBase,
+    context: JobContext,
     model: Any,
     max_new_tokens: int,
     accelerator: Accelerator,
-    grader: Grader,
     shrinks: Callable[[], bool] | None = None,
 ) -> Validator:
     """The validation loop with the configuration's own sampling settings: the same in training and `rft validate`."""
-    batch = config.validation.batch_size
+    chosen, tokenizer = context.config.validation, context.tokenizer
+    batch = chosen.batch_size
     return Validator(
         accelerator=accelerator,
-        encoder=PromptEncoder.of(tokenizer, config),
-        grader=grader,
+        encoder=PromptEncoder.of(tokenizer, context.config),
+        grader=context.grader,
         settings=SamplingSettings(
             max_new_tokens=max_new_tokens,
-            temperature=config.validation.temperature,
-            top_p=config.validation.top_p,
+            temperature=chosen.temperature,
+            top_p=chosen.top_p,
             stop=tuple(stop_tokens(model.config, model.generation_config, tokenizer)),
             pad=int(tokenizer.pad_token_id),
         ),
-        samples_per_prompt=config.validation.samples_per_prompt,
+        samples_per_prompt=chosen.samples_per_prompt,
         batch_size=batch if not isinstance(batch, str) else (128 if accelerator.device.type == "cpu" else 64),
-        seed=config.validation.seed,
+        seed=chosen.seed,
         shrinks=shrinks,
     )

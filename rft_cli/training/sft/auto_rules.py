@@ -13,7 +13,7 @@ BATCHES = (16, 8, 4)
 STEPS_A_PASS = 6
 """Steps that a pass over few rows should have at least."""
 ROWS_WANTED = 2_000
-"""Rows that a job learns from, counted once a pass, where nobody says how long it is."""
+"""Rows of a job whose length is `auto`, counted once a pass."""
 RATES = RateLaw(full=1e-3, full_power=0.52, lora=5e-4, lora_power=0.22, lowest=1e-4)
 FEWEST_EPOCHS, MOST_EPOCHS = 2, 10
 FEWEST_VALIDATIONS, MOST_VALIDATIONS = 4, 10

@@ -1,4 +1,4 @@
-"""From a row's reference to tokens to learn: the prompt as rollouts have it, the reference, and what ends a turn."""
+"""From a row's reference to tokens to learn: the prompt as in rollouts, the reference, and the end of a turn."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rft_cli.training.stop_tokens import turn_end
 from rft_cli.types import Example
 
 IGNORED = -100
-"""The label of a token that is not learned."""
+"""The label of a token that sft does not learn."""
 TAIL = 16
 """Tokens of a prompt before which nothing changes how its completion is cut into tokens."""
 
@@ -68,7 +68,8 @@ def reference_rows(
     completions = []
     for example, prompt in zip(examples, prompts, strict=True):
         text = demonstration_of(example, columns)
-        assert text is not None  # the preflight has looked
+        # The preflight has checked it.
+        assert text is not None
         rest = behind(encoder.begun(example), text)
         completions.append(completion_ids(tokenizer, prompt, rest, end))
     taught = ReferenceRows(prompts, completions)
@@ -87,7 +88,7 @@ def reference_rows(
 
 
 def behind(begun: str, text: str) -> str:
-    """What of an answer stands behind its beginning, which the prompt holds already; `text` may leave that out.
+    """The rest of an answer whose beginning is in the prompt; `text` may leave the beginning out.
 
     White space around the beginning is no difference: `<think>` where the template writes `<think>\\n`.
     """

@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer as a job runs it: rows in an order that a resumed job repeats, counters that a checkpoint keeps."""
+"""TRL's SFTTrainer as a job runs it: with an order of rows and counters that survive a resume."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ class ReferenceTrainer(BaseTrainer, SFTTrainer):
         text = model.config.get_text_config()
         router = {name: getattr(text, name) for name in _ROUTER if hasattr(text, name)}
         super().__init__(*args, model=model, **kwargs)
-        self.aux_loss_enabled = (
-            False  # the loss is the references' alone, and the model's configuration stays
-        )
+        # The loss is that of the references alone, and the model's configuration stays as it was.
+        self.aux_loss_enabled = False
         for name, value in router.items():
             setattr(text, name, value)
 

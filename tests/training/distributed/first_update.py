@@ -27,9 +27,10 @@ from rft_cli.runs.sources import find_model
 from rft_cli.training import build
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.library_output import quiet_libraries
-from rft_cli.training.models import load_model, load_tokenizer, stop_tokens
+from rft_cli.training.models import load_model, load_tokenizer
 from rft_cli.training.rollouts.prompts import PromptEncoder, training_rows
 from rft_cli.training.rollouts.rewards import GraderReward
+from rft_cli.training.stop_tokens import stop_tokens
 from rft_cli.types import Example, Grade, GradeError, GradeRequest, Source
 
 PROMPTS, GROUP = 8, 2

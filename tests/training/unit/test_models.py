@@ -22,9 +22,9 @@ from rft_cli.training.models import (
     load_config,
     load_model,
     load_tokenizer,
-    stop_tokens,
     weights_dtype,
 )
+from rft_cli.training.stop_tokens import stop_tokens
 from tests.training import toys
 
 
