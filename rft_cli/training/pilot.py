@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
+from accelerate import PartialState
 
 from rft_cli.config import RunConfig
 from rft_cli.data import demonstration_of
@@ -72,7 +73,7 @@ def with_pilot(context: JobContext, run: Run, model: Any, resolution: Resolution
         check_gate(found, config, emit, stops, kept=run if resume else None)
     resolved = _with_limit(resolved, found.limit, emit)
     document = found.document
-    if fits and group.device().type == "cuda":
+    if fits and PartialState().device.type == "cuda":
         resolved = _with_fitting_micro_batch(context, model, resolved, share)
         document = {**document, "micro_batch_size": resolved.micro_batch_size}
     group.from_main(lambda: run.write_pilot(document))
@@ -124,7 +125,7 @@ def run_pilot(context: JobContext, model: Any, resolution: Resolution) -> PilotR
     started = perf_counter()
     config, tokenizer, examples = context.config, context.tokenizer, context.job.train.examples
     with memory.explain(memory.WEIGHTS):
-        model.to(group.device())
+        model.to(PartialState().device)
     sampler = PilotSampler(context, model, resolution.resolved.temperature)
     with memory.explain(memory.SAMPLING):
         sampled = sampler.run(examples)

@@ -28,11 +28,6 @@ def join(timeout_s: float) -> PartialState:
     return PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(seconds=timeout_s))
 
 
-def device() -> torch.device:
-    """Where this process computes."""
-    return cast(torch.device, PartialState().device)
-
-
 def leave() -> None:
     """Leave the group; without this, processes were seen to abort at exit."""
     if _are_several():

@@ -71,8 +71,8 @@ class PilotSampler:
         config, limits = context.config, context.limits
         self._context, self._config, self._model = context, config, model
         self._temperature = temperature
-        self._grader: Any = _TimedGrader(context.grader)
-        timed = replace(context, grader=self._grader)
+        self._grader = _TimedGrader(context.grader)
+        timed = replace(context, grader=cast(Grader, self._grader))
         self._monitor = FailureMonitor(config.grader.max_failure_rate)
         device = PartialState().device
         self._generous = auto.generous_limit(device.type)

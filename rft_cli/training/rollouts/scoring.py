@@ -55,16 +55,8 @@ def score(
         share: prompts that several rows of a chunk have run once (`shared_prompts.py`).
     """
     parts = [
-        _score_chunk(
-            model,
-            backbone,
-            ids[start : start + chunk],
-            attention[start : start + chunk],
-            length,
-            autocast,
-            share,
-        )
-        for start in range(0, len(ids), chunk)
+        _score_chunk(model, backbone, *rows, length, autocast, share)
+        for rows in zip(ids.split(chunk), attention.split(chunk), strict=True)
     ]
     if len(parts) == 1:
         return parts[0]
