@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 
 from rft_cli.errors import RunFailed
 from rft_cli.runs import Run
-from rft_cli.training.hooks.divergence import Diverged, check_finite, not_finite, told
+from rft_cli.training.hooks.divergence import Diverged, check_finite, explain_divergence, not_finite
 from rft_cli.types import Grade, GradeError, GradeRequest
 from tests.training import toys
 
@@ -182,7 +182,7 @@ def test_weights_that_are_not_finite_are_known_and_not_trained_on(tmp_path: Path
     assert not_finite(trainer) == []
     trainer.add_callback(Breaks())
     run = Run.create(tmp_path / "runs", "broken", config_yaml="", info={})
-    with pytest.raises(RunFailed) as failure, told(run, 0.5, 0.25):
+    with pytest.raises(RunFailed) as failure, explain_divergence(run, 0.5, 0.25):
         trainer.train()
     assert failure.value.message == (
         "training diverged: the model's probabilities are not finite numbers any more"
