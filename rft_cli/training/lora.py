@@ -80,17 +80,16 @@ def _is_linear(module: nn.Module) -> bool:
     """Whether it is a linear layer, and not a router built on one that returns its choice of experts."""
     if not isinstance(module, nn.Linear | Conv1D):
         return False
-    if type(module).forward in (nn.Linear.forward, Conv1D.forward) or not _of_a_model(type(module)):
+    if (
+        type(module).forward in (nn.Linear.forward, Conv1D.forward)
+        or ".modeling_" not in type(module).__module__
+    ):
         return True
     try:
         with torch.no_grad():
             return isinstance(module(module.weight.new_zeros(1, module.in_features)), torch.Tensor)
     except (RuntimeError, TypeError, ValueError):
         return False
-
-
-def _of_a_model(kind: type) -> bool:
-    return ".modeling_" in kind.__module__
 
 
 def _read_past_the_call(model: nn.Module) -> Iterator[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from accelerate import PartialState
@@ -104,7 +103,8 @@ def train(
     """
     quiet_libraries()
     state = group.join(job.config.distributed.collective_timeout_s)
-    emit: OnEvent = KeptWarnings(run, on_event) if state.is_main_process else _ignore
+    # Events of other processes than 0 are not shown.
+    emit: OnEvent = KeptWarnings(run, on_event) if state.is_main_process else lambda _: None
     lengths = lengths or check(job)
     if not resume:
         for note in lengths.notes:
@@ -122,8 +122,7 @@ def train(
         )
 
     # Until the grader is closed: a signal in the middle of that would leave its processes behind.
-    has_stepped = partial(_has_stepped, run, resume)
-    with stop.finishing(), group.agreed(opened) as grader, first_use(model, has_stepped):
+    with stop.finishing(), group.agreed(opened) as grader, first_use(model, run, resume):
         context = JobContext(job, lengths.tokenizer, lengths.limits, grader, emit, stop)
         resolved = with_pilot(context, run, model, resolution, resume)
         precision.choose_attention(
@@ -134,14 +133,6 @@ def train(
             lengths.limits.longest_prompt + resolved.max_completion_tokens,
         )
         return run_training(context, run, model, resolved, lengths.references, resume)
-
-
-def _has_stepped(run: Run, resume: bool) -> bool:
-    return resume or any(True for _ in run.metrics())
-
-
-def _ignore(_event: Any) -> None:
-    """Events of other processes than 0 are not shown."""
 
 
 def load(job: Job, lengths: Lengths, state: PartialState, emit: OnEvent) -> tuple[Any, Resolution]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from traceback import extract_tb
@@ -15,6 +15,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, 
 
 from rft_cli.config.suggest import counted
 from rft_cli.errors import UsageError
+from rft_cli.runs import Run
 from rft_cli.training.distributed.channel import Cause, cause_of
 from rft_cli.types import Example
 
@@ -76,8 +77,8 @@ def _named(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
 
 
 @contextmanager
-def first_use(model: Any, worked: Callable[[], bool]) -> Iterator[None]:
-    """Raise UsageError that names the model where a library fails on it before it has `worked`.
+def first_use(model: Any, run: Run, resumed: bool) -> Iterator[None]:
+    """Raise UsageError that names the model where a library fails on it before the run's first step.
 
     Libraries assume much of an architecture, and their errors where that does not hold mean nothing to a user. Errors
     of the device, of the group of processes and of rft's own code pass unchanged.
@@ -85,7 +86,7 @@ def first_use(model: Any, worked: Callable[[], bool]) -> Iterator[None]:
     try:
         yield
     except _OF_A_MODEL as error:
-        if worked() or _not_of_the_model(error):
+        if resumed or any(True for _ in run.metrics()) or _not_of_the_model(error):
             raise
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
         kind = f"{type(model).__name__} ({model.config.model_type})"

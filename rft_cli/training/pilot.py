@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
@@ -23,7 +23,7 @@ from rft_cli.training import auto, memory
 from rft_cli.training.context import JobContext
 from rft_cli.training.distributed import group
 from rft_cli.training.hf_args import Resolved
-from rft_cli.training.resolve import Resolution
+from rft_cli.training.resolve import Resolution, limit_of
 from rft_cli.training.rollouts.backbone import backbone_of
 from rft_cli.training.rollouts.pilot_sampling import PilotSampler, PilotSamples
 from rft_cli.training.rollouts.prompts import PromptEncoder
@@ -65,7 +65,7 @@ def with_pilot(context: JobContext, run: Run, model: Any, resolution: Resolution
     reason = why_no_pilot(config)
     if reason is not None:
         emit(Note(reason))
-        return _with_limit(resolved, limit_of(config, context.limits, None), emit)
+        return _with_limit(resolved, limit_of(config, context.limits), emit)
     found = run_pilot(context, model, resolution)
     stops = group.from_main(lambda: not run.checkpoints())
     # A base model without any reward is what sft is for.
@@ -97,16 +97,6 @@ def _with_fitting_micro_batch(context: JobContext, model: Any, resolved: Resolve
         wide = f"{resolved.micro_batch_size} of {tokens} tokens do not fit"
         context.emit(Note(f"micro-batches of {size} {what}: {wide}"))
     return replace(resolved, micro_batch_size=size)
-
-
-def limit_of(
-    config: RunConfig, limits: auto.LengthLimits, known: Mapping[str, Any] | None
-) -> auto.Chosen[int]:
-    """The limit of a completion without a pilot, or with the document of an earlier one."""
-    setting = config.rollout.max_completion_tokens
-    if isinstance(setting, str) and known is not None:
-        setting = int(known["max_completion_tokens"])
-    return auto.max_completion_tokens(setting, limits, None)
 
 
 def why_no_pilot(config: RunConfig) -> str | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from accelerate import PartialState
 
+from rft_cli.config import RunConfig
 from rft_cli.job import Job
 from rft_cli.report.pilot import Course
 from rft_cli.training import auto, job_length
@@ -81,7 +82,7 @@ def _for_rollouts(job: Job, limits: auto.LengthLimits, facts: ModelFacts) -> Res
         max_steps=batches.value * plan.steps,
         validate_every=every.value * plan.steps,
         prompts_per_batch=prompts.value,
-        max_completion_tokens=_limit(job, limits),
+        max_completion_tokens=limit_of(config, limits).value,
         micro_batch_size=sizes.value.micro,
         gradient_checkpointing=facts.checkpoints_gradients(config.model.gradient_checkpointing),
         critic_warmup=warmup.value,
@@ -120,7 +121,7 @@ def _for_sft(job: Job, limits: auto.LengthLimits, facts: ModelFacts) -> Resoluti
         max_steps=steps.value,
         validate_every=every.value,
         prompts_per_batch=batch.value,
-        max_completion_tokens=_limit(job, limits),
+        max_completion_tokens=limit_of(config, limits).value,
         micro_batch_size=sizes.value.micro,
         gradient_checkpointing=facts.checkpoints_gradients(config.model.gradient_checkpointing),
         critic_warmup=0,
@@ -137,6 +138,11 @@ def _validated(job: Job) -> int:
     return len(job.validation.examples) * job.config.validation.samples_per_prompt
 
 
-def _limit(job: Job, limits: auto.LengthLimits) -> int:
-    """The limit of a completion before a pilot has measured it."""
-    return auto.max_completion_tokens(job.config.rollout.max_completion_tokens, limits, None).value
+def limit_of(
+    config: RunConfig, limits: auto.LengthLimits, known: Mapping[str, Any] | None = None
+) -> auto.Chosen[int]:
+    """The limit of a completion without a pilot, or with the document of an earlier one."""
+    setting = config.rollout.max_completion_tokens
+    if isinstance(setting, str) and known is not None:
+        setting = int(known["max_completion_tokens"])
+    return auto.max_completion_tokens(setting, limits, None)

@@ -22,8 +22,8 @@ from rft_cli.training.graders import open_grader
 from rft_cli.training.library_output import quiet_libraries
 from rft_cli.training.main import check
 from rft_cli.training.models import count_parameters, load_model, weights_dtype
-from rft_cli.training.pilot import PilotResult, check_gate, limit_of, run_pilot
-from rft_cli.training.resolve import ModelFacts, resolve
+from rft_cli.training.pilot import PilotResult, check_gate, run_pilot
+from rft_cli.training.resolve import ModelFacts, limit_of, resolve
 from rft_cli.training.rollouts.validation import validator_of
 from rft_cli.types import Sample
 

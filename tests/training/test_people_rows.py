@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from rft_cli.config import RunConfig
+from rft_cli.errors import UsageErrors
 from rft_cli.job import load_job
 from rft_cli.training.main import check
 from rft_cli.training.rollouts.prompts import PromptEncoder
@@ -93,6 +95,18 @@ def graded(folder: Path) -> list[str]:
 def samples(folder: Path) -> list[dict[str, Any]]:
     """Every completion that a run keeps in a folder."""
     return [json.loads(line) for file in folder.iterdir() for line in file.read_text().splitlines()]
+
+
+def test_a_prompt_that_leaves_no_room_is_named(tmp_path: Path) -> None:
+    file = write(tmp_path, {"prompt": "short"}, {"prompt": "long " * 5000})
+    with pytest.raises(UsageErrors) as raised:
+        checked(file)
+    # The file is -t and -v.
+    one, other = (problem.message for problem in raised.value.problems)
+    assert re.fullmatch(
+        rf"{re.escape(str(file))}:2: the prompt has \d+ tokens; the model's context is \d+", one
+    )
+    assert other == one
 
 
 def test_alpaca_rows_train(tmp_path: Path) -> None:

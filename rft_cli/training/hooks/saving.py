@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from rft_cli.runs import Run
@@ -36,7 +35,8 @@ class CheckpointWriter:
         with self._run.writing(self._run.checkpoint_path(step)):
             self._trainer.save_into(partial)
             if main:
-                _tidy(partial)
+                # A pickle that may carry tokens.
+                (partial / "training_args.bin").unlink(missing_ok=True)
                 (partial / JOURNAL).write_text(self._journal(), encoding="utf-8")
                 self._recorder.write(partial)
         if main:
@@ -53,8 +53,3 @@ class CheckpointWriter:
         """Delete checkpoints that are no longer kept: another one may be the best now."""
         if self._trainer.accelerator.is_main_process:
             self._run.rotate(self._keep_last)
-
-
-def _tidy(folder: Path) -> None:
-    """Drop what a checkpoint must not hold: a pickle that may carry tokens."""
-    (folder / "training_args.bin").unlink(missing_ok=True)

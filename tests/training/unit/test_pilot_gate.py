@@ -22,11 +22,10 @@ from rft_cli.training.pilot import (
     PilotResult,
     _forward_seconds,
     check_gate,
-    limit_of,
     why_no_pilot,
     with_pilot,
 )
-from rft_cli.training.resolve import Resolution
+from rft_cli.training.resolve import Resolution, limit_of
 from rft_cli.types import Grade, Sample
 from tests.training.toys import qwen3
 from tests.training.unit.test_hf_args import RESOLVED
