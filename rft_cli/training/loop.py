@@ -58,7 +58,9 @@ def run_training(
     writer = CheckpointWriter(run, trainer, config.checkpoint.keep_last, journal.to_json)
     shrinks = partial(getattr, trainer, "shrinks")
     validator = validator_of(context, model, resolved.max_completion_tokens, accelerator, shrinks)
-    validations = ValidateAndSave(context, run, trainer, writer, validator, resolved, journal.on_validated)
+    validations = ValidateAndSave(
+        context, run, trainer, writer, validator, resolved.validate_every, journal.on_validated
+    )
     trainer.add_callback(journal)
     trainer.add_callback(validations)
     trainer.remove_callback(PrinterCallback)

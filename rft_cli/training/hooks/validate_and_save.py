@@ -17,7 +17,6 @@ from rft_cli.runs import Run
 from rft_cli.stopping import interruption
 from rft_cli.training.context import JobContext
 from rft_cli.training.distributed.group import from_main, stop_asked
-from rft_cli.training.hf_args import Resolved
 from rft_cli.training.hooks.saving import CheckpointWriter
 from rft_cli.training.rollouts.validation import Validator
 from rft_cli.types import Example, Sample
@@ -27,7 +26,11 @@ MOST_TRUNCATED = 0.1
 
 
 class ValidateAndSave(TrainerCallback):
-    """See the module's docstring. `on_samples` gets every validation's samples, on all processes."""
+    """See the module's docstring.
+
+    `validate_every`: optimizer steps between validations; the last step is always validated. `on_samples` gets every
+    validation's samples, on all processes.
+    """
 
     def __init__(
         self,
@@ -36,7 +39,7 @@ class ValidateAndSave(TrainerCallback):
         trainer: Any,
         writer: CheckpointWriter,
         validator: Validator,
-        resolved: Resolved,
+        validate_every: int,
         on_samples: Callable[[Sequence[Sample]], None],
     ) -> None:
         self._context, self._run, self._trainer = context, run, trainer
@@ -44,7 +47,7 @@ class ValidateAndSave(TrainerCallback):
         job, every = context.job, context.config.checkpoint.every_steps
         self._rows = job.validation.examples
         self._test_rows = job.test.examples if job.test else None
-        self._validate_every = resolved.validate_every
+        self._validate_every = validate_every
         # None leaves the checkpoints of the validations.
         self._save_every = None if isinstance(every, str) else every
         self._on_event, self.check_stop = context.emit, context.check_stop
