@@ -140,7 +140,7 @@ def _is_stream(path: str) -> bool:
 
 def pinned(job: Job) -> Job:
     """The job with its hub model and data sets at the commit that each is now: what every process loads, and the run
-    when it goes on.
+    when it resumes.
 
     Raises UsageError where `model.path` is a run or an adapter whose own parts are gone.
     """

@@ -133,7 +133,7 @@ class SeenLengths:
     limit: int
 
     @property
-    def tell(self) -> bool:
+    def suffice(self) -> bool:
         """Whether enough completions ended by themselves for their lengths to say what the model needs."""
         return bool(self.ended) and len(self.ended) >= HARDLY_ANY * self.total
 
@@ -158,7 +158,7 @@ def max_completion_tokens(setting: int | str, limits: LengthLimits, seen: SeenLe
         wanted, why = WITHOUT_PILOT, "no pilot measured what the model needs"
     elif limits.references is not None:
         return _limit_under_sft(limits, seen, limits.references)
-    elif not seen.tell:
+    elif not seen.suffice:
         wanted, why = seen.limit, f"{len(seen.ended)} of {seen.total} completions ended by themselves"
     else:
         long = percentile(seen.ended, 0.95)
@@ -181,7 +181,7 @@ def _limit_under_sft(limits: LengthLimits, seen: SeenLengths, references: Refere
     """
     wanted = max(LEAST_LIMIT, 2 * references.most, references.longest)
     why = f"95 % of the references have at most {references.most}"
-    if seen.tell:
+    if seen.suffice:
         own = percentile(seen.ended, 0.95)
         if 2 * own > wanted:
             wanted = 2 * own

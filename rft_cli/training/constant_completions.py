@@ -40,7 +40,7 @@ def keep_constants(context: JobContext, run: Run) -> None:
         try:
             found = _on_every_row(grader, chosen, examples[split], progress)
         except RunFailed as error:
-            # A judge's budget is spent: the job's result stands without this.
+            # A judge's budget is spent: the job has its result without this.
             text = f"no constant answer was graded on the {split} rows: {error.message}"
             context.emit(Note(text, "warning"))
             return

@@ -161,5 +161,5 @@ def _warn_of_lost_lines(run: Run, step: int, emit: OnEvent) -> None:
     lost = [number for number in range(1, step + 1) if number not in there]
     if lost:
         named = ", ".join(map(str, lost[:10])) + (", ..." if len(lost) > 10 else "")
-        text = f"{run.metrics_path} has no line for step {named}: it can't be made again; training goes on the same"
+        text = f"{run.metrics_path} has no line for step {named}: it can't be made again; training is not affected"
         emit(Note(text, "warning"))

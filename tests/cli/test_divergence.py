@@ -58,7 +58,7 @@ def test_a_job_whose_weights_explode_ends_with_code_3_and_a_finite_checkpoint(rf
     )
     assert fix == (
         "  fix: lower optim.learning_rate (it was 1e+37) or raise ppo.kl_coef in a new run; the last good "
-        "checkpoint is runs/boom/checkpoints/step-3, and `rft train --resume runs/boom` goes on from it"
+        "checkpoint is runs/boom/checkpoints/step-3, and `rft train --resume runs/boom` resumes from it"
     )
     assert run.info["status"] == "failed"
     lines = run.metrics()
@@ -79,7 +79,7 @@ def test_a_tripwire_stops_a_job_with_a_checkpoint_and_it_goes_on_with_a_warning(
     assert done.code == 3
     assert "warning: step 1: 100% of the completions were cut at 4 tokens" in done.err
     assert "error: a tripwire ended the job: " in done.err
-    assert "`rft train --resume runs/short` goes on from it" in done.err
+    assert "`rft train --resume runs/short` resumes from it" in done.err
     assert run.checkpoints() == [1]
     assert [(w["step"], w["tripwire"]) for w in run.info["warnings"] if "tripwire" in w] == [
         (1, "completion_limit"),

@@ -126,7 +126,7 @@ def test_a_rendered_prompt_stays_as_it_stands(tmp_path: Path) -> None:
     assert texts[0] == own
     assert notes == [
         f"{CASES}/rendered_prompt.jsonl:1 (and 3 more rows): the prompt has the chat template's own tokens: it stays "
-        "as it stands (data.prompt=chat wraps it)"
+        "as it is (data.prompt=chat wraps it)"
     ]
     assert warnings == []
     texts, notes, warnings = checked(CASES / "rendered_prompt.jsonl", data={"prompt": "chat"})
@@ -135,14 +135,14 @@ def test_a_rendered_prompt_stays_as_it_stands(tmp_path: Path) -> None:
     assert "a message holds '<|assistant|>', which the chat template writes itself" in warning
     texts, notes, _ = checked(write(tmp_path, {"prompt": "The sky is"}), data={"prompt": "text"})
     assert texts == ["The sky is"]
-    assert notes == [f"{tmp_path}/x.jsonl:1 (and 1 more row): the prompt is text and stays as it stands"]
+    assert notes == [f"{tmp_path}/x.jsonl:1 (and 1 more row): the prompt is text and stays as it is"]
     assert checked(write(tmp_path, {"prompt": "The sky is"}))[0] == ["<|user|>The sky is<|end|><|assistant|>"]
 
 
 def test_data_system_is_not_put_before_a_rendered_prompt() -> None:
     texts, notes, _ = checked(CASES / "rendered_prompt.jsonl", data={"system": "No."})
     assert "No." not in texts[0]
-    assert any("data.system is not put before a prompt that stays as it stands" in note for note in notes)
+    assert any("data.system is not put before a prompt that stays as it is" in note for note in notes)
 
 
 def test_no_second_beginning_of_a_text(tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_a_template_without_system_role_is_refused_before_anything_loads_or_gets
     assert not (tmp_path / "runs").exists()
     done = create(tmp_path, rows, "--model", model, "--set", "model.system_role=user")
     assert done.code == 0, done.err
-    assert "the system message stands in the user's first message" in done.err
+    assert "the system message is put into the user's first message" in done.err
     texts, _, _ = checked(rows, model, model={"system_role": "user"})
     assert texts[0] == "<|user|>Be brief.\n\nWhat is 1 + 2?<|end|><|assistant|>"
 

@@ -66,7 +66,7 @@ def from_main(work: Callable[[], T]) -> T:
 def agreed(work: Callable[[], T]) -> T:
     """What `work` returns here. Where it raises in any process, every process raises the first one's error.
 
-    So nobody goes on into a collective that the others never reach. All processes must call it.
+    So no process waits in a collective that the others never reach. All processes must call it.
     """
     if not _are_several():
         return work()

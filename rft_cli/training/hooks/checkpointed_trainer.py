@@ -54,7 +54,7 @@ class CheckpointedTrainer(Trainer):
             for item in inner.iterdir():
                 item.rename(folder / item.name)
             inner.rmdir()
-            # It stands beside whole weights only.
+            # Only whole weights have one.
             if (folder / FILE).exists():
                 write_generation_config(self.model.generation_config, folder)
 

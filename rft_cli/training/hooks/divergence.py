@@ -241,4 +241,4 @@ def how_to_go_on(run: Run) -> str:
     if not steps:
         return f"this one has no checkpoint, and `{resume_command(run.path)}` starts it over"
     last = run.checkpoint_path(steps[-1])
-    return f"the last good checkpoint is {last}, and `{resume_command(run.path)}` goes on from it"
+    return f"the last good checkpoint is {last}, and `{resume_command(run.path)}` resumes from it"

@@ -128,7 +128,7 @@ class Tripwires:
             return None
         if self._algorithm == "sft":
             return (
-                f"entropy is {entropy:.2g} nats a token on the references: the model knows them by heart, and more "
+                f"entropy is {entropy:.2g} nats a token on the references: the model has memorised them, and more "
                 "steps teach nothing new; lower optim.n_epochs or optim.learning_rate"
             )
         bonus = "raise ppo.entropy_coef" if self._algorithm == "ppo" else "raise ppo.kl_coef"

@@ -1,7 +1,7 @@
 """From rewards to advantages: pure functions on `(B, T)` tensors.
 
 Completions are padded on the right: `mask` is 1 on a completion's tokens (EOS included) and 0 behind them. Rows whose
-grade was skipped or failed have an all-zero mask; every function gives zeros there and never NaN, whatever stands
+grade was skipped or failed have an all-zero mask; every function gives zeros there and never NaN, whatever is
 behind the mask.
 """
 
@@ -62,7 +62,7 @@ def gae(token_reward: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: f
         delta_t = r_t + gamma * V_{t+1} - V_t ,   A_t = delta_t + gamma * lam * A_{t+1}
 
     V and A behind the last token are 0: a completion ends at EOS or at the length limit, and the grade already
-    judges what stands there, so nothing is bootstrapped from a truncated one.
+    judges it, so nothing is bootstrapped from a truncated one.
     """
     m = mask.to(values.dtype)
     values, token_reward = counting(values, mask), counting(token_reward, mask)
@@ -122,7 +122,7 @@ def group_centred(
 
         A'_t = A_t - mean over the others of (return_0 - V_0)
 
-    The critic alone must know how hard each prompt is; a group's other completions tell it without bias. With
+    The critic alone must learn how hard each prompt is; a group's other completions show it without bias. With
     values that are equal everywhere and lambda 1 this is RLOO; the critic adds what it knows within a completion.
     """
     start = gae(token_reward, values, mask, gamma, 1.0)[:, 0]

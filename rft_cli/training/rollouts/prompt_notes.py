@@ -40,7 +40,7 @@ def prompt_notes(encoder: PromptEncoder, examples: Sequence[Example], config: Ru
     ignored = _rows_with_ignored_tools(encoder, examples)
     return [
         *notes,
-        *_notes([(merged, "the system message stands in the user's first message")]),
+        *_notes([(merged, "the system message is put into the user's first message")]),
         *_notes(_with_signs(template, encoder, examples), "warning"),
         *_notes([(ignored, "the chat template ignores the definitions of tools")], "warning"),
     ]
@@ -59,17 +59,15 @@ def _text_rows(encoder: PromptEncoder, examples: Sequence[Example]) -> list[_Row
     if encoder.template is None:
         return []
     taken = [example for example in examples if encoder.is_text(example)]
-    what = "the prompt is text and stays as it stands"
+    what = "the prompt is text and stays as it is"
     if any(encoder.template.written(example.prompt) for example in taken if isinstance(example.prompt, str)):
-        what = (
-            "the prompt has the chat template's own tokens: it stays as it stands (data.prompt=chat wraps it)"
-        )
+        what = "the prompt has the chat template's own tokens: it stays as it is (data.prompt=chat wraps it)"
     lost = [example for example in taken if example.system is not None]
     tools = [example for example in taken if example.tools]
     return [
         (taken, what),
-        (lost, "data.system is not put before a prompt that stays as it stands"),
-        (tools, "the definitions of tools are not put into a prompt that stays as it stands"),
+        (lost, "data.system is not put before a prompt that stays as it is"),
+        (tools, "the definitions of tools are not put into a prompt that stays as it is"),
     ]
 
 
@@ -94,7 +92,7 @@ def _with_signs(template: ChatTemplate, encoder: PromptEncoder, examples: Sequen
             sign = sign or held
     text = f"a message holds {sign!r}, which the chat template writes itself: the model reads it as the template's"
     whole = all(isinstance(example.prompt, str) for example in found)
-    return [(found, f"{text} (data.prompt=text takes the prompt as it stands)" if whole else text)]
+    return [(found, f"{text} (data.prompt=text takes the prompt as it is)" if whole else text)]
 
 
 def _rows_with_ignored_tools(encoder: PromptEncoder, examples: Sequence[Example]) -> list[Example]:

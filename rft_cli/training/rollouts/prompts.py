@@ -32,7 +32,7 @@ class Rendered:
 class PromptEncoder:
     """The prompts of a job for its model: as text, as token ids, and the beginning of their answers.
 
-    A chat model gets a conversation in its template, and as it stands a text that has the template's tokens already
+    A chat model gets a conversation in its template, and unchanged a text that has the template's tokens already
     (`data.prompt` says otherwise). A base model gets the messages' texts with blank lines between them.
     """
 

@@ -69,7 +69,7 @@ def sample(
 
     Args:
         seed: makes a batch repeatable whatever was sampled before it, and leaves the caller's random state as it was;
-            None goes on with the caller's.
+            None uses the caller's.
         synced: other processes shard this model, keep stepping until all are done.
         shrink: whether rows that have ended leave the batch; None tries whether the model's cache can do it.
     """

@@ -113,7 +113,7 @@ def completion_ids(
     """The tokens of `text` as they follow `prompt`, and `end`, once.
 
     Cut into tokens behind the prompt's own tail: alone, some tokenizers would put a space before it. Where that tail
-    would be cut in another way, the text stands alone: the prompt's tokens stay those of the rollouts.
+    would be cut in another way, the text is cut alone: the prompt's tokens stay those of the rollouts.
     """
     tail = list(prompt[-TAIL:])
     before: Any = tokenizer.decode(tail, skip_special_tokens=False)

@@ -42,7 +42,7 @@ def test_divergence_is_told_with_the_last_checkpoint_and_the_command(run: Run) -
     assert failure.value.message == "training diverged: so it did"
     assert failure.value.fix == (
         "lower optim.learning_rate (it was 0.001) or raise ppo.kl_coef in a new run; the last good checkpoint is "
-        f"{run.path}/checkpoints/step-12, and `rft train --resume {run.path}` goes on from it"
+        f"{run.path}/checkpoints/step-12, and `rft train --resume {run.path}` resumes from it"
     )
 
 
