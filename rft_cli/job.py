@@ -20,7 +20,9 @@ from rft_cli.config.flat import flat, with_settings
 from rft_cli.config.launcher import world_size_in
 from rft_cli.config.paths import named, one_or_all
 from rft_cli.config.scorers import split_target
-from rft_cli.data import Dataset, apply_overlap, read_examples, solution_of
+from rft_cli.data.dataset import Dataset, read_examples
+from rft_cli.data.overlap import apply_overlap
+from rft_cli.data.references import solution_of
 from rft_cli.errors import GateNotMet, Interrupted, OutOfMemory, UsageError, UsageErrors
 from rft_cli.grading.modules import local_modules
 from rft_cli.grading.shape import shape_of
@@ -250,7 +252,7 @@ def _copies(graders: Sequence[ScorerSource]) -> dict[str, bytes]:
 
 
 @contextmanager
-def told_how_to_resume(run: Run, new: bool) -> Iterator[None]:
+def explain_resume(run: Run, new: bool) -> Iterator[None]:
     """A signal that ends the block says what is saved and how to go on; a `new` run without any work is deleted
     where its settings turn out to be wrong, memory runs out, or the pilot shows that nothing can be learned."""
     try:

@@ -1,19 +1,15 @@
-"""What several commands share: their flags, and standard output kept for results alone."""
+"""The flags that several commands share."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
 import os
-import sys
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from rft_cli.errors import RftError, RunFailed, UsageError, UsageErrors
+from rft_cli.errors import UsageError, UsageErrors
 
 DEBUG_KEY = "rft.debug"
 
@@ -114,6 +110,9 @@ Algorithm = Annotated[
         help="ppo, grpo, rloo, or sft: learn the rows' references, to warm a model up.",
     ),
 ]
+ConfigArgument = Annotated[
+    str | None, typer.Argument(metavar="CONFIG.yaml", help="A YAML file with settings; flags win over it.")
+]
 ConfigFile = Annotated[
     str | None, typer.Option("--config", metavar="FILE", help="A YAML file with settings; flags win over it.")
 ]
@@ -207,107 +206,3 @@ def variables(names: list[str] | None) -> list[str] | None:
     if problems:
         raise UsageErrors(problems)
     return names or None
-
-
-def print_json(document: Mapping[str, Any], error: RftError | None = None) -> None:
-    """The command's one JSON document, on standard output; numbers that JSON does not have become null.
-
-    `error`: what the command is about to raise; the document tells it under `error`.
-    """
-    from rft_cli.runs.files import finite
-
-    if error is not None:
-        document = {**document, "error": error.to_json()}
-        error.in_document = True
-    print(json.dumps(finite(document), indent=2))
-
-
-def check_writable(file: str | None) -> None:
-    """Raise UsageError where a result file that is written at the end could not be."""
-    if file is None:
-        return
-    folder = Path(file).absolute().parent
-    if Path(file).is_dir() or file.endswith(os.sep):
-        raise UsageError(f"{file}: is a folder", f"name a file in it: {Path(file, 'summary.json')}")
-    if not folder.is_dir():
-        raise UsageError(f"{file}: there is no folder {folder}", "name a file in a folder that is there")
-    if not os.access(file if Path(file).exists() else folder, os.W_OK):
-        raise UsageError(f"{file}: can't be written: no permission", "name a file that you may write")
-
-
-def write_json(file: str, document: Mapping[str, Any]) -> None:
-    """The document into a file, in one step; numbers that JSON does not have become null.
-
-    A device, a pipe or a link is written as it is: the step would put a file in its place.
-    """
-    from rft_cli.runs.files import finite, write_atomic
-
-    path, text = Path(file), json.dumps(finite(document), indent=2) + "\n"
-    try:
-        if path.is_symlink() or (path.exists() and not path.is_file()):
-            path.write_text(text, encoding="utf-8")
-        else:
-            write_atomic(path, text)
-    except OSError as error:
-        raise UsageError(f"{file}: can't be written: {error.strerror or error}") from error
-
-
-@contextlib.contextmanager
-def stdout_to_stderr() -> Iterator[None]:
-    """Send whatever is written to standard output inside to standard error: by Python, by C code, by children.
-
-    Libraries print while they train. Results are printed after the block, so standard output holds nothing else.
-    """
-    sys.stdout.flush()
-    try:
-        saved = os.dup(1)  # not inheritable: a worker that outlives us does not hold the reader of our pipe
-        os.dup2(2, 1)
-    except OSError:  # one of them is closed
-        saved = None
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    finally:
-        if saved is not None:
-            sys.stderr.flush()
-            os.dup2(saved, 1)
-            os.close(saved)
-
-
-@contextlib.contextmanager
-def results() -> Iterator[None]:
-    """Print results inside: a reader that is gone (`| head`) ends the printing quietly, not the command."""
-    try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:
-        forget_stdout()
-    except OSError as error:
-        raise cannot_print(error) from None
-
-
-def cannot_print(error: OSError) -> RunFailed:
-    """Standard output can't be written, for another reason than that nobody reads: a full disk, say."""
-    forget_stdout()
-    return RunFailed(f"standard output can't be written: {error.strerror or error}")
-
-
-def forget_stdout() -> None:
-    """Send standard output nowhere: its reader is gone, and Python must not complain of that at exit."""
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(devnull, sys.stdout.fileno())
-    os.close(devnull)
-
-
-def rank() -> int:
-    """This process's number where another launcher (accelerate, torchrun) started several of us; else 0."""
-    said = os.environ.get("RANK", "")
-    return int(said) if said.isdecimal() else 0
-
-
-def world_size() -> int:
-    """How many of us that launcher started; 1 without one. Raises UsageError where it does not say that."""
-    from rft_cli.config.launcher import world_size_in
-
-    return world_size_in(os.environ)

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from rft_cli.commands import shared
-from rft_cli.commands.request import Settings
-from rft_cli.commands.streams import need_stdout
+from rft_cli.commands import flags, terminal
+from rft_cli.commands.settings import Settings
+from rft_cli.commands.terminal import need_stdout
 from rft_cli.config.paths import one_or_all
 from rft_cli.errors import UsageError
 
@@ -58,8 +58,8 @@ Shape = Annotated[
 
 def grade(
     files: FilesArgument = None,
-    reward_model: shared.RewardModel = None,
-    from_openai: shared.FromOpenAI = None,
+    reward_model: flags.RewardModel = None,
+    from_openai: flags.FromOpenAI = None,
     field: Field = "completion",
     gold: Gold = False,
     shape: Shape = "rows",
@@ -69,16 +69,16 @@ def grade(
     validation_file: ValidationFile = None,
     summary: Summary = False,
     summary_file: SummaryFile = None,
-    min_reward: shared.MinReward = None,
+    min_reward: flags.MinReward = None,
     workers: Workers = None,
     timeout: Timeout = None,
-    grader_env: shared.GraderEnv = None,
-    sandbox: shared.Sandbox = None,
-    config: shared.ConfigFile = None,
-    sets: shared.Sets = None,
+    grader_env: flags.GraderEnv = None,
+    sandbox: flags.Sandbox = None,
+    config: flags.ConfigFile = None,
+    sets: flags.Sets = None,
     json: Json = False,
-    quiet: shared.Quiet = False,
-    debug: shared.Debug = False,
+    quiet: flags.Quiet = False,
+    debug: flags.Debug = False,
 ) -> None:
     """Grade completions with a scorer: JSON lines in, the same lines in order with a "grade" out.
 
@@ -101,15 +101,15 @@ def grade(
         "grader.workers": workers,
         "grader.timeout_s": timeout,
         "grader.sandbox": sandbox,
-        "grader.env": shared.variables(grader_env),
+        "grader.env": flags.variables(grader_env),
         "data.train": one_or_all(training_file or []),
         "data.validation": one_or_all(validation_file or []),
     }
-    settings = Settings(config, overrides, sets or []).load_for_rows(files or []).config
+    settings = Settings(config, overrides, sets or []).load().config
     if settings.grader.shown is None:
         raise UsageError("no grader is set", "give a scorer with --reward-model scorer.py")
     need_stdout()
-    shared.check_writable(summary_file)
+    terminal.check_writable(summary_file)
     if audit:
         if gold or min_reward is not None or field != "completion":
             raise UsageError(

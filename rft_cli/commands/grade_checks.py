@@ -1,4 +1,4 @@
-"""What `rft grade` can see to be wrong before it grades a row: all of it at once."""
+"""What `rft grade` can see to be wrong before it grades a row: every file at once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rft_cli.config.hub_names import hub_name
-from rft_cli.config.load import ConfigProblems
 from rft_cli.data.rows import open_rows
 from rft_cli.errors import UsageError
 
@@ -22,14 +21,3 @@ def unreadable(files: Sequence[str]) -> list[UsageError]:
             except UsageError as problem:
                 problems.append(problem)
     return problems
-
-
-def also_wrong(problems: ConfigProblems, files: Sequence[str]) -> list[UsageError]:
-    """What is wrong beside the settings: with the grader, as far as it shows without running it, and the files."""
-    from rft_cli.grading.preflight import static_problems
-
-    found = unreadable(files)
-    if problems.partial is None or problems.doubtful & {"grader.path", "grader.spec"}:
-        return found
-    grader = problems.partial.config.grader
-    return found if grader.shown is None else [*static_problems(grader, ()), *found]

@@ -6,13 +6,13 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from rft_cli.commands import shared
+from rft_cli.commands import terminal
 from rft_cli.commands.grade_checks import unreadable
 from rft_cli.commands.grade_people import People, say_summary
 from rft_cli.commands.signals import signals_interrupt
 from rft_cli.config.schema import GraderConfig, RunConfig
 from rft_cli.config.suggest import counted
-from rft_cli.data import Row
+from rft_cli.data.json_line import Row
 from rft_cli.errors import GateNotMet, Interrupted, RftError, RunFailed
 from rft_cli.grading.open import OnOutput, open_or_tell
 from rft_cli.grading.outcomes import GraderStats, too_many_failures
@@ -67,15 +67,15 @@ def grade_rows(
             stopped = error
     stats = grader.stats
     if summary_file is not None:
-        shared.write_json(summary_file, stats.to_json())
+        terminal.write_json(summary_file, stats.to_json())
     if not quiet and (written or (stopped or pipeline.problem) is None):
         say_summary(grader, config.grader.max_failure_rate)
     if pipeline.problem is not None:
         raise pipeline.problem
     short = stopped or _unmet(stats, config.grader.max_failure_rate, min_reward)
     if not rows_out:
-        with shared.results():
-            shared.print_json(stats.to_json(), short)
+        with terminal.results():
+            terminal.print_json(stats.to_json(), short)
     if short is not None:
         raise short
 
@@ -114,7 +114,7 @@ def _write(block: bytes) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise shared.cannot_print(error) from None
+        raise terminal.cannot_print(error) from None
 
 
 def _unmet(stats: GraderStats, max_failure_rate: float, min_reward: float | None) -> RftError | None:

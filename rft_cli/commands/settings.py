@@ -1,4 +1,4 @@
-"""What a command was asked for, and its settings. Imports little: a mistake in a setting is told at once."""
+"""The settings a command was given, and how it prints. Imports little, so that a wrong setting is reported fast."""
 
 from __future__ import annotations
 
@@ -6,22 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rft_cli.errors import UsageErrors
+from rft_cli.commands.needs import JOB_NEEDS
 
 if TYPE_CHECKING:
     from rft_cli.config.load import LoadedConfig
 
 
-JOB_NEEDS = ("train", "validation", "grader", "model")
-"""What a whole job can't do without."""
-
-MEASURE_NEEDS = ("validation", "grader", "model")
-"""What it takes to measure a model."""
-
-
 @dataclass(frozen=True, slots=True)
 class Output:
-    """How a command answers: one JSON document or tables; with progress or quietly."""
+    """How a command prints: one JSON document or tables; with or without progress."""
 
     json: bool
     quiet: bool
@@ -29,9 +22,9 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Where settings come from. `overrides`: dotted key -> the flag's value, None where it was not given.
+    """Where settings come from. `overrides`: dotted key -> the flag's value, None if it was not given.
 
-    `openai_job`: a fine-tuning job of OpenAI's.
+    `openai_job`: the file of an OpenAI fine-tuning job.
     """
 
     file: str | None
@@ -40,7 +33,7 @@ class Settings:
     openai_job: str | None = None
 
     def load(self, needs: Sequence[str] = JOB_NEEDS) -> LoadedConfig:
-        """All layers as one configuration; ConfigProblems with every problem. `needs`: what the command needs of it."""
+        """One configuration from all sources; UsageErrors with every problem. `needs`: what the command needs set."""
         from rft_cli.config.load import load_config
 
         spared = () if "train" in needs else ("data.train",)
@@ -52,38 +45,12 @@ class Settings:
             spared=spared,
         )
 
-    def load_for_job(self, needs: Sequence[str]) -> LoadedConfig:
-        """The same for a job that needs what `needs` names.
-
-        Where a setting is wrong, the UsageErrors also tell what is wrong with the job's data, grader and model, as far
-        as that does not rest on the setting; what there is to note is printed before.
-        """
-        from rft_cli.config.load import ConfigProblems
-
-        try:
-            return self.load(needs)
-        except ConfigProblems as problems:
-            from rft_cli.commands.preflight import also_wrong
-
-            raise UsageErrors([*problems.problems, *also_wrong(problems, needs)]) from None
-
-    def load_for_rows(self, files: Sequence[str]) -> LoadedConfig:
-        """The same for a grading of these files: a wrong setting is told with what else is wrong."""
-        from rft_cli.config.load import ConfigProblems
-
-        try:
-            return self.load()
-        except ConfigProblems as problems:
-            from rft_cli.commands.grade_checks import also_wrong
-
-            raise UsageErrors([*problems.problems, *also_wrong(problems, files)]) from None
-
     def needs(self) -> Sequence[str]:
-        """What a check of these settings asks for: of a file or a job all that one needs, of flags what they give."""
+        """What `rft validate` requires: of a file or an OpenAI job everything, of flags alone only what they set."""
         return JOB_NEEDS if self.file or self.openai_job else ()
 
     def given(self, *but: str) -> list[str]:
-        """What was given at all, apart from the keys in `but`: keys of flags, --set options, the file."""
+        """What was given, except the keys in `but`: keys of flags, --set options, files."""
         found = [key for key, value in self.overrides.items() if value is not None and key not in but]
         found += [f"--set {item.partition('=')[0]}" for item in self.sets]
         if self.openai_job is not None:

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from rft_cli.commands import shared
-from rft_cli.commands.gates import Gates
-from rft_cli.commands.request import MEASURE_NEEDS, Output, Settings
+from rft_cli.commands import flags
+from rft_cli.commands.needs import MEASURE_NEEDS
+from rft_cli.commands.settings import Output, Settings
 from rft_cli.commands.signals import signals_interrupt
-from rft_cli.commands.streams import need_stdout
-from rft_cli.commands.train import ConfigArgument
+from rft_cli.commands.terminal import need_stdout
+from rft_cli.commands.validation.gates import Gates
 from rft_cli.config.paths import one_or_all
 from rft_cli.errors import UsageError
 
@@ -22,7 +22,7 @@ RunOption = Annotated[
         "--run",
         metavar="RUN",
         help="Measure a run's best checkpoint against its base model.",
-        autocompletion=shared.complete_run,
+        autocompletion=flags.complete_run,
     ),
 ]
 ModelOption = Annotated[
@@ -34,24 +34,24 @@ ModelOption = Annotated[
 
 
 def validate(
-    config_file: ConfigArgument = None,
-    training_file: shared.TrainingFile = None,
-    validation_file: shared.ValidationFile = None,
-    reward_model: shared.RewardModel = None,
-    grader_env: shared.GraderEnv = None,
-    sandbox: shared.Sandbox = None,
+    config_file: flags.ConfigArgument = None,
+    training_file: flags.TrainingFile = None,
+    validation_file: flags.ValidationFile = None,
+    reward_model: flags.RewardModel = None,
+    grader_env: flags.GraderEnv = None,
+    sandbox: flags.Sandbox = None,
     model: ModelOption = None,
     run: RunOption = None,
-    from_openai: shared.FromOpenAI = None,
-    min_reward: shared.MinReward = None,
-    min_gain: shared.MinGain = None,
-    gate_on: shared.GateOnOption = "mean",
-    config: shared.ConfigFile = None,
-    sets: shared.Sets = None,
-    output_dir: shared.OutputDir = None,
-    json: shared.Json = False,
-    quiet: shared.Quiet = False,
-    debug: shared.Debug = False,
+    from_openai: flags.FromOpenAI = None,
+    min_reward: flags.MinReward = None,
+    min_gain: flags.MinGain = None,
+    gate_on: flags.GateOnOption = "mean",
+    config: flags.ConfigFile = None,
+    sets: flags.Sets = None,
+    output_dir: flags.OutputDir = None,
+    json: flags.Json = False,
+    quiet: flags.Quiet = False,
+    debug: flags.Debug = False,
 ) -> None:
     """Check everything a job needs; with --model or --run also measure the reward on the validation rows.
 
@@ -63,7 +63,7 @@ def validate(
     rft validate config.yaml --model MODEL --min-reward 0.8
     rft validate --run latest --min-gain 0.1 --gate-on low
     """
-    config_file = shared.one_config(config_file, config)
+    config_file = flags.one_config(config_file, config)
     if model is not None and run is not None:
         raise UsageError(
             "--model and --run exclude each other", "--run measures the run's base and best model"
@@ -83,7 +83,7 @@ def validate(
         "data.validation": one_or_all(validation_file or []),
         "model.path": model,
         "grader.path": reward_model or None,
-        "grader.env": shared.variables(grader_env),
+        "grader.env": flags.variables(grader_env),
         "grader.sandbox": sandbox,
         "output_dir": output_dir,
     }
@@ -95,8 +95,8 @@ def validate(
             _measure_run(run, Settings(config_file, overrides, sets or []), gates, output)
             return
         settings = Settings(config_file, overrides, sets or [], from_openai)
-        loaded = settings.load_for_job(settings.needs() if model is None else MEASURE_NEEDS)
-        from rft_cli.commands.measure import check_job, measure
+        loaded = settings.load(settings.needs() if model is None else MEASURE_NEEDS)
+        from rft_cli.commands.validation.measure import check_job, measure
 
         if model is None:
             check_job(settings, loaded, output)
@@ -106,12 +106,12 @@ def validate(
 
 def _measure_run(ref: str, settings: Settings, gates: Gates, output: Output) -> None:
     """Measure a run with its own settings, where no other config is given; flags win over both."""
-    from rft_cli.commands.measure import measure
+    from rft_cli.commands.validation.measure import measure
     from rft_cli.runs import Run
     from rft_cli.runs.sources import revision_of
 
     run = Run.open(ref, settings.overrides["output_dir"] or "runs")
     file = settings.file or str(run.path / "config.yaml")
     overrides = {**settings.overrides, "model.path": run.info["model"], "model.revision": revision_of(run)}
-    loaded = Settings(file, overrides, settings.sets).load_for_job(MEASURE_NEEDS)
+    loaded = Settings(file, overrides, settings.sets).load(MEASURE_NEEDS)
     measure(loaded, run, gates, output)

@@ -50,14 +50,6 @@ class Setting:
 Layer = dict[str, Setting]
 
 
-class SettingProblem(UsageError):
-    """A problem with one setting, or with a name that is none: `key` is its dotted name."""
-
-    def __init__(self, key: str, message: str, fix: str | None = None) -> None:
-        super().__init__(message, fix)
-        self.key = key
-
-
 def yaml_layer(content: bytes, name: str, problems: list[UsageError]) -> Layer:
     """The settings of a YAML file, its relative paths resolved against its folder."""
     root = read_yaml(content, name, problems)
@@ -78,7 +70,7 @@ def _flatten(section: Node, prefix: str, name: str, layer: Layer, problems: list
                 _flatten(inner, f"{key}.", name, layer, problems)
             elif node.value is not None:
                 problems.append(
-                    SettingProblem(key, f"{place}: {key} is a section", f"write its settings under '{word}:'")
+                    UsageError(f"{place}: {key} is a section", f"write its settings under '{word}:'")
                 )
         elif isinstance(node.value, dict) and _is_other_section(key):
             _flatten(node, f"{key}.", name, layer, problems)  # verl's: each of its settings has its line
@@ -116,7 +108,7 @@ def _add_yaml(key: Key, node: Node, place: str, name: str, layer: Layer, problem
     ambiguous = _ambiguous(node)
     if ambiguous is not None and isinstance(value, str | list) and (key.takes(str) or key.takes(list)):
         reason = f"{place}: {key.name}: {ambiguous.word} without quotes means true or false in much YAML"
-        problems.append(SettingProblem(key.name, reason, f'quote it: "{ambiguous.word}"'))
+        problems.append(UsageError(reason, f'quote it: "{ambiguous.word}"'))
         return
     value = resolve(key.name, value, os.path.dirname(name))
     layer[key.name] = Setting(value, place, word=node.word)
@@ -142,7 +134,7 @@ def environment_layer(env: Mapping[str, str], problems: list[UsageError]) -> Lay
             fix = _other_name(key, all_keys()) or (
                 f"did you mean {near}?" if near else "unset it: variables named RFT_SECTION__KEY are settings"
             )
-            problems.append(SettingProblem(key, f"{as_word(name)}: no such setting", fix))
+            problems.append(UsageError(f"{as_word(name)}: no such setting", fix))
         elif text:
             layer[names[name]] = _of_text(names[name], text, name)
     return layer
@@ -160,7 +152,7 @@ def set_layer(sets: Sequence[str], problems: list[UsageError]) -> Layer:
         elif key in all_sections():
             first = next(name for name in all_keys() if name.startswith(f"{key}."))
             problems.append(
-                SettingProblem(key, f"--set {key}: is a section", f"set one of its keys, for example {first}")
+                UsageError(f"--set {key}: is a section", f"set one of its keys, for example {first}")
             )
         elif (open_key := key.rpartition(".")[0]) in OPEN:
             inner = Setting({key.rpartition(".")[2]: free_value(text)}, f"--set {key}", names_key=True)
@@ -225,7 +217,7 @@ def _of_text(key: str, text: str, origin: str) -> Setting:
     return Setting(resolve(key, value, ""), origin, names_key=True)
 
 
-def unknown_key(place: str, key: str) -> SettingProblem:
+def unknown_key(place: str, key: str) -> UsageError:
     """The problem of a key that is no setting, with the setting it may mean: near in spelling, or in full."""
     section, _, name = key.rpartition(".")
     shown = as_word(key)
@@ -233,7 +225,7 @@ def unknown_key(place: str, key: str) -> SettingProblem:
         known = f"known names: {', '.join(COLUMN_NAMES)}"
         near = closest(name, COLUMN_NAMES)
         fix = f"did you mean '{near}'?" if near else known
-        return SettingProblem(key, f"{place}: {shown}: unknown column", fix)
+        return UsageError(f"{place}: {shown}: unknown column", fix)
     names = [*all_keys(), *all_sections()]
     siblings = [other for other in names if other.rpartition(".")[0] == section]
     near = (
@@ -244,7 +236,7 @@ def unknown_key(place: str, key: str) -> SettingProblem:
     )
     ours = [other.rpartition(".")[2] for other in names]
     fix = _other_name(key, ours) or (f"did you mean '{near}'?" if near else _known(section, siblings))
-    return SettingProblem(key, f"{place}: {shown}: unknown setting", fix)
+    return UsageError(f"{place}: {shown}: unknown setting", fix)
 
 
 def _other_name(key: str, ours: Collection[str]) -> str | None:

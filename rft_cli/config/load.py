@@ -18,11 +18,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from rft_cli.config.checks import check_combinations
-from rft_cli.config.keys import Key, all_keys, all_sections
+from rft_cli.config.keys import Key, all_keys
 from rft_cli.config.layers import (
     Layer,
     Setting,
-    SettingProblem,
     environment_layer,
     flag_layer,
     laid_over,
@@ -32,7 +31,7 @@ from rft_cli.config.layers import (
 )
 from rft_cli.config.openai_job import OpenAIJob, read_job
 from rft_cli.config.schema import RunConfig
-from rft_cli.config.suggest import closest, counted, did_you_mean, near_file
+from rft_cli.config.suggest import counted, did_you_mean, near_file
 from rft_cli.config.yaml_lines import MAX_BYTES
 from rft_cli.errors import UsageError, UsageErrors
 
@@ -52,26 +51,6 @@ class LoadedConfig:
     origins: dict[str, str]
     notes: list[str]
     removed: tuple[str, ...] = ()
-
-
-class ConfigProblems(UsageErrors):
-    """What is wrong with the settings.
-
-    `partial` is the configuration without it, None where too little could be read for one. `doubtful` are the keys of
-    settings whose value in it may not be what was meant. `notes` are for people.
-    """
-
-    def __init__(
-        self,
-        problems: Sequence[UsageError],
-        partial: LoadedConfig | None,
-        doubtful: frozenset[str],
-        notes: list[str],
-    ) -> None:
-        super().__init__(problems)
-        self.notes = notes
-        self.partial = partial
-        self.doubtful = doubtful
 
 
 def load_own(run: Path) -> LoadedConfig:
@@ -97,7 +76,7 @@ def load_config(
     `openai_job`: a fine-tuning job of OpenAI's, whose settings stand below all of these; what it holds is in the notes.
     `below`: settings that stand below everything, those of a run that is continued.
     `spared`: settings that this command does without: a file of `openai_job`'s for one of them may be missing.
-    Paths in the YAML file are relative to its folder. Raises ConfigProblems with every problem of every layer.
+    Paths in the YAML file are relative to its folder. Raises UsageErrors with every problem of every layer.
     """
     problems: list[UsageError] = []
     layers = [
@@ -108,28 +87,22 @@ def load_config(
     ]
     settings = laid_over(layers)
     removed = take_out_removed(settings)
-    unread = not all(isinstance(problem, SettingProblem) and _is_placed(problem.key) for problem in problems)
     job = OpenAIJob({}, []) if openai_job is None else read_job(openai_job, settings.keys(), problems, spared)
     settings = laid_over([below or {}, settings, job.layer])
     good = _without_bad(settings, problems)
     config = RunConfig.model_validate(_nested(good), strict=True)
     combined = check_combinations(config, _chosen(good, path))
-    doubtful = (settings.keys() - good.keys()) | {p.key for p in problems if isinstance(p, SettingProblem)}
     for conflict in combined.conflicts:
-        doubtful |= set(conflict.keys)
         # A conflict that rests on a value already refused would only repeat that problem in other words.
         if not any(key in settings and key not in good for key in conflict.keys):
             blamed = next((key for key in conflict.keys if key in good), conflict.keys[0])
             place = good[blamed].place(blamed) if blamed in good else blamed
             problems.append(UsageError(f"{place}: {conflict.message}", conflict.fix))
     origins = {key: good[key].origin if key in good else "default" for key in all_keys()}
-    loaded = LoadedConfig(config, origins, [*removed, *job.notes, *combined.notes], tuple(removed))
     if problems:
-        if openai_job is not None and not job.layer:
-            doubtful |= {"data.train", "data.validation", "grader.path"}  # the job could not be read
         problems.sort(key=lambda problem: _position(problem, path or openai_job))
-        raise ConfigProblems(_first(problems), None if unread else loaded, frozenset(doubtful), loaded.notes)
-    return loaded
+        raise UsageErrors(_first(problems))
+    return LoadedConfig(config, origins, [*removed, *job.notes, *combined.notes], tuple(removed))
 
 
 def _chosen(settings: Layer, path: str | None) -> set[str]:
@@ -141,13 +114,6 @@ def _chosen(settings: Layer, path: str | None) -> set[str]:
         if setting.value != all_keys()[key].default
         and not (of_a_run and setting.origin.startswith(f"{path}:"))
     }
-
-
-def _is_placed(key: str) -> bool:
-    """Whether a name that is no setting says at least which section it is about."""
-    if key in all_keys() or key in all_sections() or key.rpartition(".")[0] in all_sections():
-        return True
-    return closest(key.partition(".")[0], all_sections()) is None  # of no section, not even a misspelt one
 
 
 def _first(problems: list[UsageError]) -> list[UsageError]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rft_cli.config.json_marks import read_tree
-from rft_cli.config.layers import Layer, Setting, SettingProblem
+from rft_cli.config.layers import Layer, Setting
 from rft_cli.config.paths import JSON_OR_YAML
 from rft_cli.config.suggest import did_you_mean, near_file
 from rft_cli.config.yaml_lines import Node
@@ -202,7 +202,7 @@ class _Reader:
         name = node.value
         if not isinstance(name, str) or not name:
             message = f"{self._place(node)}: {key}: must be a file's id or name"
-            self.problems.append(SettingProblem(setting, message))
+            self.problems.append(UsageError(message))
             return
         folder = os.path.dirname(self.path)
         beside = [os.path.join(folder, name), os.path.join(folder, f"{name}.jsonl")]
@@ -212,7 +212,7 @@ class _Reader:
         elif found is None:
             fix = f"give it with {flag} FILE, or save it as {beside[-1] if not name.endswith('.jsonl') else beside[0]}"
             message = f"{self._place(node)}: {key}: no file '{name}' beside the job"
-            self.problems.append(SettingProblem(setting, message, fix))
+            self.problems.append(UsageError(message, fix))
         else:
             self._take(setting, found, node)
 

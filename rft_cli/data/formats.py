@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from rft_cli.config.suggest import as_word, closest
+from rft_cli.data.bad_row import BadRow, keys_of, quoted
 from rft_cli.data.messages import Remark, after_system, are_messages, conversation, listed, string, text
-from rft_cli.data.words import BadRow, keys_of, quoted
 from rft_cli.types import Message
 
 Format = Literal["openai", "sharegpt", "verl", "trl", "alpaca", "rft", "gsm8k", "qa"]

@@ -11,8 +11,8 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from rft_cli.data.bad_row import BadRow, keys_of, quoted, short
 from rft_cli.data.json_line import kind_of
-from rft_cli.data.words import BadRow, keys_of, quoted, short
 from rft_cli.types import Message
 
 Remark = Callable[[str], None]

@@ -12,10 +12,8 @@ from rft_cli.grading.audit import AuditReport, brief_audit, warnings_of
 from rft_cli.grading.open import Opener, open_grader, open_or_tell
 from rft_cli.grading.protocol import Grader
 from rft_cli.grading.shape import shape_of
-from rft_cli.grading.source import is_spec, read_sources
+from rft_cli.grading.source import is_spec
 from rft_cli.grading.spec.keys import missing_keys
-from rft_cli.grading.spec.load import read_grader
-from rft_cli.grading.spec.static import check_spec
 from rft_cli.grading.trials import LOST, MOST_LOST, Trial, Tried, first_trials, further_trials
 from rft_cli.types import Example, Grade, GradeRequest
 
@@ -116,18 +114,6 @@ def _request(trial: Trial) -> GradeRequest:
 
 def _lost(grades: Sequence[Grade]) -> int:
     return sum(grade.error is not None and grade.error.kind in LOST for grade in grades)
-
-
-def static_problems(config: GraderConfig, rows: Sequence[Example]) -> list[UsageError]:
-    """What is wrong with the grader as far as it shows without running it or asking a judge."""
-    try:
-        sources = read_sources(config)
-    except UsageError as error:
-        return list(error.problems)
-    if not is_spec(config):
-        return []
-    source = sources[0]
-    return [*check_spec(read_grader(config, source), source).problems, *missing_keys(config, rows)]
 
 
 def _raise_failures(config: GraderConfig, trials: Sequence[Trial], grades: Sequence[Grade]) -> None:

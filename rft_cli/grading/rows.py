@@ -12,10 +12,10 @@ from typing import NamedTuple, Protocol
 
 from rft_cli.config.schema import DataConfig
 from rft_cli.config.suggest import as_word
+from rft_cli.data.bad_row import BadRow
 from rft_cli.data.dataset import prompt_for
 from rft_cli.data.json_line import Row, parse_line
 from rft_cli.data.references import reference_of
-from rft_cli.data.words import BadRow
 from rft_cli.errors import UsageError
 from rft_cli.grading.feed import Feed
 from rft_cli.grading.pool.scorer_grader import ScorerGrader

@@ -12,7 +12,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from rft_cli.config import RunConfig
-from rft_cli.data import demonstration_of
+from rft_cli.data.demonstrations import demonstration_of
 from rft_cli.errors import GateNotMet
 from rft_cli.events import Note, OnEvent, Piloted
 from rft_cli.grading.protocol import Grader

@@ -11,7 +11,7 @@ from openai.types.fine_tuning import FineTuningJob
 from openai.types.fine_tuning.job_create_params import JobCreateParams
 from pydantic import TypeAdapter
 
-from rft_cli.config.load import ConfigProblems, LoadedConfig, load_config
+from rft_cli.config.load import LoadedConfig, load_config
 from rft_cli.errors import UsageErrors
 
 GRADER = {"type": "string_check", "name": "s", "operation": "eq", "input": "a", "reference": "b"}
@@ -142,17 +142,6 @@ def test_what_openai_takes_of_late(load: Any) -> None:
     assert note == (
         'jobs/job.json: safety_identifier "user-1" is not supported: '
         "tells OpenAI's users apart; nothing is sent to OpenAI"
-    )
-
-
-def test_notes_come_with_problems(load: Any) -> None:
-    with pytest.raises(ConfigProblems) as caught:
-        load({**REQUEST, "seed": "x"})
-    assert caught.value.partial is not None
-    assert caught.value.doubtful == {"seed"}
-    assert (
-        'jobs/job.json: suffix "triage" is not supported: part of a hosted model\'s name; --name names the run'
-        in (caught.value.notes)
     )
 
 

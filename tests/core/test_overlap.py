@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rft_cli.data import Dataset, Overlap, apply_overlap, find_overlap
-from rft_cli.data.overlap import Checked
+from rft_cli.data.dataset import Dataset
+from rft_cli.data.overlap import Checked, Overlap, apply_overlap, find_overlap
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.types import Example, Message, Source
 

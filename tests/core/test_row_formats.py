@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from rft_cli.data import FORMATS, read_examples, reference_of
-from rft_cli.data.references import REFERENCE_KEYS
+from rft_cli.data.dataset import read_examples
+from rft_cli.data.formats import FORMATS
+from rft_cli.data.references import REFERENCE_KEYS, reference_of
 from rft_cli.errors import UsageErrors
 from tests.command import ROOT
 

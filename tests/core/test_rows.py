@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rft_cli.data import Problems, Row, RowReader, read_rows, read_rows_from_bytes
+from rft_cli.data.json_line import Row
+from rft_cli.data.rows import Problems, RowReader, read_rows, read_rows_from_bytes
 from rft_cli.errors import UsageError, UsageErrors
 
 
@@ -237,7 +238,9 @@ def test_an_error_while_reading_names_the_file() -> None:
 
 
 def test_standard_input_in_a_real_process() -> None:
-    program = "from rft_cli.data import read_rows\nfor r in read_rows('-'): print(r.line, r.value, r.problem)"
+    program = (
+        "from rft_cli.data.rows import read_rows\nfor r in read_rows('-'): print(r.line, r.value, r.problem)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program], input=b'{"a": 1}\nx\n', capture_output=True, check=True
     )

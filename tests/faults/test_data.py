@@ -20,8 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rft_cli.config.schema import GraderConfig
-from rft_cli.data import read_examples, read_rows_from_bytes
+from rft_cli.data.dataset import read_examples
 from rft_cli.data.json_line import object_of
+from rft_cli.data.rows import read_rows_from_bytes
 from rft_cli.errors import UsageError
 from rft_cli.grading.open import open_grader
 from rft_cli.grading.pool.supply import Lines, Requests

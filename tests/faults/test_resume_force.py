@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rft_cli.commands.unchangeable import UNCHANGEABLE
+from rft_cli.commands.resume.compare import UNCHANGEABLE
 from rft_cli.config.keys import all_keys
 from rft_cli.job import CONTENT, PLACE
 from rft_cli.runs import Run
@@ -106,7 +106,7 @@ def test_what_no_checkpoint_goes_on_with_is_refused_forced_or_not(run, tmp_path,
     done = forced(tmp_path, {key: REFUSED[key]})
     assert done.code == 2, done.err
     assert done.errors == [
-        "error: runs/a can't go on, not with --force either: a checkpoint can't be continued with another "
+        "error: runs/a can't resume, not with --force either: no checkpoint can be resumed with another "
         + key
         + ":"
     ]

@@ -119,7 +119,7 @@ def test_an_edited_config_is_refused_with_every_key(run, tmp_path):
     edit(run, seed=4, optim__learning_rate=0.5, rollout__group_size=4, checkpoint__keep_last=9)
     done = refused(tmp_path, "a", "--n-epochs", "3")
     assert done.err.splitlines()[:5] == [
-        "error: runs/a can't go on as the same job, this has changed since it began:",
+        "error: runs/a can't resume: changed since the run started:",
         "  rollout.group_size: 2 -> 4",
         "  optim.learning_rate: 0.001 -> 0.5",
         "  checkpoint.keep_last: 3 -> 9",
@@ -295,7 +295,7 @@ def test_a_copy_of_the_project_elsewhere_goes_on(run, tmp_path, links):
     done = rft_here(there / "elsewhere", "train", "--resume", "../runs/a", "--n-epochs", "3", "--json")
     assert done.code == 0, done.err
     for key, name in (("data.train", "train.jsonl"), ("grader.path", "scorer.py")):
-        assert f"{key}: {tmp_path}/{name} is not there, the same is found at {there}/{name}" in done.err
+        assert f"{key}: {tmp_path}/{name} is missing, the same file is at {there}/{name}" in done.err
     moved = Run(there / "runs" / "a")
     assert moved.info["settings"]["data.train"] == f"{there}/train.jsonl"
     assert f"train: {there}/train.jsonl" in (moved.path / "config.yaml").read_text()

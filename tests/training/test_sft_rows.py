@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from rft_cli.config.schema import ModelConfig, RunConfig
-from rft_cli.data import demonstration_of, read_examples
+from rft_cli.data.dataset import read_examples
+from rft_cli.data.demonstrations import demonstration_of
 from rft_cli.errors import UsageErrors
 from rft_cli.training import build
 from rft_cli.training.hf_args import Resolved

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rft_cli.commands.gates import Gates
-from rft_cli.commands.preflight import Preflight, preflight
-from rft_cli.commands.ready import make_ready
-from rft_cli.commands.request import Output, Settings
-from rft_cli.commands.resume import Continued, changes, continued, refuse
-from rft_cli.commands.shared import print_json, rank, results, stdout_to_stderr, world_size
+from rft_cli.commands.job.preflight import preflight
+from rft_cli.commands.resume.compare import changes, refuse
+from rft_cli.commands.resume.plan import Resumed, plan_resume
+from rft_cli.commands.resume.prepare import prepare
+from rft_cli.commands.settings import Output, Settings
 from rft_cli.commands.signals import signals_ask
+from rft_cli.commands.terminal import print_json, results, stdout_to_stderr
+from rft_cli.commands.validation.gates import Gates
+from rft_cli.config.launcher import rank_in, world_size_in
 from rft_cli.config.load import LoadedConfig
 from rft_cli.console import EventPrinter, choose_mode, print_summary
 from rft_cli.errors import UsageError
 from rft_cli.events import Event, Note, OnEvent
-from rft_cli.job import Job, create_run, pinned, told_how_to_resume
+from rft_cli.job import Job, create_run, explain_resume, pinned
 from rft_cli.report.summary import build_summary
 from rft_cli.runs import Run
 from rft_cli.runs.hints import longer, resume_command
@@ -38,22 +41,18 @@ def run_job(
     gates: Gates,
     output: Output,
 ) -> None:
-    """Run the `loaded` job, or continue the run `resume` (`force`: though it has become another job).
+    """Run the `loaded` job, or resume the run `resume` (`force`: although it has changed).
 
-    Prints the result, and raises GateNotMet where a gate is not met.
+    Prints the result; raises GateNotMet if a gate is not met.
     """
-    mode = "quiet" if rank() > 0 else choose_mode(output.quiet)
+    main = rank_in(os.environ) == 0
     stop = Stop()
-    printer = EventPrinter(mode)
-    answer = printer.answer if rank() == 0 else _nobody
+    printer = EventPrinter(choose_mode(output.quiet) if main else "quiet")
+    answer = printer.answer if main else _ignore
     with signals_ask(stop, answer):  # before the run exists and after it ended too
         with stdout_to_stderr(), printer:
-            on_event: OnEvent = printer if rank() == 0 else _nobody
-            result = (
-                _continue(settings, resume, force, on_event, stop)
-                if resume
-                else _begin(loaded or settings.load(), on_event, stop)
-            )
+            job = _Starter(printer if main else _ignore, stop, main)
+            result = job.resume(settings, resume, force) if resume else job.begin(loaded or settings.load())
         if result is None:  # one of several processes, and not the one that reports
             return
         unmet = gates.error(result)
@@ -66,48 +65,105 @@ def run_job(
         raise unmet
 
 
-def _nobody(_: Event | int) -> None:
+def _ignore(_: Event | int) -> None:
     pass
 
 
-def _begin(loaded: LoadedConfig, on_event: OnEvent, stop: Stop) -> dict[str, Any] | None:
-    job = _checked(loaded, on_event, new=True)
-    if world_size() > 1:
-        return _under_launcher(job, on_event, None, stop)
-    lengths = _check_lengths(job) if job.config.num_processes == 1 else None  # several check for themselves
-    return _train(job, create_run(job), on_event, stop, resume=False, lengths=lengths)
+class _Starter:
+    """Starts or resumes one job in this process. `main`: it is alone, or the first that a launcher started."""
+
+    def __init__(self, on_event: OnEvent, stop: Stop, main: bool) -> None:
+        self._on_event = on_event
+        self._stop = stop
+        self._main = main
+        self._launched = world_size_in(os.environ) > 1
+
+    def begin(self, loaded: LoadedConfig) -> dict[str, Any] | None:
+        """Run a new job; its result, None in the other processes of a launcher."""
+        job = self._checked(loaded, new=True)
+        if self._launched:
+            return self._under_launcher(job, None)
+        lengths = (
+            _check_lengths(job) if job.config.num_processes == 1 else None
+        )  # several check for themselves
+        return self._train(job, create_run(job), lengths=lengths)
+
+    def resume(self, settings: Settings, ref: str, force: bool) -> dict[str, Any] | None:
+        """Continue a run."""
+        plan = plan_resume(ref, settings)
+        run, changed = plan.run, dict[str, list[Any]]()
+        if self._main:  # the others wait for what this one finds and puts right
+            run.check_free()
+            changed = changes(plan)
+            refuse(plan, changed, force)
+        if plan.over:
+            if self._main:
+                run.sweep()  # of a job that was killed just after it had finished
+            raise _finished(plan)
+        for line in plan.notes:
+            self._on_event(Note(line))
+        job = self._checked(plan.loaded, new=False)
+        if self._main:
+            prepare(plan, job, changed, KeptWarnings(run, self._on_event))
+            if changed:  # otherwise run.json has the warnings of the first preflight
+                keep(run, [{"step": 0, "text": text} for text in job.warnings])
+        if self._launched:
+            return self._under_launcher(job, run)
+        return self._train(job, run, resume=True)
+
+    def _checked(self, loaded: LoadedConfig, new: bool) -> Job:
+        """The job after its preflight; UsageErrors with every problem."""
+        found = preflight(loaded.config, origins=loaded.origins)
+        if new and self._main:
+            try:
+                check_new(loaded.config.output_dir, loaded.config.name)
+            except UsageError as error:
+                found.failed("run", error)
+        for line in loaded.notes:
+            self._on_event(Note(line))
+        job = found.job()
+        for line in found.notes():
+            self._on_event(Note(line))
+        for line in found.warnings:
+            self._on_event(Note(line, "warning"))
+        grader = next(check.detail for check in found.checks if check.name == "grader")
+        self._on_event(Note(f"grader: {grader}"))
+        return pinned(job) if self._main else job  # the others get the commits that this one finds
+
+    def _under_launcher(self, job: Job, run: Run | None) -> dict[str, Any] | None:
+        from rft_cli.training.joined import under_launcher
+
+        return under_launcher(job, self._on_event, run, self._stop)
+
+    def _train(
+        self, job: Job, run: Run, *, resume: bool = False, lengths: Lengths | None = None
+    ) -> dict[str, Any]:
+        self._on_event(Note(f"run: {run.path}"))
+        with explain_resume(run, new=not resume), run.session():
+            processes = job.config.num_processes
+            if processes > 1:
+                from rft_cli.training.distributed.launch import launch
+
+                result = launch(run, self._on_event, processes, resume=resume, stop=self._stop)
+            else:
+                from rft_cli.training.main import train
+
+                result = train(job, run, self._on_event, resume=resume, stop=self._stop, lengths=lengths)
+            run.finish(result)
+            return result
 
 
-def _continue(
-    settings: Settings, ref: str, force: bool, on_event: OnEvent, stop: Stop
-) -> dict[str, Any] | None:
-    plan = continued(ref, settings)
-    run, changed = plan.run, dict[str, list[Any]]()
-    if rank() == 0:  # the others follow: they would look while this one sets files right
-        run.check_free()
-        changed = changes(plan)
-        refuse(plan, changed, force)
-    if plan.over:
-        if rank() == 0:
-            run.sweep()  # of a job that was killed just after it had finished
-        raise _finished(plan)
-    for line in plan.notes:
-        on_event(Note(line))
-    job = _checked(plan.loaded, on_event)
-    if rank() == 0:
-        make_ready(plan, job, changed, KeptWarnings(run, on_event))
-        if changed:  # else the run has what the preflight found from its beginning
-            keep(run, [{"step": 0, "text": text} for text in job.warnings])
-    if world_size() > 1:
-        return _under_launcher(job, on_event, run, stop)
-    return _train(job, run, on_event, stop, resume=True)
+def _check_lengths(job: Job) -> Lengths:
+    from rft_cli.training.main import check
+
+    return check(job)
 
 
-def _finished(plan: Continued) -> UsageError:
+def _finished(plan: Resumed) -> UsageError:
     run, optim = plan.run, plan.loaded.config.optim
     more = longer(optim.n_epochs, optim.max_steps, max(run.checkpoints(), default=1))
     return UsageError(
-        f"{run.path} is finished: {_gained(plan.info.get('result') or {})}its result stands in its run.json",
+        f"{run.path} is finished: {_gained(plan.info.get('result') or {})}its result is in its run.json",
         f"train it longer: {resume_command(run.path)} {more}; or start a new run",
     )
 
@@ -119,57 +175,3 @@ def _gained(result: Mapping[str, Any]) -> str:
     except (KeyError, TypeError, ValueError):
         return ""
     return f"mean reward {before:.4f} -> {after:.4f} on the {split} rows; "
-
-
-def _checked(loaded: LoadedConfig, on_event: OnEvent, new: bool = False) -> Job:
-    config = loaded.config
-    found: Preflight = preflight(config, origins=loaded.origins)
-    if new and rank() == 0:
-        try:
-            check_new(config.output_dir, config.name)
-        except UsageError as error:
-            found.blame("run", error)
-    for line in loaded.notes:
-        on_event(Note(line))
-    job = found.job()
-    for line in found.notes():
-        on_event(Note(line))
-    for line in found.warnings:
-        on_event(Note(line, "warning"))
-    on_event(Note(f"grader: {next(check.detail for check in found.checks if check.name == 'grader')}"))
-    return pinned(job) if rank() == 0 else job  # the others take what process 0 has found
-
-
-def _check_lengths(job: Job) -> Lengths:
-    from rft_cli.training.main import check
-
-    return check(job)
-
-
-def _under_launcher(job: Job, on_event: OnEvent, run: Run | None, stop: Stop) -> dict[str, Any] | None:
-    from rft_cli.training.joined import under_launcher
-
-    return under_launcher(job, on_event, run, stop)
-
-
-def _train(
-    job: Job, run: Run, on_event: OnEvent, stop: Stop, *, resume: bool, lengths: Lengths | None = None
-) -> dict[str, Any]:
-    on_event(Note(f"run: {run.path}"))
-    with told_how_to_resume(run, new=not resume), run.session():
-        result = _train_here_or_launch(job, run, on_event, resume, stop, lengths)
-        run.finish(result)
-        return result
-
-
-def _train_here_or_launch(
-    job: Job, run: Run, on_event: OnEvent, resume: bool, stop: Stop, lengths: Lengths | None
-) -> dict[str, Any]:
-    processes = job.config.num_processes
-    if processes > 1:
-        from rft_cli.training.distributed.launch import launch
-
-        return launch(run, on_event, processes, resume=resume, stop=stop)
-    from rft_cli.training.main import train
-
-    return train(job, run, on_event, resume=resume, stop=stop, lengths=lengths)

@@ -1,29 +1,20 @@
-"""How a run goes on: its own settings under those given now, and what differs from what it began with.
-
-Nothing here changes a file: `ready.py` does, once everything is known to be right.
-"""
+"""What differs between a run as it began and as it would be resumed, and which of it can't be resumed with."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rft_cli.commands.longer import LENGTH, is_longer
-from rft_cli.commands.models import resolve_run
-from rft_cli.commands.moved import found_again, hash_of_rows
-from rft_cli.commands.request import Settings
-from rft_cli.commands.unchangeable import UNCHANGEABLE, can_split
+from rft_cli.commands.resume.locate import hash_of_rows
+from rft_cli.commands.resume.plan import LENGTH, REVISION, Resumed, began_with, steps_an_epoch
 from rft_cli.config import RunConfig
-from rft_cli.config.dump import with_absolute_paths
-from rft_cli.config.flat import flat, with_settings
+from rft_cli.config.flat import flat
 from rft_cli.config.hub_names import hub_name
 from rft_cli.config.keys import all_keys
-from rft_cli.config.layers import Setting
-from rft_cli.config.load import LoadedConfig, load_config, load_own
 from rft_cli.config.paths import named
-from rft_cli.config.schema import GraderConfig, ModelConfig, audit_setting
+from rft_cli.config.schema import GraderConfig
 from rft_cli.config.scorers import split_target, weighted
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.source import read_sources, sha256_of_all
@@ -31,84 +22,39 @@ from rft_cli.job import CONTENT, PLACE, processes, scorer_modules
 from rft_cli.runs import Run
 from rft_cli.runs.identity import base_identity
 
-REVISION = "model.revision"
+_CONTENT = "it decides which weights and optimizers a checkpoint holds"
+_BASE = "a checkpoint is what became of that model, and KL is measured to it"
+_ADAPTER = "it shapes the adapter whose weights a checkpoint holds"
+_BATCH = "it decides how many optimizer steps a rollout batch has or what is in it, and a step is a place in the rows"
+_ROWS = "it decides how many rows a step has, and a step is a place in the rows"
+_SPLIT = "a checkpoint has each process's part of the weights, or a rollout batch would have another number of steps"
+
+UNCHANGEABLE = {
+    "algorithm": _CONTENT,
+    "model.path": _BASE,
+    "lora.enabled": _CONTENT,
+    "lora.r": _ADAPTER,
+    "lora.alpha": _ADAPTER,
+    "lora.target_modules": _ADAPTER,
+    "rollout.group_size": _BATCH,
+    "rollout.prompts_per_batch": _BATCH,
+    "ppo.passes": _BATCH,
+    "ppo.minibatches": _BATCH,
+    "ppo.critic": _CONTENT,
+    "sft.batch_size": _ROWS,
+    "num_processes": _SPLIT,
+}
+"""Settings that no checkpoint can be resumed with another value of, and why.
+
+num_processes only if `_can_split` says no, and the model except for another revision of it.
+"""
+_FLAGS = {"data.train": "-t", "data.validation": "-v", "data.test": "--test", "grader.path": "--reward-model"}
 
 
-@dataclass(frozen=True, slots=True)
-class Continued:
-    """A run that is to go on: run.json as it was read, the settings from now on, and whether they train it longer.
+def changes(plan: Resumed) -> dict[str, list[Any]]:
+    """Every setting, file and model that is not what the run began with: key -> [then, now]; files as hashes.
 
-    `own` is what config.yaml says. `notes` are for people.
-    """
-
-    run: Run
-    info: dict[str, Any]
-    own: RunConfig
-    loaded: LoadedConfig
-    longer: bool
-    notes: tuple[str, ...]
-
-    @property
-    def over(self) -> bool:
-        """Whether there is nothing left to train."""
-        return bool(self.info["status"] == "finished" and not self.longer)
-
-
-def continued(ref: str, settings: Settings) -> Continued:
-    """The run that `ref` means, under the settings given now: they may repeat what the run has.
-
-    Raises UsageError where there is no such run, its files can't be read, or it would be made shorter.
-    """
-    run = Run.open(ref, settings.overrides.get("output_dir") or "runs")
-    info = run.info
-    own = load_own(run.path)
-    below = {key: Setting(value, own.origins.get(key, "")) for key, value in flat(own.config).items()}
-    given = {key: value for key, value in settings.overrides.items() if key not in PLACE}
-    loaded = load_config(
-        settings.file,
-        overrides=given,
-        sets=settings.sets,
-        env={},
-        openai_job=settings.openai_job,
-        below=below,
-    )
-    path = resolve_run(loaded.config.model.path, loaded.config.output_dir)
-    config = with_absolute_paths(with_settings(loaded.config, {"model.path": path}))
-    config = with_settings(config, _same_rows(config, own.config, info))
-    inherited = loaded.origins.get(REVISION) == own.origins.get(REVISION)
-    revision = _revision(config.model, own.config.model, info, inherited)
-    config = with_settings(config, {REVISION: revision})
-    moved = found_again(config, began_with(info, own.config), run, info)
-    config = with_settings(moved.config, {key: getattr(own.config, key) for key in PLACE})
-    longer = is_longer(began_with(info, own.config), config, run)
-    notes = (*own.removed, *loaded.removed, *moved.notes)
-    return Continued(run, info, own.config, replace(loaded, config=config, notes=[]), longer, notes)
-
-
-def _same_rows(config: RunConfig, own: RunConfig, info: Mapping[str, Any]) -> dict[str, Any]:
-    """What was asked for when the run began means the rows that it was then: data sets of the hub at their commits."""
-    asked, now, then = info.get("asked_data") or {}, flat(config), flat(own)
-    return {key: then[key] for key in asked if asked[key] == now.get(key)}
-
-
-def _revision(model: ModelConfig, own: ModelConfig, info: Mapping[str, Any], inherited: bool) -> str | None:
-    """What was asked for when the run began means the commit that it was then; another model is not at that commit."""
-    if model.path != own.path:
-        return None if inherited else model.revision
-    return own.revision if model.revision in (None, info.get("asked_revision")) else model.revision
-
-
-def began_with(info: Mapping[str, Any], own: RunConfig) -> dict[str, Any]:
-    """The settings that the run began with: as run.json keeps them, and those that it does not know."""
-    kept = info.get("settings")
-    found = {**flat(own), **kept} if isinstance(kept, dict) else flat(own)
-    return {**found, "grader.audit": audit_setting(found["grader.audit"])}
-
-
-def changes(plan: Continued) -> dict[str, list[Any]]:
-    """Every setting, file and model that is not what the run began with: key -> [then, now]; content as a hash.
-
-    Raises UsageErrors naming what is not there any more.
+    Raises UsageErrors naming the files that are missing.
     """
     config, info = plan.loaded.config, plan.info
     began, now = began_with(info, plan.own), flat(config)
@@ -118,7 +64,7 @@ def changes(plan: Continued) -> dict[str, list[Any]]:
         if key not in (*PLACE, *LENGTH, "grader.folder") and began.get(key) != now.get(key)
     }
     limit = GraderConfig(timeout_s=began["grader.timeout_s"], sandbox=began["grader.sandbox"]).grade_limit_s
-    if limit == config.grader.grade_limit_s:  # auto and the seconds that it stands for are the same
+    if limit == config.grader.grade_limit_s:  # auto and the seconds it stands for are the same
         found.pop("grader.timeout_s", None)
     _compare_files(found, plan, began, now)
     _compare_base(found, plan)
@@ -129,67 +75,76 @@ def changes(plan: Continued) -> dict[str, list[Any]]:
     return found
 
 
-def refuse(plan: Continued, changed: Mapping[str, list[Any]], force: bool) -> None:
-    """Raise UsageError naming all that changed; with `force` only what no checkpoint can be continued with."""
+def refuse(plan: Resumed, changed: Mapping[str, list[Any]], force: bool) -> None:
+    """Raise UsageError naming all that changed; with `force` only what no checkpoint can be resumed with."""
+    path = plan.run.path
     never = {key: changed[key] for key in changed if key in UNCHANGEABLE}
-    if "num_processes" in never and can_split(plan.run, plan.loaded.config, *never["num_processes"]):
+    if "num_processes" in never and _can_split(plan.run, plan.loaded.config, *never["num_processes"]):
         del never["num_processes"]
     if plan.loaded.config.model.path == began_with(plan.info, plan.own)["model.path"]:
         never.pop("model.path", None)  # another revision of the same model is of the same kind
     if force and never:
-        lines = [f"  {key}: {_said(plan, key, *pair)} ({UNCHANGEABLE[key]})" for key, pair in never.items()]
+        lines = [f"  {key}: {_words(plan, key, *pair)} ({UNCHANGEABLE[key]})" for key, pair in never.items()]
         raise UsageError(
-            f"{plan.run.path} can't go on, not with --force either: a checkpoint can't be continued with another "
+            f"{path} can't resume, not with --force either: no checkpoint can be resumed with another "
             f"{' or '.join(never)}:\n" + "\n".join(lines),
-            f"undo that, or start a new run with `rft create`; `--model {plan.run.path}` begins with what this one has "
-            "learned",
+            f"undo that, or start a new run with `rft create`; `--model {path}` begins with what this one has learned",
         )
     if changed and not force:
-        lines = [f"  {key}: {_said(plan, key, *pair)}" for key, pair in changed.items()]
+        lines = [f"  {key}: {_words(plan, key, *pair)}" for key, pair in changed.items()]
         raise UsageError(
-            f"{plan.run.path} can't go on as the same job, this has changed since it began:\n"
-            + "\n".join(lines),
+            f"{path} can't resume: changed since the run started:\n" + "\n".join(lines),
             f"undo the changes, or start a new run with `rft create`; --force can't change {' or '.join(never)}"
             if never
-            else "undo the changes, start a new run with `rft create`, or go on all the same with --force "
+            else "undo the changes, start a new run with `rft create`, or resume anyway with --force "
             "(run.json then says so)",
         )
 
 
-def _said(plan: Continued, key: str, then: Any, now: Any) -> str:
+def _can_split(run: Run, config: RunConfig, then: int, now: int) -> bool:
+    """Whether checkpoints of `then` processes mean the same to `now`: whole weights, and as many steps an epoch."""
+    if any(os.environ.get(f"ACCELERATE_USE_{kind}") for kind in ("FSDP", "DEEPSPEED")):
+        return False
+    for checkpoint in map(run.checkpoint_path, run.checkpoints()):
+        if not (checkpoint / "optimizer.pt").is_file() or (checkpoint / "critic-0.pt").exists():
+            return False
+    return steps_an_epoch(config, then) == steps_an_epoch(config, now)
+
+
+def _words(plan: Resumed, key: str, then: Any, now: Any) -> str:
+    """The change of one setting or file, for people."""
     value = flat(plan.loaded.config).get(key)
     if key in CONTENT and value is not None and isinstance(then, str) and isinstance(now, str):
         before = began_with(plan.info, plan.own)[key]
-        return f"{_one(value)} has changed" if before in (None, value) else _renamed(before, value)
+        return f"{_joined(value)} has changed" if before in (None, value) else _renamed(before, value)
     if key.startswith("grader.path/"):
         what = "is gone" if now is None else "is new" if then is None else "has changed"
         return f"the scorer imports it, and it {what}"
-    return f"{_shown(then)} -> {_shown(now)}"
+    return f"{_shortened(then)} -> {_shortened(now)}"
 
 
-def _one(paths: str | list[str]) -> str:
-    return " + ".join(paths) if isinstance(paths, list) else paths
+def _joined(paths: str | list[str]) -> str:
+    return " + ".join(named(paths))
 
 
 def _renamed(before: str | list[str], now: str | list[str]) -> str:
-    """`scorer.py -> other.py`; with folders where the names alone are the same. Names on the hub are whole."""
-    short = [_one([_without_folder(name) for name in named(each)]) for each in (before, now)]
-    return " -> ".join(short if short[0] != short[1] else (_one(before), _one(now)))
+    """`scorer.py -> other.py`; with folders if the names alone are the same. Names on the hub are whole."""
+    short = [
+        _joined([name if hub_name(name) is not None else Path(name).name for name in named(each)])
+        for each in (before, now)
+    ]
+    return " -> ".join(short if short[0] != short[1] else (_joined(before), _joined(now)))
 
 
-def _without_folder(name: str) -> str:
-    return name if hub_name(name) is not None else Path(name).name
-
-
-def _shown(value: Any) -> str:
+def _shortened(value: Any) -> str:
     text = str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _compare_files(
-    found: dict[str, list[Any]], plan: Continued, began: dict[str, Any], now: dict[str, Any]
+    found: dict[str, list[Any]], plan: Resumed, began: dict[str, Any], now: dict[str, Any]
 ) -> None:
-    """The same bytes are the same file, wherever they lie; a finished run's are looked at only where they moved."""
+    """The same bytes are the same file, wherever it is; a finished run's files are read only if they moved."""
     hashes = plan.info.get("hashes") or {}
     problems = []
     for key, name in CONTENT.items():
@@ -198,9 +153,8 @@ def _compare_files(
         try:
             here = _hash(key, plan.loaded.config)
         except UsageError as error:
-            problems.append(
-                UsageError(f"{key}: {error.message}", f"{_again(key)}; {error.fix or ''}".rstrip("; "))
-            )
+            fix = f"say where it is now: {_FLAGS[key]} FILE (known by its SHA-256)"
+            problems.append(UsageError(f"{key}: {error.message}", f"{fix}; {error.fix or ''}".rstrip("; ")))
             continue
         same_function = key != "grader.path" or _functions(now[key]) == _functions(began[key])
         if hashes.get(name) == here and same_function:
@@ -219,7 +173,7 @@ def _compare_files(
 
 def _functions(path: str | list[str]) -> list[tuple[str | None, float]]:
     """The function and the weight of each scorer."""
-    each = [weighted(text) for text in ([path] if isinstance(path, str) else path)]
+    each = [weighted(text) for text in named(path)]
     return [(split_target(one.path)[1], one.weight) for one in each]
 
 
@@ -232,17 +186,7 @@ def _hash(key: str, config: RunConfig) -> str:
         raise UsageError(f"{error.filename} can't be read: {error.strerror}") from None
 
 
-def _again(key: str) -> str:
-    flags = {
-        "data.train": "-t",
-        "data.validation": "-v",
-        "data.test": "--test",
-        "grader.path": "--reward-model",
-    }
-    return f"say where it lies now: {flags[key]} FILE (known by its SHA-256)"
-
-
-def _compare_base(found: dict[str, list[Any]], plan: Continued) -> None:
+def _compare_base(found: dict[str, list[Any]], plan: Resumed) -> None:
     model, then = plan.loaded.config.model, plan.info.get("base")
     if then is None or (plan.over and "model.path" not in found and REVISION not in found):
         return

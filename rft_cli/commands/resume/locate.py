@@ -1,10 +1,10 @@
-"""A run that was copied to another place: its files and its model are looked for, and known by their hashes."""
+"""Finds the files and the model of a run that was copied to another place, and recognises them by their hashes."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,90 +20,110 @@ from rft_cli.runs.identity import base_identity
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
-    """The configuration with the paths that hold now; `notes` name those that were found elsewhere."""
+class Found:
+    """The configuration with the paths of today; `notes` name the files that were found elsewhere."""
 
     config: RunConfig
     notes: tuple[str, ...]
 
 
-def found_again(config: RunConfig, began: Mapping[str, Any], run: Run, info: Mapping[str, Any]) -> Moved:
-    """Look for what is not where it was: beside the run as it was then, in this folder, and the run's own scorer."""
-    now, settings, notes = flat(config), dict[str, Any](), list[str]()
-    hashes = info.get("hashes") or {}
-    for place, path in enumerate(now["grader.path"] if isinstance(now["grader.path"], list) else (), 1):
-        found = _scorer_again(path, hashes.get(f"grader {place}"), run, info)
-        settings["grader.path"] = [*settings.get("grader.path", []), path if found is None else found]
-        if found is not None:
-            notes.append(f"grader.path: {path} is not there, the same is found at {found}")
+def find_moved_files(config: RunConfig, began: Mapping[str, Any], run: Run, info: Mapping[str, Any]) -> Found:
+    """Look for missing files at the same place relative to the run, in this folder, and in the run's own scorer/."""
+    search = _Search(run, info)
+    now = flat(config)
+    if isinstance(now["grader.path"], list):
+        search.scorers(now["grader.path"])
     folder = now.get("grader.folder")
     if isinstance(folder, str) and not Path(folder).is_dir():
-        settings["grader.folder"] = os.getcwd()
-        notes.append(f"grader.folder: {folder} is not there: scorers run in {settings['grader.folder']}")
+        search.settings["grader.folder"] = os.getcwd()
+        search.notes.append(f"grader.folder: {folder} is missing: scorers run in {os.getcwd()}")
     for key in (*CONTENT, "model.path"):
         value = now.get(key)
-        if isinstance(value, list) and value == began.get(key):
-            _find_each(key, value, run, info, settings, notes)
-        if not isinstance(value, str) or value != began.get(key) or not os.path.isabs(value):
+        if value != began.get(key):
             continue
-        file, function = (value, None) if key == "model.path" else split_target(value)
-        if Path(file).exists():
-            continue
-        for other in _elsewhere(key, Path(file), run, info):
-            if _identity(key, other) == (
-                info.get("base") if key == "model.path" else hashes.get(CONTENT[key])
-            ):
-                settings[key] = str(other) if function is None else f"{other}:{function}"
-                notes.append(f"{key}: {file} is not there, the same is found at {other}")
-                break
-    return Moved(with_settings(config, settings) if settings else config, tuple(notes))
+        if isinstance(value, list) and key != "grader.path":
+            search.files(key, value)
+        elif isinstance(value, str) and os.path.isabs(value):
+            search.file(key, value)
+    settings = search.settings
+    return Found(with_settings(config, settings) if settings else config, tuple(search.notes))
 
 
-def _scorer_again(path: str, sha256: str | None, run: Run, info: Mapping[str, Any]) -> str | None:
-    """Where one of several scorers lies now, with its function and weight; None where it is in its place, or lost."""
-    target, weight = split_weight(path)
-    file, function = split_target(target)
-    if Path(file).exists():
-        return None
-    kept = sorted((run.path.absolute() / "scorer").glob("*"))  # of two with one name the second has a number
-    places = [*_elsewhere("grader.path", Path(file), run, info), *kept]
-    other = next((place for place in places if _identity("grader.path", place) == sha256), None)
-    if other is None:
-        return None
-    return f"{other}{'' if function is None else f':{function}'}{'' if weight is None else f'={weight}'}"
+@dataclass
+class _Search:
+    """Collects in `settings` the paths that were found elsewhere, and in `notes` what to tell people."""
 
+    run: Run
+    info: Mapping[str, Any]
+    settings: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
-def _find_each(
-    key: str, files: list[str], run: Run, info: Mapping[str, Any], settings: dict[str, Any], notes: list[str]
-) -> None:
-    """Look for several files, whose one hash is known: each in the first place where one of its name lies."""
-    missing = [file for file in files if os.path.isabs(file) and not Path(file).exists()]
-    if not missing:
-        return
-    places = {
-        file: next((str(other) for other in _elsewhere(key, Path(file), run, info) if other.is_file()), file)
-        for file in missing
-    }
-    found = [places.get(file, file) for file in files]
-    if any(not Path(file).is_file() for file in found if os.path.isabs(file)):
-        return
-    if hash_of_rows(found) == (info.get("hashes") or {}).get(CONTENT[key]):
-        settings[key] = found
-        notes += [f"{key}: {file} is not there, the same is found at {places[file]}" for file in missing]
+    def hash(self, name: str) -> str | None:
+        found = (self.info.get("hashes") or {}).get(name)
+        return found if isinstance(found, str) else None
+
+    def scorers(self, paths: Sequence[str]) -> None:
+        """Look for each of several scorers, which have a hash each; function and weight stay."""
+        self.settings["grader.path"] = list(paths)
+        for place, path in enumerate(paths):
+            target, weight = split_weight(path)
+            file, function = split_target(target)
+            if Path(file).exists():
+                continue
+            # Of two scorers with one name, the copy of the second has a number.
+            copies = sorted((self.run.path.absolute() / "scorer").glob("*"))
+            wanted = self.hash(f"grader {place + 1}")
+            others = [*self._places("grader.path", Path(file)), *copies]
+            other = next((other for other in others if _identity("grader.path", other) == wanted), None)
+            if other is not None:
+                ending = ("" if function is None else f":{function}") + (
+                    "" if weight is None else f"={weight}"
+                )
+                self.settings["grader.path"][place] = f"{other}{ending}"
+                self._note("grader.path", path, f"{other}{ending}")
+
+    def file(self, key: str, path: str) -> None:
+        """Look for one file, or the model's directory."""
+        file, function = (path, None) if key == "model.path" else split_target(path)
+        wanted = self.info.get("base") if key == "model.path" else self.hash(CONTENT[key])
+        if wanted is None or Path(file).exists():
+            return
+        other = next((o for o in self._places(key, Path(file)) if _identity(key, o) == wanted), None)
+        if other is not None:
+            self.settings[key] = str(other) if function is None else f"{other}:{function}"
+            self._note(key, file, str(other))
+
+    def files(self, key: str, names: list[str]) -> None:
+        """Look for several files, which have one hash together: each in the first place that has its name."""
+        missing = [name for name in names if os.path.isabs(name) and not Path(name).exists()]
+        places = {
+            file: next((str(other) for other in self._places(key, Path(file)) if other.is_file()), file)
+            for file in missing
+        }
+        found = [places.get(name, name) for name in names]
+        if not missing or any(not Path(name).is_file() for name in found if os.path.isabs(name)):
+            return
+        if hash_of_rows(found) == self.hash(CONTENT[key]):
+            self.settings[key] = found
+            for file in missing:
+                self._note(key, file, places[file])
+
+    def _note(self, key: str, missing: str, found: str) -> None:
+        self.notes.append(f"{key}: {missing} is missing, the same file is at {found}")
+
+    def _places(self, key: str, path: Path) -> Iterator[Path]:
+        then = self.info.get("path")
+        run = self.run.path.absolute()
+        if isinstance(then, str):
+            yield Path(os.path.normpath(run / os.path.relpath(path, then)))
+        yield Path.cwd() / path.name
+        if key == "grader.path":
+            yield run / "scorer" / path.name
 
 
 def hash_of_rows(names: Sequence[str]) -> str:
-    """Of a file its bytes'; of a data set of the hub what stands for its commit, configuration and split. OSError."""
+    """One hash of the files; a hub data set counts with its commit, configuration and split. Raises OSError."""
     return combined_hash([hash_of_name(n) if hub_name(n) is not None else sha256_of(Path(n)) for n in names])
-
-
-def _elsewhere(key: str, path: Path, run: Run, info: Mapping[str, Any]) -> Iterator[Path]:
-    then = info.get("path")
-    if isinstance(then, str):
-        yield Path(os.path.normpath(run.path.absolute() / os.path.relpath(path, then)))
-    yield Path.cwd() / path.name
-    if key == "grader.path":
-        yield run.path.absolute() / "scorer" / path.name
 
 
 def _identity(key: str, path: Path) -> str | None:

@@ -1,6 +1,6 @@
-"""A run made ready to go on, under its lock: damaged checkpoints set aside, what changed recorded.
+"""Makes a run ready to resume, under its lock: sets damaged checkpoints aside, records what changed.
 
-Training then goes on from the newest checkpoint that is left, and cuts what is later.
+Training then continues from the newest checkpoint that is left, and drops what is later.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from rft_cli.commands.resume import Continued
+from rft_cli.commands.resume.plan import Resumed
 from rft_cli.config.dump import dump_config
 from rft_cli.config.flat import flat
 from rft_cli.errors import UsageError
@@ -20,20 +20,24 @@ from rft_cli.runs.records import holds
 
 BASELINE = "step-000000"
 """The name of the base model's validation samples."""
+_RESTORE = "restore one from a copy, or start a new run with `rft create`"
 
 
-def make_ready(plan: Continued, job: Job, changed: Mapping[str, list[Any]], on_event: OnEvent) -> None:
-    """Leave valid checkpoints alone, or none where the run never had one.
+def prepare(plan: Resumed, job: Job, changed: Mapping[str, list[Any]], on_event: OnEvent) -> None:
+    """Leave valid checkpoints alone, or none if the run never had one.
 
-    `changed` (of --force) and what the job is from now on are recorded. Raises UsageError, with nothing changed on
-    disk, where the run had checkpoints and none is valid, or another process was faster.
+    `changed` (of --force) and the job's settings from now on are recorded. Raises UsageError, with nothing changed on
+    disk, if the run had checkpoints and none is valid, or another process was faster.
     """
     run, store = plan.run, plan.run.store
     store.check_versions()
     replaced = store.replaced()
     problems = {step: problem for step in store.present() if (problem := store.verify(step)) is not None}
     valid = sorted({*store.present(), *([] if replaced is None else [replaced])} - problems.keys())
-    _refuse_without(plan, valid, problems)
+    if valid:
+        _check_baseline(plan, valid[-1])
+    else:
+        _check_never_saved(plan, problems)
     with run.lock():
         if run.info != plan.info:
             raise UsageError(f"{run.path} was written by another process just now", "try again")
@@ -44,53 +48,47 @@ def make_ready(plan: Continued, job: Job, changed: Mapping[str, list[Any]], on_e
                 aside = store.set_aside(step)
                 on_event(Note(f"checkpoint {step} is damaged: {problem}; set aside as {aside}", "warning"))
         _record(plan, job, changed, valid)
-    _tell(plan, valid, on_event)
-    if valid and "num_processes" in changed:
-        on_event(
-            Note(
-                "another number of processes: random numbers begin anew, and what is left of the rollout batch at step "
-                f"{valid[-1]} is trained on new completions"
-            )
+    _report(plan, changed, valid, on_event)
+
+
+def _check_baseline(plan: Resumed, newest: int) -> None:
+    run, baseline = plan.run, f"validation/{BASELINE}.jsonl"
+    if not run.has_samples(BASELINE) and not holds(run.checkpoint_path(newest), baseline):
+        raise UsageError(
+            f"{run.path / baseline} is missing: without the base model's samples there is no result",
+            "restore it from a copy, or start a new run with `rft create`",
         )
 
 
-def _refuse_without(plan: Continued, valid: list[int], problems: Mapping[int, str]) -> None:
-    """A run that had checkpoints does not start over by itself: what they held would be lost without a word."""
+def _check_never_saved(plan: Resumed, problems: Mapping[int, str]) -> None:
+    """A run that had checkpoints does not start over silently: their work would be lost."""
     info, run = plan.info, plan.run
-    if valid:
-        baseline = f"validation/{BASELINE}.jsonl"
-        if not run.has_samples(BASELINE) and not holds(run.checkpoint_path(valid[-1]), baseline):
-            raise UsageError(
-                f"{run.path / baseline} is missing: without the base model's samples there is no result",
-                "restore it from a copy, or start a new run with `rft create`",
-            )
-        return
     if problems:
-        said = "\n".join(f"  step {step}: {problem}" for step, problem in problems.items())
-        raise UsageError(
-            f"every checkpoint of {run.path} is damaged:\n{said}",
-            "restore one from a copy, or start a new run with `rft create`",
-        )
+        lines = "\n".join(f"  step {step}: {problem}" for step, problem in problems.items())
+        raise UsageError(f"every checkpoint of {run.path} is damaged:\n{lines}", _RESTORE)
     if run.store.has_damaged() or info.get("best_step") or info.get("result"):
-        raise UsageError(
-            f"{run.path} has no checkpoint any more",
-            "restore one from a copy, or start a new run with `rft create`",
-        )
+        raise UsageError(f"{run.path} has no checkpoint any more", _RESTORE)
 
 
-def _tell(plan: Continued, valid: list[int], on_event: OnEvent) -> None:
+def _report(plan: Resumed, changed: Mapping[str, list[Any]], valid: list[int], on_event: OnEvent) -> None:
     best = plan.info.get("best_step")
     if best and best not in valid:
-        on_event(
-            Note(f"the best checkpoint, {best}, is lost: the best of the others takes its place", "warning")
-        )
-    if valid:
-        on_event(Note(f"going on from checkpoint {valid[-1]}"))
-    else:
+        text = f"the best checkpoint, {best}, is lost: the best of the others takes its place"
+        on_event(Note(text, "warning"))
+    if not valid:
         on_event(Note(f"{plan.run.path} was stopped before its first checkpoint: it starts over"))
+        return
+    on_event(Note(f"resuming from checkpoint {valid[-1]}"))
+    if "num_processes" in changed:
+        on_event(
+            Note(
+                "the number of processes has changed: random numbers start anew, and the rest of the rollout batch at "
+                f"step {valid[-1]} is trained on new completions"
+            )
+        )
 
 
-def _record(plan: Continued, job: Job, changed: Mapping[str, list[Any]], valid: list[int]) -> None:
+def _record(plan: Resumed, job: Job, changed: Mapping[str, list[Any]], valid: list[int]) -> None:
     run = plan.run
     if flat(job.config) != flat(plan.own):
         run.write_config(dump_config(job.config))
@@ -106,5 +104,5 @@ def _record(plan: Continued, job: Job, changed: Mapping[str, list[Any]], valid: 
         }
         fields["forced"] = [*(plan.info.get("forced") or []), entry]
     if plan.info["status"] == "finished":
-        fields["status"] = "interrupted"  # it is finished no more: other processes see one state or the other
+        fields["status"] = "interrupted"  # before training starts: other processes see one state or the other
     run.update(**fields)

@@ -8,11 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rft_cli.commands.gates import Gates
+from rft_cli.commands.job.preflight import Preflight, preflight
 from rft_cli.commands.kept_completions import keep_completions
-from rft_cli.commands.preflight import Preflight, preflight
-from rft_cli.commands.request import MEASURE_NEEDS, Output, Settings
-from rft_cli.commands.shared import print_json, results, stdout_to_stderr
+from rft_cli.commands.needs import MEASURE_NEEDS
+from rft_cli.commands.settings import Output, Settings
+from rft_cli.commands.terminal import print_json, results, stdout_to_stderr
+from rft_cli.commands.validation.gates import Gates
 from rft_cli.config.load import LoadedConfig
 from rft_cli.console import (
     EventPrinter,

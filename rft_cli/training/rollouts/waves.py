@@ -24,7 +24,6 @@ from accelerate import Accelerator, PartialState
 from transformers import PreTrainedTokenizerBase
 
 from rft_cli.config import RunConfig
-from rft_cli.data.examples import Selected
 from rft_cli.events import Note, OnEvent, Progress
 from rft_cli.grading import FailureMonitor
 from rft_cli.grading.protocol import Grader
@@ -196,7 +195,7 @@ class Waves:
             self._check_stop()
 
         started = perf_counter()
-        samples = self._within_memory(validator, Selected(examples, places), progress)
+        samples = self._within_memory(validator, [examples[place] for place in places], progress)
         self._monitor.observe([s.grade for s in samples])
         self.sampled.samples += [replace(s, row=places[s.row], grade=trainable(s.grade)) for s in samples]
         if whole:
