@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Set
 from pathlib import Path
 
 import pytest
@@ -217,3 +219,58 @@ def test_the_watch_itself_sees_a_loaded_module(tmp_path: Path):
     result = run(sys.executable, "-c", program, cwd=tmp_path, LOADED=str(report))
     assert result.returncode == 0, result.stderr
     assert "accelerate" in json.loads(report.read_text(encoding="utf-8"))
+
+
+def imports_of(file: Path, modules: Set[str]) -> set[str]:
+    """The `modules` that a file imports, at its top or inside functions; not those for type checkers alone."""
+    found: set[str] = set()
+
+    def visit(node: ast.AST) -> None:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            return
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom) and node.module is not None:
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            found.update(name if name in modules else str(node.module) for name in inner)
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(ast.parse(file.read_text(encoding="utf-8")))
+    return found & modules
+
+
+def circles_in(tree: Path) -> list[set[str]]:
+    """Groups of modules that import one another, directly or through others."""
+    names = {
+        ".".join(path.relative_to(tree).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in (tree / "rft_cli").rglob("*.py")
+    }
+    graph = {name: imports_of(path, names.keys()) - {name} for name, path in names.items()}
+
+    def reached(start: str) -> set[str]:
+        seen, waiting = set[str](), [start]
+        while waiting:
+            for name in graph[waiting.pop()] - seen:
+                seen.add(name)
+                waiting.append(name)
+        return seen
+
+    reach = {name: reached(name) for name in graph}
+    groups = {
+        frozenset(other for other in reach[name] if name in reach[other])
+        for name in reach
+        if name in reach[name]
+    }
+    return [set(group) for group in groups]
+
+
+def test_no_modules_import_one_another():
+    assert circles_in(ROOT) == []
+
+
+@pytest.mark.parametrize("line", ["import rft_cli.cli", "def f():\n    from rft_cli import cli"])
+def test_a_planted_circle_is_found(tree: Path, line: str):
+    plant(tree, "commands/signals.py", line)
+    (circle,) = circles_in(tree)
+    assert {"rft_cli.cli", "rft_cli.commands.signals"} <= circle

@@ -11,7 +11,7 @@ from typing import Any
 
 from rft_cli.config.hub_names import HubName, hash_of_name
 from rft_cli.config.suggest import did_you_mean
-from rft_cli.data.sources import Converted
+from rft_cli.data.converted import Converted
 from rft_cli.errors import RftError, UsageError
 
 _SPLITS = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from rft_cli.data.dataset import Dataset
-from rft_cli.data.rows import Problems
+from rft_cli.data.problems import Problems
 from rft_cli.errors import UsageError
 from rft_cli.types import Example, Source
 

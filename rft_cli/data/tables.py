@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from rft_cli.data.sources import Converted, file_hash, json_line
+from rft_cli.data.converted import Converted, file_hash, json_line
 from rft_cli.errors import UsageError
 
 AT_A_TIME = 512

@@ -142,8 +142,6 @@ def _return_to_newest(
     if checkpoint is not None:
         journal.restore((checkpoint / JOURNAL).read_text(encoding="utf-8"))
     if accelerator.is_main_process:
-        for text in writer.restore(step):
-            emit(Note(text, "warning"))
         run.truncate_metrics(step)
         _tell_lost_lines(run, step, emit)
         run.truncate_rollouts(step)

@@ -1,4 +1,4 @@
-"""All problems of the settings come in one run of the command; then all of the data, the grader, the model and the files."""
+"""All problems of the settings come in one run of a command; then all of the data, the grader and the model."""
 
 from __future__ import annotations
 

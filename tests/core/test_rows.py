@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rft_cli.data.json_line import Row
-from rft_cli.data.rows import Problems, RowReader, read_rows, read_rows_from_bytes
+from rft_cli.data.problems import Problems
+from rft_cli.data.rows import RowReader, read_rows, read_rows_from_bytes
 from rft_cli.errors import UsageError, UsageErrors
 
 

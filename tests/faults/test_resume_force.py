@@ -200,7 +200,7 @@ def test_another_number_of_processes_goes_on_and_says_what_begins_anew(run, tmp_
     """One, two from the middle of a rollout batch on, and one again."""
     done = forced(tmp_path, {"num_processes": 2})
     assert done.code == 0, done.err
-    assert "what is left of the rollout batch at step 6 is trained on new completions" in done.err
+    assert "the rest of the rollout batch at step 6 is trained on new completions" in done.err
     assert len([*run.checkpoint_path(8).glob("rollout-*.pt")]) == 2
     counts = [loaded(file)["rollouts_seen"] for file in run.checkpoint_path(8).glob("rollout-*.pt")]
     assert counts == [2, 2]  # the second batch counts once

@@ -176,7 +176,7 @@ def test_files_that_are_gone_are_named_all_at_once(run, tmp_path):
         f"error: data.train: {tmp_path}/train.jsonl can't be read: No such file or directory",
         f"error: data.validation: {tmp_path}/val.jsonl can't be read: No such file or directory",
     ]
-    assert "say where it lies now: -t FILE (known by its SHA-256)" in done.err
+    assert "say where it is now: -t FILE (known by its SHA-256)" in done.err
     assert tree(tmp_path) == before
 
 

@@ -16,7 +16,6 @@ from rft_cli.errors import UsageError
 from rft_cli.events import Note, OnEvent
 from rft_cli.grading.source import read_sources
 from rft_cli.job import Job, record
-from rft_cli.runs.records import holds
 
 BASELINE = "step-000000"
 """The name of the base model's validation samples."""
@@ -35,7 +34,7 @@ def prepare(plan: Resumed, job: Job, changed: Mapping[str, list[Any]], on_event:
     problems = {step: problem for step in store.present() if (problem := store.verify(step)) is not None}
     valid = sorted({*store.present(), *([] if replaced is None else [replaced])} - problems.keys())
     if valid:
-        _check_baseline(plan, valid[-1])
+        _check_baseline(plan)
     else:
         _check_never_saved(plan, problems)
     with run.lock():
@@ -51,11 +50,12 @@ def prepare(plan: Resumed, job: Job, changed: Mapping[str, list[Any]], on_event:
     _report(plan, changed, valid, on_event)
 
 
-def _check_baseline(plan: Resumed, newest: int) -> None:
-    run, baseline = plan.run, f"validation/{BASELINE}.jsonl"
-    if not run.has_samples(BASELINE) and not holds(run.checkpoint_path(newest), baseline):
+def _check_baseline(plan: Resumed) -> None:
+    run = plan.run
+    if not run.has_samples(BASELINE):
         raise UsageError(
-            f"{run.path / baseline} is missing: without the base model's samples there is no result",
+            f"{run.path / 'validation' / BASELINE}.jsonl is missing: without the base model's samples there is no "
+            "result",
             "restore it from a copy, or start a new run with `rft create`",
         )
 
