@@ -1,8 +1,8 @@
 """YAML text → a tree in which every value knows its line and column. PyYAML parses; what words mean is ours.
 
-Refused, because a configuration needs none of it and each has bitten someone: tags, merge keys, several
-documents, duplicate keys, alias expansions and nesting beyond any real file, and the characters that end a line
-in YAML 1.1 alone (U+0085, U+2028, U+2029): no editor shows them, and in a string they turn into spaces.
+Refused, because a configuration needs none of it: tags, merge keys, several documents, duplicate keys, aliases that
+multiply without end, and the characters that end a line in YAML 1.1 alone (U+0085, U+2028, U+2029): no editor shows
+them, and in a string they turn into spaces.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from rft_cli.errors import UsageError
 
 MAX_BYTES = 1_000_000
 MAX_NODES = 10_000
-MAX_DEPTH = 20
 
 # What YAML calls not printable, and its line ends that are no line ends anywhere else.
 _FORBIDDEN = re.compile(
@@ -65,30 +64,14 @@ class _Stop(Exception):
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's composer with limits on depth and size. Nodes with a tag are composed without it and remembered."""
-
-    depth = 0
-    count = 0
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.tagged: dict[yaml.Node | None, str] = {}
+    """PyYAML's composer; raises _Stop at a tag."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]  # types-PyYAML leaves it bare
         tag = getattr(event, "tag", None)
         if tag not in (None, "!"):
-            event.tag = None
-        self.depth += 1
-        self.count += 1
-        if self.depth > MAX_DEPTH:
-            raise _Stop(_mark(event.start_mark), f"nested deeper than {MAX_DEPTH} levels")
-        _check_count(self.count, _mark(event.start_mark))
-        node: yaml.Node | None = super().compose_node(parent, index)
-        self.depth -= 1
-        if tag not in (None, "!"):
-            self.tagged[node] = tag
-        return node
+            raise _Stop(_mark(event.start_mark), f"the tag {as_word(tag)} is not allowed", "remove it")
+        return super().compose_node(parent, index)
 
     def first_document(self) -> yaml.Node | None:
         """The file's document; None: it is empty."""
@@ -109,25 +92,24 @@ def read_yaml(content: bytes, name: str, problems: list[UsageError]) -> Node | N
     except _Stop as stop:
         place = name if stop.mark is None else f"{name}:{stop.mark.line}:{stop.mark.column}"
         problems.append(UsageError(f"{place}: {stop.reason}", stop.fix))
-        return None
+    except RecursionError:  # an alias that refers to itself, too
+        problems.append(UsageError(f"{name}: nested too deep to read", "write the values out"))
+    return None
 
 
 class _Reader:
-    """Turns composed nodes into ours, counting them so that aliases can't multiply without end."""
+    """Turns PyYAML's nodes into ours, and counts them: aliases multiply."""
 
     def __init__(self, name: str, problems: list[UsageError]) -> None:
         self.name = name
         self.problems = problems
         self.count = 0
-        self.tagged: dict[yaml.Node | None, str] = {}
 
     def root(self, content: bytes) -> Node:
         start = Mark(1, 1)
         node = self.compose(content)
-        if self.is_tagged(node) or node is None:
-            return Node({}, start, start)
-        read = self.read(node, _mark(node.start_mark), 0)
-        if read.value is None:
+        read = None if node is None else self.read(node, _mark(node.start_mark))
+        if read is None or read.value is None:
             return Node({}, start, start)
         if not isinstance(read.value, dict):
             raise _Stop(
@@ -135,29 +117,24 @@ class _Reader:
             )
         return read
 
-    def read(self, node: yaml.Node, key_mark: Mark, depth: int) -> Node:
+    def read(self, node: yaml.Node, key_mark: Mark) -> Node:
         mark = _mark(node.start_mark)
         self.count += 1
-        _check_count(self.count, mark)
-        if depth > MAX_DEPTH:
-            raise _Stop(mark, "an alias refers to itself", "write the values out")
+        if self.count > MAX_NODES:
+            reason = f"more than {MAX_NODES} values (an alias counts as what it stands for)"
+            raise _Stop(mark, reason, "leave out what is not a setting")
         if isinstance(node, yaml.ScalarNode):
             unquoted = node.style is None
             value = plain(node.value) if unquoted else node.value
             return Node(value, mark, key_mark, node.value if unquoted else None)
         if isinstance(node, yaml.SequenceNode):
-            items = [item for item in node.value if not self.is_tagged(item)]
-            return Node(
-                [self.read(item, _mark(item.start_mark), depth + 1) for item in items], mark, key_mark
-            )
-        return Node(dict(self.items(node, depth)), mark, key_mark)
+            return Node([self.read(item, _mark(item.start_mark)) for item in node.value], mark, key_mark)
+        return Node(dict(self.items(node)), mark, key_mark)
 
-    def items(self, node: yaml.Node, depth: int) -> Iterator[tuple[str, Node]]:
+    def items(self, node: yaml.Node) -> Iterator[tuple[str, Node]]:
         first: dict[str, Mark] = {}
         for key, value in node.value:
             mark = _mark(key.start_mark)
-            if self.is_tagged(key):
-                continue
             if not isinstance(key, yaml.ScalarNode):
                 self.problem(mark, "a key must be a word", None)
             elif key.value == "<<" and key.style is None:
@@ -167,23 +144,13 @@ class _Reader:
                 self.problem(mark, reason, "remove one")
             else:
                 first[key.value] = mark
-                if not self.is_tagged(value):
-                    yield key.value, self.read(value, mark, depth + 1)
-
-    def is_tagged(self, node: yaml.Node | None) -> bool:
-        """Whether the node had a tag, which is a problem: its value then is none."""
-        tag = self.tagged.get(node)
-        if node is not None and tag is not None:
-            self.problem(_mark(node.start_mark), f"the tag {as_word(tag)} is not allowed", "remove it")
-        return tag is not None
+                yield key.value, self.read(value, mark)
 
     def compose(self, content: bytes) -> yaml.Node | None:
         """PyYAML's node tree, its errors in plain words."""
-        text = _text(content)
-        loader = _Loader(text)
+        loader = _Loader(_text(content))
         try:
             node = loader.first_document()
-            self.tagged = loader.tagged
             second = loader.next_document()
         except yaml.MarkedYAMLError as error:
             at = error.problem_mark or error.context_mark
@@ -196,12 +163,6 @@ class _Reader:
 
     def problem(self, mark: Mark, reason: str, fix: str | None) -> None:
         self.problems.append(UsageError(f"{self.name}:{mark.line}:{mark.column}: {reason}", fix))
-
-
-def _check_count(count: int, mark: Mark) -> None:
-    if count > MAX_NODES:
-        reason = f"more than {MAX_NODES} values (an alias counts as what it stands for)"
-        raise _Stop(mark, reason, "leave out what is no setting")
 
 
 def _text(content: bytes) -> str:
