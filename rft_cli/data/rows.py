@@ -17,7 +17,6 @@ accepted. `json_line.py` says what a line must be. A line is held in memory, so 
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 import shlex
 import sys
@@ -129,11 +128,6 @@ def open_rows(path: str, role: str | None = None) -> BinaryIO:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise UsageError(f"{path}: can't be opened: {reason}") from error
-
-
-def read_rows_from_bytes(content: bytes, name: str) -> RowReader:
-    """The rows of bytes already at hand."""
-    return RowReader(io.BytesIO(content), name)
 
 
 def first_line(raw: bytes, name: str) -> bytes:

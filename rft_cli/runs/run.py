@@ -82,7 +82,8 @@ class Run:
         """
         with lock.hold(self.path):
             with self.writing(self.path):
-                self._remove_drafts()
+                for path in self._drafts():
+                    path.unlink(missing_ok=True)
             yield
 
     def sweep(self) -> None:
@@ -171,33 +172,20 @@ class Run:
         """All lines so far, oldest first."""
         return list(read_lines(self.metrics_path))
 
-    def truncate_metrics(self, after_step: int) -> None:
-        """Drop the lines of steps later than `after_step`: they will be made again."""
-        self._write_lines(
-            self.metrics_path, [row for row in self.metrics() if row.get("step", 0) <= after_step]
-        )
-
     def write_rollouts(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
         """Keep one rollout batch: rollouts/step-000012.jsonl."""
         self._write_lines(self._inside("rollouts") / f"step-{step:06d}.jsonl", rows)
 
-    def truncate_rollouts(self, from_step: int) -> None:
-        """Drop the rollout batches sampled at `from_step` or later: they will be made again."""
+    def truncate(self, step: int) -> None:
+        """Drop what came after `step`, and what is made at the end: it will be made again."""
+        kept = [row for row in self.metrics() if row.get("step", 0) <= step]
+        self._write_lines(self.metrics_path, kept)
         for file in (self.path / "rollouts").glob("step-*.jsonl"):
-            if int(file.stem.removeprefix("step-")) >= from_step:
+            if int(file.stem.removeprefix("step-")) >= step:
                 file.unlink()
-
-    def truncate_samples(self, after_step: int) -> None:
-        """Drop the validations of steps later than `after_step` and what is made at the end: it will be made again."""
-        for step in self.validated_steps():
-            if step > after_step:
-                self._samples(f"step-{step:06d}").unlink()
-        for name in ("test-after", "constant-validation", "constant-test"):
+        later = [f"step-{other:06d}" for other in self.validated_steps() if other > step]
+        for name in (*later, "test-after", "constant-validation", "constant-test"):
             self._samples(name).unlink(missing_ok=True)
-
-    def _remove_drafts(self) -> None:
-        for path in self._drafts():
-            path.unlink(missing_ok=True)
 
     def _drafts(self) -> list[Path]:
         folders = (self.path, self.path / "rollouts", self.path / "validation")

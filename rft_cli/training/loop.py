@@ -93,7 +93,7 @@ def run_training(
     trainer.add_callback(journal)
     trainer.add_callback(milestones)
     trainer.remove_callback(PrinterCallback)
-    checkpoint = _return_to_newest(run, journal, writer, accelerator, emit) if resume else None
+    checkpoint = _return_to_newest(run, journal, accelerator, emit) if resume else None
     emit(
         Started(
             config.model.path,
@@ -132,9 +132,7 @@ def _figures(run: Run, teaches: bool) -> tuple[float, ...]:
     return tuple(float(figure) for figure in found if isinstance(figure, int | float))
 
 
-def _return_to_newest(
-    run: Run, journal: Journal, writer: CheckpointWriter, accelerator: Accelerator, emit: OnEvent
-) -> Path | None:
+def _return_to_newest(run: Run, journal: Journal, accelerator: Accelerator, emit: OnEvent) -> Path | None:
     """Make the run what it was at its newest checkpoint, and return that; None where it has none and starts over."""
     steps = run.checkpoints()
     step = steps[-1] if steps else 0
@@ -142,10 +140,8 @@ def _return_to_newest(
     if checkpoint is not None:
         journal.restore((checkpoint / JOURNAL).read_text(encoding="utf-8"))
     if accelerator.is_main_process:
-        run.truncate_metrics(step)
+        run.truncate(step)
         _tell_lost_lines(run, step, emit)
-        run.truncate_rollouts(step)
-        run.truncate_samples(step)
     accelerator.wait_for_everyone()
     return checkpoint
 

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from rft_cli.data.json_line import Row
 from rft_cli.data.problems import Problems
-from rft_cli.data.rows import RowReader, read_rows, read_rows_from_bytes
+from rft_cli.data.rows import RowReader, read_rows
 from rft_cli.errors import UsageError, UsageErrors
 
 
 def rows_of(content: bytes) -> list[Row]:
-    return list(read_rows_from_bytes(content, "x.jsonl"))
+    return list(RowReader(io.BytesIO(content), "x.jsonl"))
 
 
 def problem_of(line: bytes) -> UsageError:
@@ -169,7 +169,7 @@ def test_another_kind_of_file_is_one_message(content: bytes, message: str, fix: 
 def test_what_comes_through_a_pipe_is_mended_in_the_pipe(content: bytes, fix: str) -> None:
     """There is no file of the name stdin."""
     with pytest.raises(UsageError) as caught:
-        list(read_rows_from_bytes(content, "stdin"))
+        list(RowReader(io.BytesIO(content), "stdin"))
     assert str(caught.value.fix).endswith(f": ... | {fix} | rft ...")
 
 
@@ -296,7 +296,7 @@ def test_whatever_json_writes_is_read_back(objects: list[dict[str, Any]], ascii:
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_end_in_rows_or_usage_errors(content: bytes) -> None:
-    reader = iter(read_rows_from_bytes(content, "x.jsonl"))
+    reader = iter(RowReader(io.BytesIO(content), "x.jsonl"))
     with contextlib.suppress(UsageError):
         for row in reader:
             assert (row.value is None) != (row.problem is None)

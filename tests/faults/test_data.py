@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import gzip
+import io
 import json
 import os
 import re
@@ -22,7 +23,7 @@ from hypothesis import strategies as st
 from rft_cli.config.schema import GraderConfig
 from rft_cli.data.dataset import read_examples
 from rft_cli.data.json_line import object_of
-from rft_cli.data.rows import read_rows_from_bytes
+from rft_cli.data.rows import RowReader
 from rft_cli.errors import UsageError
 from rft_cli.grading.open import open_grader
 from rft_cli.grading.pool.supply import Lines, Requests
@@ -151,7 +152,7 @@ def test_every_reader_keeps_the_value(name: str, folder: Path) -> None:
 def test_every_reader_refuses_the_line(name: str) -> None:
     line, reason = REFUSED[name]
     assert object_of(line.strip(b" \t\r\n")) is None
-    first, row = read_rows_from_bytes(b'{"prompt": "p"}\n' + line, "x.jsonl")
+    first, row = RowReader(io.BytesIO(b'{"prompt": "p"}\n' + line), "x.jsonl")
     assert first.problem is None
     assert row.value is None
     assert row.problem is not None
@@ -343,7 +344,7 @@ ROWS = st.dictionaries(TEXT, VALUES, max_size=5).map(lambda row: {**row, "prompt
 @given(st.lists(ROWS, min_size=1, max_size=4), st.booleans(), st.sampled_from(["\n", "\r\n", "\n \n"]))
 def test_any_value_reaches_the_grader_as_it_was(rows: list[dict[str, Any]], ascii: bool, end: str) -> None:
     content = end.join(json.dumps(row, ensure_ascii=ascii) for row in rows).encode()
-    found = list(read_rows_from_bytes(content, "x.jsonl"))
+    found = list(RowReader(io.BytesIO(content), "x.jsonl"))
     assert [repr(row.value) for row in found] == [repr(row) for row in rows]
     requests = (GradeRequest("c", row.value or {}) for row in found)
     works = Requests(requests, lambda _: WITH_ROW).take(99)
@@ -372,7 +373,7 @@ def check_bytes(content: bytes) -> None:
     """Whatever the bytes are: rows that can be written again, or problems with file and line; both readers agree."""
     refused: UsageError | None = None
     try:
-        for row in read_rows_from_bytes(content, "x.jsonl"):
+        for row in RowReader(io.BytesIO(content), "x.jsonl"):
             again = object_of(
                 content.removeprefix(b"\xef\xbb\xbf").split(b"\n")[row.line - 1].strip(b" \t\r\n")
             )
