@@ -96,11 +96,13 @@ def validate(
             return
         settings = Settings(config_file, overrides, sets or [], from_openai)
         loaded = settings.load(settings.needs() if model is None else MEASURE_NEEDS)
-        from rft_cli.commands.validation.measure import check_job, measure
-
         if model is None:
+            from rft_cli.commands.validation.checklist import check_job
+
             check_job(settings, loaded, output)
         else:
+            from rft_cli.commands.validation.measure import measure
+
             measure(loaded, None, gates, output)
 
 

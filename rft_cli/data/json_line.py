@@ -98,12 +98,6 @@ def object_of(raw: bytes) -> dict[str, Any] | None:
     return None if _may_hold_half(text) and _holds_half(value) else value
 
 
-def parsed(raw: bytes | bytearray) -> dict[str, Any]:
-    """The object in a line that `parse_line` took before."""
-    row: dict[str, Any] = json.loads(raw)
-    return row
-
-
 def kind_of(value: object) -> str:
     """A JSON value's type in words, for messages: `a list`, `null`."""
     if value is None:
