@@ -80,13 +80,13 @@ def _is_typers(error: Exception) -> bool:
 
 @contextlib.contextmanager
 def _json_of_wrong_usage(ctx: Any) -> Iterator[None]:
-    """What Typer finds wrong with a command line, which it tells on standard error itself, as JSON too."""
+    """Print as JSON what Typer finds wrong with a command line; it prints the message itself."""
     try:
         yield
     except Exception as error:
-        told = getattr(error, "format_message", None)
-        if _is_typers(error) and told is not None:
-            _print_json(ctx, _wrong_usage(error, told()))
+        message = getattr(error, "format_message", None)
+        if _is_typers(error) and message is not None:
+            _print_json(ctx, _wrong_usage(error, message()))
         raise
 
 
@@ -110,7 +110,7 @@ def _print_json(ctx: Any, error: RftError) -> None:
         return
     try:
         print(json.dumps({"error": error.to_json()}, indent=2), flush=True)
-    except OSError:  # nobody reads, or a full disk: the exit code and standard error tell it
+    except OSError:  # no reader, or a full disk: exit code and standard error say enough
         forget_stdout()
 
 
@@ -192,7 +192,7 @@ def main() -> None:
     # to share (measured: 5.6 s for 0.9 s of sampling, with one other busy process on two cores).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
-    # rft tells nobody that it runs; libraries under it would.
+    # rft sends no telemetry; libraries under it would.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
         app(prog_name="rft")

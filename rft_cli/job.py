@@ -65,7 +65,7 @@ class Job:
 
 
 @dataclass
-class Files:
+class DataFiles:
     """The data files of a configuration, as far as they could be read.
 
     Keys are train, validation and test; `problems` also has overlap. `warnings` are about overlapping rows.
@@ -96,9 +96,9 @@ def not_set(name: str) -> UsageError:
     return UsageError(f"no {word} file is set", f"give it with {flag} FILE, or as data.{name} in the YAML")
 
 
-def read_files(config: RunConfig) -> Files:
+def read_files(config: RunConfig) -> DataFiles:
     """Read the data files that are set, and do what `data.overlap` says; problems are collected, not raised."""
-    files = Files()
+    files = DataFiles()
     for name in _NAMES:
         paths = named(getattr(config.data, name))
         if paths:
@@ -135,7 +135,7 @@ def _is_stream(path: str) -> bool:
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):
-        return False  # told when it is opened
+        return False  # reported when it is opened
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 

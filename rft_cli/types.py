@@ -28,13 +28,13 @@ def spoken(message: Message) -> str:
     calls = message.get("tool_calls")
     if not calls:
         return message["content"]
-    told = json.dumps(calls, ensure_ascii=False)
-    return f"{message['content']}\n\n{told}" if message["content"] else told
+    text = json.dumps(calls, ensure_ascii=False)
+    return f"{message['content']}\n\n{text}" if message["content"] else text
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a row stands: `file` as the user named it, `line` counted from 1."""
+    """The place of a row: `file` as the user named it, `line` counted from 1."""
 
     file: str
     line: int
@@ -108,7 +108,7 @@ class Grade:
 
     graded: `reward` is a finite number (0 included). skipped: the scorer returned None. failed: `error` says why.
     A skipped or failed grade has no reward: it is masked out, never counted as 0. `usage` has each judge model that was
-    asked for it: no tokens where the verdict came from the cache, None where the endpoint does not tell.
+    asked for it: no tokens where the verdict came from the cache, None if the endpoint does not say.
     """
 
     status: GradeStatus

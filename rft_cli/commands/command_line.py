@@ -1,4 +1,4 @@
-"""How every subcommand reads its command line: an option that takes one value stands once, and no name is a riddle."""
+"""How every subcommand reads its command line: repeated options are refused, and unknown ones get a suggestion."""
 
 from __future__ import annotations
 

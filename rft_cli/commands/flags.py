@@ -155,7 +155,7 @@ Force = Annotated[
 def _finite(value: float | None) -> float | None:
     """A gate that compares with NaN would always be met."""
     if value is not None and not math.isfinite(value):
-        raise typer.BadParameter(f"{value} is no finite number")
+        raise typer.BadParameter(f"{value} is not a finite number")
     return value
 
 

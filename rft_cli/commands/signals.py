@@ -81,18 +81,18 @@ def signals_ask(stop: Stop, answer: Callable[[int], None] = lambda _: None) -> I
         return False
 
     asking = (*_STOPPING, signal.SIGINT)
-    with _handled(asking, ask), _heard_at_once(first):
+    with _handled(asking, ask), _in_a_thread(first):
         yield
 
 
 @contextlib.contextmanager
-def _heard_at_once(hear: Callable[[int], bool]) -> Iterator[None]:
-    """Signals that are handled go to `hear` in a thread, until it returns True."""
+def _in_a_thread(handle: Callable[[int], bool]) -> Iterator[None]:
+    """Signals go to `handle` in a thread, immediately, until it returns True."""
     reads, writes = os.pipe()
     os.set_blocking(writes, False)
 
     def listen() -> None:
-        while (byte := os.read(reads, 1)) != _END and not hear(byte[0]):
+        while (byte := os.read(reads, 1)) != _END and not handle(byte[0]):
             pass
 
     listener = threading.Thread(target=listen, daemon=True)

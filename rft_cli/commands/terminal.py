@@ -65,7 +65,7 @@ class _Unheeded(io.FileIO):
 def print_json(document: Mapping[str, Any], error: RftError | None = None) -> None:
     """The command's one JSON document, on standard output; numbers that JSON does not have become null.
 
-    `error`: what the command is about to raise; the document tells it under `error`.
+    `error`: what the command is about to raise; it goes into the document under `error`.
     """
     from rft_cli.runs.files import finite
 
@@ -83,7 +83,7 @@ def check_writable(file: str | None) -> None:
     if Path(file).is_dir() or file.endswith(os.sep):
         raise UsageError(f"{file}: is a folder", f"name a file in it: {Path(file, 'summary.json')}")
     if not folder.is_dir():
-        raise UsageError(f"{file}: there is no folder {folder}", "name a file in a folder that is there")
+        raise UsageError(f"{file}: there is no folder {folder}", "name a file in an existing folder")
     if not os.access(file if Path(file).exists() else folder, os.W_OK):
         raise UsageError(f"{file}: can't be written: no permission", "name a file that you may write")
 

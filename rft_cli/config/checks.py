@@ -223,7 +223,7 @@ def _idle_under_sft(config: RunConfig, given: Collection[str]) -> list[str]:
 
 
 def _same_rows(one: str | list[str] | None, other: str | list[str] | None) -> bool:
-    """Whether a name stands in both; a data set of the hub without a split means another one for each."""
+    """Whether a name is in both; a hub data set without a split means another split for each."""
     both = set(named(one)) & set(named(other))
     return any((hub := hub_name(name)) is None or hub.split is not None for name in both)
 

@@ -1,4 +1,4 @@
-"""Names of data sets of the hub, and how they are told from files."""
+"""Names of data sets on the hub, and what distinguishes them from files."""
 
 from __future__ import annotations
 
@@ -54,5 +54,5 @@ def hub_name(path: str, folder: str = "") -> HubName | None:
 
 
 def hash_of_name(name: str) -> str:
-    """What stands for the hash of rows whose commit, configuration and split are all named."""
+    """The hash of rows whose commit, configuration and split are all named."""
     return hashlib.sha256(name.encode()).hexdigest()

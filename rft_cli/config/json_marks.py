@@ -49,7 +49,7 @@ def read_json(content: bytes, name: str, problems: list[UsageError]) -> Node | N
 
 
 def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is no number of JSON")
+    raise ValueError(f"{constant} is not a JSON number")
 
 
 class _Marker:
@@ -113,6 +113,6 @@ class _Marker:
         return found, position + 1
 
     def after(self, end: int) -> int:
-        """Where the next member begins, or the closing bracket stands."""
+        """The place of the next member, or of the closing bracket."""
         position = self.skip(end)
         return self.skip(position + 1) if self.text[position] == "," else position

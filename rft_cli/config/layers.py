@@ -174,7 +174,7 @@ def laid_over(layers: Iterable[Layer]) -> Layer:
 
 
 def take_out_removed(settings: Layer) -> list[str]:
-    """Drop what is no setting any more; a note on each that somebody chose."""
+    """Drop settings of earlier versions; a note on each that somebody chose."""
     found = {key: settings.pop(key) for key in REMOVED if key in settings}
     return [
         f"{setting.place(key)}: no longer a setting, ignored: {REMOVED[key].instead}"
@@ -218,7 +218,7 @@ def _of_text(key: str, text: str, origin: str) -> Setting:
 
 
 def unknown_key(place: str, key: str) -> UsageError:
-    """The problem of a key that is no setting, with the setting it may mean: near in spelling, or in full."""
+    """The problem of an unknown key, with the setting that it may mean."""
     section, _, name = key.rpartition(".")
     shown = as_word(key)
     if section == "data.columns":
@@ -244,7 +244,7 @@ def _other_name(key: str, ours: Collection[str]) -> str | None:
     from rft_cli.config import other_names
 
     found = other_names.find(key) or other_names.near(key, ours)
-    return None if found is None else found.told()
+    return None if found is None else found.advice()
 
 
 def _prefixed(section: str, name: str | None) -> str | None:

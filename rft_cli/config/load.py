@@ -73,8 +73,8 @@ def load_config(
     `path`: a YAML file. `overrides`: dotted key → value from flags; None is a flag that was not given.
     `sets`: the `key=value` texts of --set. `env`: the environment (None: this process's), of which variables
     `RFT_SECTION__KEY` count, for example `RFT_OPTIM__LEARNING_RATE`.
-    `openai_job`: a fine-tuning job of OpenAI's, whose settings stand below all of these; what it holds is in the notes.
-    `below`: settings that stand below everything, those of a run that is continued.
+    `openai_job`: a fine-tuning job of OpenAI's, whose settings all others override; the notes list them.
+    `below`: settings that everything overrides, those of a run that is resumed.
     `spared`: settings that this command does without: a file of `openai_job`'s for one of them may be missing.
     Paths in the YAML file are relative to its folder. Raises UsageErrors with every problem of every layer.
     """
@@ -132,7 +132,7 @@ def _file_layer(path: str, problems: list[UsageError]) -> Layer:
             problems.append(UsageError(f"{path}: is a directory", "give the YAML file in it"))
             return {}
         with file.open("rb") as stream:
-            content = stream.read(MAX_BYTES + 1)  # one more is enough to tell that it is too large
+            content = stream.read(MAX_BYTES + 1)  # one more shows that it is too large
     except FileNotFoundError:
         problems.append(UsageError(f"{path}: no such file", near_file(file)))
         return {}

@@ -33,12 +33,12 @@ _NO_MEANING = {
     "model": "its weights are OpenAI's: --model chooses what is trained",
     "suffix": "part of a hosted model's name; --name names the run",
     "metadata": "kept by OpenAI only",
-    "safety_identifier": "tells OpenAI's users apart; nothing is sent to OpenAI",
+    "safety_identifier": "identifies users to OpenAI; nothing is sent to OpenAI",
     "integrations": "rft writes metrics.jsonl in the run",
     "hyperparameters": f"those of {_METHOD} count",
     f"{_METHOD}.response_format": "completions are not forced into the schema; sample.output_json is there where "
     "they are JSON",
-    f"{_SETTINGS}.learning_rate_multiplier": "scales a rate that OpenAI does not tell; --learning-rate sets it",
+    f"{_SETTINGS}.learning_rate_multiplier": "scales a rate that OpenAI does not publish; --learning-rate sets it",
     f"{_SETTINGS}.compute_multiplier": "rollout.group_size sets how many completions a prompt gets",
     f"{_SETTINGS}.eval_interval": "counts steps; validation.every_completions counts completions",
     f"{_SETTINGS}.reasoning_effort": "open models have no such switch",
@@ -79,7 +79,7 @@ def read_job(
     missing. Adds what is wrong to `problems`.
     """
     root = _read(path, problems)
-    reader = _Reader(path, given, problems, spared)
+    reader = _JobReader(path, given, problems, spared)
     if root is not None:
         reader.job(root)
     return OpenAIJob(reader.layer, [reader.taken(), *reader.notes] if reader.layer else reader.notes)
@@ -89,7 +89,7 @@ def _read(path: str, problems: list[UsageError]) -> Node | None:
     if not path.endswith(JSON_OR_YAML) and Path(path).exists():
         problems.append(
             UsageError(
-                f"{path}: is no job: it is JSON or YAML", f"name a file that ends in {JSON_OR_YAML[0]}"
+                f"{path}: is not a job: a job is JSON or YAML", f"name a file that ends in {JSON_OR_YAML[0]}"
             )
         )
         return None
@@ -106,7 +106,7 @@ def _read(path: str, problems: list[UsageError]) -> Node | None:
 
 
 @dataclass
-class _Reader:
+class _JobReader:
     """Reads one job; `layer` and `notes` are what came of it."""
 
     path: str

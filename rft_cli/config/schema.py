@@ -46,7 +46,7 @@ class ModelConfig(Section):
     """Variables of the chat template, for example `{enable_thinking: false}`; one that the template does not read is an
     error. On the command line: `--set model.chat_template_kwargs.enable_thinking=false`."""
     system_role: Literal["system", "user"] = "system"
-    """Who says a system message. user: its text stands at the beginning of the first user's message, for chat templates
+    """Who says a system message. user: its text goes before the first user's message, for chat templates
     that know no system role."""
     attention: str | None = None
     """Attention implementation (`sdpa`, `eager`, `flash_attention_2`); empty takes transformers' choice."""
@@ -84,12 +84,12 @@ class DataConfig(Section):
     format: Literal["auto", "openai", "sharegpt", "verl", "trl", "alpaca", "rft", "gsm8k", "qa"] = "auto"
     """Row format. auto: detected from the keys and printed."""
     prompt: Literal["auto", "text", "chat"] = "auto"
-    """What a prompt that is a string becomes for a model with a chat template. text: it stays as it stands. chat: a
+    """What a prompt that is a string becomes for a model with a chat template. text: it stays as it is. chat: a
     user's message. auto: text where it has the template's own tokens already, else a message."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Own column names, for example `{prompt: question_text}`."""
     overlap: Literal["warn", "drop", "error"] = "warn"
-    """What to do about prompts that stand in the training file and in the validation or test file."""
+    """What to do about prompts that are in the training file and in the validation or test file."""
     system: str | None = None
     """A system message put before every prompt that has none."""
 
@@ -169,7 +169,7 @@ class GraderConfig(Section):
         return self.path if isinstance(self.path, str) else None
 
     def each(self) -> list[tuple[GraderConfig, float]]:
-        """One configuration for each grader, with its weight. Raises UsageError where a weight is no number."""
+        """One configuration for each grader, with its weight. Raises UsageError if a weight is not a number."""
         if not isinstance(self.path, list):
             return [(self, 1.0)]
         parts = [weighted(text) for text in self.path]

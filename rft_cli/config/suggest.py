@@ -15,7 +15,7 @@ _COPIED = re.compile(r"`[^`\n]+`|\b(?:rft|accelerate|pip|hf|export) [^;,()\n]*")
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that `word` most likely stands for, or None when nothing is near."""
+    """The known word that `word` most likely means, or None if nothing is near."""
     names = {name.lower(): name for name in known}
     found = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
     return names[found[0]] if found else None

@@ -37,7 +37,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One value. `mark` is where it stands, `key_mark` where its key does; `word` is its text if unquoted."""
+    """One value. `mark` is its place, `key_mark` its key's; `word` is its text if unquoted."""
 
     value: dict[str, Node] | list[Node] | Scalar
     mark: Mark
@@ -88,7 +88,7 @@ class _Loader(yaml.SafeLoader):
 def read_yaml(content: bytes, name: str, problems: list[UsageError]) -> Node | None:
     """The file's mapping, empty for an empty file. Adds what is wrong to `problems`; None: unreadable."""
     try:
-        return _Reader(name, problems).root(content)
+        return _NodeReader(name, problems).root(content)
     except _Stop as stop:
         place = name if stop.mark is None else f"{name}:{stop.mark.line}:{stop.mark.column}"
         problems.append(UsageError(f"{place}: {stop.reason}", stop.fix))
@@ -97,7 +97,7 @@ def read_yaml(content: bytes, name: str, problems: list[UsageError]) -> Node | N
     return None
 
 
-class _Reader:
+class _NodeReader:
     """Turns PyYAML's nodes into ours, and counts them: aliases multiply."""
 
     def __init__(self, name: str, problems: list[UsageError]) -> None:

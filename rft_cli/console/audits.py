@@ -33,10 +33,10 @@ def print_audit(report: AuditReport, rows: str, file: TextIO | None = None) -> N
         console.print(Text(f"median honest score {number(report.median_honest)}"))
     console.print()
     console.print(_table(report.findings))
-    told: set[str] = set()
+    printed: set[str] = set()
     for level in _SHOWN:
         for finding in report.of_level(level):
-            _print_detail(console, finding, told)
+            _print_detail(console, finding, printed)
     counts = (f"{len(report.of_level(level))} {level}" for level in _SHOWN)
     console.print()
     console.print(
@@ -63,8 +63,8 @@ def _table(findings: Sequence[Finding]) -> Table:
     return table
 
 
-def _print_detail(console: Console, finding: Finding, told: set[str]) -> None:
-    """An example on one line, and what to do, unless it was `told` before."""
+def _print_detail(console: Console, finding: Finding, printed: set[str]) -> None:
+    """An example on one line, and what to do, unless it was `printed` before."""
     console.print()
     console.print(
         Text.assemble((finding.level, _STYLES[finding.level]), f"  {finding.name}: {clean(finding.text)}")
@@ -80,6 +80,6 @@ def _print_detail(console: Console, finding: Finding, told: set[str]) -> None:
         console.print(Padding(Text(text), (0, 0, 0, 2)))
         if shown.error not in (None, "skipped"):
             console.print(Padding(Text(clean(shown.error or "")), (0, 0, 0, 2)))
-    if finding.fix is not None and finding.fix not in told:
-        told.add(finding.fix)
+    if finding.fix is not None and finding.fix not in printed:
+        printed.add(finding.fix)
         console.print(Padding(Text(f"→ {finding.fix}", style="dim"), (0, 0, 0, 2)))

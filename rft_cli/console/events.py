@@ -26,7 +26,7 @@ from rft_cli.types import Estimate
 Mode = Literal["live", "plain", "quiet"]
 PLAIN_EVERY_S = 10.0
 GRADING = 0.2
-"""Share of a rollout's time above which the seconds of grading are told."""
+"""Share of a rollout's time above which the seconds of grading are shown."""
 _KL = {"ppo": "KL k1/token", "grpo": "KL k3/token", "rloo": "KL k1/token"}
 """An algorithm's estimator of the KL: a mean over tokens, as the tripwire's bound is."""
 
@@ -176,7 +176,7 @@ class EventPrinter:
 
 
 def _doing(event: Event) -> str | None:
-    """What is going on after this event; None where it does not tell."""
+    """What is going on after this event; None if the event does not say."""
     match event:
         case Progress():
             return f"a batch of the {clean(event.what)}" if event.done < event.total else "what has begun"

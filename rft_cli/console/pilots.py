@@ -11,7 +11,7 @@ from rft_cli.console.text import clean, duration, number, one_line
 
 PROMPT_LINES = 12
 GRADING_COSTS = 0.2
-"""Share of sampling and grading above which a grade's seconds are told."""
+"""Share of sampling and grading above which a grade's seconds are shown."""
 _WIDTH = 22
 
 
@@ -24,7 +24,7 @@ def pilot_lines(pilot: Mapping[str, Any], width: int) -> str:
     head += f", sampled as in {'training' if grouped else 'validations'}"
     lines = [*textwrap.wrap(head, width), "  a prompt as the model sees it"]
     lines += _prompt(clean(pilot["prompt"]), width - 4)
-    if pilot["verdict"]["level"] != "nothing":  # else they stand in the message
+    if pilot["verdict"]["level"] != "nothing":  # else they are in the message
         lines.append("  completions")
         lines += [line for shown in pilot["shown"] for line in _completion(shown, width)]
     for name, text in _rows(pilot):

@@ -41,7 +41,7 @@ def _candidates(example: Example, columns: Mapping[str, str]) -> Iterator[str | 
 
 
 def _said(value: object) -> str | None:
-    """Text as it stands; of messages what the answer at their end says."""
+    """Text as it is; of messages the text of the last assistant turn."""
     return value if isinstance(value, str) else last_answer(value)
 
 

@@ -43,7 +43,7 @@ _ASKING = frozenset(
         *("context", "passage", "choices", "options", "history", *_SYSTEM_KEYS),
     )
 )
-"""Keys that often hold a part of the prompt: one that does not get into it is told."""
+"""Keys that often hold a part of the prompt: a remark names those that are not in it."""
 _LEFT: dict[Format, frozenset[str]] = {
     format: _ASKING.difference(names, _BESIDE.get(format, ())[:1]) for format, names in _PROMPT_KEYS.items()
 }
@@ -94,7 +94,7 @@ def _is_verl(row: Mapping[str, Any], keys: Keys) -> bool:
 
 
 def prompt_of(row: Mapping[str, Any], format: Format, keys: Keys, remark: Remark) -> str | list[Message]:
-    """The row's prompt, read as `format`. Raises BadRow; tells `remark` what is not read as it stands."""
+    """The row's prompt, read as `format`. Raises BadRow; `remark` gets what is ignored or changed."""
     present = [name for name in _PROMPT_KEYS[format] if row.get(keys[name]) is not None]
     if not present:
         raise _no_prompt(row, format, keys)

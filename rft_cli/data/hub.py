@@ -72,7 +72,7 @@ def _load(path: str, name: HubName, role: str | None) -> tuple[HubName, Any, lis
 
 
 def _commit(name: HubName) -> str | None:
-    """The commit that the name means now; None where only the cache can tell."""
+    """The commit that the name means now; None if only the cache knows."""
     if name.revision is not None and _COMMIT.fullmatch(name.revision):
         return name.revision
     from huggingface_hub import HfApi
@@ -170,7 +170,7 @@ def _refusal(path: str, name: HubName, error: Exception) -> UsageError:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bars and warnings of the libraries: what matters is told in our words."""
+    """No progress bars and warnings of the libraries: rft reports what matters."""
     import datasets
 
     loggers = [logging.getLogger(name) for name in ("datasets", "huggingface_hub")]

@@ -195,11 +195,11 @@ def _string_fault(word: str, position: int, keys: set[str] | None) -> _Fault | N
     text = json.loads(word)
     what = "a string" if keys is None else "a key"
     if _is_unwritable(text):
-        reason = f"{what} holds half of a surrogate pair (\\ud800 to \\udfff), which is no character"
+        reason = f"{what} holds half of a surrogate pair (\\ud800 to \\udfff), which is not a character"
         return _Fault(position, reason, "a text was cut within a character: write \\ufffd for the half")
     if keys is not None:
         if text in keys:
-            return _Fault(position, f"the key {json.dumps(text)} stands twice in one object", "remove one")
+            return _Fault(position, f"the key {json.dumps(text)} is twice in one object", "remove one")
         keys.add(text)
     return None
 
@@ -241,7 +241,7 @@ def _json_reason(error: json.JSONDecodeError) -> str:
     if error.msg.startswith("Unterminated string"):
         return "this string has no closing quote (a line break in a string is written \\n)"
     if error.msg.startswith("Invalid control character"):
-        return f"the character U+{ord(rest[0]):04X} stands in a string as it is (write \\u{ord(rest[0]):04x})"
+        return f"the character U+{ord(rest[0]):04X} is unescaped in a string (write \\u{ord(rest[0]):04x})"
     if rest.startswith("'"):
         return "strings and keys take double quotes"
     if error.msg.startswith("Illegal trailing comma"):

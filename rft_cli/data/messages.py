@@ -1,7 +1,7 @@
 """Lists of messages as people write them, in the one form that chat templates take.
 
 OpenAI's `role` and `content`, ShareGPT's `from` and `value`; text in parts; tool calls; JSON inside a string, as CSV
-has it. What is read otherwise than it stands is told to `Remarks`.
+has it. What is ignored or changed goes to `Remark`.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _end(turns: list[Message], key: str, kept: bool, remark: Remark) -> None:
 
 
 def unpacked(value: object, key: str, remark: Remark) -> object:
-    """A list that stands in a string, as JSON or as Python prints it; every other value as it is."""
+    """The list that a string holds, as JSON or as Python prints it; every other value unchanged."""
     found = listed(value) if isinstance(value, str) else None
     if found is None:
         return value

@@ -24,7 +24,7 @@ class Overlap:
 
 
 @dataclass(frozen=True)
-class Checked:
+class OverlapResult:
     """The training rows that are left, and a note for people (None: no overlap)."""
 
     train: Dataset
@@ -45,27 +45,25 @@ def _key(example: Example) -> str:
     return example.prompt_text().strip()
 
 
-def apply_overlap(train: Dataset, other: Dataset, policy: Literal["warn", "drop", "error"]) -> Checked:
+def apply_overlap(train: Dataset, other: Dataset, policy: Literal["warn", "drop", "error"]) -> OverlapResult:
     """Do what `data.overlap` says: note it, drop rows from `train`, or raise UsageErrors with the lines."""
     found = find_overlap(train, other)
     if not found:
-        return Checked(train, None)
+        return OverlapResult(train, None)
     if policy == "error":
         _refuse(train, other, found)
-    what = (
-        f"{len(found)} of {len(train.examples)} training rows have a prompt that also stands in {other.path}"
-    )
+    what = f"{len(found)} of {len(train.examples)} training rows have a prompt that is also in {other.path}"
     where = f"{train.path}: {what} ({_lines(found)})"
     if policy == "warn":
-        return Checked(train, f"{where}; --set data.overlap=drop leaves them out of training")
+        return OverlapResult(train, f"{where}; --set data.overlap=drop leaves them out of training")
     dropped = {overlap.place for overlap in found}
     kept = [example for place, example in enumerate(train.examples) if place not in dropped]
     if not kept:
         raise UsageError(
-            f"{train.path}: every prompt also stands in {other.path}, so data.overlap: drop leaves none",
+            f"{train.path}: every prompt is also in {other.path}, so data.overlap: drop leaves none",
             "use other rows for training",
         )
-    return Checked(replace(train, examples=kept), f"{where}; left out of training")
+    return OverlapResult(replace(train, examples=kept), f"{where}; left out of training")
 
 
 def _refuse(train: Dataset, other: Dataset, found: Sequence[Overlap]) -> None:

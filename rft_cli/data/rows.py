@@ -148,7 +148,7 @@ def _refuse_foreign(raw: bytes, name: str) -> None:
 
 
 def _run(command: str, name: str) -> str:
-    """The command on this file; for standard input, where it stands in the pipe."""
+    """The command on this file; for standard input, its place in the pipe."""
     if name == _STDIN:
         return f"... | {command.removesuffix(' -k')} | rft ..."
     return f"{command} {shlex.quote(name)}"

@@ -1,7 +1,7 @@
 """Parquet files, and what the hub's data sets are in memory, as JSON lines: a few hundred rows at a time.
 
 Types are kept: numbers, text, truth values, lists and structs become JSON's. What JSON has not is written as text, and
-what is no text at all (images, sound) is left out; both are told.
+what is not text at all (images, sound) is left out; the notes say both.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def table_lines(batches: Iterable[Any], notes: list[str]) -> Iterator[bytes]:
     for batch in batches:
         left_out = [field.name for field in batch.schema if _is_binary(field.type)]
         for column in left_out:
-            changes.tell(f"'{column}' holds bytes: it is left out", row + 1)
+            changes.add(f"'{column}' holds bytes: it is left out", row + 1)
         kept = batch.drop_columns(left_out) if left_out else batch
         for start in range(0, kept.num_rows, AT_A_TIME):
             lines = []
@@ -82,7 +82,7 @@ class _Changes:
     def __init__(self) -> None:
         self._seen: dict[str, list[int]] = {}
 
-    def tell(self, text: str, row: int) -> None:
+    def add(self, text: str, row: int) -> None:
         seen = self._seen.setdefault(text, [row, 0])
         seen[1] += 1
 
@@ -100,14 +100,14 @@ class _Changes:
         if isinstance(value, float):
             if math.isfinite(value):
                 return value
-            self.tell(f"'{key}' holds numbers that are not finite (NaN): they are null", row)
+            self.add(f"'{key}' holds numbers that are not finite (NaN): they are null", row)
             return None
         if isinstance(value, bytes):
-            self.tell(f"'{key}' holds bytes: they are text in base64", row)
+            self.add(f"'{key}' holds bytes: they are text in base64", row)
             return b64encode(value).decode("ascii")
         for kind, write in _AS_TEXT.items():
             if isinstance(value, kind):
-                self.tell(f"'{key}' holds values of type {kind.__name__}: they are text", row)
+                self.add(f"'{key}' holds values of type {kind.__name__}: they are text", row)
                 return write(value)
-        self.tell(f"'{key}' holds values of type {type(value).__name__}: they are text", row)
+        self.add(f"'{key}' holds values of type {type(value).__name__}: they are text", row)
         return str(value)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rft_cli.report.answers import answers_of, best_constant
+from rft_cli.report.collapse import best_constant, repetition_of
 from rft_cli.report.pairs import Pair
 from rft_cli.runs import Run
 from rft_cli.runs.hints import longer, quoted
@@ -67,7 +67,7 @@ def _why_flat(rewards: set[float]) -> str:
         )
     return (
         "All completions of a prompt got the same reward, in every batch: there was nothing to learn from, and more "
-        "epochs would not help. Take harder rows, or a scorer that tells a good completion from a better one."
+        "epochs would not help. Take harder rows, or a scorer that gives a better completion more than a good one."
     )
 
 
@@ -87,7 +87,7 @@ def _nothing_beat(run: Run, config: str, metrics: Sequence[Mapping[str, Any]]) -
 
 
 def _of_a_gain(run: Run, config: str, metrics: Sequence[Mapping[str, Any]], pair: Pair) -> Advice:
-    constant, answers = best_constant(pair.constants, pair.after), answers_of(pair.after)
+    constant, answers = best_constant(pair.constants, pair.after), repetition_of(pair.after)
     rate = _smaller_rate(metrics)
     if constant is not None and constant.as_good and answers is not None and answers.collapsed and rate:
         return Advice(

@@ -11,7 +11,7 @@ import yaml
 
 from rft_cli.config import RunConfig
 from rft_cli.config.paths import is_path
-from rft_cli.report.answers import best_constant
+from rft_cli.report.collapse import best_constant
 from rft_cli.report.estimates import compare, component_names
 from rft_cli.report.markdown import code, prose
 from rft_cli.report.pairs import Pair, read_pairs

@@ -26,5 +26,5 @@ def _escaped(mark: str) -> str:
 
 
 def _visible(text: str) -> str:
-    """On one line, with what is no visible character as its escape."""
+    """On one line, with invisible characters escaped."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text) or " "

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rft_cli.report.advice import advise, epoch_of
-from rft_cli.report.answers import answers_of, best_constant
+from rft_cli.report.collapse import best_constant, repetition_of
 from rft_cli.report.estimates import compare, compare_components
 from rft_cli.report.outcomes import outcomes
 from rft_cli.report.pairs import Pair, read_pairs
@@ -58,7 +58,7 @@ def build_result(run: Run, *, status: str = "finished") -> dict[str, Any]:
 
 def answers_json(pair: Pair) -> dict[str, Any]:
     """How the completions differ, and the best single one for all rows where there is any."""
-    before, after = answers_of(pair.before), answers_of(pair.after)
+    before, after = repetition_of(pair.before), repetition_of(pair.after)
     constant = best_constant(pair.constants, pair.after)
     return {
         "answers": {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rft_cli.report.answers import Answers, Constant, answers_of, best_constant, shown
+from rft_cli.report.collapse import ConstantCompletion, Repetition, best_constant, repetition_of, shown
 from rft_cli.report.pairs import Pair
 from rft_cli.types import Comparison
 
@@ -20,7 +20,7 @@ def headline(reward: Comparison, pair: Pair) -> str:
         said.append("worse than the base there")
     elif low <= 0:
         said.append("the interval of the difference includes 0, so this may be chance")
-    constant, answers = best_constant(pair.constants, pair.after), answers_of(pair.after)
+    constant, answers = best_constant(pair.constants, pair.after), repetition_of(pair.after)
     if constant is not None and constant.as_good:
         said.append(_no_better(constant))
     line = f"{line}: {'; '.join(said)}." if said else f"{line}."
@@ -45,7 +45,7 @@ def reward_verdict(reward: Comparison, training_gain: float, pair: Pair) -> str:
 
 def answers_note(pair: Pair) -> str | None:
     """How the completions differ before and after, and what the best constant answer earns; one line."""
-    before, after = answers_of(pair.before), answers_of(pair.after)
+    before, after = repetition_of(pair.before), repetition_of(pair.after)
     if before is None or after is None:
         return None
     constant = best_constant(pair.constants, pair.after)
@@ -65,20 +65,20 @@ def answers_note(pair: Pair) -> str | None:
     )
 
 
-def matters(constant: Constant, pair: Pair) -> bool:
+def matters(constant: ConstantCompletion, pair: Pair) -> bool:
     """Whether to show it: where answers repeat, or where it earns as much as the tuned model."""
-    after = answers_of(pair.after)
+    after = repetition_of(pair.after)
     return constant.as_good or (after is not None and after.distinct < after.n)
 
 
-def _no_better(constant: Constant) -> str:
+def _no_better(constant: ConstantCompletion) -> str:
     more = "; the interval of the difference includes 0" if constant.difference.mean > 0 else ""
     return f"no better than answering {shown(constant.completion)} to every row ({constant.reward.mean:.3f}{more})"
 
 
-def _named(answers: Answers) -> str:
+def _named(answers: Repetition) -> str:
     return shown(answers.most_frequent, 24)
 
 
-def _share(answers: Answers) -> str:
+def _share(answers: Repetition) -> str:
     return f"{100 * answers.share:.0f} %"

@@ -1,4 +1,4 @@
-"""Commands that messages tell people to type: a path with a space in it is quoted, so that they can be copied."""
+"""Commands in messages, with paths quoted so that they can be copied."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def base_identity(model: str, revision: str | None) -> str | None:
     """What `model.path` names now; None where that can't be said without loading it."""
     try:
         source = find_model(model, revision)
-    except UsageError:  # told when the model is loaded
+    except UsageError:  # reported when the model is loaded
         return None
     base = Path(source.base)
     parts = [_of_directory(adapter) for adapter in reversed(source.adapters)]
@@ -61,7 +61,7 @@ def _commit(source: ModelSource) -> str | None:
         file = huggingface_hub.hf_hub_download(source.base, "config.json", revision=source.revision)
     except RftError:  # a signal
         raise
-    except Exception:  # whatever it is, loading the model meets it too, and tells
+    except Exception:  # loading the model meets the same error and reports it
         return None
     commit = Path(file).parent.name  # .../snapshots/COMMIT/config.json
     return commit if _COMMIT.fullmatch(commit) else None

@@ -119,7 +119,7 @@ class Run:
                 stopped = isinstance(error, Interrupted | KeyboardInterrupt)
                 said = str(error) or type(error).__name__
                 self.store.remove_torn()  # on a full disk: room for what follows
-                with contextlib.suppress(RftError):  # the first error is told, not this one
+                with contextlib.suppress(RftError):  # the first error is reported, not this one
                     self.update(
                         status="interrupted" if stopped else "failed", error=said, **_ended(start, before)
                     )

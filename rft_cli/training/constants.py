@@ -10,7 +10,7 @@ from rft_cli.errors import RunFailed
 from rft_cli.events import Note, OnEvent, Progress
 from rft_cli.grading.protocol import Grader
 from rft_cli.job import Job
-from rft_cli.report.answers import FEW, candidates
+from rft_cli.report.collapse import FEW, candidates
 from rft_cli.report.pairs import read_pairs
 from rft_cli.runs import Run
 from rft_cli.training.distributed.group import from_main

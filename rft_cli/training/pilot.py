@@ -18,7 +18,7 @@ from rft_cli.events import Note, OnEvent, Piloted
 from rft_cli.grading.protocol import Grader
 from rft_cli.job import Job
 from rft_cli.report import pilot as report
-from rft_cli.report.pilot_gate import Verdict, told, verdict
+from rft_cli.report.pilot_gate import PilotVerdict, judge_pilot, pilot_message
 from rft_cli.runs import Run
 from rft_cli.runs.hints import resume_command
 from rft_cli.stopping import Stop, interruption
@@ -40,7 +40,7 @@ class Seen:
     """What a pilot brought: its document (pilot.json), the verdict, all samples, and the limit of a completion."""
 
     document: dict[str, Any]
-    verdict: Verdict
+    verdict: PilotVerdict
     samples: Sequence[Sample]
     limit: auto.Chosen[int]
 
@@ -162,9 +162,9 @@ def look(
         row: demonstration_of(examples[row], config.data.columns) for row in {s.row for s in samples}
     }
     judged = (
-        Verdict("ok")
+        PilotVerdict("ok")
         if config.teaches
-        else verdict(found, samples, references, fills_context=limit.value >= room.tokens)
+        else judge_pilot(found, samples, references, fills_context=limit.value >= room.tokens)
     )
     prompt = PromptEncoder.of(tokenizer, config).encode([examples[samples[0].row]])[0]
     with memory.told(memory.SAMPLING):
@@ -194,7 +194,7 @@ def gate(seen: Seen, config: RunConfig, emit: OnEvent, stops: bool, kept: Run | 
     judged = seen.verdict
     if judged.level == "ok" or config.pilot.gate == "none":
         return
-    said = told(judged, report.shown(seen.samples))
+    said = pilot_message(judged, report.shown(seen.samples))
     if judged.level == "nothing" and config.pilot.gate == "stop" and stops:
         left = "no run is kept" if kept is None else f"{kept.path} stays"
         again = "" if kept is None else f"{resume_command(kept.path)} --force "

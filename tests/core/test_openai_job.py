@@ -141,7 +141,7 @@ def test_what_openai_takes_of_late(load: Any) -> None:
     (note,) = [line for line in notes if "safety_identifier" in line]
     assert note == (
         'jobs/job.json: safety_identifier "user-1" is not supported: '
-        "tells OpenAI's users apart; nothing is sent to OpenAI"
+        "identifies users to OpenAI; nothing is sent to OpenAI"
     )
 
 
@@ -258,7 +258,11 @@ def test_files_that_can_not_be_read(load: Any, tmp_path: Path) -> None:
         ("jobs/jab.json", "jobs/jab.json: no such file", "did you mean 'jobs/job.json'?"),
         ("jobs/job.jsn", "jobs/job.jsn: no such file", "did you mean 'jobs/job.json'?"),
         ("folder.json", "folder.json: can't be read: Is a directory", None),
-        ("jobs/val.jsonl", "jobs/val.jsonl: is no job: it is JSON or YAML", "name a file that ends in .json"),
+        (
+            "jobs/val.jsonl",
+            "jobs/val.jsonl: is not a job: a job is JSON or YAML",
+            "name a file that ends in .json",
+        ),
     ):
         with pytest.raises(UsageErrors) as caught:
             load_config(None, env={}, openai_job=name)

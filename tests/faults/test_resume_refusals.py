@@ -65,7 +65,7 @@ def test_a_directory_that_is_no_run(run, tmp_path):
     shutil.copy(BUILTIN / "config.json", run.path / "config.yaml")
     (run.path / "run.json").unlink()
     assert "runs/a is a directory, but not a run (no run.json)" in refused(tmp_path, "runs/a").err
-    assert "b is no run" in refused(tmp_path, "b").err
+    assert "b is not a run" in refused(tmp_path, "b").err
 
 
 @pytest.mark.parametrize(

@@ -182,7 +182,7 @@ def said(file: Path) -> str:
 def test_files_that_are_no_model(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = tmp_path / "text.gguf"
     text.write_text("hello")
-    assert "text.gguf is no GGUF file, whatever its name says" in said(text)
+    assert "text.gguf is not a GGUF file, whatever its name says" in said(text)
     named = Path(shutil.copy(file, tmp_path / "model.bin"))
     assert "model.bin is a GGUF file of another name" in said(named)
     cut = tmp_path / "cut.gguf"

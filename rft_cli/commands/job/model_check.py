@@ -30,7 +30,7 @@ def resolve_run(model: str, output_dir: str) -> str:
     inside = Path(output_dir).expanduser() / model
     try:
         named = not Path(model).exists() and is_run(inside)
-    except OSError:  # a name that no file can have, which is told by those who open it
+    except OSError:  # not a valid file name: reported when it is opened
         named = False
     return str(inside) if named else model
 
@@ -84,7 +84,9 @@ def _check_file(model: str, path: Path) -> None:
         raise UsageError(f"{model} can't be read: {error.strerror}") from None
     if not is_gguf:
         kind = (
-            "no GGUF file, whatever its name says" if path.suffix.lower() == GGUF else "a file, not a model"
+            "not a GGUF file, whatever its name says"
+            if path.suffix.lower() == GGUF
+            else "a file, not a model"
         )
         raise UsageError(
             f"{model} is {kind}", "give the directory with config.json and the weights, or a GGUF file"
@@ -109,7 +111,7 @@ def _check_directory(model: str, path: Path) -> None:
         return
     files = sorted(file.name for file in path.glob(f"*{GGUF}"))
     raise UsageError(
-        f"{model} holds no model: neither config.json nor adapter_config.json, and it is no run",
+        f"{model} holds no model: neither config.json nor adapter_config.json, and it is not a run",
         f"name the file: {path / files[0]}"
         if files
         else "give the directory with config.json and the weights",
@@ -135,7 +137,7 @@ def _check_hub(model: str, revision: str | None) -> None:
     if constants.HF_HUB_OFFLINE:
         at, flag = ("", "") if revision is None else (f" at revision {revision}", f" --revision {revision}")
         raise UsageError(
-            f"{model} is no directory, and not in the local Hugging Face cache{at} (HF_HUB_OFFLINE is set)",
+            f"{model} is not a directory, and not in the local Hugging Face cache{at} (HF_HUB_OFFLINE is set)",
             _near_builtin(model)
             or f"give a directory, or download the model first: hf download {model}{flag}",
         )
@@ -159,7 +161,7 @@ def _check_hub(model: str, revision: str | None) -> None:
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise UsageError(
-            f"{model} is no directory, and the Hugging Face hub can't be reached: {reason}",
+            f"{model} is not a directory, and the Hugging Face hub can't be reached: {reason}",
             "give a directory, or try again with a connection",
         ) from None
 

@@ -16,7 +16,7 @@ from rft_cli.console import Check
 from rft_cli.data.demonstrations import without_demonstration
 from rft_cli.data.references import reference_of
 from rft_cli.errors import UsageError, UsageErrors
-from rft_cli.job import Files, Job, not_set, read_files
+from rft_cli.job import DataFiles, Job, not_set, read_files
 
 if TYPE_CHECKING:
     from rft_cli.grading.audit import AuditReport
@@ -40,7 +40,7 @@ class Preflight:
     """
 
     config: RunConfig
-    files: Files
+    files: DataFiles
     origins: Mapping[str, str] = field(default_factory=dict)
     checks: list[Check] = field(default_factory=list)
     problems: list[UsageError] = field(default_factory=list)

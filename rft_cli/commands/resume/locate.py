@@ -20,14 +20,16 @@ from rft_cli.runs.identity import base_identity
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Located:
     """The configuration with the paths of today; `notes` name the files that were found elsewhere."""
 
     config: RunConfig
     notes: tuple[str, ...]
 
 
-def find_moved_files(config: RunConfig, began: Mapping[str, Any], run: Run, info: Mapping[str, Any]) -> Found:
+def find_moved_files(
+    config: RunConfig, began: Mapping[str, Any], run: Run, info: Mapping[str, Any]
+) -> Located:
     """Look for missing files at the same place relative to the run, in this folder, and in the run's own scorer/."""
     search = _Search(run, info)
     now = flat(config)
@@ -46,7 +48,7 @@ def find_moved_files(config: RunConfig, began: Mapping[str, Any], run: Run, info
         elif isinstance(value, str) and os.path.isabs(value):
             search.file(key, value)
     settings = search.settings
-    return Found(with_settings(config, settings) if settings else config, tuple(search.notes))
+    return Located(with_settings(config, settings) if settings else config, tuple(search.notes))
 
 
 @dataclass

@@ -3,7 +3,7 @@
 import pytest
 
 from rft_cli.report.advice import advise
-from rft_cli.report.answers import answers_of, best_constant, candidates, shown
+from rft_cli.report.collapse import best_constant, candidates, repetition_of, shown
 from rft_cli.report.estimates import compare
 from rft_cli.report.pairs import Pair
 from rft_cli.report.result import build_result
@@ -122,11 +122,11 @@ def test_candidates_are_the_most_frequent_of_each_end():
 
 
 def test_figures_of_answers():
-    found = answers_of(graded(["a", "b", "b"], ["a"] * 3))
+    found = repetition_of(graded(["a", "b", "b"], ["a"] * 3))
     assert found.to_json() == {"n": 3, "distinct": 2, "most_frequent": "b", "share": pytest.approx(2 / 3)}
     assert not found.collapsed
-    assert not answers_of(graded(["a"] * 4, ["a"] * 4)).collapsed  # four completions show nothing
-    assert answers_of([]) is None
+    assert not repetition_of(graded(["a"] * 4, ["a"] * 4)).collapsed  # four completions show nothing
+    assert repetition_of([]) is None
     assert best_constant([], BASE) is None
     assert best_constant([sample(0, "x", None)], BASE) is None
     assert shown("two\n lines") == '"two lines"'

@@ -25,7 +25,7 @@ NEARLY_ALL = 0.95
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class Repetition:
     """Of `n` completions: how many differ, the most frequent one and its share."""
 
     n: int
@@ -48,7 +48,7 @@ class Answers:
 
 
 @dataclass(frozen=True, slots=True)
-class Constant:
+class ConstantCompletion:
     """One completion for every row: its mean reward, and that of the tuned model less it, paired by row."""
 
     completion: str
@@ -69,13 +69,13 @@ class Constant:
         }
 
 
-def answers_of(samples: Sequence[Sample]) -> Answers | None:
+def repetition_of(samples: Sequence[Sample]) -> Repetition | None:
     """How the completions differ; None without any."""
     if not samples:
         return None
     counts = Counter(sample.completion for sample in samples)
     text, count = counts.most_common(1)[0]
-    return Answers(len(samples), len(counts), text, count / len(samples))
+    return Repetition(len(samples), len(counts), text, count / len(samples))
 
 
 def candidates(ends: Sequence[Sequence[Sample]], few: int = FEW) -> list[Sample]:
@@ -101,7 +101,7 @@ def candidates(ends: Sequence[Sequence[Sample]], few: int = FEW) -> list[Sample]
     return list(found.values())
 
 
-def best_constant(constants: Sequence[Sample], after: Sequence[Sample]) -> Constant | None:
+def best_constant(constants: Sequence[Sample], after: Sequence[Sample]) -> ConstantCompletion | None:
     """The completion that earns most when it is given on every row, against the tuned model's; None without any.
 
     `constants` has each completion on each row, in the order in which they were tried: the first of equals wins. Those
@@ -120,7 +120,7 @@ def best_constant(constants: Sequence[Sample], after: Sequence[Sample]) -> Const
         return None
     text = max(means, key=means.__getitem__)
     found = compare(by_text[text], after)
-    return Constant(text, found.before, found.after, found.difference)
+    return ConstantCompletion(text, found.before, found.after, found.difference)
 
 
 def shown(text: str, width: int = 40) -> str:
