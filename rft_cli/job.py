@@ -30,8 +30,8 @@ from rft_cli.grading.source import is_reward_model, is_spec, read_sources, sha25
 from rft_cli.grading.wire.call import Shape
 from rft_cli.grading.wire.terms import ScorerSource
 from rft_cli.runs import Run
-from rft_cli.runs.hints import resume_command
-from rft_cli.runs.identity import base_identity, commit_of
+from rft_cli.runs.model_hash import base_identity, commit_of
+from rft_cli.runs.suggested_commands import resume_command
 from rft_cli.types import Example
 
 _NAMES = {"train": ("training", "-t"), "validation": ("validation", "-v"), "test": ("test", "--test")}
@@ -39,9 +39,9 @@ _NAMES = {"train": ("training", "-t"), "validation": ("validation", "-v"), "test
 
 @dataclass(frozen=True)
 class Job:
-    """One job's settings and rows; `test` is None where the job has no test file.
+    """One job's settings and rows; `test` is None if the job has no test file.
 
-    `asked_revision` is the branch or tag in whose place `config` has its commit, None where none was asked for;
+    `asked_revision` is the branch or tag in whose place `config` has its commit, None if none was asked for;
     `asked_data` has the names of hub data sets in whose place it has theirs at a commit, by setting.
     `warnings` are what was found before the run exists: it keeps them.
     """
@@ -143,7 +143,7 @@ def pinned(job: Job) -> Job:
     """The job with its hub model and data sets at the commit that each is now: what every process loads, and the run
     when it goes on.
 
-    Raises UsageError where `model.path` is a run or an adapter whose own parts are gone.
+    Raises UsageError if `model.path` is a run or an adapter whose own parts are gone.
     """
     job = _with_pinned_data(job)
     model = job.config.model

@@ -133,7 +133,7 @@ class Grade:
 class GradeRequest:
     """One completion to grade: its text, the data row, what is known of its generation, and what was asked.
 
-    `prompt` is None where nobody looked; `token_ids` are the completion's, None where there were none.
+    `prompt` is None if nobody looked; `token_ids` are the completion's, None where there were none.
     `place` is the row's, where it is known.
     """
 

@@ -39,7 +39,7 @@ class OneValueEach(TyperCommand):
             raise UsageErrors(problems)
 
     def _say_setting(self, option: str) -> None:
-        """Raise UsageError where an option that is not there is the name of a setting, ours or another tool's."""
+        """Raise UsageError if an option that is not there is the name of a setting, ours or another tool's."""
         if not option.startswith("--") or not any("--set" in param.opts for param in self.params):
             return
         from rft_cli.config.other_names import setting_of_option

@@ -83,7 +83,7 @@ def export(
 
 def _print(done: Exported) -> None:
     from rft_cli.console.text import clean
-    from rft_cli.runs.hints import quoted
+    from rft_cli.runs.suggested_commands import quoted
 
     plan, checked = done.plan, done.verified
     path, typed = clean(str(plan.target)), clean(quoted(plan.target))

@@ -190,14 +190,14 @@ Debug = Annotated[
 
 
 def one_config(argument: str | None, option: str | None) -> str | None:
-    """The YAML file, given as an argument or with --config; UsageError where both name one."""
+    """The YAML file, given as an argument or with --config; UsageError if both name one."""
     if argument is not None and option is not None:
         raise UsageError(f"two configuration files: {argument} and --config {option}", "give one of them")
     return argument if option is None else option
 
 
 def variables(names: list[str] | None) -> list[str] | None:
-    """The names of --grader-env; raises UsageErrors where the environment lacks some."""
+    """The names of --grader-env; raises UsageErrors if the environment lacks some."""
     problems = [
         UsageError(f"--grader-env {name}: there is no such variable", f"set it: export {name}=...")
         for name in names or []

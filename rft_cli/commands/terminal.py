@@ -37,7 +37,7 @@ def _fill_closed() -> None:
 
 
 def need_stdout() -> None:
-    """Raise UsageError where standard output was closed from the start (`>&-`): results would be lost."""
+    """Raise UsageError if standard output was closed from the start (`>&-`): results would be lost."""
     if sys.__stdout__ is None:
         raise UsageError(
             "standard output is closed: the results would be lost", "send it to a file, or to /dev/null"
@@ -76,7 +76,7 @@ def print_json(document: Mapping[str, Any], error: RftError | None = None) -> No
 
 
 def check_writable(file: str | None) -> None:
-    """Raise UsageError where a result file that is written at the end could not be."""
+    """Raise UsageError if a result file that is written at the end could not be."""
     if file is None:
         return
     folder = Path(file).absolute().parent

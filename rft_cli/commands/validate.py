@@ -110,7 +110,7 @@ def _measure_run(ref: str, settings: Settings, gates: Gates, output: Output) -> 
     """Measure a run with its own settings, where no other config is given; flags win over both."""
     from rft_cli.commands.validation.measure import measure
     from rft_cli.runs import Run
-    from rft_cli.runs.sources import revision_of
+    from rft_cli.runs.model_source import revision_of
 
     run = Run.open(ref, settings.overrides["output_dir"] or "runs")
     file = settings.file or str(run.path / "config.yaml")

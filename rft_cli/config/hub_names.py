@@ -44,7 +44,7 @@ class HubName:
 
 
 def hub_name(path: str, folder: str = "") -> HubName | None:
-    """The data set that `path` names; None where it names a file in `folder`, there or not."""
+    """The data set that `path` names; None if it names a file in `folder`, there or not."""
     found = _NAME.fullmatch(path)
     if found is None or found["repo"].startswith("~"):
         return None

@@ -9,7 +9,7 @@ from json.decoder import scanstring  # type: ignore[attr-defined]  # public, mis
 from pathlib import Path
 from typing import Any
 
-from rft_cli.config.yaml_lines import MAX_BYTES, Mark, Node, read_yaml
+from rft_cli.config.yaml_tree import MAX_BYTES, Mark, Node, read_yaml
 from rft_cli.errors import UsageError
 
 MAX_DEPTH = 100
@@ -24,7 +24,7 @@ def read_tree(content: bytes, name: str, problems: list[UsageError]) -> Node | N
 
 
 def read_json(content: bytes, name: str, problems: list[UsageError]) -> Node | None:
-    """The file's value; adds what is wrong to `problems`, and gives None where the file can't be read."""
+    """The file's value; adds what is wrong to `problems`, and gives None if the file can't be read."""
     if len(content) > MAX_BYTES:
         problems.append(UsageError(f"{name}: larger than {MAX_BYTES // 1_000_000} MB: not a grader or a job"))
         return None

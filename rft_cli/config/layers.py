@@ -17,11 +17,11 @@ from rft_cli.config.keys import (
     free_value,
     value_of_text,
 )
+from rft_cli.config.old_settings import REMOVED
 from rft_cli.config.paths import resolve
-from rft_cli.config.removed import REMOVED
 from rft_cli.config.scalars import YES_NO
 from rft_cli.config.suggest import as_word, closest
-from rft_cli.config.yaml_lines import Node, read_yaml
+from rft_cli.config.yaml_tree import Node, read_yaml
 from rft_cli.errors import UsageError
 
 ENV_PREFIX = "RFT_"

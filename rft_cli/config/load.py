@@ -32,7 +32,7 @@ from rft_cli.config.layers import (
 from rft_cli.config.openai_job import OpenAIJob, read_job
 from rft_cli.config.schema import RunConfig
 from rft_cli.config.suggest import counted, did_you_mean, near_file
-from rft_cli.config.yaml_lines import MAX_BYTES
+from rft_cli.config.yaml_tree import MAX_BYTES
 from rft_cli.errors import UsageError, UsageErrors
 
 SHOWN_PROBLEMS = 50

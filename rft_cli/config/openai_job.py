@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rft_cli.config.json_marks import read_tree
+from rft_cli.config.json_tree import read_tree
 from rft_cli.config.layers import Layer, Setting
 from rft_cli.config.paths import JSON_OR_YAML
 from rft_cli.config.suggest import did_you_mean, near_file
-from rft_cli.config.yaml_lines import Node
+from rft_cli.config.yaml_tree import Node
 from rft_cli.errors import UsageError
 
 _FILES = {"training_file": ("data.train", "-t"), "validation_file": ("data.validation", "-v")}

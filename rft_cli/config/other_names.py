@@ -18,7 +18,7 @@ _NEAR = 0.85
 
 @dataclass(frozen=True, slots=True)
 class OtherName:
-    """`name` of `tool` is our `setting`, None where there is none; `words` say what differs, or what there is."""
+    """`name` of `tool` is our `setting`, None if there is none; `words` say what differs, or what there is."""
 
     tool: str
     name: str

@@ -165,7 +165,7 @@ class GraderConfig(Section):
 
     @property
     def file(self) -> str | None:
-        """The one grader's path; None where there are several, or none."""
+        """The one grader's path; None if there are several, or none."""
         return self.path if isinstance(self.path, str) else None
 
     def each(self) -> list[tuple[GraderConfig, float]]:

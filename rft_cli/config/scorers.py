@@ -17,7 +17,7 @@ class Weighted(NamedTuple):
 
 
 def split_weight(text: str) -> tuple[str, str | None]:
-    """The scorer and the text of its weight, None where there is none: a file's own name may hold an equals sign."""
+    """The scorer and the text of its weight, None if there is none: a file's own name may hold an equals sign."""
     target, equals, weight = text.rpartition("=")
     file = target.rpartition(":")[0] if not target.endswith(".py") else target
     if not equals or not file.endswith(".py") or Path(text).exists():

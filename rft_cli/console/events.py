@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rft_cli.config.suggest import counted, wrapped
-from rft_cli.console.pilots import pilot_lines
+from rft_cli.console.pilot_table import pilot_lines
 from rft_cli.console.text import clean, duration, number, sparkline
 from rft_cli.events import Event, Finished, Note, Piloted, Progress, Started, Stepped, Validated
 from rft_cli.types import Estimate

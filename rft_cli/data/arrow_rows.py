@@ -26,7 +26,7 @@ _LARGEST = 2**63
 
 
 def parquet_rows(path: str) -> Converted:
-    """The rows of a Parquet file. Raises UsageError where it is none."""
+    """The rows of a Parquet file. Raises UsageError if it is none."""
     converted = Converted(iter(()), file_hash(path))
     converted.lines = _parquet_lines(path, converted.notes)
     return converted

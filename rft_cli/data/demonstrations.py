@@ -17,7 +17,7 @@ SHOWN = 20
 
 
 def demonstration_of(example: Example, columns: Mapping[str, str]) -> str | None:
-    """The completion that a row teaches, None where it has none or a blank one.
+    """The completion that a row teaches, None if it has none or a blank one.
 
     A key that `columns` names for `output` or `answer` comes first; then `completion` (text or messages), the assistant
     turn that was left out of the prompt, verl's `extra_info.answer`, and at last what the row has as its reference,
@@ -46,7 +46,7 @@ def _said(value: object) -> str | None:
 
 
 def without_demonstration(train: Dataset, columns: Mapping[str, str]) -> UsageError | None:
-    """The problem of a training file in which rows have nothing to teach; None where every row has."""
+    """The problem of a training file in which rows have nothing to teach; None if every row has."""
     bare = [e.source.line for e in train.examples if demonstration_of(e, columns) is None]
     if not bare:
         return None

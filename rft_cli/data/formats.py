@@ -72,7 +72,7 @@ def format_of(row: Mapping[str, Any], keys: Keys) -> Format | None:
 
 
 def two_formats(row: Mapping[str, Any], format: Format, keys: Keys) -> str | None:
-    """Another whole format that the row has too, in words; None where its own is beyond doubt."""
+    """Another whole format that the row has too, in words; None if its own is beyond doubt."""
     if keys.renamed:
         return None
     if format == "trl" and {"input", "output"} <= row.keys():

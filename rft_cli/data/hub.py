@@ -29,7 +29,7 @@ AT_A_TIME = 512
 def hub_rows(path: str, name: HubName, role: str | None) -> Converted:
     """The rows that `name` means; `role` (train, validation, test) chooses a split where it says none.
 
-    Raises UsageError where the hub has no such data set, configuration or split, or can't be reached.
+    Raises UsageError if the hub has no such data set, configuration or split, or can't be reached.
     """
     with _quiet():
         try:
@@ -44,7 +44,7 @@ def hub_rows(path: str, name: HubName, role: str | None) -> Converted:
 
 
 def _lines(data: Any, notes: list[str]) -> Iterator[bytes]:
-    from rft_cli.data.tables import table_lines
+    from rft_cli.data.arrow_rows import table_lines
 
     yield from table_lines(data.with_format("arrow").iter(AT_A_TIME), notes)
 

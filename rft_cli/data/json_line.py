@@ -82,7 +82,7 @@ def parse_line(raw: bytes, name: str, line: int) -> Row:
 
 
 def object_of(raw: bytes) -> dict[str, Any] | None:
-    """The object in a line that is stripped of white space, None where `parse_line` finds a problem; faster by half.
+    """The object in a line that is stripped of white space, None if `parse_line` finds a problem; faster by half.
 
     For rows that are looked at and forgotten, in grader workers.
     """

@@ -96,7 +96,7 @@ def unpacked(value: object, key: str, remark: Remark) -> object:
 
 
 def listed(text: str) -> list[Any] | None:
-    """The list in a text that is one; None where it is something else."""
+    """The list in a text that is one; None if it is something else."""
     if not text.lstrip().startswith("["):
         return None
     try:
@@ -125,7 +125,7 @@ def are_messages(value: object) -> bool:
 
 
 def last_answer(value: object) -> str | None:
-    """What the assistant turn at the end of a list of messages says; None where there is none."""
+    """What the assistant turn at the end of a list of messages says; None if there is none."""
     value = listed(value) if isinstance(value, str) else value
     last = value[-1] if isinstance(value, list) and value else None
     if not isinstance(last, dict):

@@ -104,7 +104,7 @@ def read_rows(path: str, role: str | None = None) -> RowReader:
 
 
 def standard_input() -> BinaryIO:
-    """The bytes of standard input; raises UsageError where it was closed by the caller (`<&-`)."""
+    """The bytes of standard input; raises UsageError if it was closed by the caller (`<&-`)."""
     if sys.stdin is None:
         raise UsageError("there is no standard input to read rows from", "name a FILE")
     return sys.stdin.buffer
@@ -131,7 +131,7 @@ def open_rows(path: str, role: str | None = None) -> BinaryIO:
 
 
 def first_line(raw: bytes, name: str) -> bytes:
-    """The first line without its byte order mark; raises UsageError where the file is not made of JSON lines."""
+    """The first line without its byte order mark; raises UsageError if the file is not made of JSON lines."""
     _refuse_foreign(raw, name)
     raw = raw.removeprefix(_BOM)
     _refuse_layout(raw, name)

@@ -17,7 +17,7 @@ from rft_cli.data.converted import PACKED, Converted, ConvertedStream, damaged, 
 
 
 def open_source(path: str, role: str | None) -> BinaryIO | None:
-    """The rows of `path` as a stream of JSON lines; None where the file itself is made of them. Raises UsageError.
+    """The rows of `path` as a stream of JSON lines; None if the file itself is made of them. Raises UsageError.
 
     `role`: train, validation or test, the split of a data set whose name says none.
     """
@@ -31,7 +31,7 @@ def open_source(path: str, role: str | None) -> BinaryIO | None:
     if not file.is_file():
         return None
     if ending == ".parquet":
-        from rft_cli.data.tables import parquet_rows
+        from rft_cli.data.arrow_rows import parquet_rows
 
         return _stream(parquet_rows(path))
     if ending in (".csv", ".tsv"):

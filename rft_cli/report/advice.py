@@ -10,7 +10,7 @@ from typing import Any
 from rft_cli.report.collapse import best_constant, repetition_of
 from rft_cli.report.pairs import Pair
 from rft_cli.runs import Run
-from rft_cli.runs.hints import longer, quoted
+from rft_cli.runs.suggested_commands import longer, quoted
 
 MOST_CUT = 0.9
 """Share of cut completions above which nothing but the length limit matters."""

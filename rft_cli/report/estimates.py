@@ -59,7 +59,7 @@ def _value(sample: Sample, key: str) -> float | None:
 
 
 def estimate(samples: Sequence[Sample], key: str = REWARD) -> Estimate:
-    """Mean over rows of reward or component; RunFailed where nothing could be graded."""
+    """Mean over rows of reward or component; RunFailed if nothing could be graded."""
     means = row_means(samples, key)
     if not means:
         raise _nothing_graded(samples, key)

@@ -53,7 +53,7 @@ def judge_pilot(
     references: Mapping[int, str | None],
     fills_context: bool = False,
 ) -> PilotVerdict:
-    """What the samples say of the job. `references`: each row's reference, None where it has none.
+    """What the samples say of the job. `references`: each row's reference, None if it has none.
 
     `fills_context`: the limit of a completion is all that the model's context leaves.
     """
@@ -144,7 +144,7 @@ def _causes(
 
 
 def asked_form(samples: Sequence[Sample], references: Mapping[int, str | None]) -> str | None:
-    """What no completion has though it is asked for, to follow "no completion"; None where that can't be seen.
+    """What no completion has though it is asked for, to follow "no completion"; None if that can't be seen.
 
     Seen in a component of the scorer's that is named for the form and is 0 throughout, or in references that are JSON
     objects or lists where no completion is.

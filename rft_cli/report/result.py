@@ -21,8 +21,8 @@ SCHEMA = "rft.result/1"
 def build_result(run: Run, *, status: str = "finished") -> dict[str, Any]:
     """The documented result: estimates before and after, components, training reward, counts, what next.
 
-    `test` is there only with test rows, and `components` are then theirs. Raises RunFailed where no row
-    could be graded, FileNotFoundError where the baseline was never sampled.
+    `test` is there only with test rows, and `components` are then theirs. Raises RunFailed if no row
+    could be graded, FileNotFoundError if the baseline was never sampled.
     """
     info = run.info
     best_step = int(info.get("best_step") or 0)

@@ -8,8 +8,8 @@ from typing import Any
 
 from rft_cli.config.suggest import counted
 from rft_cli.report.collapse import best_constant
+from rft_cli.report.conclusions import answers_note, headline, matters, reward_verdict
 from rft_cli.report.pairs import Pair, read_pairs
-from rft_cli.report.verdict import answers_note, headline, matters, reward_verdict
 from rft_cli.runs import Run
 from rft_cli.types import Comparison, Estimate, Sample
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rft_cli.errors import UsageError
 from rft_cli.runs.files import fsync_path
-from rft_cli.runs.hints import resume_command
+from rft_cli.runs.suggested_commands import resume_command
 
 
 def point(run: Path, step: int | None) -> None:

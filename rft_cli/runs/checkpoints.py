@@ -75,7 +75,7 @@ class CheckpointStore:
         return sorted(int(name[1]) for name in names if name)
 
     def check_versions(self) -> None:
-        """Raise UsageError where a checkpoint is of a later schema version than this rft knows."""
+        """Raise UsageError if a checkpoint is of a later schema version than this rft knows."""
         for step in self.steps():
             try:
                 version = json.loads((self.path(step) / MANIFEST).read_text(encoding="utf-8"))[

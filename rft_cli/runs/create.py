@@ -16,13 +16,13 @@ from typing import Any
 from rft_cli.errors import UsageError
 from rft_cli.runs.files import finite, fsync_path, write_atomic
 from rft_cli.runs.find import SCHEMA_VERSION
-from rft_cli.runs.hints import resume_command
+from rft_cli.runs.suggested_commands import resume_command
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 
 
 def check_new(output_dir: str | Path, name: str | None) -> None:
-    """Raise UsageError where `create` could not make this run."""
+    """Raise UsageError if `create` could not make this run."""
     parent = Path(output_dir).expanduser()
     final = parent / _checked_name(name, datetime.now(UTC), "model", parent)
     if os.path.lexists(final):
@@ -102,7 +102,7 @@ def _fill(draft: Path, config_yaml: str, record: Mapping[str, Any], files: Mappi
 
 
 def _placed(draft: Path, final: Path) -> bool:
-    """Give the run its name; False where the name is taken."""
+    """Give the run its name; False if the name is taken."""
     try:
         os.rename(draft, final)
     except OSError:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rft_cli.errors import RftError, RunFailed
-from rft_cli.runs.hints import resume_command
+from rft_cli.runs.suggested_commands import resume_command
 
 _FIXES = {
     errno.ENOSPC: "free space there",
@@ -37,7 +37,7 @@ _FULL = 2**20
 
 @contextmanager
 def writing(path: Path, run: Path) -> Iterator[None]:
-    """Write `path`, a part of `run`, inside: RunFailed where the disk does not let us, with how to go on."""
+    """Write `path`, a part of `run`, inside: RunFailed if the disk does not let us, with how to go on."""
     try:
         yield
     except RftError:
@@ -55,7 +55,7 @@ def writing(path: Path, run: Path) -> Iterator[None]:
 
 
 def _number(error: Exception, path: Path) -> int | None:
-    """The errno of what the disk said; None where the error is about something else."""
+    """The errno of what the disk said; None if the error is about something else."""
     if isinstance(error, OSError) and error.errno is not None:
         found: int | None = error.errno
     elif rust := _OF_RUST.search(str(error)):

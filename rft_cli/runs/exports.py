@@ -15,8 +15,8 @@ from typing import Literal, cast, get_args
 from rft_cli.config.suggest import did_you_mean
 from rft_cli.errors import UsageError
 from rft_cli.runs.files import fsync_path
-from rft_cli.runs.hints import resume_command
 from rft_cli.runs.run import Run
+from rft_cli.runs.suggested_commands import resume_command
 
 Format = Literal["merged", "adapter"]
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -49,7 +49,7 @@ class ExportPlan:
 def plan_export(
     run: Run, *, checkpoint: str, format: str, dtype: str | None, to: str | None, force: bool
 ) -> ExportPlan:
-    """Check what was asked for against what the run has; UsageError where it can't be done."""
+    """Check what was asked for against what the run has; UsageError if it can't be done."""
     chosen = cast(Format, _known("--format", format, get_args(Format)))
     precision = None if dtype is None else cast(Precision, _known("--dtype", dtype, get_args(Precision)))
     step = _step(run, checkpoint)
@@ -132,7 +132,7 @@ def staged(target: Path, replace: bool) -> Iterator[Path]:
     """An empty directory beside `target` that becomes `target` when the block ends well, and is gone when not.
 
     The block writes MARKER, as any program writes a file: the other files get its permissions.
-    UsageError where it can't be made, or where `target` was made by somebody else meanwhile.
+    UsageError if it can't be made, or where `target` was made by somebody else meanwhile.
     """
     draft = target.with_name(f".new-{target.name}-{os.getpid()}-{secrets.token_hex(4)}")
     try:

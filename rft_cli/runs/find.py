@@ -76,7 +76,7 @@ def _not_a_run(ref: str, output_dir: Path) -> str:
 
 
 def read_info(path: Path) -> dict[str, Any]:
-    """run.json of this run; a UsageError where it is damaged."""
+    """run.json of this run; a UsageError if it is damaged."""
     file = path / "run.json"
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
@@ -88,7 +88,7 @@ def read_info(path: Path) -> dict[str, Any]:
 
 
 def check_record(path: Path, record: dict[str, Any]) -> None:
-    """UsageError where this record of a run is one of a later version of rft, or lacks what every run has."""
+    """UsageError if this record of a run is one of a later version of rft, or lacks what every run has."""
     file, version = path / "run.json", record.get("schema_version")
     if isinstance(version, int) and version > SCHEMA_VERSION:
         by = (record.get("versions") or {}).get("rft") if isinstance(record.get("versions"), dict) else None

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rft_cli.errors import UsageError
-from rft_cli.runs.disk import writing
+from rft_cli.runs.disk_errors import writing
 
 _PATIENCE = 0.3
 """Seconds to wait for the lock."""

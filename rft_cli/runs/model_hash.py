@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rft_cli.errors import RftError, UsageError
-from rft_cli.runs.sources import ModelSource, find_model
+from rft_cli.runs.model_source import ModelSource, find_model
 
 WHOLE = 16 * 2**20
 """Bytes up to which a file is read whole."""
@@ -24,7 +24,7 @@ _PARTS = (".safetensors", ".bin", ".json", ".jinja", ".model", ".txt", ".py")
 
 
 def base_identity(model: str, revision: str | None) -> str | None:
-    """What `model.path` names now; None where that can't be said without loading it."""
+    """What `model.path` names now; None if that can't be said without loading it."""
     try:
         source = find_model(model, revision)
     except UsageError:  # reported when the model is loaded
@@ -39,7 +39,7 @@ def base_identity(model: str, revision: str | None) -> str | None:
 
 
 def commit_of(model: str, revision: str | None) -> str | None:
-    """The commit of the hub model that `model.path` comes down to; None where there is none, or nobody can say which.
+    """The commit of the hub model that `model.path` comes down to; None if there is none, or nobody can say which.
 
     A branch or tag is looked up as loading does: on the hub, else in the cache. Raises UsageError as `find_model` does.
     """

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rft_cli.errors import Interrupted, RftError
-from rft_cli.runs import best, disk, find, lock, new
+from rft_cli.runs import best, create, disk_errors, find, lock
 from rft_cli.runs.checkpoints import CheckpointStore
 from rft_cli.runs.files import append_line, drafts, finite, read_lines, write_atomic, write_lines
 from rft_cli.types import Sample
@@ -42,8 +42,8 @@ class Run:
         info: Mapping[str, Any],
         files: Mapping[str, bytes] | None = None,
     ) -> Run:
-        """Make `output_dir/name` with config.yaml, run.json and `files`, whole or not at all: see `runs.new`."""
-        return cls(new.create(output_dir, name, config_yaml=config_yaml, info=info, files=files))
+        """Make `output_dir/name` with config.yaml, run.json and `files`, whole or not at all: see `runs.create`."""
+        return cls(create.create(output_dir, name, config_yaml=config_yaml, info=info, files=files))
 
     @classmethod
     def open(cls, ref: str | Path, output_dir: str | Path = "runs") -> Run:
@@ -67,12 +67,12 @@ class Run:
         """Set fields of run.json, atomically; the whole record."""
         record = {**self.info, **fields}
         with self.writing(self.path / "run.json"):
-            new.write_info(self.path, record)
+            create.write_info(self.path, record)
         return record
 
     def writing(self, path: Path) -> AbstractContextManager[None]:
         """Hold this around writing a part of the run: a full or read-only disk is a RunFailed that names `path`."""
-        return disk.writing(path, self.path)
+        return disk_errors.writing(path, self.path)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -93,7 +93,7 @@ class Run:
                 pass
 
     def check_free(self) -> None:
-        """Raise that UsageError where the run is being written now; changes nothing on disk."""
+        """Raise that UsageError if the run is being written now; changes nothing on disk."""
         lock.check_free(self.path)
 
     @contextlib.contextmanager
@@ -142,7 +142,7 @@ class Run:
             write_atomic(self.path / PILOT, json.dumps(finite(pilot), indent=2) + "\n")
 
     def read_pilot(self) -> dict[str, Any] | None:
-        """What `write_pilot` kept; None where there was no pilot, or its file is damaged."""
+        """What `write_pilot` kept; None if there was no pilot, or its file is damaged."""
         try:
             found = json.loads((self.path / PILOT).read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -207,7 +207,7 @@ class Run:
         self._write_lines(self._samples(name), (sample.to_json() for sample in samples))
 
     def read_samples(self, name: str) -> list[Sample]:
-        """The samples kept under this name; FileNotFoundError where there are none."""
+        """The samples kept under this name; FileNotFoundError if there are none."""
         file = self._samples(name)
         if not file.is_file():
             raise FileNotFoundError(file)
@@ -245,7 +245,7 @@ class Run:
         return self.store.path(step)
 
     def verify_checkpoint(self, step: int) -> str | None:
-        """None where every file is as committed, else what is wrong with which file."""
+        """None if every file is as committed, else what is wrong with which file."""
         return self.store.verify(step)
 
     def rotate(self, keep_last: int, protect: Collection[int] = ()) -> list[int]:
@@ -264,9 +264,9 @@ class Run:
         self.update(best_step=step or 0)
 
     def best_checkpoint(self) -> Path | None:
-        """The best checkpoint's directory; None where the base model is best.
+        """The best checkpoint's directory; None if the base model is best.
 
-        Raises UsageError where the run had a best one that is not there any more.
+        Raises UsageError if the run had a best one that is not there any more.
         """
         return best.find(self.path, int(self.info.get("best_step") or 0))
 

@@ -20,7 +20,7 @@ from rft_cli.job import Job
 from rft_cli.report import pilot as report
 from rft_cli.report.pilot_gate import PilotVerdict, judge_pilot, pilot_message
 from rft_cli.runs import Run
-from rft_cli.runs.hints import resume_command
+from rft_cli.runs.suggested_commands import resume_command
 from rft_cli.stopping import Stop, interruption
 from rft_cli.training import auto, memory
 from rft_cli.training.distributed import group

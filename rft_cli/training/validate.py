@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from rft_cli.events import OnEvent, Progress
 from rft_cli.job import Job
 from rft_cli.runs import Run
-from rft_cli.runs.sources import ModelSource, find_model, tuned_source
+from rft_cli.runs.model_source import ModelSource, find_model, tuned_source
 from rft_cli.training import memory, quiet, schedule
 from rft_cli.training.constants import grade_constants
 from rft_cli.training.graders import open_grader

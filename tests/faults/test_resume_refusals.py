@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from rft_cli.runs import Run
-from rft_cli.runs.identity import base_identity
+from rft_cli.runs.model_hash import base_identity
 from tests.command import Ended, environment
 from tests.faults.jobs import FILES, SMALL, rft_here, tree
 
@@ -206,7 +206,7 @@ def test_a_model_of_the_hub_is_its_commit(tmp_path):
         (folder / "snapshots" / commit / "config.json").write_text("{}")
         (folder / "refs").mkdir(exist_ok=True)
         (folder / "refs" / "main").write_text(commit)
-        code = "from rft_cli.runs.identity import base_identity as b; print(b('org/name', None), b('org/no', None))"
+        code = "from rft_cli.runs.model_hash import base_identity as b; print(b('org/name', None), b('org/no', None))"
         found = subprocess.run(
             [sys.executable, "-c", code],
             env=environment(HF_HUB_CACHE=str(tmp_path / "hub")),

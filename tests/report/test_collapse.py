@@ -4,11 +4,11 @@ import pytest
 
 from rft_cli.report.advice import advise
 from rft_cli.report.collapse import best_constant, candidates, repetition_of, shown
+from rft_cli.report.conclusions import answers_note, headline
 from rft_cli.report.estimates import compare
 from rft_cli.report.pairs import Pair
 from rft_cli.report.result import build_result
 from rft_cli.report.summary import build_summary
-from rft_cli.report.verdict import answers_note, headline
 from rft_cli.runs import Run
 from rft_cli.types import Grade, Sample
 

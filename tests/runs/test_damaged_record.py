@@ -6,7 +6,7 @@ import pytest
 
 from rft_cli.errors import UsageError
 from rft_cli.runs import Run
-from rft_cli.runs.hints import resume_command
+from rft_cli.runs.suggested_commands import resume_command
 
 
 @pytest.mark.parametrize(

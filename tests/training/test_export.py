@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 from rft_cli.cli import app
 from rft_cli.config.schema import ModelConfig
 from rft_cli.runs import Run, exports
-from rft_cli.runs.sources import find_model, tuned_source
+from rft_cli.runs.model_source import find_model, tuned_source
 from rft_cli.training import export as exporting
 from rft_cli.training import reload
 from rft_cli.training.answers import Answers, distance

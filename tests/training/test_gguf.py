@@ -17,8 +17,8 @@ from rft_cli.commands import models as naming
 from rft_cli.config.schema import ModelConfig
 from rft_cli.errors import UsageError
 from rft_cli.runs import Run
-from rft_cli.runs.identity import base_identity
-from rft_cli.runs.sources import BUILTIN, ModelSource, find_model
+from rft_cli.runs.model_hash import base_identity
+from rft_cli.runs.model_source import BUILTIN, ModelSource, find_model
 from rft_cli.training.models import load_policy, load_tokenizer, stop_tokens
 from tests.faults.jobs import rft_here
 from tests.training.conftest import make_run

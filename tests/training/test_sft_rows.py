@@ -82,7 +82,7 @@ def test_the_loss_is_the_mean_over_completion_tokens_alone(tokenizer, tmp_path):
 
 
 def _source():
-    from rft_cli.runs.sources import find_model
+    from rft_cli.runs.model_source import find_model
 
     return find_model("builtin/tiny")
 

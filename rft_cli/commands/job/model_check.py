@@ -10,7 +10,7 @@ from pathlib import Path
 from rft_cli.config.suggest import closest
 from rft_cli.errors import UsageError
 from rft_cli.runs import Run, is_run
-from rft_cli.runs.sources import BUILTIN, GGUF
+from rft_cli.runs.model_source import BUILTIN, GGUF
 
 OPEN_MODELS = "Qwen/Qwen3-0.6B, HuggingFaceTB/SmolLM2-360M-Instruct, meta-llama/Llama-3.2-1B-Instruct"
 
@@ -36,7 +36,7 @@ def resolve_run(model: str, output_dir: str) -> str:
 
 
 def check_model(model: str, revision: str | None = None) -> None:
-    """Raise UsageError where `--model` is a hosted model, or is not there. Loads nothing."""
+    """Raise UsageError if `--model` is a hosted model, or is not there. Loads nothing."""
     path = Path(model).expanduser()
     if path.is_dir():
         _check_directory(model, path)

@@ -23,8 +23,8 @@ from rft_cli.events import Event, Note, OnEvent
 from rft_cli.job import Job, create_run, explain_resume, pinned
 from rft_cli.report.summary import build_summary
 from rft_cli.runs import Run
-from rft_cli.runs.hints import longer, resume_command
-from rft_cli.runs.new import check_new
+from rft_cli.runs.create import check_new
+from rft_cli.runs.suggested_commands import longer, resume_command
 from rft_cli.runs.warnings import KeptWarnings, keep
 from rft_cli.stopping import Stop
 

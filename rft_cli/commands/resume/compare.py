@@ -20,7 +20,7 @@ from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.source import read_sources, sha256_of_all
 from rft_cli.job import CONTENT, PLACE, processes, scorer_modules
 from rft_cli.runs import Run
-from rft_cli.runs.identity import base_identity
+from rft_cli.runs.model_hash import base_identity
 
 _CONTENT = "it decides which weights and optimizers a checkpoint holds"
 _BASE = "a checkpoint is what became of that model, and KL is measured to it"

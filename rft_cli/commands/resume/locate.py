@@ -16,7 +16,7 @@ from rft_cli.data.dataset import combined_hash
 from rft_cli.job import CONTENT
 from rft_cli.runs import Run
 from rft_cli.runs.files import sha256_of
-from rft_cli.runs.identity import base_identity
+from rft_cli.runs.model_hash import base_identity
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ class Gates:
     on: GateOn = "mean"
 
     def check(self) -> Gates:
-        """These gates; UsageError where `on` has nothing to be about."""
+        """These gates; UsageError if `on` has nothing to be about."""
         if self.on == "low" and self.min_reward is None and self.min_gain is None:
             raise UsageError(
                 "--gate-on low needs a threshold", "give --min-gain X, or --min-reward X with `rft validate`"
@@ -32,7 +32,7 @@ class Gates:
         return [text for text in (self._gain(document), self._reward(document)) if text is not None]
 
     def error(self, document: Mapping[str, Any]) -> GateNotMet | None:
-        """The same as one error, None where all are met."""
+        """The same as one error, None if all are met."""
         unmet = self.unmet(document)
         return GateNotMet("\n".join(unmet)) if unmet else None
 

@@ -19,11 +19,11 @@ from rft_cli.config.load import LoadedConfig
 from rft_cli.console import EventPrinter, choose_mode, print_comparison, print_estimates, print_files
 from rft_cli.events import Note
 from rft_cli.job import Job
+from rft_cli.report.conclusions import answers_note, headline
 from rft_cli.report.estimates import compare, compare_components, component_names, count_statuses, estimate
 from rft_cli.report.pairs import Pair
 from rft_cli.report.result import answers_json
 from rft_cli.report.summary import SummaryRow, constant_rows
-from rft_cli.report.verdict import answers_note, headline
 from rft_cli.runs import Run
 from rft_cli.types import Comparison, Estimate
 
