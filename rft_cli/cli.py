@@ -34,7 +34,7 @@ HELP_WIDTH = 120
 
 
 class ErrorsToExitCodes(TyperGroup):
-    """The group that runs a command, and turns whatever leaves it into one message and an exit code.
+    """Runs a command and turns every error into one message and an exit code.
 
     Under `--json` standard output gets the error too, as one JSON object.
     """
@@ -197,7 +197,7 @@ def main() -> None:
     try:
         app(prog_name="rft")
     except SystemExit as end:
-        # Where a signal ended it, what repeats that signal can't end it otherwise.
+        # After an exit by signal, the same signal must not change the exit code.
         if isinstance(end.code, int) and end.code > 128:
             ignore_signals()
         raise

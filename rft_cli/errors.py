@@ -18,7 +18,7 @@ _WHERE = re.compile(
 
 
 class RftError(Exception):
-    """A problem with a plain message: `message` says what and where, `fix` says what to do about it.
+    """A problem for people: `message` says what and where, `fix` what to do about it.
 
     `where` is the place that the message begins with: a file with line and column, a setting, a flag or a variable.
     `in_document`: the printed JSON document has it already.

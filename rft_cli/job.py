@@ -55,7 +55,7 @@ class Job:
     warnings: tuple[str, ...] = ()
 
     def shape(self) -> Shape:
-        """What the job's rows look like, for whoever binds a scorer's parameters."""
+        """What the rows look like, to bind a scorer's parameters by name."""
         parts = (self.train, self.validation, *(() if self.test is None else (self.test,)))
         return shape_of(chain.from_iterable(part.examples for part in parts), self.config.data.columns)
 
@@ -76,7 +76,7 @@ class DataFiles:
     warnings: list[str] = field(default_factory=list)
 
     def blame(self, name: str, error: UsageError) -> None:
-        """Keep an error, taken apart into its problems."""
+        """Record the problems of an error."""
         self.problems.setdefault(name, []).extend(error.problems)
 
 
@@ -140,8 +140,8 @@ def _is_stream(path: str) -> bool:
 
 
 def pinned(job: Job) -> Job:
-    """The job with its hub model and data sets at the commit that each is now: what every process loads, and the run
-    when it goes on.
+    """The job with its hub model and data sets at the commit that each is now: every process loads these, and so
+    does a resumed run.
 
     Raises UsageError if `model.path` is a run or an adapter whose own parts are gone.
     """
@@ -195,11 +195,11 @@ def record(job: Job, graders: Sequence[ScorerSource]) -> dict[str, Any]:
 
 
 PLACE = ("name", "output_dir")
-"""Settings that say where a run lies, and not what it is."""
+"""Settings that say where a run is stored, not what it trains."""
 CONTENT = {
     "data.train": "train", "data.validation": "validation", "data.test": "test", "grader.path": "grader",
 }  # fmt: skip
-"""Settings that name a file, and what `hashes` calls its bytes."""
+"""Settings that name a file -> its name in `hashes`."""
 
 
 def processes(config: RunConfig) -> int:
@@ -222,7 +222,7 @@ def scorer_modules(config: RunConfig) -> dict[str, str]:
 def create_run(job: Job) -> Run:
     """Make the job's run directory: resolved configuration, a copy of the scorer, versions, hashes and seed."""
     config = with_absolute_paths(job.config)
-    graders = read_sources(config.grader)  # once: what is copied is what the record has the hash of
+    graders = read_sources(config.grader)  # read once: the copy has the recorded hash
     return Run.create(
         config.output_dir,
         config.name,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 MOST_COMPONENTS = 100
-"""Names of components that are averaged and shown: a scorer may find new ones for ever. Each row keeps its own."""
+"""Names of components that are averaged and shown: a scorer may invent new ones without end. Rows keep all."""
 GradeStatus = Literal["graded", "skipped", "failed"]
 
 
@@ -24,7 +24,7 @@ class Message(TypedDict):
 
 
 def spoken(message: Message) -> str:
-    """What a message says, as text: its content, and the tools that it calls."""
+    """A message as text: its content and its tool calls."""
     calls = message.get("tool_calls")
     if not calls:
         return message["content"]

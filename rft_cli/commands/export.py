@@ -1,4 +1,4 @@
-"""`rft export`: the tuned model out of a run, for transformers, PEFT and what reads their files."""
+"""`rft export`: write the tuned model of a run as files for transformers or PEFT."""
 
 from __future__ import annotations
 

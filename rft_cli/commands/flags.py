@@ -15,7 +15,7 @@ DEBUG_KEY = "rft.debug"
 
 
 def _remember_debug(context: typer.Context, value: bool) -> bool:
-    # The group turns errors into messages after the command's own context is gone: `meta` is shared with it.
+    # The group prints errors after the command's own context is closed; both share `meta`.
     context.meta[DEBUG_KEY] = value
     return value
 
@@ -153,7 +153,7 @@ Force = Annotated[
 
 
 def _finite(value: float | None) -> float | None:
-    """A gate that compares with NaN would always be met."""
+    """The value; BadParameter for NaN, which a gate would always meet."""
     if value is not None and not math.isfinite(value):
         raise typer.BadParameter(f"{value} is not a finite number")
     return value

@@ -1,4 +1,4 @@
-"""Signals that end a command in good order: what is half-made is removed, the exit code is 128 + the signal's."""
+"""Signals end a command cleanly: it removes unfinished work and exits with 128 + the signal's number."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STOPPING = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
 class Interrupts:
-    """A handler that raises Interrupted; within `held` it waits with that, but not after a second signal."""
+    """A handler that raises Interrupted; inside `held` it waits for the end of the block or a second signal."""
 
     def __init__(self) -> None:
         self._first_at = float("-inf")
@@ -38,7 +38,7 @@ class Interrupts:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Let a signal wait until the block has ended."""
+        """Delay Interrupted until the end of the block."""
         self._holding = True
         try:
             yield
@@ -110,7 +110,7 @@ def _in_a_thread(handle: Callable[[int], bool]) -> Iterator[None]:
 
 
 def ignore_signals() -> None:
-    """All has been said and done; to leave, with torch loaded, takes another second."""
+    """Ignore signals while the interpreter exits, which takes a second with torch loaded."""
     for number in (*_STOPPING, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
 

@@ -1,4 +1,4 @@
-"""Standard output and error: results on one, everything for people on the other, also where a stream is closed."""
+"""Standard output for results, standard error for people; both may be closed or lose their reader."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from rft_cli.errors import RftError, RunFailed, UsageError
 
 
 def repair_streams() -> None:
-    """Make standard output and error usable. What can't be shown on standard error is lost, and no error: it is for
-    people, and whether somebody reads it must not change what a command does. Call it once, first of all."""
+    """Make standard output and error usable; call it once, before anything else.
+
+    A failed write to standard error is not an error: whether somebody reads it must not change what a command does."""
     _fill_closed()
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
-    sys.stderr = open(os.devnull, "w") if sys.stderr is None else _unheeded(sys.stderr)  # noqa: SIM115
+    sys.stderr = open(os.devnull, "w") if sys.stderr is None else _ignoring_errors(sys.stderr)  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         # Model output may hold any character; a stream that can't write one gets a replacement, not a traceback.
         reconfigure = getattr(stream, "reconfigure", None)
@@ -28,7 +29,7 @@ def repair_streams() -> None:
 
 
 def _fill_closed() -> None:
-    """Open what the caller closed (`<&-`): pipes to workers would take the numbers, and be taken for terminals."""
+    """Open descriptors that the caller closed (`<&-`): pipes to workers would get their numbers."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -44,16 +45,16 @@ def need_stdout() -> None:
         )
 
 
-def _unheeded(stream: TextIO) -> TextIO:
+def _ignoring_errors(stream: TextIO) -> TextIO:
     try:
-        raw = _Unheeded(stream.fileno(), "w", closefd=False)
-    except (OSError, ValueError):  # no file: a test's or a notebook's own
+        raw = _IgnoresErrors(stream.fileno(), "w", closefd=False)
+    except (OSError, ValueError):  # not a file: a test's or a notebook's stream
         return stream
     return io.TextIOWrapper(io.BufferedWriter(raw), encoding=stream.encoding, line_buffering=True)
 
 
-class _Unheeded(io.FileIO):
-    """A file whose errors in writing are passed over: its reader has gone, or its disk is full."""
+class _IgnoresErrors(io.FileIO):
+    """A file that ignores write errors: its reader is gone, or its disk is full."""
 
     def write(self, data: Any) -> int:
         try:
@@ -63,7 +64,7 @@ class _Unheeded(io.FileIO):
 
 
 def print_json(document: Mapping[str, Any], error: RftError | None = None) -> None:
-    """The command's one JSON document, on standard output; numbers that JSON does not have become null.
+    """Print the command's one JSON document; non-finite numbers become null.
 
     `error`: what the command is about to raise; it goes into the document under `error`.
     """
@@ -76,7 +77,7 @@ def print_json(document: Mapping[str, Any], error: RftError | None = None) -> No
 
 
 def check_writable(file: str | None) -> None:
-    """Raise UsageError if a result file that is written at the end could not be."""
+    """Raise UsageError if a result file can't be written at the end."""
     if file is None:
         return
     folder = Path(file).absolute().parent
@@ -89,9 +90,9 @@ def check_writable(file: str | None) -> None:
 
 
 def write_json(file: str, document: Mapping[str, Any]) -> None:
-    """The document into a file, in one step; numbers that JSON does not have become null.
+    """Write the document to a file, in one step; non-finite numbers become null.
 
-    A device, a pipe or a link is written as it is: the step would put a file in its place.
+    A device, a pipe or a link is written directly: a rename would replace it.
     """
     from rft_cli.runs.files import finite, write_atomic
 
@@ -107,13 +108,13 @@ def write_json(file: str, document: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def stdout_to_stderr() -> Iterator[None]:
-    """Send whatever is written to standard output inside to standard error: by Python, by C code, by children.
+    """Redirect standard output to standard error inside the block, also for C code and child processes.
 
     Libraries print while they train. Results are printed after the block, so standard output holds nothing else.
     """
     sys.stdout.flush()
     try:
-        saved = os.dup(1)  # not inheritable: a worker that outlives us does not hold the reader of our pipe
+        saved = os.dup(1)  # not inheritable: a worker that outlives us must not keep our pipe open
         os.dup2(2, 1)
     except OSError:  # one of them is closed
         saved = None
@@ -129,7 +130,7 @@ def stdout_to_stderr() -> Iterator[None]:
 
 @contextlib.contextmanager
 def results() -> Iterator[None]:
-    """Print results inside: a reader that is gone (`| head`) ends the printing quietly, not the command."""
+    """Print results inside: a closed pipe (`| head`) ends the printing, not the command."""
     try:
         yield
         sys.stdout.flush()
@@ -140,13 +141,13 @@ def results() -> Iterator[None]:
 
 
 def cannot_print(error: OSError) -> RunFailed:
-    """Standard output can't be written, for another reason than that nobody reads: a full disk, say."""
+    """The error for standard output that can't be written, for example on a full disk."""
     forget_stdout()
     return RunFailed(f"standard output can't be written: {error.strerror or error}")
 
 
 def forget_stdout() -> None:
-    """Send standard output nowhere: its reader is gone, and Python must not complain of that at exit."""
+    """Discard standard output: its reader is gone, and Python would print an error at exit."""
     devnull = os.open(os.devnull, os.O_WRONLY)
     with contextlib.suppress(OSError, ValueError):
         os.dup2(devnull, sys.stdout.fileno())

@@ -34,7 +34,7 @@ _LARGEST_SEED = 2**32 - 1
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Settings that can't go together: `keys` (dotted, the one to blame first), what is wrong, what to do."""
+    """Settings that contradict each other: `keys` (the one to name first), what is wrong, what to do."""
 
     keys: tuple[str, ...]
     message: str
@@ -207,7 +207,7 @@ SFT_READS = (
 
 
 def _idle_under_sft(config: RunConfig, given: Collection[str]) -> list[str]:
-    """Settings of rollouts and of what is computed from them, where they were set to something of their own."""
+    """Settings of rollouts that were set although sft does not read them."""
     plain = flat(RunConfig())
     now = flat(config)
     unread = [
@@ -229,7 +229,7 @@ def _same_rows(one: str | list[str] | None, other: str | list[str] | None) -> bo
 
 
 def _idle_critic(config: RunConfig, given: Collection[str]) -> list[str]:
-    """Settings of a critic which is made in another way than they are for."""
+    """Critic settings without effect on this critic design."""
     if config.algorithm != "ppo":
         return []
     if config.ppo.critic == "none":

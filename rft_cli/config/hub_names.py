@@ -1,4 +1,4 @@
-"""Names of data sets on the hub, and what distinguishes them from files."""
+"""Names of data sets on the hub, as opposed to files."""
 
 from __future__ import annotations
 

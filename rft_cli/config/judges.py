@@ -1,4 +1,4 @@
-"""What the settings of `grader.judge` mean in detail: URLs, model names, prices; and what is wrong with them.
+"""The settings of `grader.judge`: URLs, model names, prices, and their problems.
 
 Nothing here repeats a value that may be a secret: a key pasted in place of a variable's name, or a URL with a password.
 """

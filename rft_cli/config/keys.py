@@ -79,7 +79,7 @@ def all_keys() -> dict[str, Key]:
 
 @cache
 def all_sections() -> frozenset[str]:
-    """The dotted names that hold settings and are none."""
+    """The dotted names of sections."""
     return frozenset(name.rpartition(".")[0] for name in all_keys() if "." in name)
 
 

@@ -26,7 +26,7 @@ from rft_cli.errors import UsageError
 
 ENV_PREFIX = "RFT_"
 RESERVED_ENV = frozenset({"RFT_DEBUG"})
-"""Variables with our prefix that are no settings; so are all that begin with `RFT_INTERNAL_`."""
+"""Variables with our prefix that are not settings, like all that begin with `RFT_INTERNAL_`."""
 _INTERNAL_ENV = "RFT_INTERNAL_"
 
 
@@ -90,7 +90,7 @@ def _is_other_section(key: str) -> bool:
 
 
 def _with_spec(section: Node) -> Node:
-    """The grader section; where it is an OpenAI spec itself, with the spec's keys under `spec`, apart from settings."""
+    """The grader section; if it is an OpenAI spec itself, its keys are moved under `spec`."""
     assert isinstance(section.value, dict)
     if "type" not in section.value or "spec" in section.value:
         return section

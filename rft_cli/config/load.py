@@ -36,7 +36,7 @@ from rft_cli.config.yaml_tree import MAX_BYTES
 from rft_cli.errors import UsageError, UsageErrors
 
 SHOWN_PROBLEMS = 50
-"""Problems of all settings that are spelled out; the others are counted."""
+"""Problems of settings that are shown; the others are counted."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class LoadedConfig:
 
 
 def load_own(run: Path) -> LoadedConfig:
-    """The configuration of a run: its own file counts, not what the environment says today."""
+    """The configuration in a run's config.yaml, without the environment."""
     return load_config(str(run / "config.yaml"), env={})
 
 
@@ -106,7 +106,7 @@ def load_config(
 
 
 def _chosen(settings: Layer, path: str | None) -> set[str]:
-    """The settings that somebody chose: no default that was written out, and nothing of a run's own config.yaml."""
+    """Keys of the settings that somebody chose: neither written-out defaults nor a run's own config.yaml."""
     of_a_run = path is not None and (Path(path).parent / "run.json").is_file()
     return {
         key
@@ -117,7 +117,7 @@ def _chosen(settings: Layer, path: str | None) -> set[str]:
 
 
 def _first(problems: list[UsageError]) -> list[UsageError]:
-    """As many as people read, and how many more there are."""
+    """The first problems, and how many more there are."""
     rest = len(problems) - SHOWN_PROBLEMS
     if rest <= 0:
         return problems
@@ -191,7 +191,7 @@ def _bad_value(key: Key, setting: Setting) -> UsageError:
 
 
 def shown(value: Any, word: str | None = None) -> str:
-    """A value as the user may have written it, cut to a short length."""
+    """A value as the user may have written it, shortened."""
     if word is not None and not isinstance(value, str):
         text = word or "nothing"
     elif value is None or isinstance(value, bool):
@@ -204,7 +204,7 @@ def shown(value: Any, word: str | None = None) -> str:
 
 
 def _no_text(value: Any) -> str | None:
-    """What makes the value, or something in it, no text: flags and the environment may hold any bytes."""
+    """Why the value, or something in it, is not valid text: flags and the environment may hold any bytes."""
     if isinstance(value, dict):
         value = [*value, *value.values()]
     if isinstance(value, list):
@@ -216,7 +216,7 @@ def _no_text(value: Any) -> str | None:
     half = next((letter for letter in value if "\ud800" <= letter <= "\udfff"), None)
     if half is None:
         return None
-    # Python's sign for a byte that it could not read.
+    # Python's placeholder for an undecodable byte.
     return "bytes that are not UTF-8" if "\udc80" <= half <= "\udcff" else "half of a surrogate pair"
 
 

@@ -1,4 +1,4 @@
-"""Settings that earlier versions had: what still names one is read without it, and a note says so."""
+"""Settings of earlier versions: they are ignored with a note."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """`default`: its last one, which runs wrote out; `instead`: what there is in its place."""
+    """`default`: its last one, which runs wrote out; `instead`: what replaces it."""
 
     default: Any
     instead: str

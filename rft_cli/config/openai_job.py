@@ -117,7 +117,7 @@ class _JobReader:
     notes: list[str] = field(default_factory=list)
 
     def taken(self) -> str:
-        """What the job sets, in words."""
+        """What the job sets, for people."""
         settings = [
             "the grader" if key == "grader.path" else f"{key} = {setting.value}"
             for key, setting in self.layer.items()

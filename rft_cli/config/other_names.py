@@ -1,4 +1,4 @@
-"""What other tools call our settings: `other_names.yaml`, read only for unknown names."""
+"""Other tools' names of our settings: `other_names.yaml`, read only for unknown names."""
 
 from __future__ import annotations
 
@@ -84,9 +84,9 @@ def sections() -> frozenset[str]:
 
 
 def setting_of_option(option: str, flags: Collection[str]) -> str | None:
-    """What to give in place of an option that is not there but is the name of a setting, here or elsewhere.
+    """What to give instead of an unknown option that is the name of a setting, ours or another tool's.
 
-    `flags`: the options that are there.
+    `flags`: the command's options.
     """
     name = option.lstrip("-").replace("-", "_")
     found = find(name)

@@ -25,7 +25,7 @@ GRADE_S, OPENAI_GRADE_S = 30.0, 120.0
 
 
 def audit_setting(value: Any) -> Any:
-    """`grader.audit` was `stop` by default once: an audit only warns now, and runs of that time still go on."""
+    """`grader.audit: stop`, once the default, means warn: runs of that time still resume."""
     return "warn" if value == "stop" else value
 
 

@@ -21,7 +21,7 @@ from rft_cli.errors import UsageError
 MAX_BYTES = 1_000_000
 MAX_NODES = 10_000
 
-# What YAML calls not printable, and its line ends that are no line ends anywhere else.
+# What YAML calls not printable, and line ends of YAML 1.1 alone.
 _FORBIDDEN = re.compile(
     "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
@@ -166,7 +166,7 @@ class _NodeReader:
 
 
 def _text(content: bytes) -> str:
-    """The file's text; raises where it is none that YAML may hold."""
+    """The file's text; raises _Stop if YAML may not hold it."""
     if len(content) > MAX_BYTES:
         raise _Stop(
             None, f"larger than {MAX_BYTES // 1_000_000} MB: not a configuration", "give the YAML file"
@@ -192,7 +192,7 @@ def _refuse_binary(content: bytes) -> None:
 
 
 def _plain_words(error: yaml.MarkedYAMLError) -> tuple[str, str | None]:
-    """PyYAML's problem and what to do about it."""
+    """PyYAML's problem in plain words, and what to do about it."""
     problem = error.problem or "not valid YAML"
     if "'\\t'" in problem:
         return "a tab: YAML indents with spaces", "replace the tab by spaces"

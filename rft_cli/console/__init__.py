@@ -1,4 +1,4 @@
-"""What people see: progress while a job runs, tables at its end. The only importer of rich."""
+"""Progress while a job runs, tables at its end. The only importer of rich."""
 
 from rft_cli.console.audit_table import print_audit
 from rft_cli.console.events import EventPrinter, Mode, choose_mode

@@ -103,7 +103,7 @@ class EventPrinter:
         return self._started is not None and self._started.algorithm == "sft"
 
     def answer(self, signal_number: int) -> None:
-        """Say at once, from whatever thread and in every mode, what is finished after this signal, the first one."""
+        """Print immediately, from any thread and in every mode, what is finished after this first signal."""
         name = signal.Signals(signal_number).name
         again = "a second Ctrl-C" if signal_number == signal.SIGINT else "Ctrl-C"
         self._say(f"{name}: finishing {self._doing}, then the job ends; {again} drops it and ends at once")

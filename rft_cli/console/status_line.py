@@ -1,4 +1,4 @@
-"""One line on a terminal that is written over: how far a command is."""
+"""A status line on a terminal, overwritten as a command proceeds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _EVERY_S = 0.5
 
 
 class StatusLine:
-    """Drawn on standard error where that is a terminal, and nowhere else; `quiet`: not there either."""
+    """Drawn on standard error if that is a terminal; `quiet`: never."""
 
     def __init__(self, quiet: bool) -> None:
         self._live = choose_mode(quiet) == "live"

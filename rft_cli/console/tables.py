@@ -29,7 +29,7 @@ class Check:
 
 
 def print_summary(summary: Summary, file: TextIO | None = None) -> None:
-    """What a job brought: headline, table, notes, completions before and after, the run, what next."""
+    """A job's result: headline, table, notes, completions before and after, the run, what next."""
     console = open_console(file)
     console.print()
     console.print(Text(clean(summary.headline), style="bold"))

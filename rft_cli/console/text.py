@@ -1,4 +1,4 @@
-"""Text for a terminal: numbers, durations, sparklines, and model output made harmless."""
+"""Text for a terminal: numbers, durations, sparklines, and escaped model output."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ _LARGEST = 2**63
 
 
 def parquet_rows(path: str) -> Converted:
-    """The rows of a Parquet file. Raises UsageError if it is none."""
+    """The rows of a Parquet file. Raises UsageError if it is not one."""
     converted = Converted(iter(()), file_hash(path))
     converted.lines = _parquet_lines(path, converted.notes)
     return converted
@@ -77,7 +77,7 @@ def _is_binary(type: Any) -> bool:
 
 
 class _Changes:
-    """Makes values JSON's, and remembers what that changed: the first row, and how many."""
+    """Converts values to JSON's types, and counts what that changed."""
 
     def __init__(self) -> None:
         self._seen: dict[str, list[int]] = {}

@@ -1,4 +1,4 @@
-"""A bad row's reason, and names of keys as its message shows them."""
+"""Why a row is refused, and key names in that message."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def json_line(value: Any) -> bytes:
 
 
 def damaged(path: str, error: Exception) -> UsageError:
-    """What is said of a file that breaks off while it is read."""
+    """The error for a file that ends too early."""
     return UsageError(
         f"{path}: can't be read to its end: {str(error) or type(error).__name__}", "get it again"
     )

@@ -1,4 +1,4 @@
-"""What `algorithm: sft` teaches of a row: the completion as somebody wrote it, reasoning included."""
+"""The completion that `algorithm: sft` learns from a row, reasoning included."""
 
 from __future__ import annotations
 

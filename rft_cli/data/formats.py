@@ -72,7 +72,7 @@ def format_of(row: Mapping[str, Any], keys: Keys) -> Format | None:
 
 
 def two_formats(row: Mapping[str, Any], format: Format, keys: Keys) -> str | None:
-    """Another whole format that the row has too, in words; None if its own is beyond doubt."""
+    """The two formats that the row fits, in words; None if it fits one."""
     if keys.renamed:
         return None
     if format == "trl" and {"input", "output"} <= row.keys():
@@ -203,7 +203,7 @@ def _no_prompt(row: Mapping[str, Any], format: Format, keys: Keys) -> BadRow:
 
 
 def no_known_key(row: Mapping[str, Any]) -> BadRow:
-    """The reason for a row which has the prompt key of no format."""
+    """The error for a row without any format's prompt key."""
     known = sorted({name for names in _PROMPT_KEYS.values() for name in names})
     return BadRow(
         f"no prompt: the row has {keys_of(row)}{_looks_like(row, known)}",
@@ -212,6 +212,6 @@ def no_known_key(row: Mapping[str, Any]) -> BadRow:
 
 
 def _looks_like(row: Mapping[str, Any], wanted: Sequence[str]) -> str:
-    """The row's key which is nearly a wanted one, as the end of a message."""
+    """The end of a message: the row's key that is nearly a wanted one."""
     pairs = ((key, closest(key, wanted)) for key in row)
     return next((f"; '{as_word(key)}' looks like '{name}'" for key, name in pairs if name), "")

@@ -21,7 +21,7 @@ _SPLITS = {
 }
 """What a job's files are called as splits."""
 _MAIN = ("default", "main", "all")
-"""Configurations that are taken where none is said, in this order."""
+"""Default configurations, in this order."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 AT_A_TIME = 512
 
@@ -36,7 +36,7 @@ def hub_rows(path: str, name: HubName, role: str | None) -> Converted:
             pinned, data, notes = _load(path, name, role)
         except RftError:
             raise
-        except Exception as error:  # whatever the libraries say: the data set or the connection is at fault
+        except Exception as error:  # any error of the libraries: the data set or the connection is at fault
             raise _refusal(path, name, error) from error
     converted = Converted(iter(()), hash_of_name(str(pinned)), pinned=str(pinned), notes=notes)
     converted.lines = _lines(data, converted.notes)
@@ -56,7 +56,7 @@ def _load(path: str, name: HubName, role: str | None) -> tuple[HubName, Any, lis
     config, notes = _config(path, replace(name, revision=commit or name.revision))
     found = datasets.load_dataset_builder(name.repo, config, revision=commit or name.revision)
     found.download_and_prepare()
-    # Offline, `datasets` takes what its cache has, of whichever commit.
+    # Offline, `datasets` takes any commit from its cache.
     cached = _COMMIT.search(str(found.cache_dir))
     if commit is not None and cached is not None and cached[0] != commit:
         raise UsageError(
@@ -85,7 +85,7 @@ def _commit(name: HubName) -> str | None:
 
 
 def _config(path: str, name: HubName) -> tuple[str | None, list[str]]:
-    """The configuration to take, and what to say of that."""
+    """The configuration to take, and notes on it."""
     import datasets
 
     if name.config is None and datasets.config.HF_HUB_OFFLINE:

@@ -1,6 +1,6 @@
 """One line of JSON → its object, values as they were written; or where and why it is refused.
 
-What `json` lets through and later breaks or changes something is refused: NaN and Infinity, numbers that a 64-bit
+Refused is what `json` accepts and what later changes or breaks: NaN and Infinity, numbers that a 64-bit
 float does not hold, duplicate keys, lone surrogates, deep nesting.
 """
 
@@ -16,9 +16,9 @@ from typing import Any
 from rft_cli.errors import UsageError
 
 MAX_DEPTH = 100
-"""Levels of lists and objects a row may nest: far over any real row, far under Python's recursion limit."""
+"""Levels of lists and objects a row may nest: more than any real row, less than Python's recursion limit."""
 _MOST_DIGITS = 1100
-"""Digits of the longest exact decimal of a 64-bit float, and some more: beyond it nothing has to be computed."""
+"""Digits of the longest exact decimal of a 64-bit float, and some more: longer ones are refused."""
 
 _NESTING = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 _NUMBER = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?"
@@ -41,7 +41,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class _Fault:
-    """What `json` takes and we don't: where it begins in the line, why, and what to do."""
+    """What `json` accepts and we refuse: its position in the line, why, and what to do."""
 
     position: int
     reason: str
@@ -49,7 +49,7 @@ class _Fault:
 
 
 class _Refused(Exception):
-    """Something we don't take. Raised inside json's hooks, where the position is not known."""
+    """Raised inside json's hooks, where the position is not known."""
 
 
 def parse_line(raw: bytes, name: str, line: int) -> Row:
@@ -157,8 +157,8 @@ _scan = json.JSONDecoder(object_pairs_hook=_forgotten, parse_float=_float, parse
 
 
 def _too_deep(raw: bytes, text: str) -> int | None:
-    """Where the line nests deeper than we follow."""
-    # Counting brackets is a cheap upper bound of the depth: only odd rows pay for the exact scan.
+    """The position at which the line nests too deep, or None."""
+    # The number of brackets is a cheap upper bound of the depth.
     if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
         return None
     depth = 0
@@ -171,7 +171,7 @@ def _too_deep(raw: bytes, text: str) -> int | None:
 
 
 def _first_fault(text: str) -> _Fault:
-    """The first thing in a refused line that we don't take; up to there the line is valid JSON."""
+    """The first fault in a refused line; up to there the line is valid JSON."""
     open_objects: list[set[str] | None] = []
     for token in _TOKEN.finditer(text):
         word, position = token.group(), token.start()

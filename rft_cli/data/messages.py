@@ -1,4 +1,4 @@
-"""Lists of messages as people write them, in the one form that chat templates take.
+"""Converts lists of messages to the one form that chat templates take.
 
 OpenAI's `role` and `content`, ShareGPT's `from` and `value`; text in parts; tool calls; JSON inside a string, as CSV
 has it. What is ignored or changed goes to `Remark`.
@@ -16,7 +16,7 @@ from rft_cli.data.json_line import kind_of
 from rft_cli.types import Message
 
 Remark = Callable[[str], None]
-"""Takes what is to be said once of a file, whatever number of rows it is true of."""
+"""Takes a remark on a row; each is reported once for the file."""
 
 _ROLES = {
     "system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool",
@@ -44,7 +44,7 @@ _CALLS = ("function_call", "tool_call")
 def conversation(value: object, key: str, remark: Remark, *, answered: bool) -> list[Message]:
     """The prompt in a list of messages. Raises BadRow.
 
-    A last assistant turn is the answer and taken off where `answered`, else the beginning of the answer and kept; so is
+    A last assistant turn is the answer and taken off where `answered`, else the beginning of the completion and kept; so is
     one that says `prefix: true`.
     """
     value = unpacked(value, key, remark)
@@ -64,7 +64,7 @@ def conversation(value: object, key: str, remark: Remark, *, answered: bool) -> 
 
 
 def _end(turns: list[Message], key: str, kept: bool, remark: Remark) -> None:
-    """Take off the assistant turn at the end of `turns`, or keep it as the beginning of the answer."""
+    """Take off the assistant turn at the end of `turns`, or keep it as the beginning of the completion."""
     last = turns[-1]
     if last.get("tool_calls") and kept:
         raise BadRow(
@@ -72,7 +72,7 @@ def _end(turns: list[Message], key: str, kept: bool, remark: Remark) -> None:
         )
     if kept and last["content"].strip():
         remark(
-            f"'{key}' ends with an assistant turn: it is the beginning of the answer, which the model continues"
+            f"'{key}' ends with an assistant turn: it is the beginning of the completion, which the model continues"
         )
         return
     turns.pop()

@@ -44,7 +44,7 @@ _FOREIGN = {
     b"\xff\xfe": ("is UTF-16, not UTF-8", "convert it", "iconv -f UTF-16 -t UTF-8"),
     b"\xfe\xff": ("is UTF-16, not UTF-8", "convert it", "iconv -f UTF-16 -t UTF-8"),
 }
-"""First bytes of what is no JSON lines: what it is, what to do, and the command that does it."""
+"""First bytes of other file formats: what it is, what to do, and the command that does it."""
 _WIDE = re.compile(rb"\0+[\[{]|[\[{]\0")  # UTF-16 and UTF-32 without a byte order mark
 _LINES = "write one JSON object a line, for example with: "
 _STDIN = "stdin"
@@ -62,7 +62,7 @@ class RowReader:
 
     @property
     def sha256(self) -> str:
-        """Hash of the bytes read so far, in hex; of a file that is no JSON lines, the whole file's."""
+        """Hash of the bytes read so far, in hex; of a file in another format, the whole file's."""
         return self._hash.hexdigest() if self._converted is None else self._converted.sha256
 
     @property

@@ -1,4 +1,4 @@
-"""What to do after a job: the next command, and a reason for it that fits what was seen."""
+"""What to do after a job: the next command and the reason for it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Advice:
 
 
 def advise(run: Run, best_step: int, metrics: Sequence[Mapping[str, Any]], pair: Pair) -> Advice:
-    """What comes next after a job with these lines of metrics; `pair`: the rows that the result is about."""
+    """The advice after a job with these lines of metrics; `pair`: the rows that the result is about."""
     config = quoted(run.path / "config.yaml")
     cut = _mean(metrics, "truncated")
     if not best_step and cut is not None and cut > MOST_CUT:
@@ -99,7 +99,7 @@ def _of_a_gain(run: Run, config: str, metrics: Sequence[Mapping[str, Any]], pair
 
 
 def _of_teaching(run: Run, config: str) -> Advice:
-    """Reinforcement with the same rows, from what was taught: what sft chose for itself is chosen anew."""
+    """Reinforcement on the same rows from the sft model; settings that were auto are chosen again."""
     settings = run.info.get("settings") or {}
     again = [
         flag

@@ -1,4 +1,4 @@
-"""What a policy answers: how many different completions, and what the best single one would earn on every row.
+"""Detects collapse: how many completions differ, and what the best constant completion would earn on every row.
 
 A policy that gives one answer to whatever it is asked can gain a lot where that answer is often right. So the most
 frequent completions of the end are graded on all rows: the best of them is a baseline that a tuned model must beat.

@@ -1,4 +1,4 @@
-"""What a comparison shows, in words: no more than was measured, and whether one answer to every row earns as much."""
+"""What a comparison shows, in words: the headline, and whether a constant completion earns as much."""
 
 from __future__ import annotations
 

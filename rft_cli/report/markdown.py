@@ -1,4 +1,4 @@
-"""Names and texts of a job as Markdown that shows them as they are, whatever they hold."""
+"""Escapes a job's names and texts for Markdown."""
 
 from __future__ import annotations
 

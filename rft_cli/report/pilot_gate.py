@@ -15,7 +15,7 @@ SOLVED = 0.95
 """Share of completions with the highest reward above which there is little left to learn."""
 MOSTLY = 0.5
 WIDEST = 160
-"""Letters of a completion in a message."""
+"""Characters of a completion in a message."""
 _FORM_WORDS = ("format", "valid", "parse", "json", "schema")
 _RAISE = "raise rollout.max_completion_tokens if good completions need more"
 _CONTEXT = "shorten the prompts or take a model with a longer context if good completions need more"

@@ -78,7 +78,7 @@ def training_reward(metrics: Sequence[dict[str, Any]]) -> dict[str, float | None
 
 
 def first_and_last(metrics: Sequence[dict[str, Any]], key: str) -> dict[str, float | None]:
-    """The same of any figure of a step."""
+    """Means of a metric over the first and the last steps, as in `training_reward`."""
     values = [row[key] for row in metrics if isinstance(row.get(key), int | float)]
     epoch = sum(epoch_of(row) == 1 for row in metrics)
     part = max(1, min(epoch, len(values) // 2))

@@ -1,6 +1,6 @@
-"""What a full, read-only or failing disk says becomes one message that names the path and what to do.
+"""Turns errors of a full, read-only or failing disk into one message that names the path and what to do.
 
-Python says it as an OSError; torch and safetensors write files themselves, and say it in words of their own.
+Python raises OSError; torch and safetensors write files themselves and raise errors of their own.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _OF_RUST = re.compile(r"\(os error (\d+)\)")
 _OF_TORCH = re.compile(r"PytorchStreamWriter failed|unexpected pos \d+ vs \d+|file write failed")
 """torch 2.13: `[enforce fail at inline_container.cc] . unexpected pos 36096 vs 35984`."""
 _FULL = 2**20
-"""Free bytes under which a write that torch can't explain failed for want of space."""
+"""Free bytes below which an unexplained write error of torch means a full disk."""
 
 
 @contextmanager
 def writing(path: Path, run: Path) -> Iterator[None]:
-    """Write `path`, a part of `run`, inside: RunFailed if the disk does not let us, with how to go on."""
+    """Write `path`, a part of `run`, inside; a disk error becomes RunFailed with the command that resumes."""
     try:
         yield
     except RftError:
@@ -55,7 +55,7 @@ def writing(path: Path, run: Path) -> Iterator[None]:
 
 
 def _number(error: Exception, path: Path) -> int | None:
-    """The errno of what the disk said; None if the error is about something else."""
+    """The errno of a disk error; None if the error is about something else."""
     if isinstance(error, OSError) and error.errno is not None:
         found: int | None = error.errno
     elif rust := _OF_RUST.search(str(error)):

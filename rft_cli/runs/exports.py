@@ -1,4 +1,4 @@
-"""What leaves a run: which checkpoint, in which format, and the directory that appears whole or not at all."""
+"""Plans an export (checkpoint, format) and writes its directory whole or not at all."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Format = Literal["merged", "adapter"]
 Precision = Literal["float32", "bfloat16", "float16"]
 
 MARKER = "rft-export.json"
-"""Lies in every export, with what was verified; only directories that hold it are replaced."""
+"""A file in every export that says what was verified; only directories with it are replaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ def _check_target(target: Path, force: bool) -> None:
 
 @contextlib.contextmanager
 def staged(target: Path, replace: bool) -> Iterator[Path]:
-    """An empty directory beside `target` that becomes `target` when the block ends well, and is gone when not.
+    """An empty directory that is renamed to `target` if the block succeeds, else deleted.
 
     The block writes MARKER, as any program writes a file: the other files get its permissions.
     UsageError if it can't be made, or where `target` was made by somebody else meanwhile.

@@ -22,7 +22,7 @@ def hold(folder: Path) -> Iterator[None]:
     """Hold the run's lock; UsageError naming the holder where another process (or this one) has it."""
     from filelock import FileLock, Timeout
 
-    # Not at once: `check_free` of another process may hold it for a moment.
+    # Waits: `check_free` of another process may hold it for a moment.
     lock = FileLock(folder / ".lock", timeout=_PATIENCE, poll_interval=0.02)
     holder = folder / ".lock-holder"
     try:
@@ -31,7 +31,7 @@ def hold(folder: Path) -> Iterator[None]:
     except Timeout:
         raise _taken(folder) from None
     try:
-        with contextlib.suppress(OSError):  # a full disk: the note is a courtesy, the lock holds without it
+        with contextlib.suppress(OSError):  # a full disk: the lock works without the note
             holder.write_text(
                 json.dumps({"pid": os.getpid(), "host": socket.gethostname()}), encoding="utf-8"
             )

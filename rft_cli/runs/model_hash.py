@@ -1,4 +1,4 @@
-"""What a base model is, in one short text: the same text means the same weights.
+"""Identifies a base model by one short text: the same text means the same weights.
 
 A hub model is its commit. A directory, or a GGUF file, is a SHA-256 over its files' names, sizes and contents; of a
 file over 16 MiB the contents are 64 blocks of 64 KiB, first and last included, so that hours of training do not begin
@@ -20,7 +20,7 @@ WHOLE = 16 * 2**20
 BLOCKS, BLOCK = 64, 64 * 2**10
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PARTS = (".safetensors", ".bin", ".json", ".jinja", ".model", ".txt", ".py")
-"""Endings of files that a model is made of; a README or a picture beside them makes no other model."""
+"""Endings of files that a model is made of; a README or a picture does not count."""
 
 
 def base_identity(model: str, revision: str | None) -> str | None:
@@ -39,7 +39,7 @@ def base_identity(model: str, revision: str | None) -> str | None:
 
 
 def commit_of(model: str, revision: str | None) -> str | None:
-    """The commit of the hub model that `model.path` comes down to; None if there is none, or nobody can say which.
+    """The commit of the hub model that `model.path` comes down to; None if there is none or it is unknown.
 
     A branch or tag is looked up as loading does: on the hub, else in the cache. Raises UsageError as `find_model` does.
     """

@@ -1,4 +1,4 @@
-"""What a name of a model means: a base, and the adapters that are merged into it."""
+"""Resolves a model's name to a base model and the adapters that are merged into it."""
 
 from __future__ import annotations
 

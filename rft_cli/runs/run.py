@@ -1,6 +1,6 @@
 """Run: one run directory, from its creation to its report.
 
-Everything in it is written whole or not at all: it can be read while it runs and resumed after any death.
+Everything in it is written atomically: it can be read while it runs and resumed after any crash.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PILOT = "pilot.json"
 
 
 class Run:
-    """A run directory. `create` makes one, `open` finds one; `path` is where it lies, `store` has its checkpoints."""
+    """A run directory. `create` makes one, `open` finds one; `path` is its directory, `store` has its checkpoints."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -49,7 +49,7 @@ class Run:
     def open(cls, ref: str | Path, output_dir: str | Path = "runs") -> Run:
         """The run that `ref` means: `latest`, a name under `output_dir`, or a path; else a UsageError."""
         run = cls(find.resolve(os.path.expanduser(ref), Path(output_dir).expanduser()))
-        find.check_record(run.path, run.info)  # damage, or a later version, is said here, once
+        find.check_record(run.path, run.info)  # reports damage and later versions
         return run
 
     @property
@@ -60,7 +60,7 @@ class Run:
 
     @property
     def info(self) -> dict[str, Any]:
-        """What run.json says now (another process may be writing it)."""
+        """The content of run.json now (another process may be writing it)."""
         return find.read_info(self.path)
 
     def update(self, **fields: Any) -> dict[str, Any]:
@@ -76,9 +76,9 @@ class Run:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold this around all writing; a second writer gets a UsageError naming the holder.
+        """Hold the lock for all writing; a second writer gets a UsageError naming the holder.
 
-        What a killed writer left half-written is removed.
+        Removes temporary files of killed writers.
         """
         with lock.hold(self.path):
             with self.writing(self.path):
@@ -87,7 +87,7 @@ class Run:
             yield
 
     def sweep(self) -> None:
-        """Remove what a killed writer left half-written, where nobody writes now and the disk lets us."""
+        """Remove temporary files of killed writers, unless somebody writes now or the disk refuses."""
         if self._drafts():
             with contextlib.suppress(RftError), self.lock():
                 pass

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def resume_command(run: Path) -> str:
-    """What goes on with this run."""
+    """The command that resumes this run."""
     return f"rft train --resume {quoted(run)}"
 
 
@@ -22,5 +22,5 @@ def longer(n_epochs: int | str | None, max_steps: int | None, steps: int) -> str
 
 
 def quoted(path: Path | str) -> str:
-    """The path as a shell takes it."""
+    """The path quoted for a shell."""
     return shlex.quote(str(path))

@@ -93,7 +93,7 @@ def test_formats(
         ({"conversations": [{"from": "human", "value": "Hi"}]}, "messages have 'from' and 'value'"),
         ({"messages": [{**user("Hi"), "weight": 1}]}, "'weight' of messages is left out"),
         ({"messages": [user("Hi"), assistant("Ho")]}, "the conversation ends with an assistant turn"),
-        ({"prompt": [user("Hi"), assistant("Ho")]}, "it is the beginning of the answer"),
+        ({"prompt": [user("Hi"), assistant("Ho")]}, "it is the beginning of the completion"),
         ({"prompt": [user("Hi"), assistant(" ")]}, "ends with an empty assistant turn: it is left out"),
         ({"prompt": "Hi", "tools": ["hammer"]}, "'tools' holds no definitions of tools"),
         ({"prompt": "Hi", "tools": [{"name": "f"}]}, "'tools' is put into the form"),

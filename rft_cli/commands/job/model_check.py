@@ -1,4 +1,4 @@
-"""What can be said about `--model` before torch is loaded: is it there, and can it be trained here?"""
+"""Checks `--model` before torch is loaded: whether it exists and can be trained here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rft_cli.runs.model_source import BUILTIN, GGUF
 
 OPEN_MODELS = "Qwen/Qwen3-0.6B, HuggingFaceTB/SmolLM2-360M-Instruct, meta-llama/Llama-3.2-1B-Instruct"
 
-# gpt2, gpt-neo, gpt-j and gpt-oss are open; what else is called GPT is hosted.
+# gpt2, gpt-neo, gpt-j and gpt-oss are open; other names with gpt are hosted models.
 _HOSTED = re.compile(
     r"(openai/|anthropic/|google/|azure/|models/)?"
     r"(gpt-(?!2|neo|j\b|j-|oss)\S*|chatgpt\S*|o[134](-\S*)?|text-davinci\S*|claude\S*|gemini\S*)|ft:\S+",
@@ -24,7 +24,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", re.ASCII)
 
 
 def resolve_run(model: str, output_dir: str) -> str:
-    """`latest` and names of runs become paths; every other model stays as it is."""
+    """The path of a run given as `latest` or by name; other models unchanged."""
     if model == "latest":
         return str(Run.open("latest", output_dir).path)
     inside = Path(output_dir).expanduser() / model
@@ -36,7 +36,7 @@ def resolve_run(model: str, output_dir: str) -> str:
 
 
 def check_model(model: str, revision: str | None = None) -> None:
-    """Raise UsageError if `--model` is a hosted model, or is not there. Loads nothing."""
+    """Raise UsageError if `--model` is a hosted model or does not exist. Loads nothing."""
     path = Path(model).expanduser()
     if path.is_dir():
         _check_directory(model, path)
@@ -56,7 +56,7 @@ def check_model(model: str, revision: str | None = None) -> None:
 
 
 def context_of(model: str, revision: str | None = None) -> int | None:
-    """Tokens that the model's context holds, where a config.json at hand says so. Loads nothing."""
+    """The model's context length in tokens, None without a local config.json. Loads nothing."""
     path = (
         BUILTIN / model.removeprefix("builtin/") if model.startswith("builtin/") else Path(model).expanduser()
     )

@@ -98,7 +98,7 @@ class _Starter:
             refuse(plan, changed, force)
         if plan.over:
             if self._main:
-                run.sweep()  # of a job that was killed just after it had finished
+                run.sweep()  # left by a job that was killed just after it finished
             raise _finished(plan)
         for line in plan.notes:
             self._on_event(Note(line))

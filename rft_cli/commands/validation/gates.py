@@ -1,4 +1,4 @@
-"""Thresholds that make a command a gate: exit code 1 says that what was measured fell short of one."""
+"""Thresholds of `--min-reward` and `--min-gain`: a result below one ends in exit code 1."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ GateOn = Literal["mean", "low"]
 
 @dataclass(frozen=True, slots=True)
 class Gates:
-    """The thresholds, None sets none. `on`: whether the mean is compared, or the low end of its 95 % interval."""
+    """The thresholds, or None. `on`: compare the mean, or the low end of its 95 % interval."""
 
     min_reward: float | None = None
     min_gain: float | None = None
     on: GateOn = "mean"
 
     def check(self) -> Gates:
-        """These gates; UsageError if `on` has nothing to be about."""
+        """These gates; UsageError if `on` is set without a threshold."""
         if self.on == "low" and self.min_reward is None and self.min_gain is None:
             raise UsageError(
                 "--gate-on low needs a threshold", "give --min-gain X, or --min-reward X with `rft validate`"
@@ -53,7 +53,7 @@ class Gates:
         return f"--min-reward {self.min_reward:g} is not met: the mean reward is {short}" if short else None
 
     def _short_of(self, least: float, estimate: Mapping[str, Any]) -> str | None:
-        """What was measured, in words, where it is less than `least`."""
+        """What was measured, in words, if it is less than `least`."""
         mean, low = estimate["mean"], estimate["ci95"][0]
         if self.on == "low":
             return f"{mean:.4f}, the low end of its 95 % interval is {low:.4f}" if low < least else None
