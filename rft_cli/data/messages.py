@@ -44,8 +44,8 @@ _CALLS = ("function_call", "tool_call")
 def conversation(value: object, key: str, remark: Remark, *, answered: bool) -> list[Message]:
     """The prompt in a list of messages. Raises BadRow.
 
-    A last assistant turn is the answer and taken off where `answered`, else the beginning of the completion and kept; so is
-    one that says `prefix: true`.
+    A last assistant turn is the completion and removed if `answered`, else the beginning of the completion and kept; a
+    turn with `prefix: true` is always kept.
     """
     value = unpacked(value, key, remark)
     if not isinstance(value, list):
