@@ -62,7 +62,8 @@ class ErrorsToExitCodes(TyperGroup):
             forget_stdout()
             raise typer.Exit(0) from None
         except Exception as error:
-            if _is_typers(error):  # wrong usage, said by Typer; --help and Exit
+            # wrong usage, said by Typer; --help and Exit
+            if _is_typers(error):
                 raise
             said = str(error).strip().splitlines()
             reason = f"{type(error).__name__}: {said[0][:300]}" if said else type(error).__name__
@@ -110,12 +111,14 @@ def _print_json(ctx: Any, error: RftError) -> None:
         return
     try:
         print(json.dumps({"error": error.to_json()}, indent=2), flush=True)
-    except OSError:  # no reader, or a full disk: exit code and standard error say enough
+    except OSError:
+        # no reader, or a full disk: exit code and standard error say enough
         forget_stdout()
 
 
 def _say(text: str, indent: str = "  ") -> None:
-    if not text.replace("\n", "").isprintable():  # names and data in messages may hold anything
+    # names and data in messages may hold anything
+    if not text.replace("\n", "").isprintable():
         from rft_cli.console.text import clean
 
         text = clean(text)

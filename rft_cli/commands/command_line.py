@@ -15,7 +15,8 @@ class OneValueEach(TyperCommand):
     """A command that refuses a repeated option, whose last value would silently replace the first."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if not ctx.resilient_parsing:  # shell completion passes an unfinished line
+        # shell completion passes an unfinished line
+        if not ctx.resilient_parsing:
             self._refuse_repeated(ctx, args)
         return super().parse_args(ctx, args)
 

@@ -34,7 +34,8 @@ def _fill_closed() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free
+            # the lowest number that is free
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
 def need_stdout() -> None:
@@ -48,7 +49,8 @@ def need_stdout() -> None:
 def _ignoring_errors(stream: TextIO) -> TextIO:
     try:
         raw = _IgnoresErrors(stream.fileno(), "w", closefd=False)
-    except (OSError, ValueError):  # not a file: a test's or a notebook's stream
+    except (OSError, ValueError):
+        # not a file: a test's or a notebook's stream
         return stream
     return io.TextIOWrapper(io.BufferedWriter(raw), encoding=stream.encoding, line_buffering=True)
 
@@ -114,9 +116,11 @@ def stdout_to_stderr() -> Iterator[None]:
     """
     sys.stdout.flush()
     try:
-        saved = os.dup(1)  # not inheritable: a worker that outlives us must not keep our pipe open
+        # not inheritable: a worker that outlives us must not keep our pipe open
+        saved = os.dup(1)
         os.dup2(2, 1)
-    except OSError:  # one of them is closed
+    except OSError:
+        # one of them is closed
         saved = None
     try:
         with contextlib.redirect_stdout(sys.stderr):

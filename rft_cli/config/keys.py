@@ -148,7 +148,8 @@ def value_of_text(key: Key, text: str) -> Any:
         return free_value(text)
     if key.takes(list) and (text.startswith("[") or not key.takes(str)):
         if text.startswith("{"):
-            return [text]  # a mapping, in one piece: whoever reads the list says what is wrong with it
+            # a mapping, in one piece: whoever reads the list says what is wrong with it
+            return [text]
         inner = text.removeprefix("[").removesuffix("]")
         return [item.strip().strip("'\"") for item in inner.split(",") if item.strip()]
     if key.takes(str):

@@ -73,7 +73,8 @@ def _flatten(section: Node, prefix: str, name: str, layer: Layer, problems: list
                     UsageError(f"{place}: {key} is a section", f"write its settings under '{word}:'")
                 )
         elif isinstance(node.value, dict) and _is_other_section(key):
-            _flatten(node, f"{key}.", name, layer, problems)  # verl's: each of its settings has its line
+            # verl's: each of its settings has its line
+            _flatten(node, f"{key}.", name, layer, problems)
         elif key in all_keys():
             _add_yaml(all_keys()[key], node, place, name, layer, problems)
         elif key in REMOVED:
@@ -84,7 +85,8 @@ def _flatten(section: Node, prefix: str, name: str, layer: Layer, problems: list
 
 
 def _is_other_section(key: str) -> bool:
-    from rft_cli.config.other_names import sections  # reads a file, for names that are not ours
+    # reads a file, for names that are not ours
+    from rft_cli.config.other_names import sections
 
     return key in sections()
 

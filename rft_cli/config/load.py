@@ -132,7 +132,8 @@ def _file_layer(path: str, problems: list[UsageError]) -> Layer:
             problems.append(UsageError(f"{path}: is a directory", "give the YAML file in it"))
             return {}
         with file.open("rb") as stream:
-            content = stream.read(MAX_BYTES + 1)  # one more shows that it is too large
+            # one more shows that it is too large
+            content = stream.read(MAX_BYTES + 1)
     except FileNotFoundError:
         problems.append(UsageError(f"{path}: no such file", near_file(file)))
         return {}

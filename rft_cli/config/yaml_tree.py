@@ -92,7 +92,8 @@ def read_yaml(content: bytes, name: str, problems: list[UsageError]) -> Node | N
     except _Stop as stop:
         place = name if stop.mark is None else f"{name}:{stop.mark.line}:{stop.mark.column}"
         problems.append(UsageError(f"{place}: {stop.reason}", stop.fix))
-    except RecursionError:  # an alias that refers to itself, too
+    except RecursionError:
+        # an alias that refers to itself, too
         problems.append(UsageError(f"{name}: nested too deep to read", "write the values out"))
     return None
 

@@ -54,7 +54,8 @@ class EventPrinter:
         self._printed = float("-inf")
         self._started: Started | None = None
         self._doing = "what has begun"
-        self._figures: list[float] = []  # a step's reward; of sft its loss
+        # a step's reward; of sft its loss
+        self._figures: list[float] = []
         self._view: Event | None = None
         self._live: Live | None = None
 

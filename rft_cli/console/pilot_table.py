@@ -18,13 +18,13 @@ _WIDTH = 22
 def pilot_lines(pilot: Mapping[str, Any], width: int) -> str:
     """The document of a pilot (pilot.json) as a table of at most `width` columns."""
     head = f"pilot: {pilot['completions']} completions of {counted(pilot['prompts'], 'prompt')} by the base model"
-    grouped = (
-        pilot["group_size"] > 1
-    )  # sft compares no completions of a prompt, and samples in validations alone
+    # sft does not compare completions of a prompt, and samples in validations alone.
+    grouped = pilot["group_size"] > 1
     head += f", sampled as in {'training' if grouped else 'validations'}"
     lines = [*textwrap.wrap(head, width), "  a prompt as the model sees it"]
     lines += _prompt(clean(pilot["prompt"]), width - 4)
-    if pilot["verdict"]["level"] != "nothing":  # else they are in the message
+    # else they are in the message
+    if pilot["verdict"]["level"] != "nothing":
         lines.append("  completions")
         lines += [line for shown in pilot["shown"] for line in _completion(shown, width)]
     for name, text in _rows(pilot):

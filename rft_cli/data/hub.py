@@ -36,7 +36,8 @@ def hub_rows(path: str, name: HubName, role: str | None) -> Converted:
             pinned, data, notes = _load(path, name, role)
         except RftError:
             raise
-        except Exception as error:  # any error of the libraries: the data set or the connection is at fault
+        except Exception as error:
+            # any error of the libraries: the data set or the connection is at fault
             raise _refusal(path, name, error) from error
     converted = Converted(iter(()), hash_of_name(str(pinned)), pinned=str(pinned), notes=notes)
     converted.lines = _lines(data, converted.notes)
@@ -89,7 +90,8 @@ def _config(path: str, name: HubName) -> tuple[str | None, list[str]]:
     import datasets
 
     if name.config is None and datasets.config.HF_HUB_OFFLINE:
-        return None, []  # the cache has what it has
+        # the cache has what it has
+        return None, []
     known = datasets.get_dataset_config_names(name.repo, revision=name.revision)
     if name.config is not None:
         if known and name.config not in known:

@@ -70,7 +70,8 @@ def parse_line(raw: bytes, name: str, line: int) -> Row:
         value = _DECODER.decode(text)
     except json.JSONDecodeError as error:
         return bad(f"not valid JSON: {_json_reason(error)}", error.pos, "one JSON object a line: correct it")
-    except (_Refused, ValueError):  # ValueError: Python's own, for an integer of too many digits
+    except (_Refused, ValueError):
+        # ValueError: Python's own, for an integer of too many digits
         fault = _first_fault(text)
         return bad(fault.reason, fault.position, fault.fix)
     if not isinstance(value, dict):
@@ -143,7 +144,8 @@ def _is_kept(digits: str, value: float) -> bool:
     try:
         written = Decimal(digits)
         rounded = Decimal(value).quantize(written, context=Context(2 * _MOST_DIGITS, ROUND_HALF_EVEN))
-    except InvalidOperation:  # an exponent beyond any number
+    except InvalidOperation:
+        # an exponent beyond any number
         return False
     return written == Decimal(repr(value)) or (written == rounded and (value == 0) == written.is_zero())
 
@@ -183,7 +185,8 @@ def _first_fault(text: str) -> _Fault:
             fault = _string_fault(word, position, _COLON.match(text, token.end()) and open_objects[-1])
             if fault is not None:
                 return fault
-        elif word[-1] in "Ny":  # NaN, Infinity
+        elif word[-1] in "Ny":
+            # NaN, Infinity
             return _Fault(position, f"{word} is not JSON", "write null, or leave the key out")
         elif not _is_number_kept(word):
             return _Fault(position, *_number_words(word))

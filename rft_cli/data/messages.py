@@ -132,7 +132,8 @@ def last_answer(value: object) -> str | None:
         return None
     try:
         turn = _message(last, "", lambda _: None)
-    except BadRow:  # a free extra key of that name
+    except BadRow:
+        # a free extra key of that name
         return None
     return turn["content"] if turn["role"] == "assistant" and "tool_calls" not in turn else None
 

@@ -30,7 +30,8 @@ from rft_cli.data.sources import converted_of, open_source
 from rft_cli.errors import UsageError
 
 _BOM = b"\xef\xbb\xbf"
-_SPACE = b" \t\r\n"  # JSON's
+# JSON's
+_SPACE = b" \t\r\n"
 _FOREIGN = {
     b"\x1f\x8b": ("is gzip-compressed", "unpack it first", "gunzip -k"),
     b"BZh": ("is bzip2-compressed", "unpack it first", "bunzip2 -k"),
@@ -45,7 +46,8 @@ _FOREIGN = {
     b"\xfe\xff": ("is UTF-16, not UTF-8", "convert it", "iconv -f UTF-16 -t UTF-8"),
 }
 """First bytes of other file formats: what it is, what to do, and the command that does it."""
-_WIDE = re.compile(rb"\0+[\[{]|[\[{]\0")  # UTF-16 and UTF-32 without a byte order mark
+# UTF-16 and UTF-32 without a byte order mark
+_WIDE = re.compile(rb"\0+[\[{]|[\[{]\0")
 _LINES = "write one JSON object a line, for example with: "
 _STDIN = "stdin"
 

@@ -41,9 +41,8 @@ def advise(run: Run, best_step: int, metrics: Sequence[Mapping[str, Any]], pair:
             f"{cut:.0%} of the training completions were cut at the length limit, so the scorer saw no whole answer: "
             "give them room, or ask for shorter answers; more epochs would not help.",
         )
-    shares = [
-        row["constant_groups"] for row in metrics if "constant_groups" in row
-    ]  # None: no group has two grades
+    # None: no group has two grades.
+    shares = [row["constant_groups"] for row in metrics if "constant_groups" in row]
     if not best_step and shares and all(share is None or share == 1.0 for share in shares):
         rewards = {row["reward"] for row in metrics if isinstance(row.get("reward"), int | float)}
         return Advice(

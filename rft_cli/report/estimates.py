@@ -15,7 +15,8 @@ from rft_cli.types import MOST_COMPONENTS, Comparison, Estimate, Sample
 REWARD = "reward"
 RESAMPLES = 10_000
 _SEED = 20_240_229
-_CHUNK = 4_000_000  # row indices drawn at a time: 32 MB
+# row indices drawn at a time: 32 MB
+_CHUNK = 4_000_000
 
 
 def mean_ci(values: Sequence[float]) -> Estimate:

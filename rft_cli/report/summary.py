@@ -117,7 +117,8 @@ def _grader_notes(grader: Mapping[str, Any]) -> list[str]:
     """The three outcomes, where there is more to say than that all was graded; and why grades failed."""
     notes = []
     if grader["failed"] or grader["skipped"]:
-        rates = grader.get("rates", {})  # a result that an older version wrote has none
+        # a result that an older version wrote has none
+        rates = grader.get("rates", {})
         told = (
             f"{grader[name]} {name}" + (f" ({rates[name]:.1%})" if name in rates else "")
             for name in ("graded", "skipped", "failed")
@@ -158,7 +159,8 @@ def _reward_notes(result: Mapping[str, Any], validation: Pair) -> list[str]:
     lines = []
     if taught is not None:
         lines.append(f"Training loss {first:.3g} -> {last:.3g} nats a token of the references")
-    elif first != last:  # one step is its own first and last
+    elif first != last:
+        # one step is its own first and last
         lines.append(
             f"Training reward {first:.3f} -> {last:.3f} (at the beginning and at the end, as sampled)"
         )

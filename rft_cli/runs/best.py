@@ -15,7 +15,8 @@ from rft_cli.runs.suggested_commands import resume_command
 def point(run: Path, step: int | None) -> None:
     """Point the link at the checkpoint of `step`; None removes it."""
     link, draft = run / "best", run / ".best-new"
-    if link.is_dir() and not link.is_symlink():  # a copy of a run that followed links
+    # a copy of a run that followed links
+    if link.is_dir() and not link.is_symlink():
         shutil.rmtree(link)
     if step is None:
         link.unlink(missing_ok=True)

@@ -82,7 +82,8 @@ class CheckpointStore:
                     "schema_version"
                 ]
             except (OSError, ValueError, KeyError, TypeError, RecursionError):
-                continue  # damaged: `verify` says how
+                # damaged: `verify` says how
+                continue
             if isinstance(version, int) and version > MANIFEST_VERSION:
                 raise UsageError(
                     f"{self.path(step)} was written by a newer rft: its manifest has schema version {version}, "

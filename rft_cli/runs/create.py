@@ -69,7 +69,8 @@ def create(
         parent.mkdir(parents=True, exist_ok=True)
         draft.mkdir()
         _fill(draft, config_yaml, record, files or {})
-        while not _placed(draft, final):  # made by another process meanwhile
+        # made by another process meanwhile
+        while not _placed(draft, final):
             if name is not None:
                 raise _exists(final)
             final = parent / _checked_name(None, now, model, parent)

@@ -144,7 +144,8 @@ def staged(target: Path, replace: bool) -> Iterator[Path]:
         yield draft
         mode = (draft / MARKER).stat().st_mode
         for file in (path for path in draft.rglob("*") if path.is_file()):
-            file.chmod(mode)  # safetensors writes weights that only their owner may read
+            # safetensors writes weights that only their owner may read
+            file.chmod(mode)
             fsync_path(file)
         _put(draft, target, replace)
     finally:
@@ -156,7 +157,8 @@ def _put(draft: Path, target: Path, replace: bool) -> None:
     if replace and (target / MARKER).is_file():
         os.rename(target, old)
     try:
-        os.rename(draft, target)  # takes the place of an empty directory too
+        # takes the place of an empty directory too
+        os.rename(draft, target)
     except BaseException as error:
         if old.exists() and not target.exists():
             os.rename(old, target)

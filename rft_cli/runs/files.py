@@ -83,7 +83,8 @@ def append_line(path: Path, row: Mapping[str, Any]) -> None:
             if file.read(1) != b"\n":
                 data = b"\n" + data
         try:
-            while data:  # a disk that fills up may take a part of it
+            # a disk that fills up may take a part of it
+            while data:
                 data = data[file.write(data) :]
         except OSError:
             with contextlib.suppress(OSError):

@@ -31,7 +31,8 @@ def hold(folder: Path) -> Iterator[None]:
     except Timeout:
         raise _taken(folder) from None
     try:
-        with contextlib.suppress(OSError):  # a full disk: the lock works without the note
+        # a full disk: the lock works without the note
+        with contextlib.suppress(OSError):
             holder.write_text(
                 json.dumps({"pid": os.getpid(), "host": socket.gethostname()}), encoding="utf-8"
             )
@@ -46,7 +47,8 @@ def check_free(folder: Path) -> None:
     """Raise the UsageError that `hold` would where another process writes this run; changes nothing on disk."""
     try:
         fd = os.open(folder / ".lock", os.O_RDONLY)
-    except OSError:  # never held
+    except OSError:
+        # never held
         return
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)

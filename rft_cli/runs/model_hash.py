@@ -27,7 +27,8 @@ def base_identity(model: str, revision: str | None) -> str | None:
     """What `model.path` names now; None if that can't be said without loading it."""
     try:
         source = find_model(model, revision)
-    except UsageError:  # reported when the model is loaded
+    except UsageError:
+        # reported when the model is loaded
         return None
     base = Path(source.base)
     parts = [_of_directory(adapter) for adapter in reversed(source.adapters)]
@@ -59,11 +60,14 @@ def _commit(source: ModelSource) -> str | None:
 
     try:
         file = huggingface_hub.hf_hub_download(source.base, "config.json", revision=source.revision)
-    except RftError:  # a signal
+    except RftError:
+        # a signal
         raise
-    except Exception:  # loading the model meets the same error and reports it
+    except Exception:
+        # loading the model meets the same error and reports it
         return None
-    commit = Path(file).parent.name  # .../snapshots/COMMIT/config.json
+    # .../snapshots/COMMIT/config.json
+    commit = Path(file).parent.name
     return commit if _COMMIT.fullmatch(commit) else None
 
 

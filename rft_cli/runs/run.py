@@ -49,7 +49,8 @@ class Run:
     def open(cls, ref: str | Path, output_dir: str | Path = "runs") -> Run:
         """The run that `ref` means: `latest`, a name under `output_dir`, or a path; else a UsageError."""
         run = cls(find.resolve(os.path.expanduser(ref), Path(output_dir).expanduser()))
-        find.check_record(run.path, run.info)  # reports damage and later versions
+        # reports damage and later versions
+        find.check_record(run.path, run.info)
         return run
 
     @property
@@ -118,8 +119,10 @@ class Run:
             except BaseException as error:
                 stopped = isinstance(error, Interrupted | KeyboardInterrupt)
                 said = str(error) or type(error).__name__
-                self.store.remove_torn()  # on a full disk: room for what follows
-                with contextlib.suppress(RftError):  # the first error is reported, not this one
+                # on a full disk: room for what follows
+                self.store.remove_torn()
+                # the first error is reported, not this one
+                with contextlib.suppress(RftError):
                     self.update(
                         status="interrupted" if stopped else "failed", error=said, **_ended(start, before)
                     )

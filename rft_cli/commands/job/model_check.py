@@ -30,7 +30,8 @@ def resolve_run(model: str, output_dir: str) -> str:
     inside = Path(output_dir).expanduser() / model
     try:
         named = not Path(model).exists() and is_run(inside)
-    except OSError:  # not a valid file name: reported when it is opened
+    except OSError:
+        # not a valid file name: reported when it is opened
         named = False
     return str(inside) if named else model
 
@@ -71,7 +72,8 @@ def context_of(model: str, revision: str | None = None) -> int | None:
         config = config.get("text_config") or config
         context = config.get("max_position_embeddings") or config.get("n_positions")
     except (OSError, ValueError, AttributeError, RecursionError):
-        return None  # a run, an adapter, or what the loader will name
+        # a run, an adapter, or what the loader will name
+        return None
     return context if isinstance(context, int) else None
 
 
@@ -157,7 +159,8 @@ def _check_hub(model: str, revision: str | None) -> None:
             _near_builtin(model) or "check its spelling; for a private model log in: hf auth login",
         ) from None
     except errors.EntryNotFoundError:
-        return  # no config.json: an adapter, or something the loader will name
+        # no config.json: an adapter, or something the loader will name
+        return
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise UsageError(

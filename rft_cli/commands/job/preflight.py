@@ -167,7 +167,8 @@ def _check_grader(found: Preflight, needs: Sequence[str]) -> None:
     examples = [example for data in found.files.data.values() for example in data.examples[:ROWS_GRADED]]
     references = [reference_of(example, found.config.data.columns) for example in examples]
     try:
-        with signals_interrupt():  # removes worker processes and their folders
+        # removes worker processes and their folders
+        with signals_interrupt():
             report = check_grader(
                 found.config.grader,
                 examples,

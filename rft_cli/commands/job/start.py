@@ -49,11 +49,13 @@ def run_job(
     stop = Stop()
     printer = EventPrinter(choose_mode(output.quiet) if main else "quiet")
     answer = printer.answer if main else _ignore
-    with signals_ask(stop, answer):  # before the run exists and after it ended too
+    # before the run exists and after it ended too
+    with signals_ask(stop, answer):
         with stdout_to_stderr(), printer:
             job = _Starter(printer if main else _ignore, stop, main)
             result = job.resume(settings, resume, force) if resume else job.begin(loaded or settings.load())
-        if result is None:  # one of several processes, and not the one that reports
+        # one of several processes, and not the one that reports
+        if result is None:
             return
         unmet = gates.error(result)
         with results():
@@ -83,29 +85,31 @@ class _Starter:
         job = self._checked(loaded, new=True)
         if self._launched:
             return self._under_launcher(job, None)
-        lengths = (
-            _check_lengths(job) if job.config.num_processes == 1 else None
-        )  # several check for themselves
+        # Several processes check the lengths themselves.
+        lengths = _check_lengths(job) if job.config.num_processes == 1 else None
         return self._train(job, create_run(job), lengths=lengths)
 
     def resume(self, settings: Settings, ref: str, force: bool) -> dict[str, Any] | None:
         """Continue a run."""
         plan = plan_resume(ref, settings)
         run, changed = plan.run, dict[str, list[Any]]()
-        if self._main:  # the others wait for what this one finds and puts right
+        # the others wait for what this one finds and puts right
+        if self._main:
             run.check_free()
             changed = changes(plan)
             refuse(plan, changed, force)
         if plan.over:
             if self._main:
-                run.sweep()  # left by a job that was killed just after it finished
+                # left by a job that was killed just after it finished
+                run.sweep()
             raise _finished(plan)
         for line in plan.notes:
             self._on_event(Note(line))
         job = self._checked(plan.loaded, new=False)
         if self._main:
             prepare(plan, job, changed, KeptWarnings(run, self._on_event))
-            if changed:  # otherwise run.json has the warnings of the first preflight
+            # otherwise run.json has the warnings of the first preflight
+            if changed:
                 keep(run, [{"step": 0, "text": text} for text in job.warnings])
         if self._launched:
             return self._under_launcher(job, run)
@@ -128,7 +132,8 @@ class _Starter:
             self._on_event(Note(line, "warning"))
         grader = next(check.detail for check in found.checks if check.name == "grader")
         self._on_event(Note(f"grader: {grader}"))
-        return pinned(job) if self._main else job  # the others get the commits that this one finds
+        # the others get the commits that this one finds
+        return pinned(job) if self._main else job
 
     def _under_launcher(self, job: Job, run: Run | None) -> dict[str, Any] | None:
         from rft_cli.training.joined import under_launcher

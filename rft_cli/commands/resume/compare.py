@@ -64,7 +64,8 @@ def changes(plan: Resumed) -> dict[str, list[Any]]:
         if key not in (*PLACE, *LENGTH, "grader.folder") and began.get(key) != now.get(key)
     }
     limit = GraderConfig(timeout_s=began["grader.timeout_s"], sandbox=began["grader.sandbox"]).grade_limit_s
-    if limit == config.grader.grade_limit_s:  # auto and the seconds it stands for are the same
+    # auto and the seconds it stands for are the same
+    if limit == config.grader.grade_limit_s:
         found.pop("grader.timeout_s", None)
     _compare_files(found, plan, began, now)
     _compare_base(found, plan)
@@ -82,7 +83,8 @@ def refuse(plan: Resumed, changed: Mapping[str, list[Any]], force: bool) -> None
     if "num_processes" in never and _can_split(plan.run, plan.loaded.config, *never["num_processes"]):
         del never["num_processes"]
     if plan.loaded.config.model.path == began_with(plan.info, plan.own)["model.path"]:
-        never.pop("model.path", None)  # another revision of the same model is of the same kind
+        # another revision of the same model is of the same kind
+        never.pop("model.path", None)
     if force and never:
         lines = [f"  {key}: {_words(plan, key, *pair)} ({UNCHANGEABLE[key]})" for key, pair in never.items()]
         raise UsageError(

@@ -104,5 +104,6 @@ def _record(plan: Resumed, job: Job, changed: Mapping[str, list[Any]], valid: li
         }
         fields["forced"] = [*(plan.info.get("forced") or []), entry]
     if plan.info["status"] == "finished":
-        fields["status"] = "interrupted"  # before training starts: other processes see one state or the other
+        # before training starts: other processes see one state or the other
+        fields["status"] = "interrupted"
     run.update(**fields)

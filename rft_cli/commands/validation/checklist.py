@@ -32,7 +32,8 @@ def check_job(settings: Settings, loaded: LoadedConfig, output: Output) -> None:
         if not output.json:
             print_checks(found.checks)
     for line in found.warnings:
-        if line not in found.files.warnings:  # the checklist has those
+        # the checklist has those
+        if line not in found.files.warnings:
             printer(Note(line, "warning"))
     problems = UsageErrors(found.problems) if found.problems else None
     with results():
