@@ -127,7 +127,7 @@ def test_what_is_taken_and_what_is_said(load: Any) -> None:
                 "hyperparameters.eval_interval 5 is not supported: counts steps; validation.every_completions "
                 "counts completions",
                 "hyperparameters.learning_rate_multiplier 0.5 is not supported: scales a rate that OpenAI does not "
-                "tell; --learning-rate sets it",
+                "publish; --learning-rate sets it",
                 "hyperparameters.compute_multiplier 1.5 is not supported: rollout.group_size sets how many "
                 "completions a prompt gets",
                 'hyperparameters.reasoning_effort "medium" is not supported: open models have no such switch',
