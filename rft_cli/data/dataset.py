@@ -13,9 +13,9 @@ from typing import Any, Literal
 from rft_cli.config.keys import COLUMN_NAMES
 from rft_cli.config.suggest import counted, did_you_mean
 from rft_cli.data.bad_row import BadRow
-from rft_cli.data.formats import FORMATS, Format, Keys, format_of, no_known_key, prompt_of, two_formats
 from rft_cli.data.messages import Remark, after_system
 from rft_cli.data.problems import Problems
+from rft_cli.data.row_formats import FORMATS, Format, Keys, format_of, no_known_key, prompt_of, two_formats
 from rft_cli.data.rows import read_rows
 from rft_cli.data.tools import tools_of
 from rft_cli.errors import UsageError, UsageErrors

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 
 from rft_cli.config.suggest import counted
 from rft_cli.data.dataset import Dataset
-from rft_cli.data.formats import Keys
 from rft_cli.data.messages import last_answer
 from rft_cli.data.references import solution_of
+from rft_cli.data.row_formats import Keys
 from rft_cli.errors import UsageError
 from rft_cli.types import Example
 

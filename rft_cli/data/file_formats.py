@@ -16,7 +16,7 @@ from rft_cli.config.hub_names import hub_name
 from rft_cli.data.converted import PACKED, Converted, ConvertedStream, damaged, file_hash, open_bytes
 
 
-def open_source(path: str, role: str | None) -> BinaryIO | None:
+def open_converted(path: str, role: str | None) -> BinaryIO | None:
     """The rows of `path` as a stream of JSON lines; None if the file itself is made of them. Raises UsageError.
 
     `role`: train, validation or test, the split of a data set whose name says none.
@@ -50,7 +50,7 @@ def _stream(converted: Converted) -> BinaryIO:
 
 
 def converted_of(stream: BinaryIO) -> Converted | None:
-    """What is known of a stream that `open_source` gave."""
+    """What is known of a stream that `open_converted` gave."""
     raw = getattr(stream, "raw", None)
     return raw.converted if isinstance(raw, ConvertedStream) else None
 

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rft_cli.data.formats import Keys
 from rft_cli.data.messages import last_answer
+from rft_cli.data.row_formats import Keys
 from rft_cli.types import Example
 
 REFERENCE_KEYS = (

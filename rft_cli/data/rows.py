@@ -24,9 +24,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from rft_cli.data.file_formats import converted_of, open_converted
 from rft_cli.data.json_line import Row, parse_line
 from rft_cli.data.problems import MAX_LINE_BYTES
-from rft_cli.data.sources import converted_of, open_source
 from rft_cli.errors import UsageError
 
 _BOM = b"\xef\xbb\xbf"
@@ -116,7 +116,7 @@ def open_rows(path: str, role: str | None = None) -> BinaryIO:
     """Rows as a stream of JSON lines, whatever they are in; raises UsageError if it can't be opened."""
     file = Path(path)
     try:
-        found = open_source(path, role)
+        found = open_converted(path, role)
         if found is not None:
             return found
         if file.is_dir():

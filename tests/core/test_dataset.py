@@ -12,8 +12,8 @@ import pytest
 
 from rft_cli.config.keys import all_keys
 from rft_cli.data.dataset import Dataset, read_examples
-from rft_cli.data.formats import FORMATS
 from rft_cli.data.references import reference_of, solution_of
+from rft_cli.data.row_formats import FORMATS
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.types import Example, Source
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from rft_cli.data.dataset import read_examples
-from rft_cli.data.formats import FORMATS
 from rft_cli.data.references import REFERENCE_KEYS, reference_of
+from rft_cli.data.row_formats import FORMATS
 from rft_cli.errors import UsageErrors
 from tests.command import ROOT
 
