@@ -28,7 +28,7 @@ from rft_cli.config.load import load_own
 from rft_cli.job import load_job
 from rft_cli.runs import Run
 from rft_cli.runs.files import read_lines
-from rft_cli.runs.sources import find_model
+from rft_cli.runs.model_source import find_model
 from rft_cli.training.hf_args import peft_config
 from rft_cli.training.lora import lora_targets
 from rft_cli.training.models import load_model, load_tokenizer

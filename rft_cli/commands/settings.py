@@ -49,10 +49,7 @@ class Settings:
         """What `rft validate` requires: of a file or an OpenAI job everything, of flags alone only what they set."""
         return JOB_NEEDS if self.file or self.openai_job else ()
 
-    def given(self, *but: str) -> list[str]:
-        """What was given, except the keys in `but`: keys of flags, --set options, files."""
-        found = [key for key, value in self.overrides.items() if value is not None and key not in but]
-        found += [f"--set {item.partition('=')[0]}" for item in self.sets]
-        if self.openai_job is not None:
-            found.append(f"--from-openai {self.openai_job}")
-        return [*found, self.file] if self.file else found
+    def is_empty(self) -> bool:
+        """Whether nothing was given that could be checked; --output-dir alone can't."""
+        flags = [key for key, value in self.overrides.items() if value is not None and key != "output_dir"]
+        return not (flags or self.sets or self.file or self.openai_job)

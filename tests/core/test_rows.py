@@ -90,7 +90,7 @@ def test_values_keep_their_types() -> None:
             "x.jsonl:1:10: not valid JSON: something follows the object (one object a line)",
         ),
         (b'{"a" 1}', "x.jsonl:1:6: not valid JSON: expecting ':' delimiter"),
-        (b'{"a": "x\x00y"}', "x.jsonl:1:9: not valid JSON: the character U+0000 stands in a string as it is"),
+        (b'{"a": "x\x00y"}', "x.jsonl:1:9: not valid JSON: the character U+0000 is unescaped in a string"),
         ('{"ä": 1'.encode(), "x.jsonl:1:8: not valid JSON: the line ends too early"),
         (b"hello", "x.jsonl:1:1: not valid JSON: expecting value"),
         (b'"text"', "x.jsonl:1: a string, but a row must be an object"),

@@ -135,7 +135,7 @@ TEACH = (
         (rows([0.0, 0.0], [0.0, 0.0]), {}, "every completion earns 0", ZERO),
         (rows([0.0, 0.0], [0.0, 0.0]), {0: None, 1: "billing"}, "every completion earns 0", TEACH),
         (rows([1.0, 1.0], [1.0, 1.0]), {}, "every completion earns 1", "the task is solved already"),
-        (rows([0.3, 0.3], [0.3, 0.3]), {}, "every completion earns 0.3", "have the scorer tell better"),
+        (rows([0.3, 0.3], [0.3, 0.3]), {}, "every completion earns 0.3", "have the scorer give better"),
         (
             rows([0.0, 0.0], [1.0, 1.0]),
             {},
@@ -146,7 +146,7 @@ TEACH = (
             [sample(0, 0.0, text="a"), sample(0, 0.0, text="b"), sample(1, 1.0), sample(1, 1.0)],
             {},
             "a prompt's completions all earn the same, though prompts differ",
-            "have the scorer tell better completions of a prompt",
+            "have the scorer give better completions of a prompt more",
         ),
     ],
 )

@@ -18,7 +18,7 @@ SCHEMA = "rft.validate/1"
 
 def check_job(settings: Settings, loaded: LoadedConfig, output: Output) -> None:
     """Print the checklist and raise the problems. A config file must be a whole job, flags may give parts of one."""
-    if not settings.given("output_dir"):
+    if settings.is_empty():
         raise UsageError(
             "there is nothing to check", "give a CONFIG.yaml, or files with -t, -v and --reward-model"
         )
