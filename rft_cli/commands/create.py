@@ -6,7 +6,6 @@ from typing import Any
 
 from rft_cli.commands import flags
 from rft_cli.config.paths import one_or_all
-from rft_cli.errors import UsageError
 
 
 def create(
@@ -62,8 +61,7 @@ def create(
         "output_dir": output_dir,
         "num_processes": num_processes,
     }
-    if force and resume is None:
-        raise UsageError("--force needs --resume", "it resumes a run whose settings or files have changed")
+    flags.check_force(force, resume)
     gates = Gates(min_gain=min_gain, on=gate_on).check()
     settings = Settings(config, overrides, sets or [], from_openai)
     # Loaded before anything else is imported: a wrong setting is reported immediately.

@@ -196,6 +196,12 @@ def one_config(argument: str | None, option: str | None) -> str | None:
     return argument if option is None else option
 
 
+def check_force(force: bool, resume: str | None) -> None:
+    """Raise UsageError for --force without --resume."""
+    if force and resume is None:
+        raise UsageError("--force needs --resume", "it resumes a run whose settings or files have changed")
+
+
 def variables(names: list[str] | None) -> list[str] | None:
     """The names of --grader-env; raises UsageErrors if the environment lacks some."""
     problems = [

@@ -64,20 +64,7 @@ def validate(
     rft validate --run latest --min-gain 0.1 --gate-on low
     """
     config_file = flags.one_config(config_file, config)
-    if model is not None and run is not None:
-        raise UsageError(
-            "--model and --run exclude each other", "--run measures the run's base and best model"
-        )
-    if from_openai is not None and run is not None:
-        raise UsageError(
-            "--from-openai and --run exclude each other", "a run is measured with its own grader"
-        )
-    if min_gain is not None and run is None:
-        raise UsageError(
-            "--min-gain needs --run", "a gain is measured from a run's base to its best checkpoint"
-        )
-    if min_reward is not None and model is None and run is None:
-        raise UsageError("--min-reward needs --model or --run", "say which model is to be measured")
+    _check_flags(model, run, from_openai, min_reward, min_gain)
     overrides: dict[str, Any] = {
         "data.train": one_or_all(training_file or []),
         "data.validation": one_or_all(validation_file or []),
@@ -104,6 +91,30 @@ def validate(
             from rft_cli.commands.validation.measure import measure
 
             measure(loaded, None, gates, output)
+
+
+def _check_flags(
+    model: str | None,
+    run: str | None,
+    from_openai: str | None,
+    min_reward: float | None,
+    min_gain: float | None,
+) -> None:
+    """Raise UsageError for flags that exclude or need each other."""
+    if model is not None and run is not None:
+        raise UsageError(
+            "--model and --run exclude each other", "--run measures the run's base and best model"
+        )
+    if from_openai is not None and run is not None:
+        raise UsageError(
+            "--from-openai and --run exclude each other", "a run is measured with its own grader"
+        )
+    if min_gain is not None and run is None:
+        raise UsageError(
+            "--min-gain needs --run", "a gain is measured from a run's base to its best checkpoint"
+        )
+    if min_reward is not None and model is None and run is None:
+        raise UsageError("--min-reward needs --model or --run", "say which model is to be measured")
 
 
 def _measure_run(ref: str, settings: Settings, gates: Gates, output: Output) -> None:
