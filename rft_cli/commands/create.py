@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from rft_cli.commands import flags
+from rft_cli.commands.settings import Output, Settings
+from rft_cli.commands.validation.gates import Gates
 from rft_cli.config.paths import one_or_all
 
 
@@ -42,9 +44,6 @@ def create(
     rft create -t train.jsonl -v val.jsonl --reward-model scorer.py
     rft create --from-openai job.json -t train.jsonl -v val.jsonl
     """
-    from rft_cli.commands.settings import Output, Settings
-    from rft_cli.commands.validation.gates import Gates
-
     overrides: dict[str, Any] = {
         "data.train": one_or_all(training_file or []),
         "data.validation": one_or_all(validation_file or []),
