@@ -22,10 +22,9 @@ from rft_cli.commands.export import export
 from rft_cli.commands.flags import DEBUG_KEY
 from rft_cli.commands.grade import grade
 from rft_cli.commands.signals import ignore_signals
-from rft_cli.commands.terminal import forget_stdout, repair_streams
+from rft_cli.commands.terminal import forget_stdout, is_first_process, repair_streams
 from rft_cli.commands.train import train
 from rft_cli.commands.validate import validate
-from rft_cli.config.launcher import rank_in
 from rft_cli.errors import Interrupted, RftError, RunFailed, UsageError
 
 JSON_KEY = "rft.json"
@@ -101,13 +100,8 @@ def _wrong_usage(error: Any, message: str) -> UsageError:
     return wrong
 
 
-def _rank() -> int:
-    """Of several processes that a launcher started, only the first prints."""
-    return rank_in(os.environ)
-
-
 def _print_json(ctx: Any, error: RftError) -> None:
-    if not ctx.meta.get(JSON_KEY) or error.in_document or _rank() > 0:
+    if not ctx.meta.get(JSON_KEY) or error.in_document or not is_first_process():
         return
     try:
         print(json.dumps({"error": error.to_json()}, indent=2), flush=True)
@@ -122,7 +116,7 @@ def _say(text: str, indent: str = "  ") -> None:
         from rft_cli.console.text import clean
 
         text = clean(text)
-    if _rank() == 0:
+    if is_first_process():
         # Indented, so that no name or data in a message can look like a message of its own.
         text = re.sub(r"\n(?! )", f"\n{indent}", text)
         print(_wrapped(text) if sys.stderr.isatty() else text, file=sys.stderr, flush=True)
@@ -143,7 +137,7 @@ def _print_error(error: RftError) -> None:
 
 def _show_traceback(ctx: Any) -> bool:
     wanted = bool(ctx.meta.get(DEBUG_KEY)) or os.environ.get("RFT_DEBUG", "") not in ("", "0")
-    if wanted and _rank() == 0:
+    if wanted and is_first_process():
         traceback.print_exc()
     return wanted
 

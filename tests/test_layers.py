@@ -194,6 +194,12 @@ def test_help_loads_no_torch(tmp_path: Path, arguments: tuple[str, ...]):
     assert loaded == []
 
 
+def test_help_loads_no_settings(tmp_path: Path):
+    program = "import rft_cli.cli, sys; print([m for m in ('pydantic', 'yaml', 'rich') if m in sys.modules])"
+    result = run(sys.executable, "-c", program, cwd=tmp_path, PYTHONPATH=str(ROOT))
+    assert (result.returncode, result.stdout) == (0, "[]\n"), result.stderr
+
+
 @pytest.mark.parametrize("command", ["create", "train", "validate"])
 def test_a_config_error_loads_no_torch(tmp_path: Path, command: str):
     (tmp_path / "job.yaml").write_text("optim:\n  learning_rte: 1.0e-5\n", encoding="utf-8")

@@ -7,7 +7,6 @@ from typing import Any
 from rft_cli.commands import flags
 from rft_cli.commands.settings import Output, Settings
 from rft_cli.commands.validation.gates import Gates
-from rft_cli.config.paths import one_or_all
 
 
 def create(
@@ -45,9 +44,9 @@ def create(
     rft create --from-openai job.json -t train.jsonl -v val.jsonl
     """
     overrides: dict[str, Any] = {
-        "data.train": one_or_all(training_file or []),
-        "data.validation": one_or_all(validation_file or []),
-        "data.test": one_or_all(test or []),
+        "data.train": flags.files(training_file),
+        "data.validation": flags.files(validation_file),
+        "data.test": flags.files(test),
         "model.path": model,
         "grader.path": reward_model or None,
         "grader.env": flags.variables(grader_env),

@@ -202,6 +202,11 @@ def check_force(force: bool, resume: str | None) -> None:
         raise UsageError("--force needs --resume", "it resumes a run whose settings or files have changed")
 
 
+def files(names: list[str] | None) -> str | list[str] | None:
+    """The value of a setting that takes one file or a list of them."""
+    return names[0] if names and len(names) == 1 else names or None
+
+
 def variables(names: list[str] | None) -> list[str] | None:
     """The names of --grader-env; raises UsageErrors if the environment lacks some."""
     problems = [

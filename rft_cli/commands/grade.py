@@ -10,7 +10,6 @@ import typer
 from rft_cli.commands import flags, terminal
 from rft_cli.commands.settings import Settings
 from rft_cli.commands.terminal import need_stdout
-from rft_cli.config.paths import one_or_all
 from rft_cli.errors import UsageError
 
 FilesArgument = Annotated[
@@ -102,8 +101,8 @@ def grade(
         "grader.timeout_s": timeout,
         "grader.sandbox": sandbox,
         "grader.env": flags.variables(grader_env),
-        "data.train": one_or_all(training_file or []),
-        "data.validation": one_or_all(validation_file or []),
+        "data.train": flags.files(training_file),
+        "data.validation": flags.files(validation_file),
     }
     settings = Settings(config, overrides, sets or []).load().config
     if settings.grader.shown is None:

@@ -65,6 +65,12 @@ class _IgnoresErrors(io.FileIO):
             return len(data)
 
 
+def is_first_process() -> bool:
+    """Whether this process prints: it is alone, or the first of those that a launcher started."""
+    rank = os.environ.get("RANK", "")
+    return not rank.isdecimal() or int(rank) == 0
+
+
 def print_json(document: Mapping[str, Any], error: RftError | None = None) -> None:
     """Print the command's one JSON document; non-finite numbers become null.
 

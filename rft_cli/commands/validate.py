@@ -13,7 +13,6 @@ from rft_cli.commands.settings import Output, Settings
 from rft_cli.commands.signals import signals_interrupt
 from rft_cli.commands.terminal import need_stdout
 from rft_cli.commands.validation.gates import Gates
-from rft_cli.config.paths import one_or_all
 from rft_cli.errors import UsageError
 
 RunOption = Annotated[
@@ -66,8 +65,8 @@ def validate(
     config_file = flags.one_config(config_file, config)
     _check_flags(model, run, from_openai, min_reward, min_gain)
     overrides: dict[str, Any] = {
-        "data.train": one_or_all(training_file or []),
-        "data.validation": one_or_all(validation_file or []),
+        "data.train": flags.files(training_file),
+        "data.validation": flags.files(validation_file),
         "model.path": model,
         "grader.path": reward_model or None,
         "grader.env": flags.variables(grader_env),

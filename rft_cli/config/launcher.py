@@ -7,12 +7,6 @@ from collections.abc import Mapping
 from rft_cli.errors import UsageError
 
 
-def rank_in(env: Mapping[str, str]) -> int:
-    """The number of this process; 0 without a launcher."""
-    text = env.get("RANK", "")
-    return int(text) if text.isdecimal() else 0
-
-
 def world_size_in(env: Mapping[str, str]) -> int:
     """How many processes there are; 1 without a launcher. UsageError if WORLD_SIZE is not a valid count."""
     text = env.get("WORLD_SIZE", "").strip() or "1"

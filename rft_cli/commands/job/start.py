@@ -13,9 +13,9 @@ from rft_cli.commands.resume.plan import Resumed, plan_resume
 from rft_cli.commands.resume.prepare import prepare
 from rft_cli.commands.settings import Output, Settings
 from rft_cli.commands.signals import signals_ask
-from rft_cli.commands.terminal import print_json, results, stdout_to_stderr
+from rft_cli.commands.terminal import is_first_process, print_json, results, stdout_to_stderr
 from rft_cli.commands.validation.gates import Gates
-from rft_cli.config.launcher import rank_in, world_size_in
+from rft_cli.config.launcher import world_size_in
 from rft_cli.config.load import LoadedConfig
 from rft_cli.console import EventPrinter, choose_mode, print_summary
 from rft_cli.errors import UsageError
@@ -45,7 +45,7 @@ def run_job(
 
     Prints the result; raises GateNotMet if a gate is not met.
     """
-    main = rank_in(os.environ) == 0
+    main = is_first_process()
     stop = Stop()
     printer = EventPrinter(choose_mode(output.quiet) if main else "quiet")
     answer = printer.answer if main else _ignore
