@@ -177,7 +177,7 @@ class EventPrinter:
 
 
 def _doing(event: Event) -> str | None:
-    """What is going on after this event; None if the event does not say."""
+    """What the job does after this event; None if the event does not say."""
     match event:
         case Progress():
             return f"a batch of the {clean(event.what)}" if event.done < event.total else "what has begun"

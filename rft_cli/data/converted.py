@@ -56,7 +56,7 @@ def open_bytes(path: str) -> BinaryIO:
 
 
 def file_hash(path: str) -> str:
-    """SHA-256 of the file as it lies on the disk; raises UsageError if it can't be read."""
+    """SHA-256 of the file on disk; raises UsageError if it can't be read."""
     try:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,7 +5,7 @@ How it is used, by the data reader and by `rft grade` alike:
     rows = read_rows("train.jsonl")          # or "-": standard input; raises UsageError if it can't be opened
     for row in rows:                         # streams: one line in memory at a time
         if row.problem is not None:          # a UsageError whose message begins with file:line
-            ...                              # report it and go on, or collect it in Problems
+            ...                              # report it and continue, or collect it in Problems
         else:
             use(row.line, row.value)         # the object, values as they stood in the file
     rows.sha256                              # of the bytes read so far: of the file once the loop has ended

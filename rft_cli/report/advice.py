@@ -113,7 +113,7 @@ def _of_teaching(run: Run, config: str) -> Advice:
     return Advice(
         f"rft train {config} {flags}",
         f"This is what the references teach. `rft export {quoted(run.path)}` takes the model out as it is; the next "
-        "command goes on from it with reinforcement.",
+        "command continues from it with reinforcement.",
     )
 
 

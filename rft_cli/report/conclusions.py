@@ -49,19 +49,19 @@ def answers_note(pair: Pair) -> str | None:
     if before is None or after is None:
         return None
     constant = best_constant(pair.constants, pair.after)
-    told = ""
+    ending = ""
     if constant is not None and matters(constant, pair):
-        told = f"; best constant answer {constant.reward.mean:.3f}"
+        ending = f"; best constant answer {constant.reward.mean:.3f}"
         if constant.completion != after.most_frequent or after.distinct == after.n:
-            told += f" ({shown(constant.completion)})"
+            ending += f" ({shown(constant.completion)})"
     if before.distinct == before.n and after.distinct == after.n:
-        return f"All {after.n} answers differ, before and after{told}."
+        return f"All {after.n} answers differ, before and after{ending}."
     if pair.after is pair.before:
         most = f"the most frequent, {_named(after)}, is {_share(after)} of them"
-        return f"{after.distinct} distinct answers of {after.n}; {most}{told}."
+        return f"{after.distinct} distinct answers of {after.n}; {most}{ending}."
     return (
         f"Distinct answers: {before.distinct} -> {after.distinct} of {after.n}; share of the most frequent: "
-        f"{_share(before)} ({_named(before)}) -> {_share(after)} ({_named(after)}){told}."
+        f"{_share(before)} ({_named(before)}) -> {_share(after)} ({_named(after)}){ending}."
     )
 
 

@@ -97,7 +97,7 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _seconds(info: dict[str, Any]) -> float:
-    # The sessions that have ended, and the one that is going on.
+    # The sessions that have ended, and the current one.
     ended = float(info.get("seconds") or 0.0)
     if info.get("status") == "running" and info.get("started"):
         ended += (datetime.now(UTC) - datetime.fromisoformat(info["started"])).total_seconds()

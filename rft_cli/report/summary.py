@@ -119,11 +119,13 @@ def _grader_notes(grader: Mapping[str, Any]) -> list[str]:
     if grader["failed"] or grader["skipped"]:
         # a result that an older version wrote has none
         rates = grader.get("rates", {})
-        told = (
+        counts = (
             f"{grader[name]} {name}" + (f" ({rates[name]:.1%})" if name in rates else "")
             for name in ("graded", "skipped", "failed")
         )
-        notes.append(f"Grader: of the completions {', '.join(told)}; skipped and failed ones were left out.")
+        notes.append(
+            f"Grader: of the completions {', '.join(counts)}; skipped and failed ones were left out."
+        )
     else:
         notes.append(f"Grader: all of {grader['graded']:,} completions were graded.")
     latency = grader.get("latency_s", {})

@@ -34,7 +34,7 @@ def find_model(path: str, revision: str | None = None) -> ModelSource:
     """What `--model` names: `builtin/tiny`, a run (its best checkpoint), an adapter, a directory, GGUF file or hub id.
 
     `revision` is that of the hub model at the bottom; without it, the one that a run or an adapter was trained on.
-    Raises UsageError if a run's best checkpoint is gone, or an adapter names no base.
+    Raises UsageError if a run's best checkpoint is missing, or an adapter names no base.
     """
     if path.startswith("builtin/"):
         return ModelSource(str(BUILTIN / path.removeprefix("builtin/")))
