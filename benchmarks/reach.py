@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase, PrinterCallback
 from benchmarks.rounds import Over, Reach
 from benchmarks.side import Channel
 from rft_cli.config import RunConfig
-from rft_cli.grading import open_grader
+from rft_cli.grading.open import open_grader
 from rft_cli.grading.protocol import Grader
 from rft_cli.report.estimates import estimate
 from rft_cli.training.models import stop_tokens

@@ -30,7 +30,7 @@ from benchmarks.rounds import Over, Rounds
 from benchmarks.side import Channel
 from rft_cli.config import RunConfig
 from rft_cli.events import Event
-from rft_cli.grading import open_grader
+from rft_cli.grading.open import open_grader
 from rft_cli.grading.protocol import Grader
 from rft_cli.job import Job, create_run, load_job
 from rft_cli.training import build, hf_args, main, quiet

@@ -32,7 +32,7 @@ from benchmarks.reach import report, validation
 from benchmarks.rounds import Over, Reach, Rounds
 from benchmarks.side import Channel
 from rft_cli.config import RunConfig
-from rft_cli.grading import open_grader
+from rft_cli.grading.open import open_grader
 from rft_cli.grading.protocol import Grader
 from rft_cli.job import Job, load_job
 from rft_cli.runs.model_source import find_model

@@ -148,9 +148,10 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
-def _dashes(token: str) -> str:
-    # OpenAI's parameter names are written with underscores: --n_epochs is --n-epochs.
-    return token.replace("_", "-")
+def _present_name(option: str) -> str:
+    # OpenAI's parameter names are written with underscores: --n_epochs is --n-epochs. --limits was --sandbox.
+    name = option.replace("_", "-")
+    return "limits" if name == "sandbox" else name
 
 
 app = typer.Typer(
@@ -159,7 +160,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     no_args_is_help=True,
     context_settings={
-        "token_normalize_func": _dashes,
+        "token_normalize_func": _present_name,
         "help_option_names": ["-h", "--help"],
         "max_content_width": HELP_WIDTH,
     },

@@ -27,8 +27,8 @@ from rft_cli.errors import GateNotMet, Interrupted, OutOfMemory, UsageError, Usa
 from rft_cli.grading.modules import local_modules
 from rft_cli.grading.shape import shape_of
 from rft_cli.grading.source import is_reward_model, is_spec, read_sources, sha256_of_all
-from rft_cli.grading.wire.call import Shape
-from rft_cli.grading.wire.terms import ScorerSource
+from rft_cli.grading.wire.messages import ScorerSource
+from rft_cli.grading.wire.signature import Shape
 from rft_cli.runs import Run
 from rft_cli.runs.model_hash import base_identity, commit_of
 from rft_cli.runs.suggested_commands import resume_command

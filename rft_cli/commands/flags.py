@@ -87,10 +87,10 @@ GraderEnv = Annotated[
         help="Let the scorer see this environment variable, though it looks like a secret. Repeatable.",
     ),
 ]
-Sandbox = Annotated[
+Limits = Annotated[
     str | None,
     typer.Option(
-        "--sandbox",
+        "--limits",
         metavar="NAME",
         help="openai: a Python grader gets what OpenAI's get: limits, packages, no files, no network.",
     ),

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from rft_cli.commands import flags, terminal
+from rft_cli.commands.grading.options import OutputOptions
 from rft_cli.commands.settings import Settings
 from rft_cli.commands.terminal import need_stdout
 from rft_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from rft_cli.config.schema import RunConfig
 
 FilesArgument = Annotated[
     list[str] | None,
@@ -72,7 +76,7 @@ def grade(
     workers: Workers = None,
     timeout: Timeout = None,
     grader_env: flags.GraderEnv = None,
-    sandbox: flags.Sandbox = None,
+    limits: flags.Limits = None,
     config: flags.ConfigFile = None,
     sets: flags.Sets = None,
     json: Json = False,
@@ -92,58 +96,58 @@ def grade(
     Exit codes: 0 done, 1 below --min-reward or a problem in the audit, 2 wrong
     usage or rows, 3 too many failed grades, 128 + the signal when interrupted.
     """
-    if reward_model and from_openai is not None:
-        raise UsageError("--reward-model and --from-openai name two graders", "give one of them")
     overrides: dict[str, Any] = {
-        # Of a job, grading takes the grader, which is found in the file itself.
-        "grader.path": reward_model or from_openai or None,
+        "grader.path": _one_of(reward_model, from_openai),
         "grader.workers": workers,
         "grader.timeout_s": timeout,
-        "grader.sandbox": sandbox,
+        "grader.limits": limits,
         "grader.env": flags.variables(grader_env),
         "data.train": flags.files(training_file),
         "data.validation": flags.files(validation_file),
     }
-    settings = Settings(config, overrides, sets or []).load().config
-    if settings.grader.shown is None:
+    settings = _settings(Settings(config, overrides, sets or []))
+    terminal.check_writable(summary_file)
+    output = OutputOptions(not (summary or json), shape == "openai-run", summary_file, quiet)
+    if audit and (gold or min_reward is not None or field != "completion"):
+        raise UsageError("--audit takes no --gold, --min-reward or --field", "it makes its own completions")
+    if audit:
+        _audit(settings, files or [], audit_rows, output)
+    elif audit_rows is not None or training_file is not None or validation_file is not None:
+        raise UsageError("-t, -v and --audit-rows go with --audit", "name the rows to grade as FILE")
+    else:
+        _grade(settings, files or [], None if gold else field, min_reward, output)
+
+
+def _one_of(reward_model: Any, from_openai: str | None) -> Any:
+    """Of a job, grading takes the grader, which is found in the file itself."""
+    if reward_model and from_openai is not None:
+        raise UsageError("--reward-model and --from-openai name two graders", "give one of them")
+    return reward_model or from_openai or None
+
+
+def _settings(settings: Settings) -> RunConfig:
+    config = settings.load().config
+    if config.grader.shown is None:
         raise UsageError("no grader is set", "give a scorer with --reward-model scorer.py")
     need_stdout()
-    terminal.check_writable(summary_file)
-    if audit:
-        if gold or min_reward is not None or field != "completion":
-            raise UsageError(
-                "--audit takes no --gold, --min-reward or --field", "it makes its own completions"
-            )
-        from rft_cli.commands.audit import audit_grader
+    return config
 
-        audit_grader(
-            settings,
-            files or [],
-            rows=audit_rows,
-            json=json or summary,
-            quiet=quiet,
-            summary_file=summary_file,
-        )
-        return
-    if audit_rows is not None or training_file is not None or validation_file is not None:
-        raise UsageError("-t, -v and --audit-rows go with --audit", "name the rows to grade as FILE")
-    from rft_cli.commands.grade_rows import grade_rows
+
+def _audit(config: RunConfig, files: list[str], rows: int | None, output: OutputOptions) -> None:
+    from rft_cli.commands.grading.audit import audit_grader
+
+    file, quiet = output.summary_file, output.quiet
+    audit_grader(config, files, rows=rows, json=not output.rows, quiet=quiet, summary_file=file)
+
+
+def _grade(
+    config: RunConfig, files: list[str], field: str | None, min_reward: float | None, output: OutputOptions
+) -> None:
+    from rft_cli.commands.grading.rows import grade_rows
 
     if not files and sys.stdin is None:
         raise UsageError("there is no standard input to read rows from", "name a FILE")
     if not files and sys.stdin.isatty():
-        print(
-            "reading rows from the terminal: end them with Ctrl-D, or name a FILE",
-            file=sys.stderr,
-            flush=True,
-        )
-    grade_rows(
-        settings,
-        files or ["-"],
-        None if gold else field,
-        rows_out=not (summary or json),
-        summary_file=summary_file,
-        min_reward=min_reward,
-        quiet=quiet,
-        openai_run=shape == "openai-run",
-    )
+        message = "reading rows from the terminal: end them with Ctrl-D, or name a FILE"
+        print(message, file=sys.stderr, flush=True)
+    grade_rows(config, files or ["-"], field, min_reward, output)

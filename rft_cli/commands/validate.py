@@ -38,7 +38,7 @@ def validate(
     validation_file: flags.ValidationFile = None,
     reward_model: flags.RewardModel = None,
     grader_env: flags.GraderEnv = None,
-    sandbox: flags.Sandbox = None,
+    limits: flags.Limits = None,
     model: ModelOption = None,
     run: RunOption = None,
     from_openai: flags.FromOpenAI = None,
@@ -70,7 +70,7 @@ def validate(
         "model.path": model,
         "grader.path": reward_model or None,
         "grader.env": flags.variables(grader_env),
-        "grader.sandbox": sandbox,
+        "grader.limits": limits,
         "output_dir": output_dir,
     }
     gates = Gates(min_reward, min_gain, gate_on).check()

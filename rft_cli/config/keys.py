@@ -31,7 +31,6 @@ _FLAGS = {
     "grader.path": "--reward-model",
     "grader.timeout_s": "--timeout",
     "grader.env": "--grader-env",
-    "grader.sandbox": "--sandbox",
 }
 
 

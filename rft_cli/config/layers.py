@@ -17,7 +17,7 @@ from rft_cli.config.keys import (
     free_value,
     value_of_text,
 )
-from rft_cli.config.old_settings import REMOVED
+from rft_cli.config.old_settings import REMOVED, RENAMED
 from rft_cli.config.paths import resolve
 from rft_cli.config.scalars import YES_NO
 from rft_cli.config.suggest import as_word, closest
@@ -62,7 +62,7 @@ def yaml_layer(content: bytes, name: str, problems: list[UsageError]) -> Layer:
 def _flatten(section: Node, prefix: str, name: str, layer: Layer, problems: list[UsageError]) -> None:
     assert isinstance(section.value, dict)
     for word, node in section.value.items():
-        key = prefix + word
+        key = RENAMED.get(prefix + word, prefix + word)
         place = f"{name}:{node.mark.line}:{node.mark.column}"
         if key in all_sections():
             if isinstance(node.value, dict):
@@ -96,7 +96,7 @@ def _with_spec(section: Node) -> Node:
     assert isinstance(section.value, dict)
     if "type" not in section.value or "spec" in section.value:
         return section
-    names = {name.split(".")[1] for name in all_keys() if name.startswith("grader.")}
+    names = {name.split(".")[1] for name in (*all_keys(), *RENAMED) if name.startswith("grader.")}
     settings = {word: node for word, node in section.value.items() if word in names}
     spec = {word: node for word, node in section.value.items() if word not in names}
     place = section.value["type"].key_mark
@@ -125,7 +125,8 @@ def _ambiguous(node: Node) -> Node | None:
 
 def environment_layer(env: Mapping[str, str], problems: list[UsageError]) -> Layer:
     """The settings in `RFT_SECTION__KEY` variables; an empty one counts as unset."""
-    names = {ENV_PREFIX + key.replace(".", "__").upper(): key for key in (*all_keys(), *REMOVED)}
+    keys = {key: key for key in (*all_keys(), *REMOVED)} | RENAMED
+    names = {ENV_PREFIX + key.replace(".", "__").upper(): name for key, name in keys.items()}
     layer: Layer = {}
     for name, text in env.items():
         if not name.startswith(ENV_PREFIX) or name in RESERVED_ENV or name.startswith(_INTERNAL_ENV):
@@ -147,7 +148,7 @@ def set_layer(sets: Sequence[str], problems: list[UsageError]) -> Layer:
     layer: Layer = {}
     for item in sets:
         key, equals, text = item.partition("=")
-        key = key.strip()
+        key = RENAMED.get(key.strip(), key.strip())
         if not equals:
             fix = "write --set KEY=VALUE, for example --set optim.learning_rate=1e-5"
             problems.append(UsageError(f"--set {as_word(item)}: has no '='", fix))

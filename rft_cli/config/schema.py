@@ -138,7 +138,7 @@ class GraderConfig(Section):
     """An OpenAI grader spec written here in place of a file: a mapping with `type`, `name` and more."""
     embeddings: EmbeddingsConfig = Field(default_factory=EmbeddingsConfig)
     timeout_s: Positive | Auto = "auto"
-    """Seconds one grade may take; then it is ended and counts as failed. auto: 30; `sandbox: openai`: 120, the most."""
+    """Seconds one grade may take; then it is ended and counts as failed. auto: 30; `limits: openai`: 120, the most."""
     workers: Count | Auto = "auto"
     """Worker processes. auto: CPU cores less one (in `rft grade` all of them), at least 1, at most 8."""
     max_failure_rate: Fraction = 0.1
@@ -151,7 +151,7 @@ class GraderConfig(Section):
     """Memory limit of one worker in MB; empty sets none."""
     fresh: bool = False
     """Grade each completion in a fork of the loaded scorer, for scorers that change state; about 1 ms each."""
-    sandbox: Literal["none", "openai"] = "none"
+    limits: Literal["none", "openai"] = "none"
     """openai: what OpenAI's Python graders get: 256 kB, 120 s, 2 GB, its packages, no network, no files."""
     judge: JudgeConfig = Field(default_factory=JudgeConfig)
     reward_model: RewardModelConfig = Field(default_factory=RewardModelConfig)
@@ -177,8 +177,8 @@ class GraderConfig(Section):
 
     @property
     def grade_limit_s(self) -> float:
-        """Seconds one grade may take: what `timeout_s` and `sandbox` come to."""
-        if self.sandbox == "openai":
+        """Seconds one grade may take: what `timeout_s` and `limits` come to."""
+        if self.limits == "openai":
             return OPENAI_GRADE_S if self.timeout_s == "auto" else min(self.timeout_s, OPENAI_GRADE_S)
         return GRADE_S if self.timeout_s == "auto" else self.timeout_s
 

@@ -1,4 +1,4 @@
-"""Requests in order, and whether the next one is there: so that a live pipe sees each grade at once."""
+"""Requests in order, and whether the next one is there, so that a live pipe gets each grade without delay."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from rft_cli.types import GradeRequest
 
 
 class Feed:
-    """An iterator of requests. `ready` tells whether the next one, or the end, is there.
+    """An iterator of requests. `ready` says whether the next one, or the end, is there.
 
-    A grader that finds it not ready gives back what it was asked until then, before it waits for more.
+    Where it is not, a grader gives the grades of the earlier requests before it waits for more.
     """
 
     def __init__(self, requests: Iterable[GradeRequest], ready: Callable[[], bool] = lambda: True) -> None:

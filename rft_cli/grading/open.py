@@ -8,12 +8,9 @@ from typing import Protocol
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError, UsageErrors
-from rft_cli.grading.protocol import Grader
+from rft_cli.grading.protocol import Grader, OnOutput
 from rft_cli.grading.source import KINDS, by_file_name, is_reward_model, is_spec, read_source
-from rft_cli.grading.wire.call import Shape
-
-OnOutput = Callable[[int, str], None]
-"""Gets what the scorer printed while it graded the completion at a place; place -1 is its import."""
+from rft_cli.grading.wire.signature import Shape
 
 
 class Opener(Protocol):

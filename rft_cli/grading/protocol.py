@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import Protocol, Self
 
+from rft_cli.grading.stats import GraderStats
 from rft_cli.types import Grade, GradeRequest
 
-if TYPE_CHECKING:  # workers import this package: they do without
-    from rft_cli.grading.outcomes import GraderStats
+OnOutput = Callable[[int, str], None]
+"""Gets what the scorer printed while it graded the completion at a place; place -1 is its import."""
 
 
 class BatchGrader(Protocol):
@@ -27,75 +28,15 @@ class BatchGrader(Protocol):
 
 
 class PartGrader(BatchGrader, Protocol):
-    """A grader that also works on a stream: what graders are combined of."""
+    """A grader that also works on a stream: the parts of a combined grader."""
 
     def stream(self, requests: Iterable[GradeRequest]) -> Iterator[list[Grade]]:
         """Grades in order, some at a time, while requests are still being read; few of them are in flight."""
         ...
 
 
-class Grader(PartGrader, Protocol):
-    """What `open_grader` gives. Close it, or use it in a `with`."""
-
-    @property
-    def stats(self) -> GraderStats:
-        """Counts every grade that it gave."""
-        ...
-
-    @property
-    def signature(self) -> str:
-        """What it is, in words for people."""
-        ...
-
-    @property
-    def sha256(self) -> str:
-        """Hash of the file it was read from, in hex."""
-        ...
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What people should know of how it is called: guesses."""
-        ...
-
-    @property
-    def may_ask(self) -> bool:
-        """Whether it may need `GradeRequest.prompt`."""
-        ...
-
-    @property
-    def needs_ids(self) -> bool:
-        """Whether it grades nothing without `GradeRequest.token_ids`."""
-        ...
-
-    @property
-    def log_path(self) -> Path | None:
-        """Where prints of the user's code go; None where no such code runs."""
-        ...
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-
 class Closing(ABC):
-    """What `with` needs of a grader that has `close`, and what most graders answer."""
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Nothing is guessed."""
-        return ()
-
-    @property
-    def may_ask(self) -> bool:
-        """The row says everything."""
-        return False
-
-    @property
-    def needs_ids(self) -> bool:
-        """The text says everything."""
-        return False
+    """Something with a `close`, to be used in a `with`."""
 
     def __enter__(self) -> Self:
         return self
@@ -107,4 +48,40 @@ class Closing(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """End what the grader holds; safe to call twice."""
+        """End worker processes and connections; safe to call twice."""
+
+
+class Grader(Closing):
+    """What `open_grader` gives: a `PartGrader` with what people ask of it. Close it, or use it in a `with`."""
+
+    stats: GraderStats
+    """Counts every grade that it gave."""
+    signature: str
+    """What it is, in words for people."""
+    sha256: str
+    """Hash of the file it was read from, in hex."""
+    log_path: Path | None
+    """Where prints of the user's code go; None where no such code runs."""
+
+    @abstractmethod
+    def grade(self, requests: Sequence[GradeRequest]) -> list[Grade]:
+        """One grade for each request, in order."""
+
+    @abstractmethod
+    def stream(self, requests: Iterable[GradeRequest]) -> Iterator[list[Grade]]:
+        """Grades in order, some at a time, while requests are still being read; few of them are in flight."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Guesses about how it is called, for people; mostly none."""
+        return ()
+
+    @property
+    def may_ask(self) -> bool:
+        """Whether it may need `GradeRequest.prompt`."""
+        return False
+
+    @property
+    def needs_ids(self) -> bool:
+        """Whether it grades nothing without `GradeRequest.token_ids`."""
+        return False

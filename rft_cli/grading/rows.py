@@ -1,14 +1,14 @@
-"""Rows with completions in, the same lines with their grade out: what `rft grade` does, apart from writing.
-
-Of a Python scorer, workers read and write the lines themselves, which makes the parent as good as idle. Any other
-grader, and `--gold`, whose completions come from the rows in ways that only the data layer knows, go row by row.
-"""
+"""Rows with completions in, the same lines with their grade out: what `rft grade` does, apart from writing."""
 
 from __future__ import annotations
 
+import io
+import json
+import select
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, BinaryIO
 
 from rft_cli.config.schema import DataConfig
 from rft_cli.config.suggest import as_word
@@ -16,66 +16,21 @@ from rft_cli.data.bad_row import BadRow
 from rft_cli.data.dataset import prompt_for
 from rft_cli.data.json_line import Row, parse_line
 from rft_cli.data.references import reference_of
+from rft_cli.data.rows import check_length, first_line, open_rows, standard_input
 from rft_cli.errors import UsageError
 from rft_cli.grading.feed import Feed
-from rft_cli.grading.pool.scorer_grader import ScorerGrader
-from rft_cli.grading.pool.supply import Lines
 from rft_cli.grading.protocol import Grader
 from rft_cli.grading.spec.openai_run import run_lines
-from rft_cli.grading.wire.lines import graded_line
-from rft_cli.types import Example, GradeRequest, Message, Source
+from rft_cli.types import Example, Grade, GradeRequest, Message, Source
 
 Asked = str | Sequence[Message]
-_LINES = 64
-"""Lines taken at once."""
+KEY = "grade"
+_READ_BYTES = 1 << 18
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
-class Part(NamedTuple):
-    """Graded lines to write, for `rows` rows."""
-
-    text: bytes
-    rows: int
-
-
-class Pipeline(Protocol):
-    """Rows being graded. `parts` end before the first bad row, and `problem` is what is wrong with it."""
-
-    problem: UsageError | None
-
-    def parts(self, grader: Grader) -> Iterator[Part]:
-        """The graded lines, in order."""
-        ...
-
-    def where(self, place: int) -> str:
-        """file:line of the row at a place, while it is being graded."""
-        ...
-
-
-class LinePipeline:
-    """Rows that the workers read, for a Python scorer. `field` is the key of the completion."""
-
-    def __init__(self, files: Sequence[str], field: str) -> None:
-        self.problem: UsageError | None = None
-        self._lines = Lines(files)
-        self._field = field
-
-    def parts(self, grader: Grader) -> Iterator[Part]:
-        assert isinstance(grader, ScorerGrader)
-        for graded in grader.stream_lines(self._lines, self._field):
-            yield Part(graded.text, graded.rows)
-            if graded.bad is not None:
-                place, raw = graded.bad
-                self.problem = _problem_of(raw, *self._lines.where(place), self._field)
-        if self.problem is None:
-            self.problem = self._lines.problem
-
-    def where(self, place: int) -> str:
-        name, line = self._lines.where(place)
-        return f"{name}:{line}"
-
-
-class RowPipeline:
-    """Rows for any grader.
+class GradedRows:
+    """Rows of files being graded. `lines` end before the first bad row, and `problem` is what is wrong with it.
 
     `complete` gives a row's completion, or raises UsageError, whose message names `place`; `prompt` what was asked
     (None: the grader does not look). `openai_run` writes what OpenAI's `/graders/run` answers in place of the rows.
@@ -97,65 +52,136 @@ class RowPipeline:
         self._waiting: deque[tuple[str, Row]] = deque()
         self._given = 0
 
-    def parts(self, grader: Grader) -> Iterator[Part]:
+    def lines(self, grader: Grader) -> Iterator[list[bytes]]:
+        """The graded lines in order, some at a time."""
         write = run_lines(grader) if self._openai_run else None
         for grades in grader.stream(Feed(self._requests(), self._rows.ready)):
             lines = []
             for grade in grades:
                 _, row = self._waiting.popleft()
-                lines.append(graded_line(row.text, row.value or {}, grade) if write is None else write(grade))
+                lines.append(graded_line(row, grade) if write is None else write(grade))
             self._given += len(lines)
-            yield Part(b"".join(lines), len(lines))
+            yield lines
 
     def where(self, place: int) -> str:
-        name, row = self._waiting[place - self._given]
-        return f"{name}:{row.line}"
+        """file:line of the row at a place, while it is being graded."""
+        return self._waiting[place - self._given][0]
 
     def _requests(self) -> Iterator[GradeRequest]:
         """One request a row, up to the first bad row."""
         try:
-            for name, row in self._rows:
+            for place, row in self._rows:
                 if row.problem is not None:
                     raise row.problem
-                place = f"{name}:{row.line}"
                 completion = self._complete(row, place)
                 prompt = None if self._prompt is None else self._prompt(row, place)
-                self._waiting.append((name, row))
+                self._waiting.append((place, row))
                 yield GradeRequest(completion, row.value or {}, prompt=prompt, place=place)
-            self.problem = self._rows.lines.problem
         except UsageError as problem:
             self.problem = problem
 
 
 class _Rows:
-    """The rows of files, each with its file's name; `ready` tells whether the next one, or the end, is there."""
+    """The rows of files (`-`: standard input), each with its file:line; a file that can't be read is a bad row.
+
+    `ready` tells whether the next row, or the end, is there: a pipe may be slow.
+    """
 
     def __init__(self, files: Sequence[str]) -> None:
-        self.lines = Lines(files)
-        self._held: deque[tuple[int, bytes]] = deque()
-        self._taken = 0
-        self._ended = False
+        self._files = deque(files)
+        self._name = ""
+        self._line = 0
+        self._stream: BinaryIO | None = None
+        self._tail = bytearray()
+        self._read: deque[tuple[str, Row]] = deque()
 
     def __iter__(self) -> Iterator[tuple[str, Row]]:
-        while self._held or not self._ended:
-            if self._held:
-                place, raw = self._held.popleft()
-                name, line = self.lines.where(place)
-                yield name, parse_line(raw.rstrip(b"\r"), name, line)
-            else:
-                self._take()
+        while self._read or self._more():
+            if self._read:
+                yield self._read.popleft()
 
     def ready(self) -> bool:
-        while not self._held and not self._ended and self.lines.ready():
-            self._take()
-        return bool(self._held) or self._ended
+        while not self._read and (self._stream is None or _is_readable(self._stream)):
+            if not self._more():
+                return True
+        return bool(self._read)
 
-    def _take(self) -> None:
-        """Take lines, and hold those that are not blank."""
-        taken = self.lines.take(_LINES)
-        self._ended = not taken
-        self._held += ((place, raw) for place, raw in enumerate(taken, self._taken) if raw.strip())
-        self._taken += len(taken)
+    def _more(self) -> bool:
+        """Open the next file, or read once from the one that is open; False at the end of the last."""
+        try:
+            if self._stream is None:
+                if not self._files:
+                    return False
+                self._open(self._files.popleft())
+            else:
+                self._read_once(self._stream)
+        except UsageError as problem:
+            self._read.append((self._name, Row(self._line, None, problem)))
+            self._files.clear()
+            self._close()
+        return True
+
+    def _open(self, path: str) -> None:
+        self._name, self._line = "stdin" if path == "-" else path, 0
+        self._stream = standard_input() if path == "-" else open_rows(path)
+
+    def _read_once(self, stream: BinaryIO) -> None:
+        try:
+            read = stream.read1 if isinstance(stream, io.BufferedIOBase) else stream.read
+            data = read(_READ_BYTES)
+        except OSError as error:
+            raise UsageError(f"{self._name}: can't be read: {error.strerror or error}") from error
+        self._tail += data
+        if data and b"\n" not in data:
+            check_length(len(self._tail), self._name, self._line + 1)
+            return
+        lines = bytes(self._tail).split(b"\n")
+        if data:
+            self._tail = bytearray(lines.pop())
+        else:
+            self._close()
+        for raw in lines:
+            self._line += 1
+            if self._line == 1:
+                raw = first_line(raw, self._name)
+            if raw.strip():
+                row = parse_line(raw.rstrip(b"\r"), self._name, self._line)
+                self._read.append((f"{self._name}:{self._line}", row))
+
+    def _close(self) -> None:
+        self._tail = bytearray()
+        if self._stream is not None and (sys.stdin is None or self._stream is not sys.stdin.buffer):
+            self._stream.close()
+        self._stream = None
+
+
+def _is_readable(stream: BinaryIO) -> bool:
+    """Whether a reading would answer at once, if only with the end."""
+    try:
+        return bool(select.select([stream], [], [], 0)[0])
+    except (OSError, ValueError):  # a stream without a descriptor does not wait
+        return True
+
+
+def graded_line(row: Row, grade: Grade) -> bytes:
+    """The row's own line of UTF-8 with its grade as last key, so that no value of it is written another way.
+
+    A grade that the row had is replaced, and the other values of such a row are written as Python writes them.
+    """
+    text = row.text.strip()
+    if row.value is not None and KEY in row.value:
+        text = _encode({key: value for key, value in row.value.items() if key != KEY})
+    body = text[:-1].rstrip()
+    comma = "" if body == "{" else ", "
+    line = f'{body}{comma}"{KEY}": {_grade_json(grade)}}}\n'
+    # Half a surrogate pair in an error message becomes \udXXX, which is the escape that JSON has for it.
+    return line.encode("utf-8", "backslashreplace")
+
+
+def _grade_json(grade: Grade) -> str:
+    if grade.status == "graded" and not grade.components:  # most grades, at a tenth of the time
+        return f'{{"status": "graded", "reward": {grade.reward!r}, "components": {{}}, "error": null}}'
+    return _encode(grade.to_json())
 
 
 def prompt_reader(data: DataConfig, *, required: bool) -> Callable[[Row, str], Asked | None]:
@@ -174,7 +200,7 @@ def prompt_reader(data: DataConfig, *, required: bool) -> Callable[[Row, str], A
 
 def completion_of(row: Row, place: str, field: str) -> str:
     """What is to be graded in this row; raises UsageError where there is nothing."""
-    fields = row.value or {}
+    fields: Mapping[str, Any] = row.value or {}
     if field not in fields:
         keys = ", ".join(map(as_word, list(fields)[:12])) or "none"
         raise UsageError(f"{place}: no key '{field}'", f"name the key with --field (this row has: {keys})")
@@ -190,15 +216,3 @@ def gold_of(row: Row, place: str, columns: Mapping[str, str]) -> str:
     if reference is None:
         raise UsageError(f"{place}: the row has no reference", "--gold grades output, answer and the like")
     return reference
-
-
-def _problem_of(raw: bytes, name: str, line: int, field: str) -> UsageError:
-    """What a worker found wrong with a line, in words."""
-    row = parse_line(raw.rstrip(b"\r"), name, line)
-    if row.problem is not None:
-        return row.problem
-    try:
-        completion_of(row, f"{name}:{line}", field)
-    except UsageError as problem:
-        return problem
-    raise AssertionError(f"{name}:{line} is a good row")

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from rft_cli.data.references import reference_of
-from rft_cli.grading.wire.call import Shape
+from rft_cli.grading.wire.signature import Shape
 from rft_cli.types import Example, Source
 
 _SEEN = 2000

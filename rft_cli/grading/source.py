@@ -17,7 +17,7 @@ from rft_cli.config.schema import GraderConfig
 from rft_cli.config.scorers import split_target
 from rft_cli.config.suggest import near_file
 from rft_cli.errors import UsageError, UsageErrors
-from rft_cli.grading.wire.terms import ScorerSource
+from rft_cli.grading.wire.messages import ScorerSource
 from rft_cli.runs.model_hash import base_identity
 
 KINDS = (

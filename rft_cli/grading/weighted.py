@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.feed import Feed
-from rft_cli.grading.outcomes import GraderStats
 from rft_cli.grading.pool import scorer_grader
 from rft_cli.grading.pool.scorer_grader import ScorerGrader
-from rft_cli.grading.protocol import Closing
+from rft_cli.grading.protocol import Grader
 from rft_cli.grading.source import read_sources, sha256_of_all
+from rft_cli.grading.stats import GraderStats
 from rft_cli.types import Grade, GradeError, GradeRequest
 
 if TYPE_CHECKING:
-    from rft_cli.grading.open import OnOutput
-    from rft_cli.grading.wire.call import Shape
+    from rft_cli.grading.protocol import OnOutput
+    from rft_cli.grading.wire.signature import Shape
 
 
-class WeightedGrader(Closing):
+class WeightedGrader(Grader):
     """The Grader of several scorers, `parts` by component name. Use `open_weighted`.
 
     A part that fails fails the completion. A part that gives None is left out of the sum, as in TRL; where all do, the

@@ -30,8 +30,8 @@ from transformers.utils.logging import (
 from rft_cli.config.schema import RewardModelConfig
 from rft_cli.errors import UsageError
 from rft_cli.grading.feed import Feed
-from rft_cli.grading.outcomes import GraderStats
-from rft_cli.grading.protocol import Closing
+from rft_cli.grading.protocol import Grader
+from rft_cli.grading.stats import GraderStats
 from rft_cli.training.models import context_length, not_loadable, weights_dtype
 from rft_cli.training.rollouts.prompts import has_chat_template
 from rft_cli.types import Grade, GradeError, GradeRequest, Message, spoken
@@ -41,7 +41,7 @@ BATCH_TOKENS = {"cpu": 4_096, "cuda": 65_536}
 STREAMED = 1_024
 
 
-class RewardModelGrader(Closing):
+class RewardModelGrader(Grader):
     """The Grader protocol over a model in this process.
 
     `label` is the index of the output taken as the reward. A text that is longer than the model's context is a failed

@@ -58,7 +58,7 @@ OTHERS = {
     "data.columns.system", "data.columns.tools", "model.chat_template_kwargs",  # nor these
     "grader.folder",  # where the scorer runs
     "sft.batch_size",  # of another algorithm
-    "grader.sandbox",  # refuses this scorer
+    "grader.limits",  # refuses this scorer
     "validation.every_completions",  # stands in place of validation.every_epochs
 }  # fmt: skip
 

@@ -322,9 +322,9 @@ def patch_modules():
 
 
 def patch_rft():
-    from rft_cli.grading.worker import values
+    from rft_cli.grading.worker import return_values as values
     from rft_cli.grading.worker import worker
-    worker.Worker.attempt = worker.read_return = values.read_return = None
+    worker.Worker.returned_for = worker.read_return = values.read_return = None
 
 
 def refuse_open(event, arguments):

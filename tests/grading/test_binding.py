@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from rft_cli.grading.shape import reference_in, shape_of_row
-from rft_cli.grading.wire.call import Callee, Shape
-from rft_cli.grading.wire.work import Item
+from rft_cli.grading.wire.messages import Item
+from rft_cli.grading.wire.signature import Callee, Shape
+from rft_cli.grading.worker.arguments import Call, NoValue, sample_of
 from rft_cli.grading.worker.binding import Bound, SignatureProblem, bind
 from rft_cli.grading.worker.callee import callee_of
-from rft_cli.grading.worker.filling import Call, NoValue, sample_of
 
 ROW: dict[str, Any] = {"q": 1}
 META = {"truncated": True, "completion_tokens": 3}
@@ -300,7 +300,7 @@ def test_without_rows_only_what_no_row_could_mend_is_wrong() -> None:
         (
             "a, b",
             ROW,
-            ("'a' gets the completion and 'b' gets the row: by position, for no name says otherwise",),
+            ("'a' gets the completion and 'b' gets the row: by position, as no name decides",),
         ),
         ("output, example", {"output": 1}, ("'output' gets the completion, and not the rows' key 'output'",)),
         ("solution_str, ground_truth", VERL, ()),
@@ -309,7 +309,7 @@ def test_without_rows_only_what_no_row_could_mend_is_wrong() -> None:
             GSM8K,
             ("'ground_truth' gets the row's reference: train.jsonl:1 has no key 'ground_truth'",),
         ),
-        ("completion, label_row", ROW, ("'label_row' gets the whole row: its name says so",)),
+        ("completion, label_row", ROW, ("'label_row' gets the whole row, by its name",)),
     ],
 )
 def test_what_is_guessed_is_said(parameters: str, row: dict[str, Any], notes: tuple[str, ...]) -> None:

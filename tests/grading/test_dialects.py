@@ -151,7 +151,7 @@ def test_weights_and_parts_that_are_wrong(
 def test_what_is_guessed_is_said_once_with_its_row(project: Path) -> None:
     (project / "odd.py").write_text("def score(first, second):\n    return second['answer'] in first\n")
     said = grades(project, ["odd.py"], PLAIN)[2].splitlines()
-    guessed = "scorer: 'first' gets the completion and 'second' gets the row: by position, for no name says otherwise"
+    guessed = "scorer: 'first' gets the completion and 'second' gets the row: by position, as no name decides"
     assert said.count(guessed) == 1
     said = grades(project, [str(HERE / "together.py")], VERL)[2].splitlines()
     assert f"scorer: 'target' gets the row's reference: done-{VERL}:1 has no key 'target'" in said

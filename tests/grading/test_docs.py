@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from rft_cli.config.schema import GraderConfig
-from rft_cli.grading import open_grader
-from rft_cli.grading.sandbox.isolation import secret_names
+from rft_cli.grading.isolation.process import secret_names
+from rft_cli.grading.open import open_grader
 from rft_cli.types import GradeRequest
 
 PAGE = (Path(__file__).parents[2] / "docs" / "graders.md").read_text()

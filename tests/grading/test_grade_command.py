@@ -257,8 +257,8 @@ def test_prints_beyond_a_thousand_go_to_a_file(folder: Path, monkeypatch: pytest
     assert said[999] == "in.jsonl:500: c499"
     (file,) = folder.glob("rft-grade-*.log")
     assert said[1000:1002] == [
-        f"1,000 printed lines are enough here: further ones go to {file}",
-        f"4 more lines that were printed: {file}",
+        f"1,000 printed lines are shown, the others go to {file}",
+        f"4 more printed lines: {file}",
     ], ended.stderr[-3000:]
     assert file.read_text() == (
         "in.jsonl:501: 100 %\nin.jsonl:501: c500\nin.jsonl:502: 100 %\nin.jsonl:502: c501\n"

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from rft_cli.grading.wire.terms import ScorerSource
-from rft_cli.grading.worker.child import Loss
+from rft_cli.grading.wire.messages import ScorerSource
+from rft_cli.grading.worker.child import Ending
 from rft_cli.grading.worker.crash import Crash, read_crash
-from rft_cli.grading.worker.load import LoadedScorer, ScorerProblem, load_scorer, tell
+from rft_cli.grading.worker.load import LoadedScorer, ScorerProblem, describe, load_scorer
 
 SOURCE = ScorerSource("/folder/scorer.py", "scorer.py", None, b"")
 
@@ -125,21 +125,21 @@ def test_a_lambda(write_scorer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert only.signature == "mine(text)"
 
 
-def test_an_exception_that_cannot_be_told() -> None:
+def test_an_exception_that_can_not_be_described() -> None:
     class Odd(Exception):
         @property
         def __notes__(self) -> list[str]:
             raise SystemExit
 
-    raised = tell(Odd(), SOURCE)
-    assert (raised.message, raised.trace) == ("scorer.py: Odd", "")
+    raised = describe(Odd(), SOURCE)
+    assert raised == ("scorer.py", "Odd", "")
 
 
 def test_crashes(tmp_path: Path) -> None:
     folder, fault = str(tmp_path / "7"), tmp_path / "7.fault"
 
     def crash(code: int, **how: bool) -> Crash:
-        return read_crash(folder, SOURCE, Loss(code, **how), "grading it")
+        return read_crash(folder, SOURCE, Ending(code, **how), "grading it")
 
     killed = Crash(False, "scorer.py", "grading it ended the process (SIGKILL, perhaps out of memory)")
     assert crash(-9) == killed
@@ -156,9 +156,9 @@ def test_crashes(tmp_path: Path) -> None:
     (tmp_path / "7.out").write_text("last words")
     late = crash(1)
     assert (late.late, late.place, late.output) == (True, "scorer.py:5", "last words")
-    verdict = late.verdict(30)
-    assert (verdict.kind, verdict.seconds) == ("timeout", 30)
-    assert verdict.message == "scorer.py:5: no result after 30 s (grader.timeout_s)"
+    outcome = late.outcome(30)
+    assert (outcome.kind, outcome.seconds) == ("timeout", 30)
+    assert outcome.message == "scorer.py:5: no result after 30 s (grader.timeout_s)"
     assert crash(3).text == "grading it ended the process (exit code 3)"
     assert crash(-50).text == "grading it ended the process (signal 50)"
-    assert killed.verdict(30)[2:4] == ("died", f"scorer.py: {killed.text}")
+    assert killed.outcome(30)[2:4] == ("died", f"scorer.py: {killed.text}")

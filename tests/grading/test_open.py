@@ -12,7 +12,7 @@ import pytest
 import rft_cli.grading
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError
-from rft_cli.grading import open_grader
+from rft_cli.grading.open import open_grader
 from rft_cli.types import Grade, GradeRequest
 
 

@@ -16,8 +16,8 @@ import pytest
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import RunFailed
+from rft_cli.grading.isolation.process import secret_names
 from rft_cli.grading.pool.scorer_grader import ScorerGrader, open_grader, worker_count
-from rft_cli.grading.sandbox.isolation import secret_names
 from rft_cli.types import GradeRequest
 
 NUMBERS = [GradeRequest(str(i), {"n": i}) for i in range(300)]
@@ -431,8 +431,8 @@ def test_a_scorer_may_use_multiprocessing(write_scorer: Any) -> None:
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-@pytest.mark.parametrize("sandbox", ["none", "openai"])
-def test_a_scorer_may_start_processes(write_scorer: Any, method: str, sandbox: Any) -> None:
+@pytest.mark.parametrize("limits", ["none", "openai"])
+def test_a_scorer_may_start_processes(write_scorer: Any, method: str, limits: Any) -> None:
     """The child imports the scorer's module by name: its own functions and classes, and __file__, are there."""
     path = write_scorer(
         f"""
@@ -448,7 +448,7 @@ def test_a_scorer_may_start_processes(write_scorer: Any, method: str, sandbox: A
             return made.value
         """
     )
-    config = GraderConfig(path=path, workers=1, sandbox=sandbox, timeout_s=20)
+    config = GraderConfig(path=path, workers=1, limits=limits, timeout_s=20)
     with open_grader(config, log_path=None) as grader:
         # A later edit of the file is not what a child runs.
         Path(path).write_text("raise SystemExit")
@@ -519,12 +519,10 @@ def test_what_a_thread_prints_between_calls_comes_with_the_next_grade(write_scor
 
 WORKER = """
 import json, os, pickle, sys
-from rft_cli.grading.sandbox.isolation import Isolation
+from rft_cli.grading.isolation.process import Isolation
 from rft_cli.grading.wire.frames import map_begun
-from rft_cli.grading.wire.terms import ScorerSource
-from rft_cli.grading.wire.work import Verdict, Work
-from rft_cli.grading.wire.terms import Job
-from rft_cli.grading.wire.call import Shape
+from rft_cli.grading.wire.messages import ScorerSource, WorkerSetup
+from rft_cli.grading.wire.signature import Shape
 from rft_cli.grading.worker.binding import bind
 from rft_cli.grading.worker.worker import Worker
 folder, texts, memory = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
@@ -534,16 +532,16 @@ isolation = Isolation(folder, f"{folder}/log", os.getppid())
 os.makedirs(f"{folder}/1", exist_ok=True)
 map_begun(f"{folder}/1.begun", new=True)
 os.environ["TMPDIR"] = f"{folder}/1"
-worker = Worker(Job(source, isolation, 0.3, memory, 0), f"{folder}/1", ())
+worker = Worker(WorkerSetup(source, isolation, 0.3, memory, 0), f"{folder}/1", ())
 report = worker.load()
 if report.signature:
     worker.bind(pickle.dumps(bind(report.callee, Shape()).binding))
-verdicts = []
-while len(verdicts) < len(texts):
-    works = [Work(i, t, pickle.dumps({}), None) for i, t in enumerate(texts)]
-    verdicts += worker.chunk(works[len(verdicts):])
+outcomes = []
+while len(outcomes) < len(texts):
+    works = [(i, t, pickle.dumps({}), b"") for i, t in enumerate(texts)]
+    outcomes += worker.grade(works[len(outcomes):])
 with open(f"{folder}/result.json", "w") as file:
-    json.dump({"report": report, "verdicts": verdicts, "cwd": os.getcwd()}, file)
+    json.dump({"report": report, "outcomes": outcomes, "cwd": os.getcwd()}, file)
 """
 
 
@@ -596,7 +594,7 @@ def score(text):
         " ", "/", 5
     ).split("/")
     result = work(tmp_path, source, texts, memory=4096)
-    found = [(v[0], v[2]) for v in result["verdicts"]]
+    found = [(v[0], v[2]) for v in result["outcomes"]]
     assert dict(zip(texts, found, strict=True)) == {
         "ok": (2.0, None),
         "raise": (None, "raised"),
@@ -628,15 +626,15 @@ async def score_batch(completions):
     return ["x" if c == "odd" else 1 for c in completions]
 """
     ok = work(tmp_path, source, ["a", "odd"])
-    assert [(v[0], v[2]) for v in ok["verdicts"]] == [(1.0, None), (None, "bad_value")]
+    assert [(v[0], v[2]) for v in ok["outcomes"]] == [(1.0, None), (None, "bad_value")]
     bad = work(tmp_path, source, ["a", "bad"])
-    assert [(v[0], v[2]) for v in bad["verdicts"]] == [(1.0, None), (1.0, None)]
+    assert [(v[0], v[2]) for v in bad["outcomes"]] == [(1.0, None), (1.0, None)]
     slow = work(tmp_path, source, ["a", "slow"])
-    assert [(v[0], v[2]) for v in slow["verdicts"]] == [(1.0, None), (1.0, None)]
+    assert [(v[0], v[2]) for v in slow["outcomes"]] == [(1.0, None), (1.0, None)]
 
 
 def test_one_worker_whose_scorer_does_not_load(tmp_path: Path) -> None:
     result = work(tmp_path, "1 / 0\n", ["a", "b"])
     message = "scorer.py:1: ZeroDivisionError: division by zero"
     assert result["report"][:2] == ["", message]
-    assert [(v[0], v[2], v[3]) for v in result["verdicts"]] == [(None, "raised", message)] * 2
+    assert [(v[0], v[2], v[3]) for v in result["outcomes"]] == [(None, "raised", message)] * 2

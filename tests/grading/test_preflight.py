@@ -6,7 +6,7 @@ import pytest
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageErrors
-from rft_cli.grading import PreflightReport, check_grader
+from rft_cli.grading.preflight import PreflightReport, check_grader
 from rft_cli.types import Example, Source
 
 ROWS = [

@@ -63,7 +63,7 @@ def changes(plan: Resumed) -> dict[str, list[Any]]:
         for key in all_keys()
         if key not in (*PLACE, *LENGTH, "grader.folder") and began.get(key) != now.get(key)
     }
-    limit = GraderConfig(timeout_s=began["grader.timeout_s"], sandbox=began["grader.sandbox"]).grade_limit_s
+    limit = GraderConfig(timeout_s=began["grader.timeout_s"], limits=began["grader.limits"]).grade_limit_s
     # auto and the seconds it stands for are the same
     if limit == config.grader.grade_limit_s:
         found.pop("grader.timeout_s", None)

@@ -17,6 +17,7 @@ from rft_cli.config.dump import with_absolute_paths
 from rft_cli.config.flat import flat, with_settings
 from rft_cli.config.layers import Setting
 from rft_cli.config.load import LoadedConfig, load_config, load_own
+from rft_cli.config.old_settings import with_present_names
 from rft_cli.config.schema import ModelConfig, audit_setting
 from rft_cli.config.suggest import counted
 from rft_cli.errors import UsageError
@@ -97,7 +98,7 @@ def _revision(model: ModelConfig, own: ModelConfig, info: Mapping[str, Any], inh
 def began_with(info: Mapping[str, Any], own: RunConfig) -> dict[str, Any]:
     """The settings that the run began with: those in run.json, and today's defaults for settings it doesn't know."""
     kept = info.get("settings")
-    found = {**flat(own), **kept} if isinstance(kept, dict) else flat(own)
+    found = {**flat(own), **(with_present_names(kept) if isinstance(kept, dict) else {})}
     return {**found, "grader.audit": audit_setting(found["grader.audit"])}
 
 

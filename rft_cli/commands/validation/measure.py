@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from rft_cli.commands.grading.saved_completions import save_completions
 from rft_cli.commands.job.preflight import Preflight, preflight
-from rft_cli.commands.kept_completions import keep_completions
 from rft_cli.commands.needs import MEASURE_NEEDS
 from rft_cli.commands.settings import Output
 from rft_cli.commands.terminal import print_json, results, stdout_to_stderr
@@ -70,7 +70,7 @@ def _sample(loaded: LoadedConfig, run: Run | None, printer: EventPrinter) -> _Me
         sampled = {"base": outcome.before, "tuned": outcome.after}
     beside = Path(found.config.output_dir) if run is None else run.path.parent
     rows = found.files.data["validation"].examples
-    kept = keep_completions(beside, base, sampled, rows, lambda text: printer(Note(text, "warning")))
+    kept = save_completions(beside, base, sampled, rows, lambda text: printer(Note(text, "warning")))
     pair = Pair("validation", outcome.before or outcome.after, outcome.after, outcome.constants)
     return _Measured(base, pair, run, outcome.pilot, kept)
 

@@ -14,8 +14,8 @@ from rft_cli.grading.judge.cache import question_key
 from rft_cli.grading.judge.session import BUDGET, JudgeSession
 from rft_cli.grading.judge.task import JudgeTask, Render, sampling_parameters
 from rft_cli.grading.judge.verdict import response_format, with_instruction
-from rft_cli.grading.outcomes import GraderStats
-from rft_cli.grading.protocol import Closing
+from rft_cli.grading.protocol import Grader
+from rft_cli.grading.stats import GraderStats
 from rft_cli.types import Grade, GradeError, GradeRequest
 
 _WAITING = 4
@@ -24,7 +24,7 @@ _POLL_S = 0.02
 """While verdicts are waited for, how often it is looked whether a further request is there."""
 
 
-class JudgeGrader(Closing):
+class JudgeGrader(Grader):
     """The Grader of one judge, after it was seen to answer. Close it, or use it in a `with`.
 
     `render` makes messages of a completion and its row. `model` is the one that is asked, `signature` says who judges,

@@ -1,1 +1,1 @@
-"""rft's side of a scorer's worker processes: work handed out, grades taken back, lost processes replaced."""
+"""rft's side of a scorer's worker processes: sends completions, takes grades back, replaces workers that die."""

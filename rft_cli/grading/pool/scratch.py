@@ -1,7 +1,7 @@
-"""The folder that one grader's workers live in, and what is left of those whose owner was killed.
+"""The temporary folder of one grader's workers, and the removal of folders whose owner was killed.
 
-Its owner holds a lock of the operating system on a file in it, which the kernel frees with the process, whatever its
-number and in whatever container: a folder whose lock is free has no owner any more.
+The owner holds an operating system lock on a file in the folder, which the kernel frees when the process ends. So a
+folder whose lock is free has no owner, whatever process ids and containers there are.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import tempfile
 import weakref
 from pathlib import Path
 
-from rft_cli.grading.sandbox.leftovers import kill_leftovers
+from rft_cli.grading.isolation.leftovers import kill_leftovers
 
 _PREFIX = "rft-grader-"
 _OWNED = ".owned"

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError, UsageErrors
-from rft_cli.grading.open import OnOutput
-from rft_cli.grading.pool.scorer_grader import start
-from rft_cli.grading.protocol import PartGrader
+from rft_cli.grading.pool.scorer_grader import ScorerGrader
+from rft_cli.grading.protocol import OnOutput, PartGrader
 from rft_cli.grading.spec.embeddings import CosineGrader, check_endpoint
 from rft_cli.grading.spec.formula import parse_formula
 from rft_cli.grading.spec.load import Keys, ReadSpec
@@ -37,7 +36,7 @@ from rft_cli.grading.spec.render import messages, variables
 from rft_cli.grading.spec.similarity import similarity
 from rft_cli.grading.spec.static import check_spec, python_source
 from rft_cli.grading.spec.templates import parse_template
-from rft_cli.grading.wire.terms import ScorerSource
+from rft_cli.grading.wire.messages import ScorerSource
 
 if TYPE_CHECKING:
     from rft_cli.grading.judge import JudgeSession
@@ -105,7 +104,7 @@ class Builder:
             return BurstGrader(CosineGrader(*sides, self.config.embeddings, self.config.grade_limit_s))
         if isinstance(spec, Python):
             source = python_source(spec.source, keys, self.source)
-            return start(source, self.config, self.log_path, self.seed, self.on_output)
+            return ScorerGrader(source, self.config, self.log_path, self.seed, self.on_output)
         assert isinstance(spec, ScoreModel | LabelModel)
         return self._judge(spec, keys)
 

@@ -6,17 +6,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from rft_cli.config.schema import GraderConfig
-from rft_cli.grading.open import OnOutput
-from rft_cli.grading.outcomes import GraderStats, JudgeCounts
-from rft_cli.grading.protocol import Closing, PartGrader
+from rft_cli.grading.protocol import Grader, OnOutput, PartGrader
 from rft_cli.grading.spec.build import Builder
 from rft_cli.grading.spec.load import read_grader
 from rft_cli.grading.spec.models import Multi, Spec
-from rft_cli.grading.wire.terms import ScorerSource
+from rft_cli.grading.stats import GraderStats, JudgeCounts
+from rft_cli.grading.wire.messages import ScorerSource
 from rft_cli.types import Grade, GradeRequest
 
 
-class SpecGrader(Closing):
+class SpecGrader(Grader):
     """The Grader of a spec. `spec` is what was read, `shown` its file as the user named it.
 
     `signature` is its type and name; `log_path` is where prints of python graders go; `sha256` is of the file;

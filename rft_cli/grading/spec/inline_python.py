@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rft_cli.errors import UsageError
 from rft_cli.grading.source import syntax_problems
-from rft_cli.grading.wire.terms import ScorerSource
+from rft_cli.grading.wire.messages import ScorerSource
 
 _FIX = "define grade(sample, item), with exactly these two arguments"
 

@@ -22,7 +22,7 @@ from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.spec.formula_words import is_name
 from rft_cli.grading.spec.models import MODELS, Multi, Spec
 from rft_cli.grading.spec.words import told
-from rft_cli.grading.wire.terms import ScorerSource
+from rft_cli.grading.wire.messages import ScorerSource
 
 INLINE = "grader.spec"
 """How messages name a spec that stands in a configuration."""

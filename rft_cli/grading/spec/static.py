@@ -11,7 +11,7 @@ from rft_cli.grading.spec.inline_python import scorer_source
 from rft_cli.grading.spec.load import Keys, ReadSpec
 from rft_cli.grading.spec.models import Metric, Python, TextSimilarity
 from rft_cli.grading.spec.similarity import check_libraries
-from rft_cli.grading.wire.terms import ScorerSource
+from rft_cli.grading.wire.messages import ScorerSource
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,1 @@
-"""What travels between a grader and its workers."""
+"""Messages between a grader and its workers."""

@@ -1,1 +1,1 @@
-"""The worker's side: the process that imports the scorer and grades."""
+"""The worker process: it imports the scorer and grades."""

@@ -1,4 +1,4 @@
-"""In a worker: the time limit of a grade, by SIGALRM in the main thread."""
+"""In a worker: the time limit of a grade, enforced by SIGALRM in the main thread."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _get_handler = importlib.import_module("_signal").getsignal
 _setitimer, _set_handler = signal.setitimer, signal.signal
 _alarm, _timer = int(signal.SIGALRM), signal.ITIMER_REAL
 _AGAIN_S = 0.1
-"""Rings again after that: the first ring may have been swallowed."""
+"""Seconds after which it rings again: the scorer may have caught the first exception."""
 
 
 class TimeIsUp(BaseException):
-    """The time of this grade is over. Not an Exception, so that `except Exception` lets it through."""
+    """The time of this grade is over. Not an Exception, so that `except Exception` doesn't catch it."""
 
 
 class Alarm:
@@ -23,31 +23,31 @@ class Alarm:
     def __init__(self, timeout_s: float) -> None:
         self.timeout_s = timeout_s
         self.rang = False
-        self._listening = False
+        self._active = False
         self._handler = self._ring
 
     def begin(self) -> None:
-        """A grade begins. From here on TimeIsUp can come, so call it inside a `try`."""
+        """Start the time of a grade. From here on TimeIsUp can be raised, so call it inside a `try`."""
         self.rang = False
         self._take_over()
-        self._listening = True
+        self._active = True
         _setitimer(_timer, self.timeout_s, _AGAIN_S)
 
     def end(self) -> None:
-        """The grade has ended. Call it again where a ring may have come in the middle of the first call."""
-        self._listening = False
+        """Stop it. Call it again where the alarm may have rung in the middle of the first call."""
+        self._active = False
         self._take_over()
 
-    def rest(self) -> None:
-        """No grade follows for a while: stop the timer, which between grades is left to run."""
+    def stop(self) -> None:
+        """Stop the timer, which keeps running between the grades of a batch."""
         _setitimer(_timer, 0)
 
     def _take_over(self) -> None:
-        """Be the one that handles SIGALRM, whatever handler the scorer has set."""
+        """Set the handler of SIGALRM again where the scorer has set another."""
         if _get_handler(_alarm) is not self._handler:
             _set_handler(_alarm, self._handler)
 
     def _ring(self, signal_number: int, frame: object) -> None:
-        if self._listening:
+        if self._active:
             self.rang = True
             raise TimeIsUp

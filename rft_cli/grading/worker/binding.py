@@ -1,7 +1,7 @@
-"""Which parameter of a scorer gets what: by its name, by the rows' keys, by position where no name says otherwise.
+"""Decides which value each parameter of a scorer gets: by its name, by the rows' keys, or by its position.
 
-Names of the completion and of the row come first, then keys of the row, then all other names that are known. What no
-rule fills is refused.
+Names of the completion and of the row come first, then keys of the row, then all other known names; position decides
+where no name does. A parameter that no rule fills is refused.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from rft_cli.grading.wire.call import Binding, Callee, Dialect, Given, Parameter, Shape
-from rft_cli.grading.worker import words
+from rft_cli.grading.wire.signature import Binding, Callee, Dialect, Given, Parameter, Shape
+from rft_cli.grading.worker import parameter_names as words
 
 SIGNATURES = (
     "score(completion), score(completion, example), grade(sample, item), score_batch(completions, examples), or a "
@@ -33,7 +33,7 @@ class SignatureProblem(Exception):
 
 
 class Bound(NamedTuple):
-    """The decision, and what of it people should know: guesses, and values that stand in for others."""
+    """The binding, with notes for people: guesses, and values that replace others."""
 
     binding: Binding
     notes: tuple[str, ...] = ()
@@ -113,7 +113,7 @@ class _Binder:
         self.given[chosen.name] = Given("query" if chosen.name == "queries" else role)  # type: ignore[arg-type]
         what = "the completion" if role == "completion" else "the whole row"
         if chosen.name not in known:
-            self.notes.append(f"'{chosen.name}' gets {what}: its name says so")
+            self.notes.append(f"'{chosen.name}' gets {what}, by its name")
         elif chosen.name in self.keys and chosen.name not in ("completion", "completions"):
             self.notes.append(f"'{chosen.name}' gets {what}, and not the rows' key '{chosen.name}'")
         for other in found:
@@ -151,7 +151,7 @@ class _Binder:
         name = parameter.name
         if role == "reference":
             if self.shape.keys is not None and not self.shape.reference:
-                return  # nobody can fill it
+                return
             if not (self.shape.judged and name in ("ground_truth", "ground_truths")):
                 self.notes.append(f"'{name}' gets the row's reference: {self._lacks(name)}")
         elif role == "row_or_empty":
@@ -160,7 +160,7 @@ class _Binder:
         elif role == "nothing":
             self.notes.append(f"'{name}' gets None: only TRL's own trainer has one")
         elif role == "logger":
-            self.notes.append(f"'{name}' gets a function that keeps nothing: return a dict for components")
+            self.notes.append(f"'{name}' gets a function that does nothing: return a dict for components")
         self.given[name] = Given(role, name)  # type: ignore[arg-type]
 
     def _lacks(self, name: str) -> str:
@@ -174,14 +174,14 @@ class _Binder:
         if not self._has("completion", "query", "sample", "ids") and free:
             self.given[free[0].name] = Given("completion")
             found.append((free.pop(0).name, "the completion"))
-        told = set(self.given) - {name for name, _ in found}
-        only_sample = self._has("sample") and len(told) == 1
-        if len(free) == 1 and not self._has("example") and (only_sample or (found and not told)):
+        by_name = set(self.given) - {name for name, _ in found}
+        only_sample = self._has("sample") and len(by_name) == 1
+        if len(free) == 1 and not self._has("example") and (only_sample or (found and not by_name)):
             self.given[free[0].name] = Given("example")
             found.append((free[0].name, "the row"))
         if found:
             said = " and ".join(f"'{name}' gets {what}" for name, what in found)
-            self.notes.append(f"{said}: by position, for no name says otherwise")
+            self.notes.append(f"{said}: by position, as no name decides")
 
     def _unfilled(self) -> list[Parameter]:
         return [p for p in self.named if p.required and p.name not in self.given]
@@ -214,7 +214,7 @@ class _Binder:
         return "trl" if name == "completions" and more else "rft"
 
     def _check(self, batch: bool, dialect: str) -> None:
-        """Refuse what nobody can fill, and a function that never sees the completion."""
+        """Refuse parameters without a value, and a function that never sees the completion."""
         left = self._unfilled()
         if left:
             names = ", ".join(f"'{p.name}'" for p in left)

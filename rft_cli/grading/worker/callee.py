@@ -1,4 +1,4 @@
-"""A function seen from outside: its parameters, and the words that its code looks for in what it is given."""
+"""Reads a function without calling it: its parameters, and the words that its code looks for in its arguments."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from rft_cli.grading.wire.call import Callee, Parameter
+from rft_cli.grading.wire.signature import Callee, Parameter
 
 _LOOKED_FOR = frozenset({"content", "role", "completions"})
 _KINDS_OF_MESSAGES = frozenset({"list", "dict", "Sequence", "Mapping"})
@@ -15,7 +15,7 @@ _MOST_FUNCTIONS = 300
 
 
 def callee_of(function: Callable[..., Any], name: str) -> Callee:
-    """What the binding of `function` is decided by; raises TypeError or ValueError where it has no signature."""
+    """What decides the binding of `function`; raises TypeError or ValueError where it has no signature."""
     parameters = tuple(
         Parameter(p.name, int(p.kind), p.default is p.empty, p.annotation in (str, "str"))
         for p in inspect.signature(function).parameters.values()

@@ -8,15 +8,15 @@ import signal
 import time
 from typing import NamedTuple
 
-from rft_cli.grading.sandbox.isolation import CUT_OFF
+from rft_cli.grading.isolation.process import CUT_OFF
 
 _PATIENCE_S = 0.5
 
 
-class Loss(NamedTuple):
+class Ending(NamedTuple):
     """How a process ended: `code` as subprocess has it (negative: a signal; -SIGSTOP: it was stopped, then killed).
 
-    `late`: it was killed because its time was over. `garbled`: its pipes were of no more use while it lived.
+    `late`: it was killed because its time was over. `garbled`: it lived, but its pipes were of no use any more.
     """
 
     code: int
@@ -37,16 +37,19 @@ class Child:
 
     def gone(self) -> bool:
         """Whether it has ended, without reaping it."""
-        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        return self._is(os.WEXITED)
 
     def stopped(self) -> bool:
         """Whether it was stopped (SIGSTOP): it would never answer."""
-        try:
-            return os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
-        except ChildProcessError:  # it has ended
-            return False
+        return self._is(os.WSTOPPED)
 
-    def end(self, *, late: bool = False, at_once: bool = False) -> Loss:
+    def _is(self, state: int) -> bool:
+        # There is no child to wait for in a state that it can't reach any more.
+        with contextlib.suppress(ChildProcessError):
+            return os.waitid(os.P_PID, self.pid, state | os.WNOHANG | os.WNOWAIT) is not None
+        return False
+
+    def end(self, *, late: bool = False, at_once: bool = False) -> Ending:
         """Kill what is left of it and of its process group, and reap it; how it ended.
 
         A process that closed its pipes is about to end by itself, and its own exit code says more: it gets half a
@@ -64,4 +67,4 @@ class Child:
         code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         if self.handle >= 0:
             os.close(self.handle)
-        return Loss(-signal.SIGSTOP if stopped else code, late, waits and (lives or code == CUT_OFF))
+        return Ending(-signal.SIGSTOP if stopped else code, late, waits and (lives or code == CUT_OFF))

@@ -1,4 +1,4 @@
-"""In a worker: run the scorer file once, find its function, bind its parameters, and say where it went wrong."""
+"""In a worker: runs the scorer file once, finds its function, and describes what went wrong and where."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from types import ModuleType, TracebackType
 from typing import Any, NamedTuple
 
-from rft_cli.grading.sandbox.image import in_image, install_name, stand_alone
-from rft_cli.grading.sandbox.importable import MODULE, let_import
-from rft_cli.grading.wire.call import Callee
-from rft_cli.grading.wire.terms import ScorerSource
+from rft_cli.grading.isolation.openai_packages import in_image, install_name, stand_alone
+from rft_cli.grading.isolation.scorer_module import MODULE, let_import
+from rft_cli.grading.wire.messages import ScorerSource
+from rft_cli.grading.wire.signature import Callee
 from rft_cli.grading.worker.binding import SIGNATURES
 from rft_cli.grading.worker.callee import callee_of
 
@@ -30,31 +30,28 @@ FUNCTION_NAMES = (
     "reward_fn",
     "reward_function",
 )
-"""Functions that are looked for, in this order, where the user names none."""
-ASYNC = "grade is async, and grader.sandbox: openai takes a plain function"
+"""Names of functions to look for, in this order, where the user names none."""
 _TRACE_CHARS = 4000
 _MESSAGE_CHARS = 500
 
 
+@dataclass(eq=False)
 class ScorerProblem(Exception):
     """The scorer can't be used: `message` says where and why, `found` are the functions in it."""
 
-    def __init__(self, message: str, fix: str, *, trace: str = "", found: tuple[str, ...] = ()) -> None:
-        super().__init__(message)
-        self.message = message
-        self.fix = fix
-        self.trace = trace
-        self.found = found
+    message: str
+    fix: str
+    trace: str = ""
+    found: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedScorer:
-    """A function ready to be called, and its module. `signature` is for people: "score(completion, example)".
+    """A function ready to be called. `signature` is for people: "score(completion, example)".
 
     `place` is its file:line, `callee` what decides how it is called, `defaults` are of its parameters.
     """
 
-    module: ModuleType
     function: Callable[..., Any]
     signature: str
     place: str
@@ -63,15 +60,11 @@ class LoadedScorer:
 
 
 class Raised(NamedTuple):
-    """An exception told for people: `place` is the scorer's own file:line, `text` the exception's last line."""
+    """An exception described: `place` is the scorer's own file:line, `text` the exception's last line."""
 
     place: str
     text: str
     trace: str
-
-    @property
-    def message(self) -> str:
-        return f"{self.place}: {self.text}"
 
 
 def load_scorer(source: ScorerSource, *, openai: bool = False) -> LoadedScorer:
@@ -97,28 +90,28 @@ def load_scorer(source: ScorerSource, *, openai: bool = False) -> LoadedScorer:
         message = f"{place}: {name} has no signature that Python can read"
         raise ScorerProblem(message, f"use {SIGNATURES}") from None
     defaults = {p.name: p.default for p in inspect.signature(function).parameters.values()}
-    return LoadedScorer(module, function, f"{name}{_parameters(function)}", place, callee, defaults)
+    return LoadedScorer(function, f"{name}{_parameters(function)}", place, callee, defaults)
 
 
 def _check_openai(module: ModuleType, source: ScorerSource) -> None:
     function = getattr(module, "grade", None)
     if source.function not in (None, "grade") or not callable(function):
-        message = f"{source.shown}: grader.sandbox: openai takes a function named grade"
+        message = f"{source.shown}: grader.limits: openai takes a function named grade"
         raise ScorerProblem(message, f"write grade(sample, item) ({_say(_public(module))})")
     place = f"{source.shown}:{_line_of(function)}"
     if inspect.iscoroutinefunction(function):
-        raise ScorerProblem(f"{place}: {ASYNC}", "write def grade(sample, item)")
+        message = f"{place}: grade is async, and grader.limits: openai takes a plain function"
+        raise ScorerProblem(message, "write def grade(sample, item)")
     if not source.inline and list(inspect.signature(function).parameters) != ["sample", "item"]:
-        message = f"{place}: grade{_parameters(function)}: grader.sandbox: openai takes grade(sample, item)"
+        message = f"{place}: grade{_parameters(function)}: grader.limits: openai takes grade(sample, item)"
         raise ScorerProblem(message, "take these two, as OpenAI calls it")
 
 
 def _run(source: ScorerSource, *, alone: bool) -> ModuleType:
     # The bytes that were hashed are compiled here: no bytecode cache, which could be older or litter the folder.
-    name = MODULE
-    module = ModuleType(name)
+    module = ModuleType(MODULE)
     module.__file__ = source.path
-    sys.modules[name] = module
+    sys.modules[MODULE] = module
     # Tracebacks quote these lines, also of a text that is no file.
     lines = source.content.decode("utf-8", "replace").splitlines(keepends=True)
     linecache.cache[source.path] = (len(source.content), None, lines, source.path)
@@ -129,8 +122,8 @@ def _run(source: ScorerSource, *, alone: bool) -> ModuleType:
     try:
         exec(compile(source.content, source.path, "exec"), module.__dict__)
     except BaseException as error:
-        raised = tell(error, source)
-        raise ScorerProblem(raised.message, _import_fix(error, alone), trace=raised.trace) from None
+        place, text, trace = describe(error, source)
+        raise ScorerProblem(f"{place}: {text}", _import_fix(error, alone), trace=trace) from None
     return module
 
 
@@ -167,12 +160,9 @@ def _choose(module: ModuleType, source: ScorerSource) -> str:
 
 def _public(module: ModuleType) -> tuple[str, ...]:
     """Names of the public functions that were defined in the file itself."""
-    own = [
-        name
-        for name, value in vars(module).items()
-        if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
-    ]
-    return tuple(own)
+    named = vars(module).items()
+    own = [name for name, f in named if inspect.isfunction(f) and f.__module__ == module.__name__]
+    return tuple(name for name in own if not name.startswith("_"))
 
 
 def _say(names: tuple[str, ...]) -> str:
@@ -188,31 +178,30 @@ def _parameters(function: Callable[..., Any]) -> str:
     return "(" + ", ".join(inspect.signature(function).parameters) + ")"
 
 
-def tell(error: BaseException, source: ScorerSource) -> Raised:
+def describe(error: BaseException, source: ScorerSource) -> Raised:
     """Where in the scorer `error` came from, and the traceback from there on. Never raises."""
     try:
-        return _tell(error, source)
+        return _describe(error, source)
     except BaseException:  # an exception whose own text raises, or no memory left to format it
         return Raised(source.shown, type(error).__name__, "")
 
 
-def _tell(error: BaseException, source: ScorerSource) -> Raised:
-    told = "".join(traceback.format_exception_only(type(error), error)).strip().splitlines()
-    text = told[-1] if isinstance(error, SyntaxError) else told[0]  # a SyntaxError quotes the line first
-    text = text.removeprefix(f"{MODULE}.")
+def _describe(error: BaseException, source: ScorerSource) -> Raised:
+    lines = "".join(traceback.format_exception_only(type(error), error)).strip().splitlines()
+    # A SyntaxError quotes the line first.
+    text = lines[-1 if isinstance(error, SyntaxError) else 0].removeprefix(f"{MODULE}.")[:_MESSAGE_CHARS]
     if isinstance(error, SyntaxError) and error.filename == source.path:
-        return Raised(f"{source.shown}:{error.lineno}", text[:_MESSAGE_CHARS], "")
+        return Raised(f"{source.shown}:{error.lineno}", text, "")
     start = _first_own_frame(error.__traceback__, source.path)
-    lines = [line for file, line in _frames(start) if file == source.path]
-    place = f"{source.shown}:{lines[-1]}" if lines else source.shown
-    frames = _frames(start)
-    last = frames[-1] if frames else (source.path, 0)
+    frames = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(start)]
+    own = [line for file, line in frames if file == source.path]
+    file, line = frames[-1] if frames else (source.path, 0)
     if isinstance(error, SyntaxError) and error.filename is not None:
-        last = (error.filename, error.lineno or 1)
-    beside = last[0] != source.path and last[0].startswith(os.path.dirname(source.path) + os.sep)
-    helper = "" if not beside else f" (raised in {os.path.basename(last[0])}:{last[1]})"
+        file, line = error.filename, error.lineno or 1
+    if file != source.path and file.startswith(os.path.dirname(source.path) + os.sep):
+        text += f" (raised in {os.path.basename(file)}:{line})"
     full = "".join(traceback.format_exception(type(error), error, start))
-    return Raised(place, f"{text[:_MESSAGE_CHARS]}{helper}", full[-_TRACE_CHARS:])
+    return Raised(f"{source.shown}:{own[-1]}" if own else source.shown, text, full[-_TRACE_CHARS:])
 
 
 def _first_own_frame(trace: TracebackType | None, path: str) -> TracebackType | None:
@@ -221,7 +210,3 @@ def _first_own_frame(trace: TracebackType | None, path: str) -> TracebackType | 
     while current is not None and current.tb_frame.f_code.co_filename != path:
         current = current.tb_next
     return trace if current is None else current
-
-
-def _frames(trace: TracebackType | None) -> list[tuple[str, int]]:
-    return [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(trace)]

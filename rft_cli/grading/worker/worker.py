@@ -1,4 +1,4 @@
-"""Grades in a worker process: load the scorer once, grade chunks, survive what a scorer does.
+"""Grades in a worker process: loads the scorer once, grades completions, survives what a scorer does.
 
 Runs in the main thread of a process of its own, so that SIGALRM can end a Python loop. A loop in C is ended by
 faulthandler's watchdog, which needs no interpreter: it writes a traceback and ends the process.
@@ -11,26 +11,36 @@ from __future__ import annotations
 import faulthandler
 import pickle
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from rft_cli.grading.sandbox import isolation
+from rft_cli.grading.isolation.process import Interpreter, IsolatedProcess, limit_memory
 from rft_cli.grading.wire.frames import WHOLE, map_begun
-from rft_cli.grading.wire.terms import GRACE_S, IMPORT_LIMIT_S, Job, LoadReport, late_message
-from rft_cli.grading.wire.work import Item, Line, Verdict, Work
+from rft_cli.grading.wire.messages import (
+    GRACE_S,
+    IMPORT_LIMIT_S,
+    Item,
+    LoadReport,
+    Outcome,
+    Work,
+    WorkerSetup,
+    item_of,
+    late_message,
+)
 from rft_cli.grading.worker.alarm import Alarm, TimeIsUp
+from rft_cli.grading.worker.arguments import Call
+from rft_cli.grading.worker.aws import scores_of
 from rft_cli.grading.worker.binding import OPENAI
-from rft_cli.grading.worker.filling import Call
-from rft_cli.grading.worker.lambda_event import scores_of
-from rft_cli.grading.worker.load import LoadedScorer, ScorerProblem, load_scorer, tell
+from rft_cli.grading.worker.load import LoadedScorer, ScorerProblem, describe, load_scorer
+from rft_cli.grading.worker.return_values import BadValue, Returned, read_batch, read_return
 from rft_cli.grading.worker.seeds import Seeds
-from rft_cli.grading.worker.values import BadValue, Reading, read_batch, read_return
 
 _REARM_S = 0.25
 
 _now, _base_exception, _loads = time.perf_counter, BaseException, pickle.loads
 _watch, _unwatch = faulthandler.dump_traceback_later, faulthandler.cancel_dump_traceback_later
-_hasattr, _len, _type = hasattr, len, type
+_hasattr, _isinstance, _len, _type, _dict = hasattr, isinstance, len, type, dict
+_NOT_AWAITED = frozenset({float, int, bool, dict, list, type(None)})
 
 
 class Worker:
@@ -40,43 +50,40 @@ class Worker:
     completion that it has begun, for the parent to see.
     """
 
-    def __init__(self, job: Job, folder: str, pipes: tuple[int, ...]) -> None:
-        self.job = job
-        self.slice_s, self.openai = job.slice_s, job.openai
+    def __init__(self, setup: WorkerSetup, folder: str, pipes: tuple[int, ...]) -> None:
+        self.setup = setup
+        self.openai = setup.openai
         self.begun = map_begun(f"{folder}.begun")
-        self.cell = isolation.enter(job.isolation, folder, pipes, job.source.home)
-        self.seeds = Seeds(job.seed)
-        self.alarm = Alarm(job.timeout_s)
-        self.interpreter = isolation.Interpreter()
+        self.process = IsolatedProcess(setup.isolation, folder, pipes, setup.source.home)
+        self.alarm = Alarm(setup.timeout_s)
+        self.interpreter = Interpreter()
+        self.seeds = Seeds(setup.seed, setup.source.content)
         self.scorer: LoadedScorer | None = None
+        self.function: Callable[..., Any]
+        self.report: LoadReport | None = None
         self.bound, self.call = b"", Call(OPENAI, {})
         self.is_batch = self.is_aws = False
-        self.report: LoadReport | None = None
         self.watched_at = 0.0
         self.runner: Any = None
 
     def load(self) -> LoadReport:
-        """Run the scorer file, unless that happened already."""
-        if self.report is None:
-            self.watch(IMPORT_LIMIT_S)
-            if self.job.memory_mb is not None:
-                isolation.limit_memory(self.job.memory_mb)
-            report = self.run_file()
-            self.cell.leave_if_forked()
-            _unwatch()
-            self.cell.streams.flush()
-            self.report = report._replace(output=self.cell.streams.take())
-        return self.report
-
-    def run_file(self) -> LoadReport:
-        """What comes of loading the scorer, but for what it prints."""
+        """Run the scorer file."""
+        self.watch(IMPORT_LIMIT_S)
+        if self.setup.memory_mb is not None:
+            limit_memory(self.setup.memory_mb)
         try:
-            self.scorer = scorer = load_scorer(self.job.source, openai=self.openai)
+            self.scorer = scorer = load_scorer(self.setup.source, openai=self.openai)
+            self.function = scorer.function
+            report = LoadReport(scorer.signature, "", "", "", (), place=scorer.place, callee=scorer.callee)
+            self.interpreter = Interpreter()
         except ScorerProblem as problem:
             message = self.explained(problem.message, problem.trace)
-            return LoadReport("", message, problem.fix, problem.trace, problem.found)
-        self.interpreter = isolation.Interpreter()
-        return LoadReport(scorer.signature, "", "", "", (), place=scorer.place, callee=scorer.callee)
+            report = LoadReport("", message, problem.fix, problem.trace, problem.found)
+        self.process.leave_if_forked()
+        _unwatch()
+        self.process.streams.flush()
+        self.report = report._replace(output=self.process.streams.take())
+        return self.report
 
     def bind(self, bound: bytes) -> None:
         """From now on call the scorer by this pickled binding."""
@@ -85,159 +92,179 @@ class Worker:
             self.bound, self.call = bound, Call(binding, self.scorer.defaults)
             self.is_batch, self.is_aws = binding.batch, binding.dialect == "aws"
 
-    def chunk(self, works: Sequence[Work] | Sequence[Line]) -> list[Verdict]:
-        """Grade the first works of the chunk, at least one: as many as fit into the time slice."""
-        report = self.load()
-        if self.scorer is None:
-            return [Verdict(None, {}, "raised", report.message, report.trace, 0.0) for _ in works]
-        return self.grades(works)
+    def grade(self, works: Sequence[Work]) -> list[Outcome]:
+        """Grade the first works, at least one: as many as fit into the time slice."""
+        if self.scorer is None and self.report is not None:
+            return [Outcome(None, {}, "raised", self.report.message, self.report.trace, 0.0) for _ in works]
+        return self.grade_loaded(works)
 
-    def grades(self, works: Sequence[Work] | Sequence[Line]) -> list[Verdict]:
+    def grade_loaded(self, works: Sequence[Work]) -> list[Outcome]:
         """The same, where the scorer is loaded."""
         start = _now()
-        verdicts: list[Verdict] = []
-        self.watch(self.job.timeout_s + GRACE_S)
-        self.cell.go_home(surely=True)
+        outcomes: list[Outcome] = []
+        self.watch_grade()
+        self.process.streams.redirect()
         if self.is_batch and _len(works) > 1:
-            verdicts = self.batch(works)
-        for work in works[_len(verdicts) :]:
+            outcomes = self.grade_batch(works)
+        for work in works[_len(outcomes) :]:
             now = _now()
-            if verdicts and now - start > self.slice_s:
+            if outcomes and now - start > self.setup.slice_s:
                 break
             if now - self.watched_at > _REARM_S:
-                self.watch(self.job.timeout_s + GRACE_S)
-            verdicts.append(self.single(work))
-        self.alarm.rest()
-        self.cell.leave_if_forked(surely=True)
+                self.watch_grade()
+            outcomes.append(self.grade_one(work))
+        self.alarm.stop()
+        self.process.leave_if_forked()
         _unwatch()
-        self.cell.streams.flush()
-        if output := self.cell.streams.take():  # what did not show after its own grade
-            verdicts[-1] = verdicts[-1]._replace(output=verdicts[-1].output + output)
-        return verdicts
+        self.process.streams.flush()
+        # Output that was still buffered when its own grade ended.
+        if output := self.process.streams.take():
+            outcomes[-1] = outcomes[-1]._replace(output=outcomes[-1].output + output)
+        return outcomes
 
-    def single(self, work: Work | Line) -> Verdict:
-        """One grade; whatever the scorer does short of ending the process becomes a verdict."""
-        verdict = self.attempt(self.prepare(work))
-        output = self.cell.streams.take()
-        return verdict._replace(output=output) if output else verdict
-
-    def attempt(self, item: Item) -> Verdict:
-        assert self.scorer is not None
-        call, function = self.call, self.scorer.function
+    def grade_one(self, work: Work) -> Outcome:
+        """One grade; whatever the scorer does short of ending the process becomes an outcome."""
+        item = self.prepare(work)
         start = _now()
         try:
             try:
                 self.alarm.begin()
-                if self.is_batch:
-                    value = self.listed(self.resolve(call.call_batch(function, [item])), 1)[0]
-                else:
-                    value = call.call(function, item)
-                    if _hasattr(_type(value), "__await__") and not self.openai:
-                        value = self.resolve(value)
-                reading = self.read(value)
+                returned = self.returned_for(item)
             finally:
                 self.restore()
             if self.alarm.rang:
-                return self.late(start)
-            return Verdict(reading.reward, reading.components, None, "", "", _now() - start)
+                outcome = self.late(start)
+            else:
+                outcome = Outcome(returned.reward, returned.components, None, "", "", _now() - start)
         except TimeIsUp as error:
-            return self.late(start, error)
-        except BadValue as bad:
-            if self.alarm.rang:
-                return self.late(start)
-            return Verdict(
-                None, {}, "bad_value", self.explained(f"{self.job.source.shown}: {bad}"), "", _now() - start
-            )
+            outcome = self.late(start, error)
         except _base_exception as error:
-            if self.alarm.rang:  # the alarm, turned into another exception on its way up
-                return self.late(start, error)
-            place, text, trace = tell(error, self.job.source)
-            return Verdict(
-                None, {}, "raised", self.explained(f"{place}: {text}", trace), trace, _now() - start
-            )
+            # The alarm may have been turned into another exception on its way up.
+            outcome = self.late(start, error) if self.alarm.rang else self.failed(error, _now() - start)
+        output = self.process.streams.take()
+        return outcome._replace(output=output) if output else outcome
 
-    def batch(self, works: Sequence[Work] | Sequence[Line]) -> list[Verdict]:
+    def returned_for(self, item: Item) -> Returned:
+        """Call the scorer and read what it returns; raises what it raises, or BadValue."""
+        if self.is_batch:
+            return self.read(self.listed(self.call_batch([item]), 1)[0])
+        try:
+            value = self.call.call(self.function, item)
+            if _type(value) not in _NOT_AWAITED and not self.openai:
+                value = self.awaited(value)
+        finally:
+            # Before rft's own code runs: it needs the built-ins that a scorer may have replaced.
+            self.interpreter.restore()
+        return self.read(value)
+
+    def call_batch(self, items: Sequence[Item]) -> Any:
+        """Call a batch scorer."""
+        try:
+            return self.awaited(self.call.call_batch(self.function, items))
+        finally:
+            self.interpreter.restore()
+
+    def grade_batch(self, works: Sequence[Work]) -> list[Outcome]:
         """One call for all works. Where it fails as a whole, nothing: then each is graded in a call of its own."""
-        assert self.scorer is not None
         items = [self.prepare(work) for work in works]
         self.begun[0] = WHOLE
         start = _now()
+        values = []
         try:
             try:
                 self.alarm.begin()
-                values = self.listed(
-                    self.resolve(self.call.call_batch(self.scorer.function, items)), len(items)
-                )
+                values = self.listed(self.call_batch(items), len(items))
             finally:
                 self.restore()
         except _base_exception:
-            self.alarm.end()  # once more: the alarm may have come in the middle of the first
+            # Once more: the alarm may have come in the middle of the first.
+            self.alarm.end()
             values = []
-        output = self.cell.streams.take()
+        output = self.process.streams.take()
         if self.alarm.rang or not values:
             return []
         seconds = (_now() - start) / _len(works)
-        verdicts = [self.read_one(value, seconds) for value in values]
-        verdicts[0] = verdicts[0]._replace(output=output)
-        return verdicts
+        outcomes = [self.outcome_of(value, seconds) for value in values]
+        outcomes[0] = outcomes[0]._replace(output=output)
+        return outcomes
+
+    def outcome_of(self, value: Any, seconds: float) -> Outcome:
+        """The outcome of one value of a batch."""
+        try:
+            returned = self.read(value)
+        except BadValue as bad:
+            return self.failed(bad, seconds)
+        return Outcome(returned.reward, returned.components, None, "", "", seconds)
 
     def listed(self, value: Any, count: int) -> list[Any]:
         """The values of a batch, in order; raises BadValue."""
         return scores_of(value, count) if self.is_aws else read_batch(value, count)
 
-    def read(self, value: Any) -> Reading:
+    def read(self, value: Any) -> Returned:
         """The reward in what the scorer returned; raises BadValue."""
-        reading = read_return(value)
-        if self.openai and (reading.reward is None or isinstance(value, dict)):
+        returned = read_return(value)
+        if self.openai and (returned.reward is None or _isinstance(value, _dict)):
             raise BadValue(f"returned {_type(value).__name__}, and OpenAI's graders return a number")
-        return reading
+        return returned
 
-    def read_one(self, value: Any, seconds: float) -> Verdict:
-        try:
-            reading = self.read(value)
-        except BadValue as bad:
-            return Verdict(None, {}, "bad_value", f"{self.job.source.shown}: {bad}", "", seconds)
-        return Verdict(reading.reward, reading.components, None, "", "", seconds)
-
-    def prepare(self, work: Work | Line) -> Item:
+    def prepare(self, work: Work) -> Item:
         """The same start for every grade: folder, streams and random numbers."""
-        self.begun[0] = work.place
-        self.cell.go_home()
-        self.cell.streams.repair()
-        self.seeds.begin(work.place)
-        return work.item()
+        self.begun[0] = work[0]
+        if self.process.moved:
+            self.process.go_home()
+        self.process.streams.repair()
+        self.seeds.begin(work[0])
+        return item_of(work)
 
     def restore(self) -> None:
         """After the scorer's call, however it ended."""
         self.alarm.end()
-        self.cell.leave_if_forked()
-        self.interpreter.restore()
+        self.process.leave_if_forked()
 
-    def resolve(self, value: Any) -> Any:
+    def awaited(self, value: Any) -> Any:
         """The result of an async scorer; any other value as it is."""
         if not _hasattr(_type(value), "__await__"):
             return value
         if self.runner is None:
-            import asyncio  # only async scorers pay for it
+            # Only async scorers pay for it.
+            import asyncio
 
             self.runner = asyncio.Runner()
         return self.runner.run(_awaited(value))
 
     def watch(self, seconds: float) -> None:
-        _watch(seconds, exit=True, file=self.cell.faults)
+        """Let the watchdog end this process after `seconds`."""
+        _watch(seconds, exit=True, file=self.process.faults)
         self.watched_at = _now()
 
-    def late(self, start: float, error: BaseException | None = None) -> Verdict:
-        self.restore()  # once more: the alarm may have come in the middle of the first
-        self.runner = None  # an event loop that was interrupted is of no more use
-        place, trace = self.job.source.shown, ""
+    def watch_grade(self) -> None:
+        """The same for a grade that the alarm does not end."""
+        self.watch(self.setup.timeout_s + GRACE_S)
+
+    def failed(self, error: BaseException, seconds: float) -> Outcome:
+        """The outcome of a grade that raised, or whose value is not a reward."""
+        if _isinstance(error, BadValue):
+            message = self.explained(f"{self.setup.source.shown}: {error}")
+            return Outcome(None, {}, "bad_value", message, "", seconds)
+        place, text, trace = describe(error, self.setup.source)
+        return Outcome(None, {}, "raised", self.explained(f"{place}: {text}", trace), trace, seconds)
+
+    def late(self, start: float, error: BaseException | None = None) -> Outcome:
+        """The outcome of a grade that ran out of time."""
+        # Once more: the alarm may have come in the middle of the first.
+        self.restore()
+        self.interpreter.restore()
+        # An interrupted event loop can't be used again.
+        self.runner = None
+        place, trace = self.setup.source.shown, ""
         if error is not None:
-            place, _, trace = tell(error, self.job.source)
-        return Verdict(None, {}, "timeout", late_message(place, self.job.timeout_s), trace, _now() - start)
+            place, _, trace = describe(error, self.setup.source)
+        message = late_message(place, self.setup.timeout_s)
+        return Outcome(None, {}, "timeout", message, trace, _now() - start)
 
     def explained(self, message: str, trace: str = "") -> str:
-        """The message, and if it or its traceback names a withheld variable, that it was withheld."""
-        for name in self.cell.withheld:
+        """The message; if it or its traceback names a withheld variable, with a note that it was withheld."""
+        for name in self.process.withheld:
             if name in message or name in trace:
                 return f"{message} ({name} is withheld from scorers: allow it with --grader-env {name}, or grader.env)"
         return message

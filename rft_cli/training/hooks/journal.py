@@ -16,8 +16,8 @@ from accelerate.utils import gather_object
 from transformers import TrainerCallback
 
 from rft_cli.events import OnEvent, Stepped
-from rft_cli.grading import FailureMonitor, GraderStats
 from rft_cli.grading.protocol import Grader
+from rft_cli.grading.stats import FailureMonitor, GraderStats
 from rft_cli.report.pilot import groups_of
 from rft_cli.runs import Run
 from rft_cli.runs.files import finite

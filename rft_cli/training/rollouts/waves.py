@@ -17,7 +17,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -25,8 +25,8 @@ from transformers import PreTrainedTokenizerBase
 
 from rft_cli.config import RunConfig
 from rft_cli.events import Note, OnEvent, Progress
-from rft_cli.grading import FailureMonitor
 from rft_cli.grading.protocol import Grader
+from rft_cli.grading.stats import FailureMonitor
 from rft_cli.report import pilot as report
 from rft_cli.training import auto
 from rft_cli.training.models import count_parameters
@@ -97,7 +97,7 @@ class Waves:
     ) -> None:
         self._config, self._model, self._room = config, model, room
         self._on_event, self._check_stop = on_event, check_stop
-        self._grader: Any = _Timed(grader)
+        self._grader = cast(Any, _Timed(grader))
         self._monitor = FailureMonitor(config.grader.max_failure_rate)
         device = PartialState().device
         self._generous = auto.generous_limit(device.type)

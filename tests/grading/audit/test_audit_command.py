@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rft_cli.commands.audit import audit_grader
+from rft_cli.commands.grading.audit import audit_grader
 from rft_cli.config.schema import DataConfig, GraderConfig, RunConfig
 from rft_cli.errors import GateNotMet
 from tests.command import RFT, environment
@@ -235,7 +235,7 @@ def test_on_a_terminal() -> None:
 
 def test_a_slow_scorer_is_audited_on_fewer_rows(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
     """With a limit of 0.1 s in place of two minutes: 415 grades of 10 ms are 4.2 s."""
-    monkeypatch.setattr("rft_cli.commands.audit.LIMIT_S", 0.1)
+    monkeypatch.setattr("rft_cli.commands.grading.audit.LIMIT_S", 0.1)
     (tmp_path / "scorer.py").write_text(
         "import time\n\ndef score(completion, example):\n    time.sleep(0.01)\n"
         "    return completion == example['output']\n"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rft_cli.config.schema import GraderConfig
-from rft_cli.grading import open_grader
+from rft_cli.grading.open import open_grader
 from rft_cli.types import Grade, GradeRequest
 from tests.command import Ended
 from tests.command import rft as rft_outside

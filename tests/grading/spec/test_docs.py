@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rft_cli.config.load import load_config
-from rft_cli.grading import open_grader
+from rft_cli.grading.open import open_grader
 from rft_cli.grading.spec.formula_words import FUNCTIONS
 from rft_cli.grading.spec.models import MODELS, TextSimilarity
 from rft_cli.types import GradeRequest

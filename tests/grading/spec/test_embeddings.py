@@ -8,7 +8,7 @@ import pytest
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageErrors
-from rft_cli.grading import open_grader
+from rft_cli.grading.open import open_grader
 from rft_cli.types import Grade, GradeRequest
 from tests.grading.spec.embeddings_server import Embeddings
 

@@ -13,8 +13,8 @@ import pytest
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageErrors
-from rft_cli.grading import open_grader
 from rft_cli.grading.feed import Feed
+from rft_cli.grading.open import open_grader
 from rft_cli.grading.spec import parts
 from rft_cli.types import GradeRequest
 

@@ -13,7 +13,7 @@ import pytest
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageErrors
-from rft_cli.grading import open_grader
+from rft_cli.grading.open import open_grader
 from rft_cli.types import Grade, GradeRequest
 from tests.grading.judge.servers import Act, JudgeServer, completion, settings_of, verdict
 from tests.grading.spec.test_docs import SECTION

@@ -9,7 +9,7 @@ import pytest
 from openai.types.fine_tuning.alpha import GraderRunResponse
 
 from rft_cli.config.schema import GraderConfig
-from rft_cli.grading import open_grader
+from rft_cli.grading.open import open_grader
 from rft_cli.grading.spec.openai_run import run_lines, to_openai_run
 from rft_cli.grading.spec.parts import RowGrader
 from rft_cli.types import Grade, GradeError, GradeRequest, TokenUse

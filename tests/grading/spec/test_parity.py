@@ -15,7 +15,7 @@ from sacrebleu import sentence_bleu
 from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
 from rft_cli.config.schema import GraderConfig
-from rft_cli.grading import open_grader
+from rft_cli.grading.open import open_grader
 from rft_cli.types import GradeRequest
 from tests.grading.judge.servers import Act, JudgeServer, completion, settings_of
 from tests.grading.spec.embeddings_server import Embeddings

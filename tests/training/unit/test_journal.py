@@ -10,7 +10,7 @@ from accelerate import Accelerator
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.config.training_sections import TripwireConfig
-from rft_cli.grading import open_grader
+from rft_cli.grading.open import open_grader
 from rft_cli.grading.protocol import Grader
 from rft_cli.runs import Run
 from rft_cli.training.hooks.alarms import Alarms

@@ -1,4 +1,4 @@
-"""What `rft grade` can see to be wrong before it grades a row: every file at once."""
+"""Problems that `rft grade` finds before it grades a row, reported together."""
 
 from __future__ import annotations
 

@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 
 from rft_cli.errors import RunFailed
-from rft_cli.grading import FailureMonitor, GraderStats
-from rft_cli.grading.outcomes import Reason
+from rft_cli.grading.stats import FailureMonitor, GraderStats, Reason
 from rft_cli.types import Grade, GradeError
 
 

@@ -1,4 +1,4 @@
-"""In a worker: an empty network, where the kernel gives one. It holds for everything the process does and starts."""
+"""In a worker: takes the network away, where the kernel can. It holds for everything the process does and starts."""
 
 from __future__ import annotations
 

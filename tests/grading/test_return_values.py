@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rft_cli.grading.worker.values import BadValue, Reading, read_batch, read_return
+from rft_cli.grading.worker.return_values import BadValue, Returned, read_batch, read_return
 
 
 class Unprintable:
@@ -49,7 +49,7 @@ class Stubborn:
 )
 def test_rewards(value: Any, reward: float | None) -> None:
     reading = read_return(value)
-    assert reading == Reading(reward, {})
+    assert reading == Returned(reward, {})
     assert type(reading.reward) in (float, type(None))
 
 
@@ -65,7 +65,7 @@ def test_components_are_the_finite_numbers_of_a_dict() -> None:
         7: 1.0,
     }
     reading = read_return(value)
-    assert reading == Reading(0.5, {"valid": 1.0, "length": 12.0, "share": 0.25})
+    assert reading == Returned(0.5, {"valid": 1.0, "length": 12.0, "share": 0.25})
     assert {type(name) for name in reading.components} == {str}
 
 

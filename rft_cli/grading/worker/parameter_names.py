@@ -1,8 +1,8 @@
-"""The names that people give to a reward function's parameters, and what each of them means."""
+"""The names that people give to the parameters of reward functions, and what each of them means."""
 
 from __future__ import annotations
 
-from rft_cli.grading.wire.call import Role
+from rft_cli.grading.wire.signature import Role
 
 COMPLETION = ("completion", "solution_str", "prediction", "response", "output", "text", "generated_text")
 COMPLETIONS = (

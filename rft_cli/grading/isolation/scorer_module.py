@@ -1,7 +1,7 @@
-"""The scorer as a module that other processes can import: those that it starts with multiprocessing.
+"""Makes the scorer a module that the processes it starts with multiprocessing can import.
 
-Under spawn and forkserver such a process knows nothing of the scorer. It gets the names of its functions, and this
-process's `sys.path` to find their module by.
+Under spawn and forkserver such a process starts without the scorer. It gets the names of its functions, and this
+process's `sys.path`, in which it finds their module.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 MODULE = "rft_scorer"
-"""What a scorer's module is called, whatever its file is."""
+"""The name of a scorer's module, whatever its file is."""
 _FOLDER = "rft_module"
 _INSTALLED = ("site-packages", "dist-packages")
 _TEXT = """\

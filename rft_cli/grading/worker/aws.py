@@ -8,31 +8,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
-from rft_cli.grading.wire.work import Item
-from rft_cli.grading.worker.values import BadValue
+from rft_cli.grading.wire.messages import Item
+from rft_cli.grading.worker.return_values import BadValue
 
 _PROMPTS = ("messages", "prompt")
-_FOR_EVER_MS = 900_000
+_LONGEST_MS = 900_000
 
 
-class LambdaContext:
-    """Of AWS's context what code reads: there is no function behind it."""
-
-    function_name = "rft"
-    function_version = "$LATEST"
-    invoked_function_arn = "arn:aws:lambda:local:000000000000:function:rft"
-    memory_limit_in_mb = "0"
-    aws_request_id = "rft"
-    log_group_name = log_stream_name = "rft"
-
-    def get_remaining_time_in_millis(self) -> int:
-        """AWS's longest time; a grade has `grader.timeout_s`."""
-        return _FOR_EVER_MS
-
-
-CONTEXT = LambdaContext()
+CONTEXT = SimpleNamespace(
+    function_name="rft",
+    function_version="$LATEST",
+    invoked_function_arn="arn:aws:lambda:local:000000000000:function:rft",
+    memory_limit_in_mb="0",
+    aws_request_id="rft",
+    log_group_name="rft",
+    log_stream_name="rft",
+    get_remaining_time_in_millis=lambda: _LONGEST_MS,
+)
+"""The attributes of AWS's context that code reads. A grade has `grader.timeout_s`, not AWS's longest time."""
 
 
 def event_of(items: Sequence[Item]) -> list[dict[str, Any]]:
@@ -42,11 +38,8 @@ def event_of(items: Sequence[Item]) -> list[dict[str, Any]]:
 
 def _sample(place: int, item: Item) -> dict[str, Any]:
     row = {key: value for key, value in item.example.items() if key not in _PROMPTS}
-    asked = (
-        [{"role": "user", "content": item.prompt}]
-        if isinstance(item.prompt, str)
-        else list(item.prompt or ())
-    )
+    is_text = isinstance(item.prompt, str)
+    asked = [{"role": "user", "content": item.prompt}] if is_text else list(item.prompt or ())
     if item.reference is not None:
         row.setdefault("reference_answer", item.reference)
     own = row.get("metadata")

@@ -1,4 +1,4 @@
-"""What travels about a scorer's function: what it takes, what rows look like, and what each parameter gets."""
+"""Describes a scorer's function: its parameters, the rows that it gets, and the value of each parameter."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Role = Literal[
     "context",
     "default",
 ]
-"""What a parameter gets; `worker.filling` says how each is made of a completion and its row."""
+"""What a parameter gets; `worker/arguments.py` makes the value of a completion and its row."""
 Dialect = Literal["rft", "openai", "trl", "verl", "openrlhf", "aws"]
 
 
@@ -37,7 +37,7 @@ class Parameter(NamedTuple):
 
 
 class Callee(NamedTuple):
-    """A function as far as its caller must know it. `reads`: words that its code looks for in what it is given."""
+    """A function's name and parameters. `reads`: words that its code looks for in its arguments."""
 
     name: str
     parameters: tuple[Parameter, ...]
@@ -45,7 +45,7 @@ class Callee(NamedTuple):
 
 
 class Given(NamedTuple):
-    """What one parameter gets: `role`, and for a value of the row the `key` that holds it."""
+    """What one parameter gets: `role`, and for a value of the row its `key`."""
 
     role: Role
     key: str = ""

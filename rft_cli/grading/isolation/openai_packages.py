@@ -1,4 +1,4 @@
-"""The packages of OpenAI's grader image, and in a worker: a scorer that may import nothing else.
+"""The packages of OpenAI's grader image. In a worker, a scorer may import nothing else.
 
 The packages are OpenAI's list for `image_tag` 2025-05-08, and `_REQUIRED` is what those cannot be installed without.
 Their versions are whatever rft's environment has.
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-from rft_cli.grading.sandbox.importable import finds_scorer
+from rft_cli.grading.isolation.scorer_module import finds_scorer
 
 _PACKAGES = (
     "numpy scipy sympy pandas rapidfuzz sklearn rouge_score deepdiff jsonschema pydantic yaml nltk sqlparse rdkit "
@@ -34,8 +34,8 @@ def in_image(module: str) -> bool:
 
 
 def not_in_image(module: str) -> str:
-    """What a scorer that imports this module is told."""
-    return f"'{module.partition('.')[0]}' is not in OpenAI's grader image (grader.sandbox: openai)"
+    """The message for a scorer that imports this module."""
+    return f"'{module.partition('.')[0]}' is not in OpenAI's grader image (grader.limits: openai)"
 
 
 def install_name(module: str) -> str:
@@ -72,7 +72,8 @@ def stand_alone(path: str) -> None:
     sys.path[:] = [entry for entry in sys.path if _of_python(entry) or finds_scorer(entry)]
     sys.meta_path.insert(0, OnlyTheImage(path))
     for name in [name for name in sys.modules if not (in_image(name) or name.startswith(_KEPT))]:
-        del sys.modules[name]  # who needs it holds it already
+        # rft's modules that need it hold it already.
+        del sys.modules[name]
 
 
 def python_folders() -> set[str]:

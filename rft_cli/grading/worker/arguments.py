@@ -5,15 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
-from rft_cli.grading.wire.call import Binding, Given
-from rft_cli.grading.wire.work import Item
-from rft_cli.grading.worker.lambda_event import CONTEXT, event_of
-from rft_cli.grading.worker.values import BadValue
+from rft_cli.grading.wire.messages import Item
+from rft_cli.grading.wire.signature import Binding, Given
+from rft_cli.grading.worker.aws import CONTEXT, event_of
+from rft_cli.grading.worker.return_values import BadValue
 
 _NOT_TRL = ("prompt", "completion", "completion_ids")
 """Columns that TRL keeps from reward functions: they get its own in their place."""
+_OF_TRL = {
+    "prompts": Given("prompt"),
+    "completions": Given("completion"),
+    "completion_ids": Given("ids"),
+    "trainer_state": Given("nothing"),
+    "log_extra": Given("logger"),
+    "log_metric": Given("logger"),
+}
+"""What TRL passes beside the row's columns."""
 Get = Callable[[Item], Any]
 
 
@@ -22,7 +32,7 @@ class NoValue(BadValue):
 
 
 class Call:
-    """A function with its binding, made once: `single` and `batch` give positional and named arguments."""
+    """Calls a function by its binding. `defaults` are of its parameters."""
 
     def __init__(self, binding: Binding, defaults: dict[str, Any]) -> None:
         self._binding = binding
@@ -37,12 +47,9 @@ class Call:
         if self._plain:
             return function(*arguments)
         named = {name: get(item) for name, get in self._keyword}
-        row = item.example
-        for name in self._binding.optional:
-            if name in row:
-                named[name] = row[name]
+        named |= {name: item.example[name] for name in self._binding.optional if name in item.example}
         if self._binding.rest == "row":
-            named.update(self._rest_of(item))
+            named |= {name: values[0] for name, values in self._rest_of_row([item], "").items()}
         return function(*arguments, **named)
 
     def call_batch(self, function: Callable[..., Any], items: Sequence[Item]) -> Any:
@@ -52,37 +59,27 @@ class Call:
             return function(event_of(items), CONTEXT)
         arguments = [self._listed(given, items) for given in binding.positional]
         named = {name: self._listed(given, items) for name, given in binding.keyword}
-        for name in binding.optional:
-            if any(name in item.example for item in items):
-                named[name] = [item.example.get(name) for item in items]
+        named |= _columns(items, lambda name: name in binding.optional)
         if binding.rest == "trl":
-            named.update(self._rest_of_trl(items))
+            named |= _columns(items, lambda name: name not in binding.named and name not in _NOT_TRL)
+            own = {name: given for name, given in _OF_TRL.items() if name not in binding.named}
+            named |= {name: self._listed(given, items) for name, given in own.items()}
         elif binding.rest == "row":
-            named.update(self._rest_of_batch(items))
+            named |= self._rest_of_row(items, "s")
         return function(*arguments, **named)
 
     def _getter(self, given: Given) -> Get:
         role, key = given
-        simple: dict[str, Get] = {
-            "completion": _as_message if self._binding.messages else _completion,
-            "query": _query,
-            "example": _example,
-            "sample": sample_of,
-            "prompt": _prompt_messages if self._binding.messages else _prompt_text,
-            "metadata": _metadata,
-            "ids": _ids,
-            "nothing": _nothing,
-            "logger": _logger,
-        }
+        binding = self._binding
         if role == "column":
-            return partial(_batch_column if self._binding.batch else _column, key)
+            return (lambda item: item.example.get(key)) if binding.batch else partial(_column, key)
         if role == "reference":
-            return partial(_reference, key, self._binding)
+            return partial(_reference, key, binding.batch)
         if role == "row_or_empty":
             return partial(_row_or_empty, key)
         if role == "default":
             return lambda _item: self._defaults[key]
-        return simple.get(role, _nothing)
+        return (_MESSAGES if binding.messages and role in _MESSAGES else _GETTERS).get(role, _nothing)
 
     def _listed(self, given: Given, items: Sequence[Item]) -> Any:
         """A list with a value for each completion; what TRL passes once for the whole batch as it is."""
@@ -91,77 +88,25 @@ class Call:
             return get(items[0])
         return [get(item) for item in items]
 
-    def _rest_of(self, item: Item) -> dict[str, Any]:
-        named = self._binding.named
-        rest = {name: value for name, value in item.example.items() if name not in named}
-        if not self._binding.uses("completion", "sample"):
-            rest["completion"] = item.completion
-        if not self._binding.uses("example"):
-            rest["example"] = item.example
+    def _rest_of_row(self, items: Sequence[Item], plural: str) -> dict[str, list[Any]]:
+        """What **kwargs gets: the rows' keys, and completion and row where no parameter has them."""
+        binding = self._binding
+        rest = _columns(items, lambda name: name not in binding.named)
+        if not binding.uses("completion", "sample"):
+            rest[f"completion{plural}"] = [item.completion for item in items]
+        if not binding.uses("example"):
+            rest[f"example{plural}"] = [item.example for item in items]
         return rest
 
-    def _rest_of_batch(self, items: Sequence[Item]) -> dict[str, Any]:
-        named = self._binding.named
-        rest: dict[str, Any] = {
-            name: [item.example.get(name) for item in items] for name in _keys_of(items) if name not in named
-        }
-        if not self._binding.uses("completion", "sample"):
-            rest["completions"] = [item.completion for item in items]
-        if not self._binding.uses("example"):
-            rest["examples"] = [item.example for item in items]
-        return rest
 
-    def _rest_of_trl(self, items: Sequence[Item]) -> dict[str, Any]:
-        own = {
-            "prompts": Given("prompt"),
-            "completions": Given("completion"),
-            "completion_ids": Given("ids"),
-            "trainer_state": Given("nothing"),
-            "log_extra": Given("logger"),
-            "log_metric": Given("logger"),
-        }
-        named = self._binding.named
-        rest = {
-            name: [item.example.get(name) for item in items]
-            for name in _keys_of(items)
-            if name not in named and name not in _NOT_TRL
-        }
-        return {
-            **rest,
-            **{name: self._listed(given, items) for name, given in own.items() if name not in named},
-        }
-
-
-def _keys_of(items: Iterable[Item]) -> dict[str, None]:
-    return {key: None for item in items for key in item.example}
-
-
-def _completion(item: Item) -> str:
-    return item.completion
-
-
-def _as_message(item: Item) -> list[dict[str, str]]:
-    return [{"role": "assistant", "content": item.completion}]
-
-
-def _example(item: Item) -> dict[str, Any]:
-    return item.example
-
-
-def _metadata(item: Item) -> dict[str, Any]:
-    return item.metadata
-
-
-def _ids(item: Item) -> list[int] | None:
-    return item.ids
+def _columns(items: Iterable[Item], is_wanted: Callable[[str], bool]) -> dict[str, list[Any]]:
+    """The rows' values by key, None where a row has no such key."""
+    keys = {key: None for item in items for key in item.example if is_wanted(key)}
+    return {key: [item.example.get(key) for item in items] for key in keys}
 
 
 def _nothing(_item: Item) -> None:
     return None
-
-
-def _logger(_item: Item) -> Callable[..., None]:
-    return _keep_nothing
 
 
 def _keep_nothing(*_values: Any, **_named: Any) -> None:
@@ -182,19 +127,11 @@ def _prompt_messages(item: Item) -> list[dict[str, Any]]:
     return [{"role": "user", "content": _prompt_text(item)}]
 
 
-def _query(item: Item) -> str:
-    return _prompt_text(item) + item.completion
-
-
 def _column(key: str, item: Item) -> Any:
     try:
         return item.example[key]
     except KeyError:
         raise NoValue(f"the row has no key '{key}', which the function requires") from None
-
-
-def _batch_column(key: str, item: Item) -> Any:
-    return item.example.get(key)
 
 
 def _row_or_empty(key: str, item: Item) -> Any:
@@ -203,11 +140,11 @@ def _row_or_empty(key: str, item: Item) -> Any:
     return item.example.get(key.removesuffix("s"), empty)
 
 
-def _reference(key: str, binding: Binding, item: Item) -> Any:
+def _reference(key: str, batch: bool, item: Item) -> Any:
     value = item.example.get(key)
     if value is None:
         value = item.reference
-    if value is None and not binding.batch:
+    if value is None and not batch:
         raise NoValue(f"the row has neither a key '{key}' nor a reference")
     return value
 
@@ -233,3 +170,20 @@ def _json_or_none(text: str) -> Any:
 
 def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is not JSON")
+
+
+_GETTERS: dict[str, Get] = {
+    "completion": attrgetter("completion"),
+    "query": lambda item: _prompt_text(item) + item.completion,
+    "example": attrgetter("example"),
+    "sample": sample_of,
+    "prompt": _prompt_text,
+    "metadata": attrgetter("metadata"),
+    "ids": attrgetter("ids"),
+    "logger": lambda _item: _keep_nothing,
+}
+_MESSAGES: dict[str, Get] = {
+    "completion": lambda item: [{"role": "assistant", "content": item.completion}],
+    "prompt": _prompt_messages,
+}
+"""The same where completions and prompts come as lists of messages."""

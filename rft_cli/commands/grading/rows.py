@@ -1,4 +1,4 @@
-"""What `rft grade` does with rows: grade them, write them, sum up, and hold the result against the gates."""
+"""`rft grade` on rows: grades them, writes them, sums up, and checks the result against the gates."""
 
 from __future__ import annotations
 
@@ -7,73 +7,70 @@ import sys
 from collections.abc import Sequence
 
 from rft_cli.commands import terminal
-from rft_cli.commands.grade_checks import unreadable
-from rft_cli.commands.grade_people import People, say_summary
+from rft_cli.commands.grading.checks import unreadable
+from rft_cli.commands.grading.options import OutputOptions
+from rft_cli.commands.grading.output import Display, say_summary
 from rft_cli.commands.signals import signals_interrupt
 from rft_cli.config.schema import GraderConfig, RunConfig
 from rft_cli.config.suggest import counted
 from rft_cli.data.json_line import Row
 from rft_cli.errors import GateNotMet, Interrupted, RftError, RunFailed
-from rft_cli.grading.open import OnOutput, open_or_tell
-from rft_cli.grading.outcomes import GraderStats, too_many_failures
-from rft_cli.grading.pool.scorer_grader import ScorerGrader, worker_count
-from rft_cli.grading.protocol import Grader
-from rft_cli.grading.rows import LinePipeline, Pipeline, RowPipeline, completion_of, gold_of, prompt_reader
+from rft_cli.grading.open import open_or_tell
+from rft_cli.grading.pool.scorer_grader import worker_count
+from rft_cli.grading.protocol import Grader, OnOutput
+from rft_cli.grading.rows import GradedRows, completion_of, gold_of, prompt_reader
 from rft_cli.grading.source import is_reward_model
-from rft_cli.grading.wire.call import Shape
+from rft_cli.grading.stats import GraderStats, too_many_failures
+from rft_cli.grading.wire.signature import Shape
 
 
 def grade_rows(
     config: RunConfig,
     files: Sequence[str],
     field: str | None,
-    *,
-    rows_out: bool,
-    summary_file: str | None,
     min_reward: float | None,
-    quiet: bool,
-    openai_run: bool = False,
+    output: OutputOptions,
 ) -> None:
     """Grade the rows of these files, whose completions are under `field` (None: grade their references).
 
-    Writes the graded lines where `rows_out` (with `openai_run` in the shape of OpenAI's `/graders/run`), else the
-    summary. Raises the problem of the first bad row when those before it are out; RunFailed where too many grades
-    failed or a judge's budget is spent; GateNotMet below `min_reward`.
+    Writes the graded lines or the summary, as `output` says. Raises the problem of the first bad row when those before
+    it are out; RunFailed where too many grades failed or a judge's budget is spent; GateNotMet below `min_reward`.
     """
-    # The parent only passes lines on: every core can work.
+    # Beside a real scorer, this process has little to do: every core can grade.
     workers = worker_count(config.grader, spare=0)
     grader_config = config.grader.model_copy(update={"workers": workers})
-    people = People(config.grader.shown or "", quiet=quiet, rows_out=rows_out)
+    display = Display(config.grader.shown or "", output)
     written = 0
     stopped: RunFailed | None = None
     with (
-        people,
+        display,
         signals_interrupt(signal.SIGINT) as signals,
-        _open(grader_config, config, files, None if quiet else people.print) as grader,
+        _open(grader_config, config, files, None if output.quiet else display.print) as grader,
     ):
-        pipeline = people.pipeline = _pipeline(files, field, config, grader, openai_run)
+        rows = display.rows = _rows(files, field, config, grader, output.openai_run)
         try:
-            for part in pipeline.parts(grader):
-                if not written and not quiet:
-                    people.note(grader.notes)
-                written += part.rows
-                if rows_out:
+            for lines in rows.lines(grader):
+                if not written and not output.quiet:
+                    display.note(grader.notes)
+                written += len(lines)
+                if output.rows:
                     with signals.held():
-                        _write(part.text)
-                people.progress(grader.stats)
+                        _write(b"".join(lines))
+                display.progress(grader.stats)
         except Interrupted as stop:
             raise Interrupted(stop.signal_number, f"{stop.message} after {counted(written, 'row')}") from None
-        except RunFailed as error:  # what was graded until then counts
+        except RunFailed as error:
+            # What was graded until then counts.
             stopped = error
     stats = grader.stats
-    if summary_file is not None:
-        terminal.write_json(summary_file, stats.to_json())
-    if not quiet and (written or (stopped or pipeline.problem) is None):
+    if output.summary_file is not None:
+        terminal.write_json(output.summary_file, stats.to_json())
+    if not output.quiet and (written or (stopped or rows.problem) is None):
         say_summary(grader, config.grader.max_failure_rate)
-    if pipeline.problem is not None:
-        raise pipeline.problem
+    if rows.problem is not None:
+        raise rows.problem
     short = stopped or _unmet(stats, config.grader.max_failure_rate, min_reward)
-    if not rows_out:
+    if not output.rows:
         with terminal.results():
             terminal.print_json(stats.to_json(), short)
     if short is not None:
@@ -82,7 +79,8 @@ def grade_rows(
 
 def _open(config: GraderConfig, whole: RunConfig, files: Sequence[str], on_output: OnOutput | None) -> Grader:
     """The grader; UsageErrors also for files that can't be opened."""
-    from rft_cli.training.graders import open_grader  # of all kinds; only reward models load torch
+    # Of all kinds; only reward models load torch.
+    from rft_cli.training.graders import open_grader
 
     rows = Shape(columns=whole.data.columns)
     return open_or_tell(
@@ -91,24 +89,22 @@ def _open(config: GraderConfig, whole: RunConfig, files: Sequence[str], on_outpu
     )
 
 
-def _pipeline(
+def _rows(
     files: Sequence[str], field: str | None, config: RunConfig, grader: Grader, openai_run: bool
-) -> Pipeline:
-    if field is not None and isinstance(grader, ScorerGrader) and not (grader.may_ask or openai_run):
-        return LinePipeline(files, field)
-
+) -> GradedRows:
     def complete(row: Row, place: str) -> str:
         return gold_of(row, place, config.data.columns) if field is None else completion_of(row, place, field)
 
     prompt = prompt_reader(config.data, required=is_reward_model(config.grader)) if grader.may_ask else None
-    return RowPipeline(files, complete, prompt=prompt, openai_run=openai_run)
+    return GradedRows(files, complete, prompt=prompt, openai_run=openai_run)
 
 
 def _write(block: bytes) -> None:
-    """Whole lines to standard output, flushed; raises BrokenPipeError when nobody reads."""
+    """Write whole lines to standard output and flush; raises BrokenPipeError where nobody reads."""
     try:
         rest = memoryview(block)
-        while rest:  # under PYTHONUNBUFFERED this is a raw file: a signal makes its writes short
+        # Under PYTHONUNBUFFERED this is a raw file: a signal makes its writes short.
+        while rest:
             rest = rest[sys.stdout.buffer.write(rest) :]
         sys.stdout.buffer.flush()
     except BrokenPipeError:
@@ -118,7 +114,7 @@ def _write(block: bytes) -> None:
 
 
 def _unmet(stats: GraderStats, max_failure_rate: float, min_reward: float | None) -> RftError | None:
-    """What these grades fall short of, None where they are good enough."""
+    """The gate that these grades don't meet; None where they meet all."""
     if stats.failure_rate > max_failure_rate:
         return too_many_failures(stats.failure_rate, stats.total, max_failure_rate, stats.reasons())
     if min_reward is not None and stats.mean_reward is None:

@@ -1,4 +1,4 @@
-"""What a scorer prints in `rft grade`, for people: the first lines are shown, the others kept in a file."""
+"""The lines that a scorer prints in `rft grade`: the first ones are shown, the others kept in a file."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import tempfile
 from collections.abc import Callable
 from typing import IO
 
+from rft_cli.config.suggest import counted
+
 MOST = 1000
-"""Lines that are shown: a progress bar or a warning in each grade must not bury the summary."""
+"""Lines to show: a progress bar or a warning in each grade must not hide the summary."""
 
 
-class Prints:
-    """Shows lines with `say` until there are too many; `end` tells where the others are, and how many."""
+class ScorerPrints:
+    """Shows lines with `say` until there are too many; `end` says where the others are, and how many."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
@@ -19,7 +21,7 @@ class Prints:
         self._file: IO[str] | None = None
 
     def add(self, where: str, output: str) -> None:
-        """What was printed at one place. Of a line that was written over and over, its last state counts."""
+        """Show what was printed at one place. Of a line that was overwritten, its last state counts."""
         lines = [f"{where}: {_last(line)}" for line in output.rstrip("\r\n").split("\n")]
         room = MOST - self._shown
         if shown := lines[:room]:
@@ -28,7 +30,7 @@ class Prints:
         if kept := lines[room:]:
             if self._file is None:
                 self._file = self._open()
-                self._say(f"{MOST:,} printed lines are enough here: further ones go to {self._file.name}")
+                self._say(f"{MOST:,} printed lines are shown, the others go to {self._file.name}")
             self._kept += len(kept)
             self._file.write("\n".join([*kept, ""]))
 
@@ -36,8 +38,7 @@ class Prints:
         """Close the file, if there is one."""
         if self._file is not None:
             self._file.close()
-            plural = "line that was" if self._kept == 1 else "lines that were"
-            self._say(f"{self._kept:,} more {plural} printed: {self._file.name}")
+            self._say(f"{counted(self._kept, 'more printed line')}: {self._file.name}")
             self._file = None
 
     @staticmethod

@@ -1,27 +1,21 @@
-"""The three outcomes counted: graded, skipped, failed by kind; latency; and when failures are too many."""
+"""Statistics of grades: outcomes, rewards, latency, reasons of failures; and the error where too many fail."""
 
 from __future__ import annotations
 
-import functools
-import math
-import operator
 import random
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from rft_cli.errors import RunFailed
 from rft_cli.types import MOST_COMPONENTS, Grade, GradeError
-
-if TYPE_CHECKING:
-    from rft_cli.grading.wire.work import Graded
 
 WINDOW = 512
 """Grades over which the failure rate is taken."""
 MIN_GRADES = 64
 """Grades before the failure rate can stop a job."""
-_LATENCIES = 4096
+_SAMPLE = 4096
 _PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 _LONGEST_NAME = 200
 """Letters of a component's name: longer ones are not averaged."""
@@ -77,8 +71,7 @@ class GraderStats:
         self._component_sums: dict[str, float] = {}
         self._component_counts: Counter[str] = Counter()
         self.components_left_out = 0
-        self._slowest = 0.0
-        self._sampler = _Reservoir(_LATENCIES)
+        self._latencies = _Latencies()
         self._reasons = _Reasons()
 
     @property
@@ -101,30 +94,17 @@ class GraderStats:
 
     def add(self, grades: Iterable[Grade]) -> None:
         """Count these grades."""
-        seconds: list[float] = []
-        rewards: list[float] = []
         for grade in grades:
-            seconds.append(grade.seconds)
+            self._latencies.add(grade.seconds)
             if grade.error is not None:
-                self._add_failure(grade.error)
+                self.failures[grade.error.kind] += 1
+                self._reasons.add(grade.error)
             elif grade.reward is None:
                 self.skipped += 1
             else:
-                rewards.append(grade.reward)
+                self._add_reward(grade.reward)
                 for name, value in grade.components.items():
-                    self._add_component(name, (value,))
-        self._add_rewards(rewards)
-        self._add_latencies(seconds)
-
-    def add_graded(self, lines: Graded) -> None:
-        """Count the grades of these lines."""
-        for failure in lines.failures:
-            self._add_failure(GradeError(failure.kind, failure.message, failure.trace))
-        self.skipped += lines.skipped
-        for name, values in lines.components.items():
-            self._add_component(name, values)
-        self._add_rewards(lines.rewards)
-        self._add_latencies(lines.seconds)
+                    self._add_component(name, value)
 
     def reasons(self) -> list[Reason]:
         """The most frequent failures, most frequent first."""
@@ -132,7 +112,7 @@ class GraderStats:
 
     def latency(self, share: float) -> float | None:
         """Seconds within which `share` of the grades came (from a sample of 4096); None without grades."""
-        ordered = sorted(self._sampler.kept)
+        ordered = sorted(self._latencies.kept)
         return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else None
 
     def figures(self) -> dict[str, float | None]:
@@ -168,7 +148,7 @@ class GraderStats:
             **({} if self.judges is None else {"judges": self.judges.to_json()}),
             "latency_s": {
                 **{name: self.latency(share) for name, share in _PERCENTILES.items()},
-                "max": self._slowest if self._sampler.kept else None,
+                "max": self._latencies.longest if self._latencies.kept else None,
             },
             "reasons": [asdict(reason) for reason in self.reasons()],
         }
@@ -176,64 +156,41 @@ class GraderStats:
     def _share(self, count: int) -> float:
         return count / self.total if self.total else 0.0
 
-    def _add_failure(self, error: GradeError) -> None:
-        self.failures[error.kind] += 1
-        self._reasons.add(error)
+    def _add_reward(self, reward: float) -> None:
+        self.graded += 1
+        self._reward_sum += reward
+        if self._reward_low is None or reward < self._reward_low:
+            self._reward_low = reward
+        if self._reward_high is None or reward > self._reward_high:
+            self._reward_high = reward
 
-    def _add_rewards(self, rewards: Sequence[float]) -> None:
-        if rewards:
-            self.graded += len(rewards)
-            # One after the other, so that the mean does not depend on how the grades were divided.
-            self._reward_sum = functools.reduce(operator.add, rewards, self._reward_sum)
-            low, high = min(rewards), max(rewards)
-            self._reward_low = low if self._reward_low is None else min(self._reward_low, low)
-            self._reward_high = high if self._reward_high is None else max(self._reward_high, high)
-
-    def _add_component(self, name: str, values: Sequence[float]) -> None:
+    def _add_component(self, name: str, value: float) -> None:
         # A scorer may find new names for ever: means of the first ones are kept, so that memory does not grow.
-        if name not in self._component_counts and (
-            len(self._component_counts) >= MOST_COMPONENTS or len(name) > _LONGEST_NAME
-        ):
-            self.components_left_out += len(values)
+        counts = self._component_counts
+        if name not in counts and (len(counts) >= MOST_COMPONENTS or len(name) > _LONGEST_NAME):
+            self.components_left_out += 1
             return
-        self._component_sums[name] = functools.reduce(
-            operator.add, values, self._component_sums.get(name, 0.0)
-        )
-        self._component_counts[name] += len(values)
-
-    def _add_latencies(self, seconds: Sequence[float]) -> None:
-        if seconds:
-            self._slowest = max(self._slowest, max(seconds))
-            self._sampler.add(seconds)
+        self._component_sums[name] = self._component_sums.get(name, 0.0) + value
+        counts[name] += 1
 
 
-class _Reservoir:
-    """A sample of a stream in which each value is with the same chance (Li's algorithm L, ACM TOMS 20(4), 1994).
+class _Latencies:
+    """The longest latency, and a sample of all in which each is with the same chance (reservoir sampling)."""
 
-    It draws how many values to pass over, so that most of them cost nothing.
-    """
-
-    def __init__(self, size: int) -> None:
+    def __init__(self) -> None:
         self.kept: list[float] = []
-        self._size = size
-        self._random = random.Random(0)
-        self._weight = 1.0
+        self.longest = 0.0
         self._seen = 0
-        self._next = size - 1
-        self._skip()
+        self._random = random.Random(0).random
 
-    def add(self, values: Sequence[float]) -> None:
-        room = self._size - len(self.kept)
-        self.kept.extend(values[:room])
-        while self._next < self._seen + len(values):
-            if self._next >= self._size:
-                self.kept[self._random.randrange(self._size)] = values[self._next - self._seen]
-            self._skip()
-        self._seen += len(values)
-
-    def _skip(self) -> None:
-        self._weight *= math.exp(math.log(1.0 - self._random.random()) / self._size)
-        self._next += int(math.log(1.0 - self._random.random()) / math.log1p(-self._weight)) + 1
+    def add(self, seconds: float) -> None:
+        self._seen += 1
+        if seconds > self.longest:
+            self.longest = seconds
+        if len(self.kept) < _SAMPLE:
+            self.kept.append(seconds)
+        elif (at := int(self._random() * self._seen)) < _SAMPLE:
+            self.kept[at] = seconds
 
 
 class FailureMonitor:

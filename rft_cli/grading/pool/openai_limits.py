@@ -1,4 +1,4 @@
-"""`grader.sandbox: openai`: what OpenAI's graders are held to, so that a grader that passes here passes there.
+"""`grader.limits: openai`: the limits of OpenAI's graders, so that a grader that passes here passes there.
 
 One source text under 256 kB, two minutes a grade, 2 GB of memory, no network, no files of this machine, the packages of
 OpenAI's image, and a plain function grade(sample, item) that returns a number (reference: the python grader of OpenAI's
@@ -10,39 +10,30 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError, UsageErrors
-from rft_cli.grading.sandbox.image import in_image, not_in_image
-from rft_cli.grading.wire.terms import ScorerSource
-from rft_cli.grading.worker.load import ASYNC
+from rft_cli.grading.isolation.openai_packages import in_image, not_in_image
+from rft_cli.grading.wire.messages import ScorerSource
 
 SOURCE_BYTES = 256_000
 MEMORY_MB = 2048
 
 
-class Limits(NamedTuple):
-    """Seconds that a grade may take, and megabytes of a worker's address space (None: no limit)."""
-
-    timeout_s: float
-    memory_mb: int | None
-
-
-def limits_of(config: GraderConfig) -> Limits:
-    """The limits of `grader`. In the sandbox they are OpenAI's, unless tighter ones are set."""
-    if config.sandbox != "openai":
-        return Limits(config.grade_limit_s, config.memory_mb)
-    return Limits(config.grade_limit_s, min(config.memory_mb or MEMORY_MB, MEMORY_MB))
+def memory_limit(config: GraderConfig) -> int | None:
+    """Megabytes of a worker's address space: the tighter of OpenAI's limit and the setting. None: no limit."""
+    if config.limits != "openai":
+        return config.memory_mb
+    return min(config.memory_mb or MEMORY_MB, MEMORY_MB)
 
 
 def check_source(source: ScorerSource) -> None:
-    """Raise UsageErrors with all that can be seen without running it: size, imports, a `grade` that is async."""
+    """Raise UsageErrors with every problem that shows without running it: size and imports."""
     size = len(source.content)
     problems = []
     if size >= SOURCE_BYTES:
         message = (
-            f"{source.shown}: {size / 1000:.0f} kB of source, and grader.sandbox: openai takes under 256 kB"
+            f"{source.shown}: {size / 1000:.0f} kB of source, and grader.limits: openai takes under 256 kB"
         )
         problems.append(UsageError(message, "move tables and texts out of the source, into the data rows"))
     folder = Path(source.path).parent
@@ -53,10 +44,6 @@ def check_source(source: ScorerSource) -> None:
             beside = (folder / f"{name}.py").is_file() or (folder / name / "__init__.py").is_file()
             fix = f"put what you need of {name} into the file" if beside else "use what OpenAI's image has"
             problems.append(UsageError(f"{source.shown}:{line}: {not_in_image(module)}", fix))
-    for node in tree.body:
-        if isinstance(node, ast.AsyncFunctionDef) and node.name == "grade":
-            message = f"{source.shown}:{node.lineno}: {ASYNC}"
-            problems.append(UsageError(message, "write def grade(sample, item)"))
     if len(problems) == 1:
         raise problems[0]
     if problems:
@@ -64,7 +51,7 @@ def check_source(source: ScorerSource) -> None:
 
 
 def _imports(body: Iterable[ast.AST]) -> Iterator[tuple[int, str]]:
-    """Line and module of each import that is certain to count: not those in `try`, `if` or `with`."""
+    """Line and module of each import that is certain to run: not those in `try`, `if` or `with`."""
     for node in body:
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)

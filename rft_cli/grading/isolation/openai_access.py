@@ -1,21 +1,21 @@
-"""In a worker: what a scorer does not get under OpenAI's limits: the network, and files of this machine.
+"""In a worker, under OpenAI's limits: refuses the network and files of this machine to a scorer.
 
-Python's own sockets and files are refused as they are opened (PEP 578). Code in C and child processes are not held,
-but for the network where the kernel gave the worker an empty one.
+Python's own sockets and files are refused when they are opened (PEP 578). Code in C and child processes are not
+stopped, except by a network that the kernel took away.
 """
 
 from __future__ import annotations
 
 import os
 
-from rft_cli.grading.sandbox.image import python_folders
+from rft_cli.grading.isolation.openai_packages import python_folders
 
 CONNECTING = frozenset(
     {"socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo"}
 )
 """Audit events (PEP 578) of Python's sockets that reach, or are about to reach, another machine."""
-NO_NETWORK = "no network: grader.sandbox is openai"
-NO_FILES = "a file of this machine, and OpenAI's graders have none: grader.sandbox is openai"
+NO_NETWORK = "no network: grader.limits is openai"
+NO_FILES = "a file of this machine, and OpenAI's graders have none: grader.limits is openai"
 
 _UNIX = 1  # AF_UNIX, which is not worth importing socket for
 _ANY_MACHINE = ("/bin", "/dev", "/etc", "/lib", "/lib64", "/proc", "/sbin", "/sys", "/usr")
@@ -28,10 +28,10 @@ _create, _empty, _access, _write = os.O_CREAT, os.O_TRUNC, os.O_ACCMODE, os.O_WR
 _error, _refused = (OSError, TypeError, ValueError), PermissionError
 
 
-class Wall:
-    """Refuses what lies outside: of files all but those of the worker's `folder`, Python, the system, and `own`.
+class OpenAIAccess:
+    """Allows files in the worker's `folder`, of Python and of the system, and those whose path begins as one of `own`.
 
-    `own` begins the paths that the worker itself may have to open again.
+    `own` are the files that the worker itself may have to open again.
     """
 
     def __init__(self, folder: str, own: tuple[str, ...]) -> None:

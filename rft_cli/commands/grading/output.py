@@ -1,4 +1,4 @@
-"""What people see of `rft grade` on standard error: a scorer's prints, progress on a terminal, the summary."""
+"""What `rft grade` writes to standard error: a scorer's prints, progress on a terminal, the summary."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from rft_cli.commands.grade_prints import Prints
+from rft_cli.commands.grading.options import OutputOptions
+from rft_cli.commands.grading.prints import ScorerPrints
 from rft_cli.config.suggest import as_word, counted
 from rft_cli.grading import latency
-from rft_cli.grading.outcomes import GraderStats
 from rft_cli.grading.protocol import Grader
-from rft_cli.grading.rows import Pipeline
+from rft_cli.grading.rows import GradedRows
+from rft_cli.grading.stats import GraderStats
 from rft_cli.types import MOST_COMPONENTS
 
 if TYPE_CHECKING:
@@ -23,21 +24,22 @@ _TRACE_LINES = 8
 _SHOWN_COMPONENTS = 20
 
 
-class People:
-    """What is said while rows are graded. `pipeline` is set once there is one: it knows the rows' places."""
+class Display:
+    """Shows progress and prints while rows are graded. Set `rows` once they are opened: they know their places."""
 
-    def __init__(self, scorer: str, *, quiet: bool, rows_out: bool) -> None:
-        self.pipeline: Pipeline | None = None
+    def __init__(self, scorer: str, output: OutputOptions) -> None:
+        self.rows: GradedRows | None = None
         self._scorer = scorer
         self._line: StatusLine | None = None
-        if sys.stderr.isatty() and not (rows_out and sys.stdout.isatty()):
-            from rft_cli.console import StatusLine  # with rich, which only a terminal needs
+        if sys.stderr.isatty() and not (output.rows and sys.stdout.isatty()):
+            # With rich, which only a terminal needs.
+            from rft_cli.console import StatusLine
 
-            self._line = StatusLine(quiet)
-        self._prints = Prints(lambda text: _say(_clean(text)))
+            self._line = StatusLine(output.quiet)
+        self._prints = ScorerPrints(lambda text: _say(_clean(text)))
         self._started = time.monotonic()
 
-    def __enter__(self) -> People:
+    def __enter__(self) -> Display:
         return self
 
     def __exit__(
@@ -49,11 +51,11 @@ class People:
     def print(self, place: int, output: str) -> None:
         """What the scorer printed, each line after the place of its row."""
         self._wipe()
-        pipeline = self.pipeline if place >= 0 else None
-        self._prints.add(self._scorer if pipeline is None else pipeline.where(place), output)
+        rows = self.rows if place >= 0 else None
+        self._prints.add(self._scorer if rows is None else rows.where(place), output)
 
     def note(self, notes: Sequence[str]) -> None:
-        """What the grader guesses."""
+        """The guesses of the grader."""
         self._wipe()
         for note in notes:
             _say(_clean(f"scorer: {note}"))
@@ -74,9 +76,9 @@ def say_summary(grader: Grader, max_failure_rate: float) -> None:
     """Counts, rewards, failures, times and what judges cost."""
     stats = grader.stats
     counts = (("graded", stats.graded), ("skipped", stats.skipped), ("failed", stats.failed))
-    told = ", ".join(f"{count:,} {name}{_share(count, stats.total)}" for name, count in counts)
+    outcomes = ", ".join(f"{count:,} {name}{_share(count, stats.total)}" for name, count in counts)
     _say(f"{_clean(grader.signature)}: {counted(stats.total, 'row')}")
-    _say(f"  {told}")
+    _say(f"  {outcomes}")
     if stats.mean_reward is not None:
         summary = stats.to_json()
         low, high = summary["reward"]["min"], summary["reward"]["max"]
@@ -91,7 +93,8 @@ def say_summary(grader: Grader, max_failure_rate: float) -> None:
                 f"  {stats.components_left_out:,} values of components are in no mean: names beyond the first "
                 f"{MOST_COMPONENTS} (or over 200 letters) are not averaged; each row has its own"
             )
-    if stats.failure_rate <= max_failure_rate:  # above it, the error tells them
+    # Above it, the error message has them.
+    if stats.failure_rate <= max_failure_rate:
         _say_failures(stats)
     median, slow, slower = (stats.latency(share) for share in (0.5, 0.9, 0.99))
     if median is not None and slow is not None and slower is not None:
@@ -124,6 +127,7 @@ def _clean(text: str) -> str:
     """The text made harmless for a terminal: names, prints and data may hold anything."""
     if text.replace("\n", "").isprintable():
         return text
-    from rft_cli.console.text import clean  # with rich, which most gradings don't need
+    # With rich, which most gradings don't need.
+    from rft_cli.console.text import clean
 
     return clean(text)

@@ -1,4 +1,4 @@
-"""What `rft validate` sampled, kept as rows that `rft grade` reads: sampling is what takes the time."""
+"""Saves the completions of `rft validate` as rows that `rft grade` reads, because sampling takes the time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FOLDER = "validations"
 """The folder beside the runs."""
 
 
-def keep_completions(
+def save_completions(
     beside: Path,
     model: str,
     samples: Mapping[str, Sequence[Sample]],
@@ -23,7 +23,7 @@ def keep_completions(
 ) -> list[str]:
     """Write `samples`, one file a name, into a new folder in `beside`; returns the files' paths.
 
-    A folder that can't be written costs the measurement nothing: `warn` is told, and there are no paths.
+    Where the folder can't be written, `warn` gets a message, and there are no paths.
     """
     parent = beside.expanduser() / FOLDER
     files: list[str] = []
@@ -42,6 +42,6 @@ def keep_completions(
 def _rows(samples: Sequence[Sample], examples: Sequence[Example]) -> Iterator[dict[str, Any]]:
     """Each row as the data file has it, with the completion, its grade, and what else is known of the sample."""
     for sample in samples:
-        told = sample.to_json()
-        completion, grade = told.pop("completion"), told.pop("grade")
-        yield {**examples[sample.row].fields, "completion": completion, "grade": grade, "sample": told}
+        others = sample.to_json()
+        completion, grade = others.pop("completion"), others.pop("grade")
+        yield {**examples[sample.row].fields, "completion": completion, "grade": grade, "sample": others}

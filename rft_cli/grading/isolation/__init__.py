@@ -1,0 +1,1 @@
+"""Isolates a scorer's process: its output, its folder, processes that it starts, and OpenAI's limits."""
