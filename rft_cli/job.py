@@ -24,7 +24,7 @@ from rft_cli.data.dataset import Dataset, read_examples
 from rft_cli.data.overlap import apply_overlap
 from rft_cli.data.references import solution_of
 from rft_cli.errors import GateNotMet, Interrupted, OutOfMemory, UsageError, UsageErrors
-from rft_cli.grading.modules import local_modules
+from rft_cli.grading.imported_files import imported_files
 from rft_cli.grading.shape import shape_of
 from rft_cli.grading.source import is_reward_model, is_spec, read_sources, sha256_of_all
 from rft_cli.grading.wire.messages import ScorerSource
@@ -215,7 +215,7 @@ def scorer_modules(config: RunConfig) -> dict[str, str]:
     found: dict[str, str] = {}
     for one, _ in config.grader.each():
         file = Path(split_target(str(one.path))[0]).expanduser()
-        found |= local_modules(file, None if one.folder is None else Path(one.folder).expanduser())
+        found |= imported_files(file, None if one.folder is None else Path(one.folder).expanduser())
     return found
 
 

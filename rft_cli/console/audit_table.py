@@ -21,7 +21,7 @@ _HEADS = {
     "scorer": "the scorer",
 }
 _SHOWN: tuple[Level, ...] = ("problem", "warning")
-_STYLES: dict[Level, str] = {"ok": "green", "warning": "yellow", "problem": "red", "none": ""}
+_STYLES: dict[Level, str] = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
 def print_audit(report: AuditReport, rows: str, file: TextIO | None = None) -> None:
@@ -69,12 +69,12 @@ def _print_detail(console: Console, finding: Finding, printed: set[str]) -> None
     console.print(
         Text.assemble((finding.level, _STYLES[finding.level]), f"  {finding.name}: {clean(finding.text)}")
     )
-    if finding.shown is not None:
-        shown = finding.shown
+    if finding.example is not None:
+        shown = finding.example
         verb = "skips" if shown.error == "skipped" else "fails on"
         if shown.reward is not None:
             verb = f"gives {shown.reward:.4g} to"
-        head = f"{clean(str(shown.source))} {verb}: "
+        head = f"{clean(shown.row)} {verb}: "
         room = console.width - 2 - len(head)
         text = head + one_line(shown.completion, room if room >= 24 else console.width)
         console.print(Padding(Text(text), (0, 0, 0, 2)))

@@ -1,24 +1,15 @@
-"""From the settings to a grader that is ready: a Python scorer, or an OpenAI grader spec."""
+"""Opens the grader of the settings: Python scorers, or an OpenAI grader spec."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.protocol import Grader, OnOutput
 from rft_cli.grading.source import KINDS, by_file_name, is_reward_model, is_spec, read_source
 from rft_cli.grading.wire.signature import Shape
-
-
-class Opener(Protocol):
-    """`open_grader`, or what stands for it where graders of more kinds can be opened."""
-
-    def __call__(
-        self, config: GraderConfig, *, log_path: Path | None, seed: int = 0, rows: Shape | None = None
-    ) -> Grader: ...
 
 
 def open_grader(
@@ -32,7 +23,7 @@ def open_grader(
 ) -> Grader:
     """Open the grader that `config` names: `path` is a scorer, several, or a spec file, `spec` an inline spec.
 
-    `rows` is what the rows to grade look like, by which parameters of scorers are bound; None: the first one shows it.
+    Parameters of scorers are bound by `rows`, the shape of the rows to grade; None: by the first row.
 
     Reward models need torch: `rft_cli.training.graders` opens them too.
 
@@ -41,14 +32,14 @@ def open_grader(
     messages name the grader by its file name alone, for what is kept and compared.
     """
     if is_spec(config):
-        from rft_cli.grading.spec.grader import open_spec
+        from rft_cli.grading.openai.grader import SpecGrader
 
         source = read_source(config)
-        return open_spec(by_file_name(source) if brief else source, config, log_path, seed, on_output)
+        return SpecGrader(by_file_name(source) if brief else source, config, log_path, seed, on_output)
     if is_reward_model(config):
         raise UsageError(f"{config.path}: is a reward model, and nothing here loads torch", KINDS)
     if isinstance(config.path, list):
-        from rft_cli.grading.weighted import open_weighted
+        from rft_cli.grading.weighted_sum import open_weighted
 
         return open_weighted(
             config, log_path=log_path, seed=seed, on_output=on_output, brief=brief, rows=rows

@@ -1,4 +1,4 @@
-"""What a job's rows look like to a scorer: their keys, and where their references are. Workers get what is found."""
+"""The shape of a job's rows: their keys, and whether they have references and messages. Workers bind by it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NOWHERE = Source("", 0)
 
 
 def shape_of_row(row: Mapping[str, Any], place: str, columns: Mapping[str, str]) -> Shape:
-    """The shape of rows of which this is the first."""
+    """The shape of rows that begin with this one."""
     asked = [row.get(columns.get(name, name)) for name in ("messages", "prompt")]
     judged = row.get("reward_model")
     return Shape(
@@ -41,7 +41,7 @@ def shape_of(examples: Iterable[Example], columns: Mapping[str, str]) -> Shape:
 
 
 def reference_in(row: Mapping[str, Any], columns: Mapping[str, str]) -> Any:
-    """The row's reference: verl's as it stands, which may be no text, else what the data layer finds."""
+    """The row's reference: verl's unchanged, which need not be text, else the one that the data layer finds."""
     judged = row.get("reward_model")
     if isinstance(judged, dict) and judged.get("ground_truth") is not None:
         return judged["ground_truth"]

@@ -1,4 +1,4 @@
-"""The grader as bytes: its file found, read once, checked without running it, hashed."""
+"""The grader's file: found, read once, checked without running it, hashed."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def is_reward_model(config: GraderConfig) -> bool:
 
 
 def by_file_name(source: ScorerSource) -> ScorerSource:
-    """The same grader, which messages call by its file name alone: wherever the job runs, they are the same."""
+    """The same grader, with its file name alone in messages, so that they are the same wherever the job runs."""
     return replace(source, shown=Path(source.shown).name)
 
 
 def read_sources(config: GraderConfig) -> list[ScorerSource]:
-    """Read the files of all graders that the settings name; raises UsageErrors with every problem of them."""
+    """Read the files of all graders in the settings; raises UsageErrors with every problem of them."""
     sources: list[ScorerSource] = []
     problems: list[UsageError] = []
     for one, _ in config.each():
@@ -69,17 +69,17 @@ def read_sources(config: GraderConfig) -> list[ScorerSource]:
 
 
 def sha256_of_all(sources: Sequence[ScorerSource]) -> str:
-    """One hash for the files of a grader: that of its one file, or of the list of their hashes."""
+    """One hash for the files of a grader: the hash of its one file, or of the list of their hashes."""
     if len(sources) == 1:
         return sources[0].sha256
     return hashlib.sha256("\n".join(source.sha256 for source in sources).encode()).hexdigest()
 
 
 def read_source(config: GraderConfig) -> ScorerSource:
-    """Read one grader's file; raises UsageError where there is none, or a scorer is not Python.
+    """Read one grader's file; raises UsageError where it is missing, or a scorer is not Python.
 
-    An inline spec is given as the JSON file `grader.json` that it would be. What a spec says is not checked here. Of a
-    reward model the source is a note of what it is; its weights are neither read nor copied.
+    An inline spec is given as the JSON file `grader.json` that it would be; specs are not checked here. The source of
+    a reward model is a note that identifies it; its weights are neither read nor copied.
     """
     if config.spec is not None:
         return _inline(config)
@@ -134,12 +134,12 @@ def _inline(config: GraderConfig) -> ScorerSource:
     content = (
         json.dumps(config.spec, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
     )
-    # No folder: it belongs to no file, so there is nothing beside it to import.
+    # No folder: there is no file, and so nothing beside it to import.
     return ScorerSource(_INLINE_FILE, _INLINE, None, content, home=_home(config))
 
 
 def _reward_model(config: GraderConfig) -> ScorerSource:
-    """What can be said without reading gigabytes. A directory is the same one wherever it lies."""
+    """A note that identifies the model without reading gigabytes; a directory's path is no part of it."""
     assert isinstance(config.path, str)
     note = {
         "hub_id": None if Path(config.path).expanduser().is_dir() else config.path,
@@ -153,12 +153,13 @@ def _check_syntax(content: bytes, shown: str) -> None:
     if not content.strip():
         raise UsageError(f"{shown}: the file is empty", "write a function score(completion, example)")
     with syntax_problems(shown):
-        compile(content, shown, "exec", dont_inherit=True)  # compiles, runs nothing
+        # Compiles, runs nothing.
+        compile(content, shown, "exec", dont_inherit=True)
 
 
 @contextmanager
 def syntax_problems(shown: str) -> Iterator[None]:
-    """While open, what Python refuses to parse is a UsageError. SyntaxWarnings are left to workers and their log."""
+    """Turn errors of Python's parser into UsageErrors. SyntaxWarnings are left to workers and their log."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -49,7 +49,7 @@ class JudgeCounts(Protocol):
         """The same for a report, with the parts of each model."""
         ...
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """The same in one line for people."""
         ...
 

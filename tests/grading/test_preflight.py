@@ -28,26 +28,19 @@ def problems(path: str, **settings: Any) -> list[tuple[str, str | None]]:
 def test_a_good_scorer(write_scorer: Any) -> None:
     path = write_scorer("def score(completion, example):\n    return completion == example['answer']\n")
     report = check(path)
-    assert report.signature == "score(completion, example)"
-    assert (report.graded, report.skipped) == (24, 0)
-    assert (report.reference_mean, report.empty_mean, report.junk_mean) == (1.0, 0.0, 0.0)
+    assert report.means == {"reference": 1.0, "empty completion": 0.0, "junk completion": 0.0}
     assert report.notes == (
         f"scorer: score(completion, example) of {path}",
         "scorer: 8 references graded, mean reward 1.00",
         "scorer: junk completions get 0.00",
     )
     assert report.warnings == ()
-    assert len(report.sha256) == 64
-    assert 0 < report.seconds_per_grade < 1
 
 
 def test_without_references(write_scorer: Any) -> None:
     path = write_scorer("def score(completion):\n    return len(completion)\n")
     report = check(path, [None] * 12)
-    assert report.reference_mean is None
-    assert report.empty_mean == 0.0
-    assert report.junk_mean is not None
-    assert report.junk_mean > 10
+    assert report.means == {"empty completion": 0.0, "junk completion": 64.0}
     assert report.warnings == ()
 
 
@@ -170,7 +163,7 @@ def test_a_hanging_scorer_is_tried_twice(write_scorer: Any) -> None:
 def test_a_missing_return(write_scorer: Any) -> None:
     path = write_scorer("def score(completion):\n    completion == 'yes'\n")
     report = check(path)
-    assert (report.graded, report.reference_mean) == (0, None)
+    assert report.means == {}
     assert report.warnings[0] == (
         "scorer: returned None for all of 32 completions: is a return missing? None means that one can't be graded, "
         "and nothing can be learned from it"
@@ -183,13 +176,19 @@ def test_some_skipped(write_scorer: Any) -> None:
     )
     report = check(path)
     assert report.warnings == ()
-    assert (report.graded, report.skipped, report.empty_mean) == (16, 8, None)
+    assert report.means == {"reference": 1.0, "junk completion": 0.0}
+
+
+def test_negative_rewards_where_only_references_are_graded(write_scorer: Any) -> None:
+    path = write_scorer("def score(completion):\n    return -1 if completion.isdigit() else None\n")
+    report = check(path, audit="none")
+    assert (report.means, report.warnings) == ({"reference": -1.0}, ())
 
 
 def test_no_rows(write_scorer: Any) -> None:
     path = write_scorer("def score(completion):\n    return 1\n")
     report = check_grader(GraderConfig(path=path), [], [])
-    assert (report.graded, report.reference_mean, report.warnings) == (0, None, ())
+    assert (report.means, report.warnings) == ({}, ())
 
 
 def test_a_spec_that_reads_json_gives_nothing_to_completions_that_are_none() -> None:
@@ -201,12 +200,12 @@ def test_a_spec_that_reads_json_gives_nothing_to_completions_that_are_none() -> 
         "reference": "{{ item.answer }}",
     }
     report = check_grader(GraderConfig(spec=spec), ROWS, REFERENCES)
-    assert (report.reference_mean, report.empty_mean, report.junk_mean) == (1.0, 0.0, 0.0)
+    assert report.means == {"reference": 1.0, "empty completion": 0.0, "junk completion": 0.0}
     assert [warning for warning in report.warnings if "fails" in warning] == []
 
 
-def test_templates_are_checked_on_every_row_and_with_the_specs_other_problems() -> None:
-    check = {
+def test_templates_are_checked_on_every_row() -> None:
+    spec = {
         "type": "string_check",
         "name": "s",
         "operation": "eq",
@@ -214,16 +213,8 @@ def test_templates_are_checked_on_every_row_and_with_the_specs_other_problems() 
         "reference": "{{ item.hint }}",
     }
     rows = [Example("0", "p", {"hint": "h"}, Source("train.jsonl", 1)), *ROWS[1:3]]
-    for spec, others in (
-        (check, []),
-        (
-            {"type": "multi", "name": "m", "graders": {"a": check}, "calculate_output": "b"},
-            ["grader.spec: calculate_output: column 1: there is no grader 'b'"],
-        ),
-    ):
-        with pytest.raises(UsageErrors) as caught:
-            check_grader(GraderConfig(spec=spec), rows, ["r"] * 3, n=1, rows=rows)
-        assert [problem.message for problem in caught.value.problems] == [
-            *others,
-            "train.jsonl:2: {{ item.hint }}: the row has no key 'hint' (keys: question, answer), and so in 1 more",
-        ]
+    with pytest.raises(UsageErrors) as caught:
+        check_grader(GraderConfig(spec=spec), rows, ["r"] * 3, n=1, rows=rows)
+    assert [problem.message for problem in caught.value.problems] == [
+        "train.jsonl:2: {{ item.hint }}: the row has no key 'hint' (keys: question, answer), and so in 1 more",
+    ]

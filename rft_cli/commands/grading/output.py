@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rft_cli.commands.grading.options import OutputOptions
 from rft_cli.commands.grading.prints import ScorerPrints
 from rft_cli.config.suggest import as_word, counted
-from rft_cli.grading import latency
+from rft_cli.grading.duration import format_duration
 from rft_cli.grading.protocol import Grader
 from rft_cli.grading.rows import GradedRows
 from rft_cli.grading.stats import GraderStats
@@ -98,10 +98,10 @@ def say_summary(grader: Grader, max_failure_rate: float) -> None:
         _say_failures(stats)
     median, slow, slower = (stats.latency(share) for share in (0.5, 0.9, 0.99))
     if median is not None and slow is not None and slower is not None:
-        times = (latency.told(seconds) for seconds in (median, slow, slower))
+        times = (format_duration(seconds) for seconds in (median, slow, slower))
         _say("  a grade took {} (median), {} (90 %), {} (99 %)".format(*times))
     if stats.judges is not None:
-        _say(f"  judges: {_clean(stats.judges.told())}")
+        _say(f"  judges: {_clean(stats.judges.describe())}")
 
 
 def _say_failures(stats: GraderStats) -> None:

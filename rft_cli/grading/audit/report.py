@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from rft_cli.types import Source
-
 SCHEMA = "rft.audit/1"
-MAX_SHOWN_CHARS = 500
 
-Level = Literal["ok", "warning", "problem", "none"]
-"""none: there was nothing to judge, for example no second reference."""
+Level = Literal["ok", "warning", "problem"]
 Group = Literal["reference", "wrong", "exploit", "scorer"]
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """One completion that a finding is about: its row, its text (the beginning) and what it got.
+class Evidence:
+    """One completion that a finding is about: its row's file and line, the beginning of its text, and its reward.
 
     `error` says why there is no reward, where there is none.
     """
 
-    source: Source
+    row: str
     completion: str
     reward: float | None
     error: str | None
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "row": str(self.source),
-            "completion": self.completion,
-            "reward": self.reward,
-            "error": self.error,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,30 +39,16 @@ class Finding:
     reward: float | None = None
     hits: int = 0
     rows: int = 0
-    shown: Shown | None = None
+    example: Evidence | None = None
     fix: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "group": self.group,
-            "name": self.name,
-            "level": self.level,
-            "text": self.text,
-            "reward": self.reward,
-            "hits": self.hits,
-            "rows": self.rows,
-            "example": None if self.shown is None else self.shown.to_json(),
-            "fix": self.fix,
-        }
 
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
     """The findings, in the order they are shown.
 
-    `median_honest` is over all honest completions, None where none was graded. `gold_failed` counts rows whose
-    reference fails, of `rows`; `follows_row` is False where the rewards depend on the text alone. `noise` is the
-    largest difference between calls with one text.
+    `median_honest` is over all honest completions, None where none was graded. `noise` is the largest difference
+    between calls with one text.
     """
 
     signature: str
@@ -83,8 +57,6 @@ class AuditReport:
     calls: int
     median_honest: float | None
     noise: float
-    gold_failed: int
-    follows_row: bool
     findings: tuple[Finding, ...]
 
     def of_level(self, level: Level) -> list[Finding]:
@@ -108,5 +80,5 @@ class AuditReport:
             "noise": self.noise,
             "problems": len(self.of_level("problem")),
             "warnings": len(self.of_level("warning")),
-            "findings": [finding.to_json() for finding in self.findings],
+            "findings": [asdict(finding) for finding in self.findings],
         }

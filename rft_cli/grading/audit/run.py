@@ -1,20 +1,20 @@
-"""Grade every probe of every row, some of them three times, and judge the results."""
+"""Grades every probe of every row, some of them three times, and reports on the results."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 
+from rft_cli.grading.audit.findings import findings_of
 from rft_cli.grading.audit.probes import HALF, OTHER, PROBES, REFERENCE, Probe
 from rft_cli.grading.audit.report import AuditReport
+from rft_cli.grading.audit.results import Result, Results
 from rft_cli.grading.audit.rows import AuditRow
-from rft_cli.grading.audit.tries import Tries, Try
-from rft_cli.grading.audit.verdicts import findings_of
 from rft_cli.grading.protocol import Grader
-from rft_cli.types import Example, Grade, GradeRequest
+from rft_cli.types import Grade, GradeRequest
 
 CALLS = 3
-"""How often a completion is graded that is to be graded alike each time."""
+"""How often one text is graded to see whether its reward stays the same."""
 REPEATED_ROWS = 10
 _REPEATED = (REFERENCE, OTHER, HALF)
 
@@ -25,7 +25,7 @@ OnProgress = Callable[[int, int], None]
 def calls_for(rows: Sequence[AuditRow]) -> int:
     """How many grades the audit of these rows takes."""
     repeated = sum(probe.make(row) is not None for row in rows[:REPEATED_ROWS] for probe in _REPEATED)
-    return sum(len(_planned(probe, rows)) for probe in PROBES) + (CALLS - 1) * repeated
+    return sum(len(_texts(probe, rows)) for probe in PROBES) + (CALLS - 1) * repeated
 
 
 def audit(
@@ -44,55 +44,50 @@ def audit(
     The references come first. If none of them is graded, nothing else is tried. If the rest would take longer than
     `limit_s` seconds at the pace of the references, fewer rows are taken, but `at_least` so many; 0: nothing else.
     """
-    made = _Grading(grader, rows, on_progress)
-    seconds = made.references()
-    if any(tried.grade.reward is not None for tried in made.by_probe[REFERENCE.name].values()):
-        count = _affordable(len(rows), seconds, calls_for(rows), limit_s)
-        if max(count, at_least):
-            made.keep(min(len(rows), max(count, at_least)))
-            made.rest()
-    tries = Tries(made.rows, made.by_probe, made.repeats)
+    run = _Run(grader, rows, on_progress)
+    seconds = run.grade_references()
+    if any(result.grade.reward is not None for result in run.by_probe[REFERENCE.name].values()):
+        count = max(_affordable(len(rows), seconds, calls_for(rows), limit_s), at_least)
+        if count:
+            run.keep(count)
+            run.grade_rest()
+    results = Results(run.rows, run.by_probe, run.repeats)
     return AuditReport(
         signature=signature,
         sha256=sha256,
-        rows=len(made.rows),
-        calls=made.done,
-        median_honest=tries.median_honest,
-        noise=tries.noise,
-        gold_failed=sum(tries.gold_fails(place) for place in range(len(made.rows))),
-        follows_row=tries.follows_row,
-        findings=tuple(findings_of(tries, timeout_s)),
+        rows=len(run.rows),
+        calls=run.calls,
+        median_honest=results.median_honest,
+        noise=results.noise,
+        findings=tuple(findings_of(results, timeout_s)),
     )
 
 
-class _Grading:
+class _Run:
     """The grades made so far."""
 
     def __init__(self, grader: Grader, rows: Sequence[AuditRow], on_progress: OnProgress) -> None:
-        self.rows = list(rows)
-        self.by_probe: dict[str, dict[int, Try]] = {}
+        self.rows = rows
+        self.by_probe: dict[str, dict[int, Result]] = {}
         self.repeats: list[tuple[Grade, ...]] = []
-        self.done = 0
+        self.calls = 0
         self._grader = grader
         self._on_progress = on_progress
 
-    def references(self) -> float:
+    def grade_references(self) -> float:
         """Grade the references; gives the seconds that took, without the start of workers."""
         started = time.monotonic()
         self._try(REFERENCE)
-        grading = sum(tried.grade.seconds for tried in self.by_probe[REFERENCE.name].values())
+        grading = sum(result.grade.seconds for result in self.by_probe[REFERENCE.name].values())
         return min(grading, time.monotonic() - started)
 
     def keep(self, count: int) -> None:
         """Go on with the first `count` rows alone."""
-        self.rows = [
-            row if row.other_place is None or row.other_place < count else _without_place(row)
-            for row in self.rows[:count]
-        ]
-        tried = self.by_probe[REFERENCE.name]
-        self.by_probe[REFERENCE.name] = {place: tried[place] for place in range(count)}
+        self.rows = self.rows[:count]
+        graded = self.by_probe[REFERENCE.name]
+        self.by_probe[REFERENCE.name] = {place: graded[place] for place in range(len(self.rows))}
 
-    def rest(self) -> None:
+    def grade_rest(self) -> None:
         """Grade everything but the references."""
         for probe in PROBES:
             if probe is not REFERENCE:
@@ -100,16 +95,16 @@ class _Grading:
         self._repeat()
 
     def _try(self, probe: Probe) -> None:
-        planned = _planned(probe, self.rows)
-        grades = self._grade([_request(self.rows[place].example, text) for place, text in planned])
+        texts = _texts(probe, self.rows)
+        grades = self._grade([self._request(place, text) for place, text in texts])
         self.by_probe[probe.name] = {
-            place: Try(place, text, grade) for (place, text), grade in zip(planned, grades, strict=True)
+            place: Result(place, text, grade) for (place, text), grade in zip(texts, grades, strict=True)
         }
 
     def _repeat(self) -> None:
         """Grade honest texts again, each time at another place of the call and beside others.
 
-        A grader that seeds its random numbers by place, or grades a batch as a whole, must not look steady by that.
+        A grader that seeds random numbers by place, or grades a batch as a whole, must not look steady by that.
         """
         first = [
             self.by_probe[probe.name][place]
@@ -117,32 +112,30 @@ class _Grading:
             for probe in _REPEATED
             if place in self.by_probe[probe.name]
         ]
-        requests = [_request(self.rows[t.place].example, t.completion) for t in first]
-        backwards = list(range(len(first)))[::-1]
-        turned = [*range(len(first) // 2, len(first)), *range(len(first) // 2)]
-        again = [self._grade_in(order, requests) for order in (backwards, turned)]
-        self.repeats = [(t.grade, *grades) for t, *grades in zip(first, *again, strict=True)]
+        requests = [self._request(result.place, result.completion) for result in first]
+        half = len(requests) // 2
+        backwards = self._grade(requests[::-1])[::-1]
+        turned = self._grade(requests[half:] + requests[:half])
+        turned = turned[len(turned) - half :] + turned[: len(turned) - half]
+        self.repeats = [
+            (result.grade, *grades) for result, *grades in zip(first, backwards, turned, strict=True)
+        ]
 
-    def _grade_in(self, order: Sequence[int], requests: Sequence[GradeRequest]) -> list[Grade]:
-        """Grade the requests in this order; the grades come in their own."""
-        grades = self._grade([requests[index] for index in order])
-        return [grade for _, grade in sorted(zip(order, grades, strict=True), key=lambda pair: pair[0])]
+    def _request(self, place: int, completion: str) -> GradeRequest:
+        example = self.rows[place].example
+        return GradeRequest(completion, example.fields, prompt=example.prompt)
 
     def _grade(self, requests: Sequence[GradeRequest]) -> list[Grade]:
         grades = self._grader.grade(requests)
-        self.done += len(grades)
-        self._on_progress(self.done, max(self.done, calls_for(self.rows)))
+        self.calls += len(grades)
+        self._on_progress(self.calls, max(self.calls, calls_for(self.rows)))
         return grades
 
 
-def _planned(probe: Probe, rows: Sequence[AuditRow]) -> list[tuple[int, str]]:
+def _texts(probe: Probe, rows: Sequence[AuditRow]) -> list[tuple[int, str]]:
     """Place and text of each row that this probe is tried on."""
     texts = ((place, probe.make(row)) for place, row in enumerate(rows[: probe.max_rows]))
     return [(place, text) for place, text in texts if text is not None]
-
-
-def _without_place(row: AuditRow) -> AuditRow:
-    return AuditRow(row.example, row.reference, row.other, None, row.options)
 
 
 def _affordable(rows: int, seconds: float, calls: int, limit_s: float | None) -> int:
@@ -150,7 +143,3 @@ def _affordable(rows: int, seconds: float, calls: int, limit_s: float | None) ->
     if limit_s is None or not seconds:
         return rows
     return min(rows, int(rows * limit_s / (seconds * calls / rows)))
-
-
-def _request(example: Example, completion: str) -> GradeRequest:
-    return GradeRequest(completion, example.fields, prompt=example.prompt)

@@ -2,7 +2,6 @@
 
 from rft_cli.grading.judge.grader import JudgeGrader
 from rft_cli.grading.judge.session import JudgeSession
-from rft_cli.grading.judge.task import JudgeTask, Render
-from rft_cli.grading.judge.usage import Usage
+from rft_cli.grading.judge.usage import ModelUsage
 
-__all__ = ["JudgeGrader", "JudgeSession", "JudgeTask", "Render", "Usage"]
+__all__ = ["JudgeGrader", "JudgeSession", "ModelUsage"]

@@ -1,7 +1,7 @@
-"""What judges wrote, on disk, by the content of the question: the same question is paid for once.
+"""What judges wrote, on disk, by a hash of the question: the same question is paid for once.
 
 One small JSON file an entry. Writers rename a finished file into place, so processes can share a folder; a file that
-can't be read as an entry is as good as none. No entry holds a question or a key.
+can't be read counts as missing. No entry holds a question or an API key.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SCHEMA = 1
 
 
 def cache_folder(setting: str, env: Mapping[str, str]) -> Path | None:
-    """The folder that `grader.judge.cache` means; None for no cache."""
+    """The folder of `grader.judge.cache`; None for no cache."""
     if setting.lower() == NONE:
         return None
     if setting.lower() != "auto":
@@ -41,7 +41,7 @@ def question_key(question: Mapping[str, Any]) -> str:
 
 
 class JudgeCache:
-    """What judges wrote, by key, in a folder that is made readable by its owner alone; UsageError if it can't be."""
+    """What judges wrote, by key, in a folder that only its owner can read; UsageError if it can't be made."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -65,7 +65,7 @@ class JudgeCache:
         return text if isinstance(text, str) else None
 
     def write(self, key: str, text: str) -> None:
-        """Keep what the judge wrote. Where the disk refuses, it is not kept: the grade stands without it."""
+        """Keep what the judge wrote. Errors of the disk are ignored: the grade counts without the entry."""
         path = self._path(key)
         draft = path.with_name(f".{key}.{os.getpid()}-{secrets.token_hex(4)}")
         try:

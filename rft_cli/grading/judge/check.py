@@ -1,8 +1,8 @@
-"""Whether a judge can be asked at all, before a model loads.
+"""Checks that a judge can be asked, before a model loads.
 
-The list of models costs nothing, and where it names the judge's model all is well. Anything else proves little: keys
-may be barred from the list, servers may lack it or answer 500, and many list only a part. Then one request of 16
-tokens decides, because it needs just what grading needs.
+A list of models that names the judge's model is enough, and is free. Anything else proves little: keys may not be
+allowed to list, servers may lack the list or answer 500, and many list only some models. Then one request of 16 tokens
+decides.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _REACH = "start the server, or set grader.judge.base_url (or OPENAI_BASE_URL) to
 
 
 async def check_model(client: JudgeClient, model: str) -> Reply | None:
-    """The reply to the small request, None where nothing was paid. UsageError if the model can't be asked."""
+    """The reply to the small request, None where none was paid for. UsageError if the model can't be asked."""
     listed: list[str] = []
     try:
         listed = await client.models()
@@ -62,7 +62,7 @@ def _problem(error: Exception, client: JudgeClient, model: str, listed: list[str
         return UsageError(f"{where} takes no requests with this key: {said}", fix)
     if isinstance(error.__cause__, NoCompletion):
         fix = "check grader.judge.base_url; it often ends in /v1"
-        return UsageError(f"{where} is no OpenAI-compatible endpoint: {said}", fix)
+        return UsageError(f"{where} is not an OpenAI-compatible endpoint: {said}", fix)
     if status in (400, 404, 422):
         known = "check that base_url ends as it should (/v1)"
         if listed:

@@ -1,4 +1,4 @@
-"""Requests to the endpoint. The openai client retries, waits and reads replies; this adds what it can't know.
+"""Requests to the endpoint. The openai client retries, waits and parses; this adds limits and fallbacks of judges.
 
 Imported when the first judge opens, because the openai package is an extra.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
@@ -19,7 +18,7 @@ import openai
 
 from rft_cli.config.schema import JudgeConfig
 from rft_cli.grading.judge.endpoint import Endpoint
-from rft_cli.grading.judge.reply import Reply, read_reply, said_by
+from rft_cli.grading.judge.reply import Reply, error_text, read_reply
 from rft_cli.types import GradeError
 
 _T = TypeVar("_T")
@@ -31,16 +30,16 @@ _REJECTED_BY = {
     "max_completion_tokens": ("max_completion_tokens",),
     "response_format": ("response_format", "json_schema", "structured output"),
 }
-"""Parameters that some endpoints don't know, and the words in the error by which they reject them."""
+"""Parameters that some endpoints don't know, and words of the errors that reject them."""
 _REJECTING = (400, 415, 422, 500, 501)
 _NO_QUOTA = ("insufficient_quota", "billing_hard_limit_reached")
 
 
 class JudgeClient:
-    """Asks the endpoint in a thread of its own, whose requests can be cancelled at any moment. Close it.
+    """Sends requests from an event loop in its own thread, so that they can be cancelled at any time. Close it.
 
-    `on_retry` is called at each retry. `pid`: the process whose thread it is. `places`: the limit of requests in
-    flight. `asking`: a lock for each question in flight, by its key.
+    `on_retry` is called at each retry. `places`: the limit of requests in flight. `asking`: a lock for each question
+    in flight, by its key.
     """
 
     def __init__(self, endpoint: Endpoint, settings: JudgeConfig, on_retry: Callable[[], None]) -> None:
@@ -53,14 +52,13 @@ class JudgeClient:
             timeout=settings.timeout_s,
             http_client=_HttpClient(on_retry),
         )
-        # The client wants it said with each request that there is no key.
+        # Without this the client sends its placeholder for the key.
         self._headers: Any = None if endpoint.key else {"Authorization": openai.Omit()}
         self._unknown: dict[str, set[str]] = {}
         self.places = asyncio.Semaphore(settings.concurrency)
         self.asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self.pid = os.getpid()
         self._loop = asyncio.new_event_loop()
-        # A daemon: a process that forgets to close it still ends.
+        # A daemon thread: the process ends even where nobody closes the client.
         self._thread = threading.Thread(target=self._run, name="rft-judge", daemon=True)
         self._thread.start()
 
@@ -69,7 +67,7 @@ class JudgeClient:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def close(self) -> None:
-        """Cancel what runs, close the connections and end the thread."""
+        """Cancel all requests, close the connections and end the thread."""
         try:
             self.start(self._end()).result(_CLOSE_S)
         finally:
@@ -79,8 +77,8 @@ class JudgeClient:
     async def ask(self, request: Mapping[str, Any], retries: int | None = None) -> Reply:
         """The reply to a chat completion request; raises the openai client's errors when its retries are used up.
 
-        A parameter of `_REJECTED_BY` that the endpoint rejects is not sent to this model again. `retries`: another
-        number than the settings'.
+        A parameter of `_REJECTED_BY` that the endpoint rejects is not sent to this model again. `retries` overrides the
+        settings.
         """
         client = self._openai if retries is None else self._openai.with_options(max_retries=retries)
         unknown = self._unknown.setdefault(request["model"], set())
@@ -112,9 +110,9 @@ class JudgeClient:
             )
         elif isinstance(error, openai.APIStatusError):
             kind = "judge_rate_limit" if error.status_code == 429 else kind
-            message = f"HTTP {error.status_code}: {said_by(self.endpoint.redact(error.response.text))}"
+            message = f"HTTP {error.status_code}: {error_text(self.endpoint.redact(error.response.text))}"
         elif isinstance(cause, NoCompletion):
-            message = f"{cause}: {said_by(self.endpoint.redact(cause.body))}"
+            message = f"{cause}: {error_text(self.endpoint.redact(cause.body))}"
         elif isinstance(error, openai.APIConnectionError):
             message = f"connection lost: {str(cause or error) or type(cause).__name__}"
         else:
@@ -136,7 +134,7 @@ class JudgeClient:
 
 
 class NoCompletion(httpx2.RemoteProtocolError):
-    """Status 200 with a `body` that is no chat completion. The openai client retries it as a lost connection."""
+    """Status 200 with a `body` that is not a chat completion. The openai client retries it as a lost connection."""
 
     def __init__(self, problem: str, response: httpx2.Response) -> None:
         super().__init__(problem, request=response.request)
@@ -144,7 +142,7 @@ class NoCompletion(httpx2.RemoteProtocolError):
 
 
 class _HttpClient(openai.DefaultAsyncHttpxClient):
-    """Sends the openai client's requests, and tells it what else to retry and what not."""
+    """Sends the openai client's requests, limits their whole time, and corrects which replies are retried."""
 
     def __init__(self, on_retry: Callable[[], None]) -> None:
         super().__init__()
@@ -154,7 +152,7 @@ class _HttpClient(openai.DefaultAsyncHttpxClient):
         if request.headers.get("x-stainless-retry-count", "0") != "0":
             self._on_retry()
         try:
-            # HTTP's own limit is for each read, and some servers send a blank now and then while the model works.
+            # httpx limits each read; some servers send a blank now and then while the model works.
             async with asyncio.timeout(request.extensions["timeout"]["read"]):
                 response = await super().send(request, **options)
         except TimeoutError:
@@ -167,26 +165,26 @@ class _HttpClient(openai.DefaultAsyncHttpxClient):
 
 
 def _check_completion(response: httpx2.Response) -> None:
-    """Raise NoCompletion where there is no message: gateways send errors of the model's server with status 200."""
+    """Raise NoCompletion where there is no message: gateways send errors of the model server with status 200."""
     try:
         body = response.json()
     except (ValueError, RecursionError):
         body = None
     choices = body.get("choices") if isinstance(body, dict) else None
     if choices == []:
-        raise NoCompletion("the answer has no choices", response)
+        raise NoCompletion("the reply has no choices", response)
     first = choices[0] if isinstance(choices, list) else None
     if not isinstance(first, dict) or not isinstance(first.get("message"), dict):
-        raise NoCompletion("the answer is no chat completion", response)
+        raise NoCompletion("the reply is not a chat completion", response)
 
 
 def is_out_of_quota(response: httpx2.Response) -> bool:
-    """Whether the account has no money left, which no wait will change."""
+    """Whether the account's quota is used up: waiting doesn't help."""
     return response.status_code == 429 and any(code in response.text for code in _NO_QUOTA)
 
 
 def _rejected_parameter(response: httpx2.Response) -> str | None:
-    """The parameter of its request that an error response rejects, if it is one that can be left out."""
+    """The parameter that an error response rejects, if it is one that can be left out."""
     if response.status_code not in _REJECTING or response.request.method != "POST":
         return None
     sent = json.loads(response.request.content)

@@ -1,30 +1,24 @@
-"""Where judges are asked and with which key, from settings and environment."""
+"""The endpoint of judges and its key, from settings and environment."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
-from rft_cli.config.judges import NONE, judge_problems, url_problem
+from rft_cli.config.judges import NONE, url_problem
 from rft_cli.config.schema import JudgeConfig
-from rft_cli.errors import UsageError, UsageErrors
+from rft_cli.errors import UsageError
 
 OFFICIAL = "https://api.openai.com/v1"
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An address and its key. The key is no part of what is printed or compared."""
+    """An address and its key, which is neither printed nor compared."""
 
     url: str
     key: str | None = field(default=None, repr=False, compare=False)
     key_env: str = NONE
-
-    @property
-    def host(self) -> str:
-        """Host and port, for people."""
-        return urlsplit(self.url).netloc
 
     def redact(self, text: str) -> str:
         """The text without the key: servers repeat it in error messages."""
@@ -32,13 +26,10 @@ class Endpoint:
 
 
 def find_endpoint(judge: JudgeConfig, env: Mapping[str, str]) -> Endpoint:
-    """The endpoint of the settings; UsageErrors with everything that is wrong with them or missing."""
-    problems = [UsageError(f"grader.judge.{p.key}: {p.message}", p.fix) for p in judge_problems(judge)]
+    """The endpoint of the settings, which were checked already; UsageError where its address or key can't be used."""
     from_env = env.get("OPENAI_BASE_URL", "").strip()
     if judge.base_url is None and from_env and (wrong := url_problem(from_env)) is not None:
-        problems.append(UsageError(f"OPENAI_BASE_URL: {wrong}", "unset it, or set grader.judge.base_url"))
-    if problems:
-        raise UsageErrors(problems)
+        raise UsageError(f"OPENAI_BASE_URL: {wrong}", "unset it, or set grader.judge.base_url")
     url = (judge.base_url or from_env or OFFICIAL).rstrip("/")
     if judge.api_key_env.lower() == NONE:
         return Endpoint(url)

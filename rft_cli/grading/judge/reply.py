@@ -1,7 +1,7 @@
-"""What the endpoint sent: the judge's text, the tokens it took, and what an error says.
+"""A reply of the endpoint: the judge's text, the tokens it took, and what an error says.
 
-Nothing is taken for granted. The openai client does not check types, `usage` may be missing or odd, and text may come
-in parts; a verdict that can be read is not lost by that.
+Endpoints differ: `usage` may be missing or malformed, and text may come in parts. A verdict that can be read counts all
+the same.
 """
 
 from __future__ import annotations
@@ -11,37 +11,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, Field, ValidationError
-
 from rft_cli.grading.judge.endpoint import Endpoint
 from rft_cli.types import GradeError, TokenUse
 
-if TYPE_CHECKING:  # an extra
+# The openai package is an extra.
+if TYPE_CHECKING:
     from openai.types.chat import ChatCompletion
 
 _SHOWN = 300
 _SHOWN_OF_JUDGE = 2000
-_TEXT_PARTS = (None, "text", "output_text")
-"""Types of the parts of a message that are the reply; others are the model's reasoning."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the judge wrote, without the key, or why that is no verdict.
+    """What the judge wrote, without the key, or why that is not a verdict.
 
-    `tokens` is None where the endpoint does not say them; then `size`, bytes read and written, stands for them.
+    `tokens` is None where the endpoint does not count them; `size`, bytes read and written, replaces them then.
     """
 
     outcome: str | GradeError
     tokens: TokenUse | None
     size: TokenUse
-
-
-class _Counts(BaseModel):
-    """The counts in `usage`; some servers write them as text."""
-
-    prompt_tokens: int = Field(ge=0, le=10**12)
-    completion_tokens: int = Field(ge=0, le=10**12)
 
 
 def read_reply(request: Mapping[str, Any], completion: ChatCompletion, endpoint: Endpoint) -> Reply:
@@ -53,7 +43,7 @@ def read_reply(request: Mapping[str, Any], completion: ChatCompletion, endpoint:
     return Reply(outcome, _tokens(completion.usage), TokenUse(_bytes(sent), _bytes(text + refusal)))
 
 
-def said_by(body: str) -> str:
+def error_text(body: str) -> str:
     """What a server's error body says, short: the message of OpenAI's form, FastAPI's detail, or the text."""
     try:
         value: Any = json.loads(body)
@@ -67,34 +57,33 @@ def said_by(body: str) -> str:
 
 
 def _outcome(text: str, refusal: str, finish_reason: Any) -> str | GradeError:
+    wrote = f"the judge wrote: {(refusal or text)[:_SHOWN_OF_JUDGE]}"
     if refusal:
-        return GradeError(
-            "judge_refusal", "the judge refused", f"the judge wrote: {refusal[:_SHOWN_OF_JUDGE]}"
-        )
+        return GradeError("judge_refusal", "the judge refused", wrote)
     if finish_reason == "content_filter":
         return GradeError("judge_refusal", "the endpoint's content filter stopped the judge")
     if finish_reason == "length":
-        why = "the verdict was cut off: raise max_completions_tokens in the judge's sampling_params"
-        return GradeError("judge_parse", why, f"the judge wrote: {text[:_SHOWN_OF_JUDGE]}")
+        message = "the verdict was cut off: raise max_completions_tokens in the judge's sampling_params"
+        return GradeError("judge_parse", message, wrote)
     return text
 
 
 def _text(content: Any) -> str:
-    """The text of a message: a string, or a list of parts."""
+    """The text of a message: a string, or a list of parts, of which some are the model's reasoning."""
     if isinstance(content, str):
         return content
-    parts = content if isinstance(content, list) else []
-    texts = (part.get("text") for part in parts if isinstance(part, dict) and part.get("type") in _TEXT_PARTS)
+    parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+    texts = (part.get("text") for part in parts if part.get("type") in (None, "text", "output_text"))
     return "".join(text for text in texts if isinstance(text, str))
 
 
 def _tokens(usage: Any) -> TokenUse | None:
-    """Tokens read and written, None where one of the counts is missing or no count."""
+    """Tokens read and written, which some servers write as text; None where one of them is not counted."""
     try:
-        counts = _Counts.model_validate(usage, from_attributes=True)
-    except ValidationError:
+        tokens = TokenUse(int(usage.prompt_tokens), int(usage.completion_tokens))
+    except (AttributeError, TypeError, ValueError, OverflowError):
         return None
-    return TokenUse(counts.prompt_tokens, counts.completion_tokens)
+    return tokens if min(tokens) >= 0 else None
 
 
 def _bytes(text: str) -> int:

@@ -1,4 +1,4 @@
-"""What all judges of one grader share: connection, limit of concurrency, cache, and the counts with the budget."""
+"""What all judges of one grader share: connection, concurrency limit, cache, counts and budget."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 from rft_cli.config.judges import price_table
 from rft_cli.config.launcher import world_size_in
 from rft_cli.config.schema import JudgeConfig
-from rft_cli.errors import RunFailed, UsageError
+from rft_cli.errors import UsageError
 from rft_cli.grading.judge.cache import JudgeCache, cache_folder
 from rft_cli.grading.judge.endpoint import find_endpoint
-from rft_cli.grading.judge.task import JudgeTask
 from rft_cli.grading.judge.usage import JudgeUsage
-from rft_cli.grading.judge.verdict import Verdict, read_verdict
+from rft_cli.grading.judge.verdict import JudgeVerdict, read_verdict
+from rft_cli.grading.openai.schema import JudgeModel
 from rft_cli.grading.protocol import Closing
 from rft_cli.types import Grade, GradeError, TokenUse
 
-if TYPE_CHECKING:  # needs the openai package
+# Needs the openai package, an extra.
+if TYPE_CHECKING:
     from rft_cli.grading.judge.client import JudgeClient
 
 
@@ -30,10 +31,10 @@ BUDGET = "judge_budget"
 
 
 class JudgeSession(Closing):
-    """Shared by the judges of one grader. Opens when it is used, and again after it was closed.
+    """Shared by the judges of one grader. Connects at the first request, and again after it was closed.
 
-    Raises UsageErrors where the settings, the key or the cache folder can't be used. Each of the processes that a
-    launcher started (WORLD_SIZE) has a session of its own, with an equal part of the budget. `usage`: counts and costs.
+    Raises UsageErrors where the settings, the key or the cache folder can't be used. Each process of a launcher
+    (WORLD_SIZE) has its own session with an equal part of the budget. `usage`: counts and costs.
     """
 
     def __init__(self, settings: JudgeConfig, *, env: Mapping[str, str] | None = None) -> None:
@@ -47,7 +48,7 @@ class JudgeSession(Closing):
         self._checked: set[str] = set()
 
     def check(self, model: str) -> None:
-        """See that the model can be asked and has the price that the budget needs; UsageError if not."""
+        """Check that the model can be asked and has the price that the budget needs; UsageError if not."""
         if model in self._checked:
             return
         if self.settings.max_cost is not None and model not in price_table(self.settings):
@@ -67,27 +68,22 @@ class JudgeSession(Closing):
             self.usage.charge(model, reply)
         self._checked.add(model)
 
-    def ask(self, key: str, request: Mapping[str, Any], task: JudgeTask) -> Future[Grade]:
-        """The grade by the cache, else by the endpoint; only what can be read as the task's verdict is kept.
+    def ask(self, key: str, request: Mapping[str, Any], spec: JudgeModel) -> Future[Grade]:
+        """The grade from the cache, else from the endpoint; only verdicts that can be read are cached.
 
-        With a cache, a question that is being asked already waits for that verdict.
+        With a cache, a question that is in flight already is not asked again.
         """
         client = self._open()
-        return client.start(self._ask(client, key, request, task))
-
-    def budget_spent(self) -> RunFailed:
-        """The error that ends the job when the budget is spent, with what was spent."""
-        return self.usage.budget_spent(keeps_verdicts=self._cache is not None)
+        return client.start(self._ask(client, key, request, spec))
 
     def close(self) -> None:
-        """Cancel what is being asked and end the thread; safe to call twice. Counts can still be read."""
+        """Cancel requests and end the thread; safe to call twice. Counts stay readable."""
         client, self._client = self._client, None
-        # The thread of another process does not run here.
-        if client is not None and client.pid == os.getpid():
+        if client is not None:
             client.close()
 
     def _open(self) -> JudgeClient:
-        if self._client is None or self._client.pid != os.getpid():
+        if self._client is None:
             try:
                 from rft_cli.grading.judge.client import JudgeClient
             except ImportError:
@@ -96,19 +92,21 @@ class JudgeSession(Closing):
             self._client = JudgeClient(self.endpoint, self.settings, self.usage.count_retry)
         return self._client
 
-    async def _ask(self, client: JudgeClient, key: str, request: Mapping[str, Any], task: JudgeTask) -> Grade:
+    async def _ask(
+        self, client: JudgeClient, key: str, request: Mapping[str, Any], spec: JudgeModel
+    ) -> Grade:
         if self._cache is None:
-            return await self._ask_endpoint(client, key, request, task)
+            return await self._ask_endpoint(client, key, request, spec)
         async with client.asking.setdefault(key, asyncio.Lock()):
             text = self._cache.read(key)
-            verdict = None if text is None else read_verdict(task, text)
-            if not isinstance(verdict, Verdict):
-                return await self._ask_endpoint(client, key, request, task)
+            verdict = None if text is None else read_verdict(spec, text)
+            if not isinstance(verdict, JudgeVerdict):
+                return await self._ask_endpoint(client, key, request, spec)
             self.usage.cache_hits += 1
             return self._grade(verdict, 0.0, {request["model"]: TokenUse(0, 0)})
 
     async def _ask_endpoint(
-        self, client: JudgeClient, key: str, request: Mapping[str, Any], task: JudgeTask
+        self, client: JudgeClient, key: str, request: Mapping[str, Any], spec: JudgeModel
     ) -> Grade:
         model = request["model"]
         async with client.places:
@@ -123,13 +121,13 @@ class JudgeSession(Closing):
             self.usage.charge(model, reply)
         if isinstance(reply.outcome, GradeError):
             return self._grade(reply.outcome, seconds, {model: reply.tokens})
-        verdict = read_verdict(task, reply.outcome)
-        if isinstance(verdict, Verdict) and self._cache is not None:
+        verdict = read_verdict(spec, reply.outcome)
+        if isinstance(verdict, JudgeVerdict) and self._cache is not None:
             self._cache.write(key, reply.outcome)
         return self._grade(verdict, seconds, {model: reply.tokens})
 
     def _grade(
-        self, outcome: Verdict | GradeError, seconds: float, tokens: Mapping[str, TokenUse | None]
+        self, outcome: JudgeVerdict | GradeError, seconds: float, tokens: Mapping[str, TokenUse | None]
     ) -> Grade:
         if isinstance(outcome, GradeError):
             return Grade("failed", error=outcome, seconds=seconds, usage=tokens)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rft_cli.config.judges import price_table
+from rft_cli.config.judges import NONE, price_table
 from rft_cli.config.schema import JudgeConfig
 from rft_cli.config.suggest import counted
 from rft_cli.errors import RunFailed
@@ -15,10 +15,10 @@ _MILLION = 1e6
 
 
 @dataclass(slots=True)
-class Usage:
+class ModelUsage:
     """What one model was asked for. `cost` in US dollars, None without a price.
 
-    `unmetered` requests are those whose tokens the endpoint did not say: they are in no count, but in the budget.
+    `unmetered` requests are those whose tokens the endpoint did not count: they are in no count, but in the budget.
     """
 
     requests: int = 0
@@ -28,9 +28,8 @@ class Usage:
     unmetered: int = 0
 
     def to_metrics(self) -> dict[str, float]:
-        spent = {"judge_input_tokens": self.input_tokens, "judge_output_tokens": self.output_tokens}
-        cost = {} if self.cost is None else {"judge_cost": self.cost}
-        return {**{name: float(count) for name, count in spent.items()}, **cost}
+        tokens = {"judge_input_tokens": self.input_tokens, "judge_output_tokens": self.output_tokens}
+        return {**tokens, **({} if self.cost is None else {"judge_cost": self.cost})}
 
 
 class JudgeUsage:
@@ -40,24 +39,29 @@ class JudgeUsage:
     """
 
     def __init__(self, settings: JudgeConfig, processes: int = 1) -> None:
-        self.models: dict[str, Usage] = {}
+        self.models: dict[str, ModelUsage] = {}
         self.cache_hits = 0
         self.retries = 0
         self.clamped = 0
-        self._settings = settings
         self._prices = price_table(settings)
         self._processes = processes
-        # Of the budget. Replies that do not say their tokens count with a token for each byte, `_assumed` in all.
-        self._cost = 0.0
-        self._tokens = self._assumed = 0
+        self._caches = settings.cache.lower() != NONE
+        self._limits = {
+            f"grader.judge.{name}": limit
+            for name in ("max_cost", "max_tokens")
+            if (limit := getattr(settings, name)) is not None
+        }
+        # Charged to the budget. A reply without counts is charged a token for each byte, `_assumed` in all.
+        self._spent = {"grader.judge.max_cost": 0.0, "grader.judge.max_tokens": 0.0}
+        self._assumed = 0
 
     def charge(self, model: str, reply: Reply) -> None:
         """Count one reply."""
-        usage = self.models.setdefault(model, Usage())
+        usage = self.models.setdefault(model, ModelUsage())
         tokens, price = reply.tokens or reply.size, self._prices.get(model)
         cost = (tokens.read * price.input + tokens.written * price.output) / _MILLION if price else 0.0
-        self._cost += cost
-        self._tokens += sum(tokens)
+        self._spent["grader.judge.max_cost"] += cost
+        self._spent["grader.judge.max_tokens"] += sum(tokens)
         usage.requests += 1
         if reply.tokens is None:
             usage.unmetered += 1
@@ -74,22 +78,21 @@ class JudgeUsage:
 
     def is_budget_spent(self) -> bool:
         """Whether the replies until now have reached a limit."""
-        limits = (self._settings.max_tokens, self._tokens), (self._settings.max_cost, self._cost)
-        return any(most is not None and spent >= most / self._processes for most, spent in limits)
+        return any(self._spent[name] >= limit / self._processes for name, limit in self._limits.items())
 
-    def budget_spent(self, keeps_verdicts: bool) -> RunFailed:
-        """The error that ends the job, with what was spent. `keeps_verdicts`: whether there is a cache of them."""
+    def budget_spent(self) -> RunFailed:
+        """The error that ends the job, with what was spent."""
         share = f" by one of {self._processes} processes" if self._processes > 1 else ""
-        fix = f"raise {' or '.join(self._limits())}, or go on with the same budget anew"
-        if keeps_verdicts:
+        fix = f"raise {' or '.join(self._limits)}, or go on with the same budget anew"
+        if self._caches:
             fix += ": verdicts are kept in the cache, so only the rest is paid for"
-        return RunFailed(f"the judge's budget is spent: {self._spent()}{share}", fix)
+        return RunFailed(f"the judge's budget is spent: {self._describe_requests()}{share}", fix)
 
-    def total(self) -> Usage:
+    def total(self) -> ModelUsage:
         """All models together; its cost is None if one of them has none."""
         models = list(self.models.values())
         costs = [usage.cost for usage in models]
-        return Usage(
+        return ModelUsage(
             sum(usage.requests for usage in models),
             sum(usage.input_tokens for usage in models),
             sum(usage.output_tokens for usage in models),
@@ -105,15 +108,15 @@ class JudgeUsage:
         """
         total = self.total()
         metrics = {
-            "judge_requests": float(total.requests),
-            "judge_cache_hits": float(self.cache_hits),
-            "judge_retries": float(self.retries),
-            "judge_clamped": float(self.clamped),
+            "judge_requests": total.requests,
+            "judge_cache_hits": self.cache_hits,
+            "judge_retries": self.retries,
+            "judge_clamped": self.clamped,
             **total.to_metrics(),
         }
         for model, usage in sorted(self.models.items()) if len(self.models) > 1 else ():
             metrics |= {f"{name}/{model}": value for name, value in usage.to_metrics().items()}
-        return metrics
+        return {name: float(value) for name, value in metrics.items()}
 
     def to_json(self) -> dict[str, Any]:
         """The same for a report: totals, and the usage of each model."""
@@ -125,29 +128,24 @@ class JudgeUsage:
             "models": {model: asdict(usage) for model, usage in sorted(self.models.items())},
         }
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """The same in one line for people."""
         others = (
             (self.cache_hits, "from the cache"),
             (self.retries, "retry" if self.retries == 1 else "retries"),
             (self.clamped, "clamped"),
         )
-        return ", ".join([self._spent(), *(f"{count:,} {what}" for count, what in others if count)])
+        return ", ".join(
+            [self._describe_requests(), *(f"{count:,} {what}" for count, what in others if count)]
+        )
 
-    def _spent(self) -> str:
+    def _describe_requests(self) -> str:
         total = self.total()
-        parts = [
-            counted(total.requests, "request"),
-            f"{total.input_tokens:,} tokens read",
-            f"{total.output_tokens:,} written",
-        ]
+        text = f"{counted(total.requests, 'request')}, {total.input_tokens:,} tokens read"
+        text += f", {total.output_tokens:,} written"
         if self._prices and total.cost is not None:
-            parts.append(f"{total.cost:.4f} US dollars")
+            text += f", {total.cost:.4f} US dollars"
         if total.unmetered:
-            assumed = f", taken as {self._assumed:,} tokens" if self._limits() else ""
-            parts.append(f"{total.unmetered:,} without a count of tokens{assumed}")
-        return ", ".join(parts)
-
-    def _limits(self) -> list[str]:
-        names = ("max_cost", "max_tokens")
-        return [f"grader.judge.{name}" for name in names if getattr(self._settings, name) is not None]
+            assumed = f", taken as {self._assumed:,} tokens" if self._limits else ""
+            text += f", {total.unmetered:,} without a count of tokens{assumed}"
+        return text

@@ -1,4 +1,4 @@
-"""The verdict: how it is asked for, and how what the judge wrote is read. What can't be read is never a 0."""
+"""The verdict: how judges are asked for it, and how it is read from their text. Unreadable text is never a 0."""
 
 from __future__ import annotations
 
@@ -9,39 +9,38 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rft_cli.grading.judge.task import JudgeTask
+from rft_cli.grading.openai.schema import JudgeModel, LabelModel, ScoreModel
 from rft_cli.types import GradeError, Message
 
 _MOST_OBJECTS = 100
 """Braces at which a JSON object is looked for; a verdict has one."""
 _SHOWN = 2000
-_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d{1,3})?")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class JudgeVerdict:
     """The reward that the judge gave. `clamped`: its number lay outside of the range."""
 
     reward: float
     clamped: bool = False
 
 
-def response_format(task: JudgeTask) -> dict[str, Any]:
-    """The JSON schema of the verdict, in the form of structured outputs; the steps come first, to be thought first."""
+def response_format(spec: JudgeModel) -> dict[str, Any]:
+    """The verdict's JSON schema for structured outputs; steps come first, so that the judge reasons first."""
     result: dict[str, Any] = {"type": "number"}
-    if task.kind == "label":
-        result = {"type": "string", "enum": list(task.labels)}
+    if isinstance(spec, LabelModel):
+        result = {"type": "string", "enum": spec.labels}
     step = _object({"description": {"type": "string"}, "conclusion": {"type": "string"}})
     schema = _object({"steps": {"type": "array", "items": step}, "result": result})
     return {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": schema}}
 
 
-def with_instruction(task: JudgeTask, messages: Sequence[Message]) -> list[Message]:
-    """The messages with the form of the verdict said in words at the end of the last one of the user.
+def with_instruction(spec: JudgeModel, messages: Sequence[Message]) -> list[Message]:
+    """The messages, with the verdict's form described at the end of the last user message.
 
     Always, because some servers accept `response_format` and ignore it. Not in a system message, because chat
-    templates differ on where one may stand. `developer` is written as `system`, the older name that all know.
+    templates differ on where one may come. `developer` becomes `system`, the older name that all servers know.
     """
     sent: list[Message] = [
         {
@@ -51,7 +50,7 @@ def with_instruction(task: JudgeTask, messages: Sequence[Message]) -> list[Messa
         }
         for message in messages
     ]
-    text = _instruction(task)
+    text = _instruction(spec)
     if sent and sent[-1]["role"] == "user":
         sent[-1] = {"role": "user", "content": f"{sent[-1]['content']}\n\n{text}"}
     else:
@@ -59,56 +58,53 @@ def with_instruction(task: JudgeTask, messages: Sequence[Message]) -> list[Messa
     return sent
 
 
-def read_verdict(task: JudgeTask, text: str) -> Verdict | GradeError:
+def read_verdict(spec: JudgeModel, text: str) -> JudgeVerdict | GradeError:
     """The verdict in what the judge wrote: one JSON object with `result`, alone, fenced or with text around it."""
-    results = [
-        result for item in _objects(text.rpartition("</think>")[2]) for result in item.get("result", ())
-    ]
+    results = [item["result"] for item in _objects(text.rpartition("</think>")[2]) if "result" in item]
     if not results:
-        verdict: Verdict | str = "no JSON object with a 'result' in the verdict"
+        verdict: JudgeVerdict | str = "no JSON object with a 'result' in the verdict"
     elif any(type(other) is not type(results[0]) or other != results[0] for other in results[1:]):
         verdict = "several different results in the verdict"
     else:
-        verdict = _score(task, results[0]) if task.kind == "score" else _label(task, results[0])
-    if isinstance(verdict, Verdict):
+        verdict = _score(spec, results[0]) if isinstance(spec, ScoreModel) else _label(spec, results[0])
+    if isinstance(verdict, JudgeVerdict):
         return verdict
     return GradeError("judge_parse", verdict, f"the judge wrote: {text[:_SHOWN]}")
 
 
-def _score(task: JudgeTask, result: Any) -> Verdict | str:
+def _score(spec: ScoreModel, result: Any) -> JudgeVerdict | str:
     number = _number(result)
     if number is None:
-        return "the verdict's result is no finite number"
-    reward = min(max(number, task.low), task.high)
-    return Verdict(reward, clamped=reward != number)
+        return "the verdict's result is not a finite number"
+    low, high = spec.bounds()
+    reward = min(max(number, low), high)
+    return JudgeVerdict(reward, clamped=reward != number)
 
 
 def _number(result: Any) -> float | None:
-    if isinstance(result, str) and _NUMBER.fullmatch(result.strip()):
-        result = float(result)
-    if isinstance(result, bool) or not isinstance(result, int | float):
+    if isinstance(result, bool) or not isinstance(result, int | float | str):
         return None
     try:
         number = float(result)
-    except OverflowError:
+    except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
 
 
-def _label(task: JudgeTask, result: Any) -> Verdict | str:
+def _label(spec: LabelModel, result: Any) -> JudgeVerdict | str:
     if not isinstance(result, str):
-        return "the verdict's result is no label"
-    same = [label for label in task.labels if label == result] or [
-        label for label in task.labels if label.strip().casefold() == result.strip().casefold()
+        return "the verdict's result is not a label"
+    same = [label for label in spec.labels if label == result] or [
+        label for label in spec.labels if label.strip().casefold() == result.strip().casefold()
     ]
     if len(same) != 1:
         return "the verdict's result is none of the labels"
-    return Verdict(float(same[0] in task.passing_labels))
+    return JudgeVerdict(float(same[0] in spec.passing_labels))
 
 
-def _objects(text: str) -> Iterator[dict[str, list[Any]]]:
-    """The JSON objects in a text, outermost ones only; of each name all values, should it stand there twice."""
-    decoder = json.JSONDecoder(object_pairs_hook=_all_values)
+def _objects(text: str) -> Iterator[dict[str, Any]]:
+    """The outermost JSON objects in a text."""
+    decoder = json.JSONDecoder()
     place = text.find("{")
     for _ in range(_MOST_OBJECTS):
         if place < 0:
@@ -122,18 +118,12 @@ def _objects(text: str) -> Iterator[dict[str, list[Any]]]:
         place = text.find("{", end)
 
 
-def _all_values(pairs: list[tuple[str, Any]]) -> dict[str, list[Any]]:
-    values: dict[str, list[Any]] = {}
-    for name, value in pairs:
-        values.setdefault(name, []).append(value)
-    return values
-
-
-def _instruction(task: JudgeTask) -> str:
-    if task.kind == "score":
-        result = f"a number from {task.low:g} to {task.high:g}"
+def _instruction(spec: JudgeModel) -> str:
+    if isinstance(spec, ScoreModel):
+        low, high = spec.bounds()
+        result = f"a number from {low:g} to {high:g}"
     else:
-        result = "one of " + ", ".join(json.dumps(label, ensure_ascii=False) for label in task.labels)
+        result = "one of " + ", ".join(json.dumps(label, ensure_ascii=False) for label in spec.labels)
     return (
         'Answer with one JSON object and nothing else: {"steps": [{"description": "...", "conclusion": "..."}], '
         f'"result": ...}}. "steps" holds your reasoning in short; "result" is {result}.'

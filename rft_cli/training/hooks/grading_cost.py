@@ -5,7 +5,7 @@ from __future__ import annotations
 from rft_cli.config.schema import GraderConfig
 from rft_cli.config.suggest import counted
 from rft_cli.events import Event, Note, OnEvent, Stepped
-from rft_cli.grading.latency import told
+from rft_cli.grading.duration import format_duration
 from rft_cli.grading.pool.scorer_grader import worker_count
 from rft_cli.grading.source import is_reward_model
 
@@ -44,7 +44,7 @@ class GradingCost:
         if self._told or share <= MOST or self._grading < LEAST_S:
             return
         self._told = True
-        text = f"grading is {min(share, 1.0):.0%} of a step: {told(self._grade)} a grade {self._advice}"
+        text = f"grading is {min(share, 1.0):.0%} of a step: {format_duration(self._grade)} a grade {self._advice}"
         self._emit(Note(text, "warning", step))
 
 

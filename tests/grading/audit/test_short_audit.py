@@ -130,7 +130,7 @@ SPEC = {
     ],
     ids=["steps", "json", "countdown"],
 )
-def test_what_the_reference_is_no_completion_of_may_go_on(
+def test_a_scorer_that_wants_more_than_the_reference_may_go_on(
     rft: Any, tmp_path: Any, rows: Any, file: str, scorer: str
 ) -> None:
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

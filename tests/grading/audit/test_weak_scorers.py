@@ -15,7 +15,7 @@ from rft_cli.data.dataset import read_examples
 from rft_cli.data.references import reference_of
 from rft_cli.grading.audit import AuditReport, audit, choose_rows
 from rft_cli.grading.pool.scorer_grader import open_grader
-from tests.grading.audit.test_audit_verdicts import audited, levels
+from tests.grading.audit.test_findings import audited, levels
 
 ROOT = Path(__file__).parents[3]
 SUMS = ("3", "42", "38", "95", "14", "73", "27", "123", "501", "6")

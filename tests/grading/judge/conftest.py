@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from rft_cli.grading.judge import JudgeGrader, JudgeSession, JudgeTask
-from tests.grading.judge.servers import JudgeServer, render, score_task, session_of, settings_of
+from rft_cli.grading.judge import JudgeGrader, JudgeSession
+from rft_cli.grading.openai.schema import JudgeModel
+from tests.grading.judge.servers import JudgeServer, score_spec, session_of, settings_of
 
 
 @pytest.fixture
@@ -31,15 +32,15 @@ OpenJudge = Callable[..., JudgeGrader]
 
 @pytest.fixture
 def judge(server: JudgeServer, tmp_path: Path) -> Iterator[OpenJudge]:
-    """Open a judge at the server: `judge(task, session=None, **settings)`; closed at the end of the test."""
+    """Open a judge at the server: `judge(spec, session=None, **settings)`; closed at the end of the test."""
     opened: list[JudgeGrader] = []
 
     def open_it(
-        task: JudgeTask | None = None, session: JudgeSession | None = None, **settings: Any
+        spec: JudgeModel | None = None, session: JudgeSession | None = None, **settings: Any
     ) -> JudgeGrader:
         config = settings_of(server, tmp_path, **settings)
         session = session or session_of(config)
-        opened.append(JudgeGrader(task or score_task(), render, session))
+        opened.append(JudgeGrader(spec or score_spec(), session))
         return opened[-1]
 
     yield open_it

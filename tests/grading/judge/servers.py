@@ -1,19 +1,20 @@
-"""A judge's server that misbehaves as told, on loopback, and what judges are opened with."""
+"""A judge's server that misbehaves as scripted, on loopback, and what judges are opened with."""
 
 from __future__ import annotations
 
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 from rft_cli.config.schema import JudgeConfig
-from rft_cli.grading.judge import JudgeSession, JudgeTask
-from rft_cli.types import GradeError, GradeRequest, Message
+from rft_cli.grading.judge import JudgeSession
+from rft_cli.grading.openai.schema import LabelModel, ScoreModel
+from rft_cli.types import GradeRequest
 
 KEY = "sk-test-4f1d9a7c0b"
 MODEL = "judge-model"
@@ -141,29 +142,27 @@ class JudgeServer:
         self._thread.join()
 
 
-def score_task(**changes: Any) -> JudgeTask:
-    return JudgeTask(**{"name": "quality", "kind": "score", "model": MODEL, **changes})
+MESSAGES = [
+    {"role": "developer", "content": "You grade answers."},
+    {"role": "user", "content": "{{ item.question }}\n{{ sample.output_text }}"},
+]
 
 
-def label_task(**changes: Any) -> JudgeTask:
+def score_spec(**changes: Any) -> ScoreModel:
+    fixed = {"type": "score_model", "name": "quality", "model": MODEL, "input": MESSAGES}
+    return ScoreModel.model_validate({**fixed, **changes})
+
+
+def label_spec(**changes: Any) -> LabelModel:
     fixed = {
+        "type": "label_model",
         "name": "tone",
-        "kind": "label",
         "model": MODEL,
-        "labels": ("good", "bad"),
-        "passing_labels": ("good",),
+        "input": MESSAGES,
+        "labels": ["good", "bad"],
+        "passing_labels": ["good"],
     }
-    return JudgeTask(**{**fixed, **changes})
-
-
-def render(request: GradeRequest) -> Sequence[Message] | GradeError:
-    """A template as specs have them: a row without `question` can't be rendered."""
-    if "question" not in request.fields:
-        return GradeError("invalid_variable", "item.question: the row has no such key")
-    return [
-        {"role": "developer", "content": "You grade answers."},
-        {"role": "user", "content": f"{request.fields['question']}\n{request.completion}"},
-    ]
+    return LabelModel.model_validate({**fixed, **changes})
 
 
 def asks(*completions: str) -> list[GradeRequest]:

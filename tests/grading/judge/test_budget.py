@@ -119,7 +119,7 @@ def test_replies_without_a_count_are_charged_by_their_bytes(
     )
     grader = judge(max_tokens=1500, concurrency=1)
     assert grader.grade(asks("a"))[0].reward == 0.5
-    assert grader._session.usage.told() == (
+    assert grader._session.usage.describe() == (
         f"1 request, 0 tokens read, 0 written, 1 without a count of tokens, taken as {SENT + 27} tokens"
     )
     with pytest.raises(RunFailed, match="2 without a count of tokens, taken as 1,532 tokens"):
@@ -142,7 +142,9 @@ def test_without_a_budget_replies_without_a_count_are_only_said(
     server.default = lambda _: Act(body=verdict(0.5, usage=None))
     free = judge(cache="none")
     assert [grade.reward for grade in free.grade(asks("a", "b"))] == [0.5, 0.5]
-    assert free._session.usage.told() == "2 requests, 0 tokens read, 0 written, 2 without a count of tokens"
+    assert (
+        free._session.usage.describe() == "2 requests, 0 tokens read, 0 written, 2 without a count of tokens"
+    )
     assert free._session.usage.to_json()["unmetered"] == 2
 
 
@@ -151,4 +153,4 @@ def test_counts_written_as_strings_are_counts(server: JudgeServer, judge: OpenJu
     server.default = lambda _: Act(body=verdict(0.5, usage=None) | {"usage": usage})
     grader = judge()
     grader.grade(asks("a"))
-    assert grader._session.usage.told() == "1 request, 100 tokens read, 20 written"
+    assert grader._session.usage.describe() == "1 request, 100 tokens read, 20 written"

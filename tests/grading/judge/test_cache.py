@@ -19,8 +19,8 @@ from tests.grading.judge.servers import (
     Act,
     JudgeServer,
     asks,
-    label_task,
-    score_task,
+    label_spec,
+    score_spec,
     verdict,
 )
 
@@ -74,9 +74,9 @@ def test_without_a_cache_every_question_is_asked(
 @pytest.mark.parametrize(
     "other",
     [
-        {"task": score_task(high=5.0)},
-        {"task": score_task(sampling={"seed": 1})},
-        {"task": label_task()},
+        {"spec": score_spec(range=[0, 5])},
+        {"spec": score_spec(sampling_params={"seed": 1})},
+        {"spec": label_spec()},
         {"model": "other-model"},
     ],
 )
@@ -86,8 +86,8 @@ def test_what_the_verdict_depends_on_is_part_of_the_question(
     server.default = lambda body: Act(body=verdict("good" if "enum" in str(body) else 0.5))
     judge().grade(asks("a"))
     before = len(server.seen)
-    task = other.pop("task", score_task())
-    judge(task, **other).grade(asks("a"))
+    spec = other.pop("spec", score_spec())
+    judge(spec, **other).grade(asks("a"))
     assert len(server.seen) > before
     assert server.seen[-1]["messages"][-1]["content"].startswith("1+1?\na")
 
@@ -98,9 +98,9 @@ def test_another_endpoint_is_another_question(server: JudgeServer, judge: OpenJu
     assert len(server.seen) == 2
 
 
-def test_the_graders_name_is_no_part_of_the_question(server: JudgeServer, judge: OpenJudge) -> None:
+def test_the_graders_name_is_not_part_of_the_question(server: JudgeServer, judge: OpenJudge) -> None:
     judge().grade(asks("a"))
-    judge(score_task(name="other")).grade(asks("a"))
+    judge(score_spec(name="other")).grade(asks("a"))
     assert len(server.seen) == 1
 
 
@@ -120,7 +120,7 @@ def test_a_broken_entry_is_as_good_as_none(
 
 
 @pytest.mark.parametrize("change", [{"text": "no verdict"}, {"text": 3}, {"text": '{"result": NaN}'}])
-def test_an_entry_that_is_no_verdict_is_asked_again(
+def test_an_entry_without_a_verdict_is_asked_again(
     server: JudgeServer, judge: OpenJudge, tmp_path: Path, change: dict
 ) -> None:
     judge().grade(asks("a"))

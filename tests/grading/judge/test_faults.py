@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from rft_cli.grading.judge.reply import said_by
+from rft_cli.grading.judge.reply import error_text
 from tests.grading.judge.conftest import OpenJudge
-from tests.grading.judge.servers import KEY, Act, JudgeServer, asks, completion, score_task, verdict
+from tests.grading.judge.servers import KEY, Act, JudgeServer, asks, completion, score_spec, verdict
 
 GOOD = Act(body=verdict(0.5))
 BROKEN = Act(500, {"error": {"message": "out of memory"}})
@@ -53,8 +53,8 @@ def test_what_may_pass_is_tried_again(server: JudgeServer, judge: OpenJudge, act
         (BROKEN, "judge_server", "HTTP 500: out of memory"),
         (Act(429, {"error": {"message": "slow down"}}), "judge_rate_limit", "HTTP 429: slow down"),
         (Act(drop=True), "judge_server", "connection lost: Server disconnected without sending a response."),
-        (Act(200, b"<html>"), "judge_server", "the answer is no chat completion: <html>"),
-        (Act(200, {"choices": []}), "judge_server", 'the answer has no choices: {"choices": []}'),
+        (Act(200, b"<html>"), "judge_server", "the reply is not a chat completion: <html>"),
+        (Act(200, {"choices": []}), "judge_server", 'the reply has no choices: {"choices": []}'),
     ],
 )
 def test_what_does_not_pass_is_a_failed_grade(
@@ -166,7 +166,7 @@ def test_requests_that_are_turned_down_together_are_all_asked_in_the_other_way(
     """Of several in flight each learns from its own answer, also what another one has already learnt."""
     refusal = Act(400, {"error": {"message": f"{word} is not supported"}}, wait_s=0.6)
     server.default = lambda body: refusal if word in body else GOOD
-    grader = judge(score_task(sampling={"max_completions_tokens": 100}), concurrency=4)
+    grader = judge(score_spec(sampling_params={"max_completions_tokens": 100}), concurrency=4)
     assert [grade.reward for grade in grader.grade(asks(*"abcd"))] == [0.5] * 4
     assert server.most_in_flight == 4
     assert [word in body for body in server.seen] == [True] * 4 + [False] * 4
@@ -187,7 +187,7 @@ def test_the_length_limit_has_an_older_name(server: JudgeServer, judge: OpenJudg
         return Act(422, {"detail": detail}) if "max_completion_tokens" in body else GOOD
 
     server.default = old
-    grader = judge(score_task(sampling={"max_completion_tokens": 50}), concurrency=1)
+    grader = judge(score_spec(sampling_params={"max_completions_tokens": 50}), concurrency=1)
     assert [grade.reward for grade in grader.grade(asks("a", "b"))] == [0.5, 0.5]
     assert [body.get("max_tokens") for body in server.seen] == [None, 50, 50]
 
@@ -198,7 +198,7 @@ def test_another_parameter_that_is_turned_down_fails_with_the_servers_words(
     """Leaving it out would be another judge than the spec's."""
     message = "Unsupported value: 'temperature' does not support 0 with this model."
     server.default = lambda _: Act(400, {"error": {"message": message, "param": "temperature"}})
-    grader = judge(score_task(sampling={"temperature": 0}))
+    grader = judge(score_spec(sampling_params={"temperature": 0}))
     assert failed(grader.grade(asks("a"))[0]) == ("judge_server", f"HTTP 400: {message}")
     assert len(server.seen) == 1
 
@@ -242,4 +242,4 @@ def test_a_judge_that_repeats_the_key_does_not_get_it_kept(
     ],
 )
 def test_what_servers_say_is_found(body: str, said: str) -> None:
-    assert said_by(body) == said
+    assert error_text(body) == said

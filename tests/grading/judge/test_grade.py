@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from rft_cli.errors import UsageError
-from rft_cli.grading.judge import JudgeTask, Usage
+from rft_cli.grading.judge import ModelUsage
 from rft_cli.types import GradeError, GradeRequest
 from tests.grading.judge.conftest import OpenJudge
 from tests.grading.judge.servers import (
@@ -19,8 +18,8 @@ from tests.grading.judge.servers import (
     JudgeServer,
     asks,
     completion,
-    label_task,
-    score_task,
+    label_spec,
+    score_spec,
     verdict,
 )
 
@@ -68,7 +67,7 @@ def test_what_the_endpoint_is_sent(server: JudgeServer, judge: OpenJudge) -> Non
         "max_completions_tokens": 64,
         "reasoning_effort": "low",
     }
-    judge(score_task(sampling={**sampling})).grade(asks("two"))
+    judge(score_spec(sampling_params={**sampling})).grade(asks("two"))
     sent = server.seen[0]
     assert {name: sent[name] for name in ("model", "seed", "temperature", "top_p", "reasoning_effort")} == {
         "model": MODEL,
@@ -84,23 +83,9 @@ def test_what_the_endpoint_is_sent(server: JudgeServer, judge: OpenJudge) -> Non
     assert sent["messages"][1]["content"].startswith("1+1?\ntwo\n\nAnswer with one JSON object")
 
 
-def test_settings_that_are_none_are_not_sent(server: JudgeServer, judge: OpenJudge) -> None:
-    judge(score_task(sampling={"seed": None, "temperature": 0})).grade(asks("two"))
-    assert server.seen[0]["temperature"] == 0
-    assert "seed" not in server.seen[0]
-
-
-def test_an_unknown_sampling_parameter_is_refused(judge: OpenJudge) -> None:
-    with pytest.raises(
-        UsageError, match="score_model 'quality': unknown sampling parameter 'temprature'"
-    ) as caught:
-        judge(score_task(sampling={"temprature": 1}))
-    assert caught.value.fix == "did you mean 'temperature'?"
-
-
 def test_a_label_passes_or_not(server: JudgeServer, judge: OpenJudge) -> None:
     server.acts = [Act(body=verdict("good")), Act(body=verdict("bad")), Act(body=verdict("so so"))]
-    grades = judge(label_task(), concurrency=1).grade(asks("a", "b", "c"))
+    grades = judge(label_spec(), concurrency=1).grade(asks("a", "b", "c"))
     assert [grade.reward for grade in grades] == [1.0, 0.0, None]
     assert grades[2].error is not None
     assert grades[2].error.kind == "judge_parse"
@@ -119,7 +104,7 @@ def test_a_label_passes_or_not(server: JudgeServer, judge: OpenJudge) -> None:
         (completion('{"result": 1}', finish_reason="content_filter"), "judge_refusal"),
     ],
 )
-def test_what_is_no_verdict_is_failed_and_never_0(
+def test_a_reply_without_a_verdict_fails_and_is_never_0(
     server: JudgeServer, judge: OpenJudge, body: dict, kind: str
 ) -> None:
     server.default = lambda _: Act(body=body)
@@ -141,36 +126,27 @@ def test_a_result_out_of_range_is_clamped_and_counted(server: JudgeServer, judge
 
 def test_what_can_not_be_rendered_is_not_asked(server: JudgeServer, judge: OpenJudge) -> None:
     grades = judge().grade([GradeRequest("two", {}), *asks("two")])
-    assert grades[0].error == GradeError("invalid_variable", "item.question: the row has no such key")
+    assert grades[0].error == GradeError(
+        "invalid_variable", "{{ item.question }}: the row has no key 'question' (keys: none)"
+    )
     assert grades[1].reward == 0.5
     assert len(server.seen) == 1
 
 
-def test_stats_count_every_grade(server: JudgeServer, judge: OpenJudge) -> None:
-    server.acts = [Act(body=verdict(0.25)), Act(body=completion("no idea"))]
-    grader = judge(concurrency=1)
-    grader.grade(asks("a", "b"))
-    assert (grader.stats.graded, grader.stats.failed, grader.stats.mean_reward) == (1, 1, 0.25)
-    assert grader.stats.failures == {"judge_parse": 1}
-
-
-def test_the_summary_says_what_the_judge_was_asked(server: JudgeServer, judge: OpenJudge) -> None:
-    """It is part of the statistics, which `rft grade --summary` prints."""
+def test_the_usage_says_what_the_judge_was_asked(server: JudgeServer, judge: OpenJudge) -> None:
     server.acts = [Act(503, {}), Act(body=verdict(7)), Act(body=completion("no idea"))]
     grader = judge(concurrency=1)
     grader.grade(asks("a", "b", "a"))
-    summary = grader.stats.to_json()
-    assert summary["failures"] == {"judge_parse": 1}
+    usage = grader._session.usage
     spent = {"requests": 2, "input_tokens": 200, "output_tokens": 40, "cost": None, "unmetered": 0}
-    assert summary["judges"] == {
+    assert usage.to_json() == {
         **spent,
         "cache_hits": 1,
         "retries": 1,
         "clamped": 2,
         "models": {MODEL: spent},
     }
-    assert grader.stats.judges is not None
-    assert grader.stats.judges.told() == (
+    assert usage.describe() == (
         "2 requests, 200 tokens read, 40 written, 1 from the cache, 1 retry, 2 clamped"
     )
 
@@ -180,7 +156,7 @@ def test_no_more_requests_are_in_flight_than_allowed(
     server: JudgeServer, judge: OpenJudge, limit: int
 ) -> None:
     first = judge(concurrency=limit)
-    second = judge(label_task(), first._session, concurrency=limit)
+    second = judge(label_spec(), first._session, concurrency=limit)
     server.default = lambda body: Act(
         body=verdict("good" if "enum" in str(body) else 0.5),
         wait_s=0.1,
@@ -227,7 +203,7 @@ def test_a_stream_that_is_left_cancels_what_it_asked(server: JudgeServer, judge:
 
 def test_a_session_that_a_judge_closed_opens_again(server: JudgeServer, judge: OpenJudge) -> None:
     first = judge()
-    second = judge(label_task(), first._session)
+    second = judge(label_spec(), first._session)
     first.grade(asks("a"))
     first.close()
     first.close()
@@ -235,22 +211,13 @@ def test_a_session_that_a_judge_closed_opens_again(server: JudgeServer, judge: O
     assert second.grade(asks("b"))[0].reward == 1.0
     second.close()
     assert not [thread for thread in threading.enumerate() if thread.name == "rft-judge"]
-    with judge(label_task(), second._session) as third:
-        assert third.grade(asks("c"))[0].reward == 1.0
-    assert second._session.usage.models == {MODEL: Usage(requests=3, input_tokens=300, output_tokens=60)}
+    third = judge(label_spec(), second._session)
+    assert third.grade(asks("c"))[0].reward == 1.0
+    assert second._session.usage.models == {MODEL: ModelUsage(requests=3, input_tokens=300, output_tokens=60)}
 
 
 def test_another_model_can_be_asked(server: JudgeServer, judge: OpenJudge) -> None:
-    task = score_task(model="gpt-4o")
-    grader = judge(task, model=["o3=other", f"gpt-4o={MODEL}"])
+    spec = score_spec(model="gpt-4o")
+    grader = judge(spec, model=["o3=other", f"gpt-4o={MODEL}"])
     grader.grade(asks("a"))
     assert server.seen[0]["model"] == MODEL
-    assert grader.signature == f"score_model 'quality' by {MODEL} at {server.url[7:-3]}"
-
-
-def test_graders_that_differ_in_the_name_only_are_the_same(judge: OpenJudge) -> None:
-    def sha(task: JudgeTask) -> str:
-        return judge(task).sha256
-
-    assert sha(score_task()) == sha(score_task(name="other"))
-    assert len({sha(score_task()), sha(score_task(high=2)), sha(score_task(sampling={"seed": 1}))}) == 3

@@ -20,8 +20,7 @@ from tests.grading.judge.servers import (
     Act,
     JudgeServer,
     asks,
-    render,
-    score_task,
+    score_spec,
     session_of,
     settings_of,
 )
@@ -41,7 +40,7 @@ def refused(judge: OpenJudge, **settings: object) -> UsageError:
 
 def test_a_listed_model_costs_no_request(server: JudgeServer, judge: OpenJudge) -> None:
     grader = judge()
-    judge(score_task(name="second"), grader._session)
+    judge(score_spec(name="second"), grader._session)
     assert (server.listings, server.seen) == (1, [])
 
 
@@ -92,8 +91,8 @@ def test_where_the_list_does_not_name_it_a_small_request_decides(
             "did you mean 'judge-mini'?; grader.judge.model names the model to ask",
         ),
         (
-            Act(200, b"<!doctype html><title>Chat</title>"),
-            "is no OpenAI-compatible endpoint: the answer is no chat completion: <!doctype html><title>Chat</title>",
+            Act(200, b"<!doctype html>"),
+            "is not an OpenAI-compatible endpoint: the reply is not a chat completion: <!doctype html>",
             "check grader.judge.base_url; it often ends in /v1",
         ),
         (
@@ -137,7 +136,7 @@ def test_a_limit_that_is_met_shows_that_the_model_is_there(
 def test_an_old_server_learns_nothing_new_at_the_check(server: JudgeServer, judge: OpenJudge) -> None:
     server.models = Act(404, {})
     server.acts = [Act(400, {"error": "unknown field max_completion_tokens"})]
-    judge(score_task(sampling={"max_completions_tokens": 5})).grade(asks("a"))
+    judge(score_spec(sampling_params={"max_completions_tokens": 5})).grade(asks("a"))
     assert [body.get("max_tokens") for body in server.seen] == [None, 16, 5]
 
 
@@ -209,18 +208,20 @@ def test_a_budget_in_dollars_needs_the_models_price(server: JudgeServer, judge: 
     assert server.listings == 0
 
 
+def test_an_address_in_the_environment_that_means_nothing() -> None:
+    with pytest.raises(UsageError, match=r"^OPENAI_BASE_URL: must begin with http"):
+        find_endpoint(JudgeConfig(), {"OPENAI_BASE_URL": "nonsense"})
+
+
 def test_all_problems_of_the_settings_come_at_once() -> None:
-    config = JudgeConfig(base_url="localhost:8000", api_key_env=KEY, max_cost=1.0)
-    env = {"OPENAI_BASE_URL": "nonsense"}
+    sets = ["base_url=localhost:8000", f"api_key_env={KEY}", "max_cost=1.0"]
     with pytest.raises(UsageErrors) as caught:
-        find_endpoint(config, env)
+        load_config(None, sets=[f"grader.judge.{each}" for each in sets], env={})
     assert [problem.message for problem in caught.value.problems] == [
-        "grader.judge.base_url: must begin with http:// or https:// and name a host",
-        "grader.judge.api_key_env: must be the name of an environment variable, not the key",
-        "grader.judge.max_cost: can't be kept without prices",
+        "--set grader.judge.base_url: must begin with http:// or https:// and name a host",
+        "--set grader.judge.api_key_env: must be the name of an environment variable, not the key",
+        "--set grader.judge.max_cost: can't be kept without prices",
     ]
-    with pytest.raises(UsageErrors, match=r"^OPENAI_BASE_URL: must begin with http"):
-        find_endpoint(JudgeConfig(), env)
 
 
 @pytest.mark.parametrize(
@@ -281,7 +282,7 @@ def test_a_judge_that_fails_to_open_leaves_no_thread(server: JudgeServer, tmp_pa
     config = settings_of(server, tmp_path)
     session = session_of(config)
     with pytest.raises(UsageError):
-        JudgeGrader(score_task(), render, session)
+        JudgeGrader(score_spec(), session)
     assert session._client is None
 
 
@@ -291,10 +292,12 @@ import sys
 sys.modules["openai"] = None  # as where it is not installed
 from rft_cli.config.schema import JudgeConfig
 from rft_cli.errors import UsageError
-from rft_cli.grading.judge import JudgeGrader, JudgeSession, JudgeTask
+from rft_cli.grading.judge import JudgeGrader, JudgeSession
+from tests.grading.judge.servers import score_spec
+spec = score_spec()
 settings = JudgeConfig(base_url="http://127.0.0.1:9/v1", api_key_env="none", cache="none")
 try:
-    JudgeGrader(JudgeTask("q", "score", "m"), None, JudgeSession(settings))
+    JudgeGrader(spec, JudgeSession(settings))
 except UsageError as error:
     print(error.message, "|", error.fix)
 """

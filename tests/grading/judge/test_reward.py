@@ -2,23 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
 import pytest
 
+from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import RunFailed
+from rft_cli.grading.open import open_grader
+from rft_cli.grading.protocol import Grader
 from rft_cli.training.rollouts.rewards import GradedBatch, GraderReward
 from rft_cli.types import Example, Source
-from tests.grading.judge.conftest import OpenJudge
-from tests.grading.judge.servers import Act, JudgeServer, completion, verdict
+from tests.grading.judge.servers import MODEL, Act, JudgeServer, completion, settings_of, verdict
 from tests.training import toys
 
 STOP = 0
 
 
-def test_a_spent_budget_ends_training_between_batches(server: JudgeServer, judge: OpenJudge) -> None:
+SPEC = {
+    "type": "score_model",
+    "name": "quality",
+    "model": MODEL,
+    "input": [{"role": "user", "content": "{{ item.question }} {{ sample.output_text }}"}],
+}
+
+
+@pytest.fixture
+def open_judge(server: JudgeServer, tmp_path: Path) -> Iterator[Callable[[], Grader]]:
+    with ExitStack() as opened:
+
+        def open_it() -> Grader:
+            settings = settings_of(server, tmp_path, api_key_env="none", max_tokens=500, concurrency=1)
+            return opened.enter_context(open_grader(GraderConfig(spec=SPEC, judge=settings), log_path=None))
+
+        yield open_it
+
+
+def test_a_spent_budget_ends_training_between_batches(
+    server: JudgeServer, open_judge: Callable[[], Grader]
+) -> None:
     """120 tokens a request: two batches of two are 480 of 500, in the third it ends."""
     server.acts = [Act(body=verdict(0.25)), Act(body=completion("hm"))]
     rows = [Example(f"r{n}", "1+1?", {"question": f"{n}+1?"}, Source("t.jsonl", n + 1)) for n in range(6)]
-    reward = GraderReward(judge(max_tokens=500, concurrency=1), rows, [STOP], toys.encoder_of())
+    reward = GraderReward(open_judge(), rows, [STOP], toys.encoder_of())
     kept: list[GradedBatch] = []
     reward.on_graded = kept.append
 
@@ -31,12 +58,12 @@ def test_a_spent_budget_ends_training_between_batches(server: JudgeServer, judge
         RunFailed, match="the judge's budget is spent: 5 requests, 500 tokens read, 100 written"
     ):
         train_on(4, 5)
-    # The books hold the batches that were graded whole, and nothing of the one that was not.
+    # Only batches that were graded whole are recorded.
     assert [[sample.row for sample in batch.samples] for batch in kept] == [[0, 1], [2, 3]]
     assert reward.last is kept[-1]
     # A job that goes on samples the same completions: what was paid for is in the cache.
     server.seen.clear()
-    again = GraderReward(judge(max_tokens=500, concurrency=1), rows, [STOP], toys.encoder_of())
+    again = GraderReward(open_judge(), rows, [STOP], toys.encoder_of())
     assert again(prompts=["1+1?"] * 2, completions=["2"] * 2, completion_ids=[[5, STOP]] * 2, row=(4, 5)) == [
         0.5,
         0.5,

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 from rft_cli.config.schema import JudgeConfig
 from rft_cli.errors import UsageError
 from rft_cli.grading.judge import JudgeGrader, JudgeSession
-from tests.grading.judge.servers import asks, render, score_task
+from tests.grading.judge.servers import asks, score_spec
 
 PROGRAM = Path(__file__).with_name("small_judge.py")
 
@@ -28,8 +29,8 @@ class Served:
 
     def judge(self, model: str | None = None) -> JudgeGrader:
         settings = JudgeConfig(base_url=self.url, api_key_env="none", cache="none", retries=0)
-        task = score_task(model=model or self.model, sampling={"max_completions_tokens": 8, "seed": 1})
-        return JudgeGrader(task, render, JudgeSession(settings))
+        spec = score_spec(model=model or self.model, sampling_params={"max_completions_tokens": 8, "seed": 1})
+        return JudgeGrader(spec, JudgeSession(settings))
 
 
 @pytest.fixture(scope="module")
@@ -70,14 +71,12 @@ def _address(process: subprocess.Popen[bytes], log: Path) -> str:
 
 def test_a_served_model_judges(served: Served) -> None:
     """Each of the three kinds of answer that the model gives, for its own completion though asked side by side."""
-    with served.judge() as judge:
+    with closing(served.judge()) as judge:
         grades = judge.grade(asks("an excellent answer", "an odd answer", "an answer", "so excellent"))
         assert [grade.reward for grade in grades] == [0.75, None, 1.0, 0.75]
         assert grades[1].error is not None
         assert grades[1].error.kind == "judge_parse"
         assert grades[1].error.trace == "the judge wrote: I would rather not say."
-        counts = judge.stats.to_json()
-        assert (counts["graded"], counts["failures"]) == (3, {"judge_parse": 1})
         # Four grades and the request that showed that the model is there, each of a verdict and the end of turn.
         metrics = judge._session.usage.to_metrics()
         assert (metrics["judge_requests"], metrics["judge_output_tokens"]) == (5, 10)

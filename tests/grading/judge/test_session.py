@@ -20,9 +20,8 @@ from tests.grading.judge.servers import (
     JudgeServer,
     asks,
     completion,
-    label_task,
-    render,
-    score_task,
+    label_spec,
+    score_spec,
     session_of,
     settings_of,
     verdict,
@@ -41,7 +40,7 @@ def test_tokens_and_costs_are_counted_by_model(server: JudgeServer, judge: OpenJ
     small = judge(prices=prices)
     session = small._session
     small.grade(asks("a", "b"))
-    judge(label_task(model="big"), session, prices=prices).grade(asks("a"))
+    judge(label_spec(model="big"), session, prices=prices).grade(asks("a"))
     # 200 × 0.15 / 1e6 + 40 × 0.60 / 1e6 = 0.000054;  1000 × 2.5 / 1e6 + 10 × 10 / 1e6 = 0.0026
     assert session.usage.to_metrics() == pytest.approx(
         {
@@ -60,7 +59,7 @@ def test_tokens_and_costs_are_counted_by_model(server: JudgeServer, judge: OpenJ
             f"judge_cost/{MODEL}": 0.000054,
         }
     )
-    assert session.usage.told() == "3 requests, 1,200 tokens read, 50 written, 0.0027 US dollars"
+    assert session.usage.describe() == "3 requests, 1,200 tokens read, 50 written, 0.0027 US dollars"
     assert session.usage.to_json()["models"]["big"] == {
         "requests": 1,
         "input_tokens": 1000,
@@ -96,7 +95,7 @@ def test_the_key_is_nowhere(
     for name in ("openai", "httpx2", "httpcore2", "asyncio"):
         caplog.set_level(logging.DEBUG, logger=name)
     server.acts = [Act(500, {"error": {"message": KEY}})]
-    grader = judge(score_task())
+    grader = judge(score_spec())
     grades = grader.grade(asks("a", "b"))
     session = grader._session
     assert caplog.records  # the libraries do log
@@ -109,7 +108,7 @@ def test_the_key_is_nowhere(
         repr(vars(grader)),
         repr(vars(session._client)),
     ]
-    shown += [str(session.usage.to_json()), session.settings.model_dump_json(), grader.signature]
+    shown += [str(session.usage.to_json()), session.settings.model_dump_json()]
     assert not [text for text in shown if KEY in text]
     assert not [file for file in tmp_path.rglob("*") if file.is_file() and KEY in file.read_text()]
 
@@ -118,13 +117,18 @@ def test_an_interrupted_process_ends_at_once(server: JudgeServer, tmp_path: Path
     server.default = lambda _: Act(body=verdict(0.5), wait_s=60)
     program = f"""
 import sys, threading, time
+from contextlib import closing
 from rft_cli.config.schema import JudgeConfig
-from rft_cli.grading.judge import JudgeGrader, JudgeSession, JudgeTask
+from rft_cli.grading.judge import JudgeGrader, JudgeSession
+from rft_cli.grading.openai.schema import ScoreModel
 from rft_cli.types import GradeRequest
 settings = JudgeConfig(base_url={server.url!r}, api_key_env="none", cache={str(tmp_path)!r})
-render = lambda request: [{{"role": "user", "content": request.completion}}]
+spec = ScoreModel.model_validate({{
+    "type": "score_model", "name": "q", "model": {MODEL!r},
+    "input": [{{"role": "user", "content": "{{{{ sample.output_text }}}}"}}],
+}})
 try:
-    with JudgeGrader(JudgeTask("q", "score", {MODEL!r}), render, JudgeSession(settings)) as judge:
+    with closing(JudgeGrader(spec, JudgeSession(settings))) as judge:
         print("asking", flush=True)
         judge.grade([GradeRequest(str(n), {{}}) for n in range(20)])
 except KeyboardInterrupt:
@@ -152,11 +156,15 @@ except KeyboardInterrupt:
 def test_a_process_that_forgets_to_close_ends_too(server: JudgeServer) -> None:
     program = f"""
 from rft_cli.config.schema import JudgeConfig
-from rft_cli.grading.judge import JudgeGrader, JudgeSession, JudgeTask
+from rft_cli.grading.judge import JudgeGrader, JudgeSession
+from rft_cli.grading.openai.schema import ScoreModel
 from rft_cli.types import GradeRequest
 settings = JudgeConfig(base_url={server.url!r}, api_key_env="none", cache="none")
-render = lambda request: [{{"role": "user", "content": request.completion}}]
-judge = JudgeGrader(JudgeTask("q", "score", {MODEL!r}), render, JudgeSession(settings))
+spec = ScoreModel.model_validate({{
+    "type": "score_model", "name": "q", "model": {MODEL!r},
+    "input": [{{"role": "user", "content": "{{{{ sample.output_text }}}}"}}],
+}})
+judge = JudgeGrader(spec, JudgeSession(settings))
 print(judge.grade([GradeRequest("a", {{}})])[0].reward)
 """
     run = subprocess.run(
@@ -165,33 +173,10 @@ print(judge.grade([GradeRequest("a", {{}})])[0].reward)
     assert (run.stdout, run.stderr, run.returncode) == ("0.5\n", "", 0)
 
 
-def test_a_process_that_forks_off_asks_for_itself(server: JudgeServer, tmp_path: Path) -> None:
-    program = f"""
-import os
-from rft_cli.config.schema import JudgeConfig
-from rft_cli.grading.judge import JudgeGrader, JudgeSession, JudgeTask
-from rft_cli.types import GradeRequest
-settings = JudgeConfig(base_url={server.url!r}, api_key_env="none", cache="none")
-render = lambda request: [{{"role": "user", "content": request.completion}}]
-judge = JudgeGrader(JudgeTask("q", "score", {MODEL!r}), render, JudgeSession(settings))
-child = os.fork()
-reward = judge.grade([GradeRequest("a", {{}})])[0].reward
-judge.close()
-if child:
-    print(reward, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-else:
-    os._exit(0 if reward == 0.5 else 1)
-"""
-    run = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert (run.stdout, run.returncode) == ("0.5 0\n", 0), run.stderr
-
-
 def test_the_context_of_a_session_closes_it(server: JudgeServer, tmp_path: Path) -> None:
     config = settings_of(server, tmp_path)
     with session_of(config) as session:
-        JudgeGrader(score_task(), render, session)
+        JudgeGrader(score_spec(), session)
         assert session._client is not None
     assert session._client is None
     session.close()

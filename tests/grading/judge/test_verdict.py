@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from rft_cli.grading.judge.verdict import Verdict, read_verdict, response_format, with_instruction
+from rft_cli.grading.judge.verdict import JudgeVerdict, read_verdict, response_format, with_instruction
 from rft_cli.types import GradeError
-from tests.grading.judge.servers import label_task, score_task
+from tests.grading.judge.servers import label_spec, score_spec
 
 SCORES = {
     '{"steps": [{"description": "d", "conclusion": "c"}], "result": 0.75}': 0.75,
@@ -28,7 +28,7 @@ SCORES = {
 
 @pytest.mark.parametrize("text", SCORES)
 def test_a_score_is_read(text: str) -> None:
-    assert read_verdict(score_task(), text) == Verdict(SCORES[text])
+    assert read_verdict(score_spec(), text) == JudgeVerdict(SCORES[text])
 
 
 @pytest.mark.parametrize(
@@ -41,13 +41,13 @@ def test_a_score_is_read(text: str) -> None:
     ],
 )
 def test_a_number_outside_of_the_range_is_clamped(text: str, reward: float) -> None:
-    assert read_verdict(score_task(), text) == Verdict(reward, clamped=True)
+    assert read_verdict(score_spec(), text) == JudgeVerdict(reward, clamped=True)
 
 
 def test_the_range_is_the_tasks() -> None:
-    wide = score_task(low=-2.0, high=10.0)
-    assert read_verdict(wide, '{"result": 7}') == Verdict(7.0)
-    assert read_verdict(wide, '{"result": -3}') == Verdict(-2.0, clamped=True)
+    wide = score_spec(range=[-2, 10])
+    assert read_verdict(wide, '{"result": 7}') == JudgeVerdict(7.0)
+    assert read_verdict(wide, '{"result": -3}') == JudgeVerdict(-2.0, clamped=True)
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,8 @@ def test_the_range_is_the_tasks() -> None:
         "{" * 5000,
     ],
 )
-def test_what_is_no_score_is_a_failed_grade(text: str) -> None:
-    error = read_verdict(score_task(), text)
+def test_text_without_a_score_is_a_failed_grade(text: str) -> None:
+    error = read_verdict(score_spec(), text)
     assert isinstance(error, GradeError)
     assert error.kind == "judge_parse"
     assert error.trace.startswith("the judge wrote: " + text[:100])
@@ -96,32 +96,32 @@ def test_what_is_no_score_is_a_failed_grade(text: str) -> None:
     ],
 )
 def test_a_label_is_read(text: str, reward: float) -> None:
-    assert read_verdict(label_task(), text) == Verdict(reward)
+    assert read_verdict(label_spec(), text) == JudgeVerdict(reward)
 
 
 @pytest.mark.parametrize(
     "text", ['{"result": "ugly"}', '{"result": 1}', '{"result": ["good"]}', "good", '{"result": ""}']
 )
-def test_what_is_no_label_is_a_failed_grade(text: str) -> None:
-    error = read_verdict(label_task(), text)
+def test_text_without_a_label_is_a_failed_grade(text: str) -> None:
+    error = read_verdict(label_spec(), text)
     assert isinstance(error, GradeError)
     assert error.kind == "judge_parse"
 
 
-def test_labels_that_differ_in_case_only_are_told_apart() -> None:
-    task = label_task(labels=("Yes", "YES"), passing_labels=("YES",))
-    assert read_verdict(task, '{"result": "YES"}') == Verdict(1.0)
-    assert read_verdict(task, '{"result": "Yes"}') == Verdict(0.0)
-    assert isinstance(read_verdict(task, '{"result": "yes"}'), GradeError)
+def test_labels_that_differ_in_case_only_are_distinct() -> None:
+    spec = label_spec(labels=["Yes", "YES"], passing_labels=["YES"])
+    assert read_verdict(spec, '{"result": "YES"}') == JudgeVerdict(1.0)
+    assert read_verdict(spec, '{"result": "Yes"}') == JudgeVerdict(0.0)
+    assert isinstance(read_verdict(spec, '{"result": "yes"}'), GradeError)
 
 
 def test_the_schema_is_what_strict_structured_outputs_take() -> None:
-    form = response_format(label_task())
+    form = response_format(label_spec())
     schema = form["json_schema"]["schema"]
     assert form["type"] == "json_schema"
     assert form["json_schema"]["strict"] is True
     assert schema["properties"]["result"] == {"type": "string", "enum": ["good", "bad"]}
-    assert response_format(score_task())["json_schema"]["schema"]["properties"]["result"] == {
+    assert response_format(score_spec())["json_schema"]["schema"]["properties"]["result"] == {
         "type": "number"
     }
     # Structured outputs want every property required and no others, at each level.
@@ -132,7 +132,7 @@ def test_the_schema_is_what_strict_structured_outputs_take() -> None:
 
 def test_the_instruction_ends_the_last_user_message() -> None:
     sent = with_instruction(
-        score_task(high=5.0),
+        score_spec(range=[0, 5]),
         [{"role": "developer", "content": "Be strict."}, {"role": "user", "content": "Grade \ud800this"}],
     )
     assert [message["role"] for message in sent] == ["system", "user"]
@@ -142,17 +142,8 @@ def test_the_instruction_ends_the_last_user_message() -> None:
 
 
 def test_the_instruction_is_a_message_of_its_own_after_another_role() -> None:
-    sent = with_instruction(label_task(labels=("a", 'say "b"')), [{"role": "assistant", "content": "Mine."}])
+    sent = with_instruction(
+        label_spec(labels=["a", 'say "b"'], passing_labels=["a"]), [{"role": "assistant", "content": "Mine."}]
+    )
     assert [message["role"] for message in sent] == ["assistant", "user"]
     assert sent[1]["content"].endswith('"result" is one of "a", "say \\"b\\"".')
-
-
-@pytest.mark.parametrize("text", ['{"result": 1, "result": 0}', '{"result": 0, "steps": [], "result": true}'])
-def test_an_object_with_two_results_has_none(text: str) -> None:
-    error = read_verdict(score_task(), text)
-    assert isinstance(error, GradeError)
-    assert (error.kind, error.message) == ("judge_parse", "several different results in the verdict")
-
-
-def test_an_object_that_says_its_result_twice() -> None:
-    assert read_verdict(score_task(), '{"result": 0.5, "result": 0.5}') == Verdict(0.5)
