@@ -26,7 +26,7 @@ from rft_cli.config.load import load_own
 from rft_cli.job import load_job
 from rft_cli.runs import Run
 from rft_cli.runs.files import read_lines
-from rft_cli.runs.sources import find_model
+from rft_cli.runs.model_source import find_model
 from rft_cli.training.models import load_model, load_tokenizer
 from rft_cli.training.ppo import advantages as adv
 from rft_cli.training.ppo.critic import CriticOptimizer, CriticSettings, MlpCritic

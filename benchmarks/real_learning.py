@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.jobs import finished, interval, numbered, put_into, run_job
-from rft_cli.report.answers import answers_of
+from rft_cli.report.collapse import repetition_of
 from rft_cli.report.estimates import compare, estimate
 from rft_cli.types import Sample
 
@@ -158,7 +158,7 @@ def tables(found: Sequence[Measured], seeds: Sequence[int]) -> str:
         tried = ", ".join(f"{rate:g}: {mean:.3f}" for rate, mean in one.tried.items())
         rate = "default" if one.rate is None else f"{one.rate:g}"
         for seed, job in zip(seeds, one.seeds, strict=True):
-            answers, reward = answers_of(job.samples), estimate(job.samples)
+            answers, reward = repetition_of(job.samples), estimate(job.samples)
             assert answers is not None
             spread = f"{answers.distinct} of {answers.n}, {answers.share:.0%}"
             cells = [one.kind, rate, tried, seed, job.completions, interval(reward.mean, reward.ci95), spread]

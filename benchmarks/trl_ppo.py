@@ -35,7 +35,7 @@ from rft_cli.config import RunConfig
 from rft_cli.grading.open import open_grader
 from rft_cli.grading.protocol import Grader
 from rft_cli.job import Job, load_job
-from rft_cli.runs.sources import find_model
+from rft_cli.runs.model_source import find_model
 from rft_cli.training import auto
 from rft_cli.training.library_output import quiet_libraries
 from rft_cli.training.models import count_parameters, load_model, load_tokenizer

@@ -19,10 +19,10 @@ from rft_cli import __version__
 from rft_cli.commands.command_line import OneValueEach, asks_for_json
 from rft_cli.commands.create import create
 from rft_cli.commands.export import export
+from rft_cli.commands.flags import DEBUG_KEY
 from rft_cli.commands.grade import grade
-from rft_cli.commands.shared import DEBUG_KEY, forget_stdout, rank
 from rft_cli.commands.signals import ignore_signals
-from rft_cli.commands.streams import repair_streams
+from rft_cli.commands.terminal import forget_stdout, is_first_process, repair_streams
 from rft_cli.commands.train import train
 from rft_cli.commands.validate import validate
 from rft_cli.errors import Interrupted, RftError, RunFailed, UsageError
@@ -33,7 +33,7 @@ HELP_WIDTH = 120
 
 
 class ErrorsToExitCodes(TyperGroup):
-    """The group that runs a command, and turns whatever leaves it into one message and an exit code.
+    """Runs a command and turns every error into one message and an exit code.
 
     Under `--json` standard output gets the error too, as one JSON object.
     """
@@ -61,7 +61,8 @@ class ErrorsToExitCodes(TyperGroup):
             forget_stdout()
             raise typer.Exit(0) from None
         except Exception as error:
-            if _is_typers(error):  # wrong usage, said by Typer; --help and Exit
+            # wrong usage, said by Typer; --help and Exit
+            if _is_typers(error):
                 raise
             said = str(error).strip().splitlines()
             reason = f"{type(error).__name__}: {said[0][:300]}" if said else type(error).__name__
@@ -79,13 +80,13 @@ def _is_typers(error: Exception) -> bool:
 
 @contextlib.contextmanager
 def _json_of_wrong_usage(ctx: Any) -> Iterator[None]:
-    """What Typer finds wrong with a command line, which it tells on standard error itself, as JSON too."""
+    """Print as JSON what Typer finds wrong with a command line; it prints the message itself."""
     try:
         yield
     except Exception as error:
-        told = getattr(error, "format_message", None)
-        if _is_typers(error) and told is not None:
-            _print_json(ctx, _wrong_usage(error, told()))
+        message = getattr(error, "format_message", None)
+        if _is_typers(error) and message is not None:
+            _print_json(ctx, _wrong_usage(error, message()))
         raise
 
 
@@ -100,21 +101,22 @@ def _wrong_usage(error: Any, message: str) -> UsageError:
 
 
 def _print_json(ctx: Any, error: RftError) -> None:
-    if not ctx.meta.get(JSON_KEY) or error.in_document or rank() > 0:
+    if not ctx.meta.get(JSON_KEY) or error.in_document or not is_first_process():
         return
     try:
         print(json.dumps({"error": error.to_json()}, indent=2), flush=True)
-    except OSError:  # nobody reads, or a full disk: the exit code and standard error tell it
+    except OSError:
+        # no reader, or a full disk: exit code and standard error say enough
         forget_stdout()
 
 
 def _say(text: str, indent: str = "  ") -> None:
-    # Of several processes that a launcher started, the first speaks.
-    if not text.replace("\n", "").isprintable():  # names and data in messages may hold anything
+    # names and data in messages may hold anything
+    if not text.replace("\n", "").isprintable():
         from rft_cli.console.text import clean
 
         text = clean(text)
-    if rank() == 0:
+    if is_first_process():
         # Indented, so that no name or data in a message can look like a message of its own.
         text = re.sub(r"\n(?! )", f"\n{indent}", text)
         print(_wrapped(text) if sys.stderr.isatty() else text, file=sys.stderr, flush=True)
@@ -135,7 +137,7 @@ def _print_error(error: RftError) -> None:
 
 def _show_traceback(ctx: Any) -> bool:
     wanted = bool(ctx.meta.get(DEBUG_KEY)) or os.environ.get("RFT_DEBUG", "") not in ("", "0")
-    if wanted and rank() == 0:
+    if wanted and is_first_process():
         traceback.print_exc()
     return wanted
 
@@ -188,12 +190,12 @@ def main() -> None:
     # to share (measured: 5.6 s for 0.9 s of sampling, with one other busy process on two cores).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
-    # rft tells nobody that it runs; libraries under it would.
+    # rft sends no telemetry; libraries under it would.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
         app(prog_name="rft")
     except SystemExit as end:
-        # Where a signal ended it, what repeats that signal can't end it otherwise.
+        # After an exit by signal, the same signal must not change the exit code.
         if isinstance(end.code, int) and end.code > 128:
             ignore_signals()
         raise

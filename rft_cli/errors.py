@@ -18,10 +18,10 @@ _WHERE = re.compile(
 
 
 class RftError(Exception):
-    """A problem with a plain message: `message` says what and where, `fix` says what to do about it.
+    """A problem for people: `message` says what and where, `fix` what to do about it.
 
     `where` is the place that the message begins with: a file with line and column, a setting, a flag or a variable.
-    `in_document`: the JSON document that was printed tells it already.
+    `in_document`: the printed JSON document has it already.
     """
 
     exit_code = 3
@@ -35,14 +35,14 @@ class RftError(Exception):
         self.where = None if found is None else found[0]
 
     def to_json(self) -> dict[str, Any]:
-        """What `--json` prints under `error`; several problems stand under `problems`, the first one above them."""
-        told = [{"message": p.message, "fix": p.fix, "where": p.where} for p in self.problems]
-        first = told[0] if told else {"message": self.message, "fix": self.fix, "where": self.where}
-        return {**first, "exit_code": self.exit_code, **({"problems": told} if len(told) > 1 else {})}
+        """What `--json` prints under `error`; several problems are under `problems`, the first one also above them."""
+        found = [{"message": p.message, "fix": p.fix, "where": p.where} for p in self.problems]
+        first = found[0] if found else {"message": self.message, "fix": self.fix, "where": self.where}
+        return {**first, "exit_code": self.exit_code, **({"problems": found} if len(found) > 1 else {})}
 
     @property
     def problems(self) -> tuple[RftError, ...]:
-        """What it tells: itself, or the several that it holds."""
+        """Itself, or the several that it holds."""
         return (self,)
 
 

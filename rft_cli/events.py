@@ -1,4 +1,4 @@
-"""What training tells the outside while it runs: plain events that `console.py` draws.
+"""What training reports while it runs: plain events that `console/` draws.
 
 They travel as JSON lines when training runs in child processes, so every field is a JSON value.
 """
@@ -34,7 +34,7 @@ class Note(Event):
 
 @dataclass(frozen=True, slots=True)
 class Piloted(Event):
-    """The base model has answered a few prompts; `pilot` is what stands in pilot.json."""
+    """The base model has answered a few prompts; `pilot` is the content of pilot.json."""
 
     pilot: Mapping[str, Any]
 
@@ -92,7 +92,7 @@ class Validated(Event):
 
 @dataclass(frozen=True, slots=True)
 class Finished(Event):
-    """Training is over; `result` is what stands in run.json."""
+    """Training is over; `result` is the one in run.json."""
 
     result: Mapping[str, Any] = field(default_factory=dict)
 

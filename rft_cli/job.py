@@ -20,7 +20,9 @@ from rft_cli.config.flat import flat, with_settings
 from rft_cli.config.launcher import world_size_in
 from rft_cli.config.paths import named, one_or_all
 from rft_cli.config.scorers import split_target
-from rft_cli.data import Dataset, apply_overlap, read_examples, solution_of
+from rft_cli.data.dataset import Dataset, read_examples
+from rft_cli.data.overlap import apply_overlap
+from rft_cli.data.references import solution_of
 from rft_cli.errors import GateNotMet, Interrupted, OutOfMemory, UsageError, UsageErrors
 from rft_cli.grading.imported_files import imported_files
 from rft_cli.grading.shape import shape_of
@@ -28,8 +30,8 @@ from rft_cli.grading.source import is_reward_model, is_spec, read_sources, sha25
 from rft_cli.grading.wire.messages import ScorerSource
 from rft_cli.grading.wire.signature import Shape
 from rft_cli.runs import Run
-from rft_cli.runs.hints import resume_command
-from rft_cli.runs.identity import base_identity, commit_of
+from rft_cli.runs.model_hash import base_identity, commit_of
+from rft_cli.runs.suggested_commands import resume_command
 from rft_cli.types import Example
 
 _NAMES = {"train": ("training", "-t"), "validation": ("validation", "-v"), "test": ("test", "--test")}
@@ -37,9 +39,9 @@ _NAMES = {"train": ("training", "-t"), "validation": ("validation", "-v"), "test
 
 @dataclass(frozen=True)
 class Job:
-    """One job's settings and rows; `test` is None where the job has no test file.
+    """One job's settings and rows; `test` is None if the job has no test file.
 
-    `asked_revision` is the branch or tag in whose place `config` has its commit, None where none was asked for;
+    `asked_revision` is the branch or tag in whose place `config` has its commit, None if none was asked for;
     `asked_data` has the names of hub data sets in whose place it has theirs at a commit, by setting.
     `warnings` are what was found before the run exists: it keeps them.
     """
@@ -63,7 +65,7 @@ class Job:
 
 
 @dataclass
-class Files:
+class DataFiles:
     """The data files of a configuration, as far as they could be read.
 
     Keys are train, validation and test; `problems` also has overlap. `warnings` are about overlapping rows.
@@ -94,9 +96,9 @@ def not_set(name: str) -> UsageError:
     return UsageError(f"no {word} file is set", f"give it with {flag} FILE, or as data.{name} in the YAML")
 
 
-def read_files(config: RunConfig) -> Files:
+def read_files(config: RunConfig) -> DataFiles:
     """Read the data files that are set, and do what `data.overlap` says; problems are collected, not raised."""
-    files = Files()
+    files = DataFiles()
     for name in _NAMES:
         paths = named(getattr(config.data, name))
         if paths:
@@ -142,7 +144,7 @@ def pinned(job: Job) -> Job:
     """The job with its hub model and data sets at the commit that each is now: what every process loads, and the run
     when it resumes.
 
-    Raises UsageError where `model.path` is a run or an adapter whose own parts are gone.
+    Raises UsageError if `model.path` is a run or an adapter whose own parts are gone.
     """
     job = _with_pinned_data(job)
     model = job.config.model
@@ -194,11 +196,11 @@ def record(job: Job, graders: Sequence[ScorerSource]) -> dict[str, Any]:
 
 
 PLACE = ("name", "output_dir")
-"""Settings of where a run lies: they don't change the job."""
+"""Settings that say where a run is stored, not what it trains."""
 CONTENT = {
     "data.train": "train", "data.validation": "validation", "data.test": "test", "grader.path": "grader",
 }  # fmt: skip
-"""Settings that name a file, and what `hashes` calls its bytes."""
+"""Settings that name a file -> its name in `hashes`."""
 
 
 def processes(config: RunConfig) -> int:
@@ -252,8 +254,8 @@ def _copies(graders: Sequence[ScorerSource]) -> dict[str, bytes]:
 
 
 @contextmanager
-def told_how_to_resume(run: Run, new: bool) -> Iterator[None]:
-    """Add to the error of a signal what is saved and how to resume; delete a `new` run without any work
+def explain_resume(run: Run, new: bool) -> Iterator[None]:
+    """A signal that ends the block says what is saved and how to go on; a `new` run without any work is deleted
     where its settings turn out to be wrong, memory runs out, or the pilot shows that nothing can be learned."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""Stop: the wish to end a job in good order. A signal brings it, training grants it at the end of a step."""
+"""Stop: a request to end a job cleanly. A signal sets it, training obeys at the end of a step."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from rft_cli.errors import Interrupted
 
 TOGETHER_S = 3.0
-"""Signals that come so soon after the first are the same wish: terminals and service managers send several, and people
-press Ctrl-C twice."""
+"""Seconds within which further signals count as the same request: terminals and service managers send several, and
+people press Ctrl-C twice."""
 
 
 class Stop:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 MOST_COMPONENTS = 100
-"""Names of components that are averaged and shown: a scorer may find new ones for ever. Each row keeps its own."""
+"""Names of components that are averaged and shown: a scorer may invent new ones without end. Rows keep all."""
 GradeStatus = Literal["graded", "skipped", "failed"]
 
 
@@ -24,17 +24,17 @@ class Message(TypedDict):
 
 
 def spoken(message: Message) -> str:
-    """What a message says, as text: its content, and the tools that it calls."""
+    """A message as text: its content and its tool calls."""
     calls = message.get("tool_calls")
     if not calls:
         return message["content"]
-    told = json.dumps(calls, ensure_ascii=False)
-    return f"{message['content']}\n\n{told}" if message["content"] else told
+    text = json.dumps(calls, ensure_ascii=False)
+    return f"{message['content']}\n\n{text}" if message["content"] else text
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a row stands: `file` as the user named it, `line` counted from 1."""
+    """The place of a row: `file` as the user named it, `line` counted from 1."""
 
     file: str
     line: int
@@ -108,7 +108,7 @@ class Grade:
 
     graded: `reward` is a finite number (0 included). skipped: the scorer returned None. failed: `error` says why.
     A skipped or failed grade has no reward: it is masked out, never counted as 0. `usage` has each judge model that was
-    asked for it: no tokens where the verdict came from the cache, None where the endpoint does not tell.
+    asked for it: no tokens where the verdict came from the cache, None if the endpoint does not say.
     """
 
     status: GradeStatus
@@ -133,7 +133,7 @@ class Grade:
 class GradeRequest:
     """One completion to grade: its text, the data row, what is known of its generation, and what was asked.
 
-    `prompt` is None where nobody looked; `token_ids` are the completion's, None where there were none.
+    `prompt` is None if nobody looked; `token_ids` are the completion's, None where there were none.
     `place` is the row's, where it is known.
     """
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tomllib
+from collections import Counter
+from collections.abc import Set
 from pathlib import Path
 
 import pytest
@@ -191,6 +194,12 @@ def test_help_loads_no_torch(tmp_path: Path, arguments: tuple[str, ...]):
     assert loaded == []
 
 
+def test_help_loads_no_settings(tmp_path: Path):
+    program = "import rft_cli.cli, sys; print([m for m in ('pydantic', 'yaml', 'rich') if m in sys.modules])"
+    result = run(sys.executable, "-c", program, cwd=tmp_path, PYTHONPATH=str(ROOT))
+    assert (result.returncode, result.stdout) == (0, "[]\n"), result.stderr
+
+
 @pytest.mark.parametrize("command", ["create", "train", "validate"])
 def test_a_config_error_loads_no_torch(tmp_path: Path, command: str):
     (tmp_path / "job.yaml").write_text("optim:\n  learning_rte: 1.0e-5\n", encoding="utf-8")
@@ -217,3 +226,66 @@ def test_the_watch_itself_sees_a_loaded_module(tmp_path: Path):
     result = run(sys.executable, "-c", program, cwd=tmp_path, LOADED=str(report))
     assert result.returncode == 0, result.stderr
     assert "accelerate" in json.loads(report.read_text(encoding="utf-8"))
+
+
+def imports_of(file: Path, modules: Set[str]) -> set[str]:
+    """The `modules` that a file imports, at its top or inside functions; not those for type checkers alone."""
+    found: set[str] = set()
+
+    def visit(node: ast.AST) -> None:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            return
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom) and node.module is not None:
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            found.update(name if name in modules else str(node.module) for name in inner)
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(ast.parse(file.read_text(encoding="utf-8")))
+    return found & modules
+
+
+def circles_in(tree: Path) -> list[set[str]]:
+    """Groups of modules that import one another, directly or through others."""
+    names = {
+        ".".join(path.relative_to(tree).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in (tree / "rft_cli").rglob("*.py")
+    }
+    graph = {name: imports_of(path, names.keys()) - {name} for name, path in names.items()}
+
+    def reached(start: str) -> set[str]:
+        seen, waiting = set[str](), [start]
+        while waiting:
+            for name in graph[waiting.pop()] - seen:
+                seen.add(name)
+                waiting.append(name)
+        return seen
+
+    reach = {name: reached(name) for name in graph}
+    groups = {
+        frozenset(other for other in reach[name] if name in reach[other])
+        for name in reach
+        if name in reach[name]
+    }
+    return [set(group) for group in groups]
+
+
+def test_no_modules_import_one_another():
+    assert circles_in(ROOT) == []
+
+
+@pytest.mark.parametrize("line", ["import rft_cli.cli", "def f():\n    from rft_cli import cli"])
+def test_a_planted_circle_is_found(tree: Path, line: str):
+    plant(tree, "commands/signals.py", line)
+    assert any({"rft_cli.cli", "rft_cli.commands.signals"} <= circle for circle in circles_in(tree))
+
+
+def test_a_class_name_means_one_thing():
+    files = (ROOT / "rft_cli").rglob("*.py")
+    nodes = (node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+    names = Counter(node.name for node in nodes if isinstance(node, ast.ClassDef))
+    twice = {name for name, times in names.items() if times > 1}
+    # A name of grading/audit and training/ that is still used twice.
+    assert twice - {"Seen"} == set()

@@ -1,4 +1,4 @@
-"""How every subcommand reads its command line: an option that takes one value stands once, and no name is a riddle."""
+"""How every subcommand reads its command line: repeated options are refused, and unknown ones get a suggestion."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from rft_cli.errors import UsageError, UsageErrors
 
 
 class OneValueEach(TyperCommand):
-    """A command that refuses a second value where it would silently take the place of the first."""
+    """A command that refuses a repeated option, whose last value would silently replace the first."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if not ctx.resilient_parsing:  # shell completion asks with half a line
+        # shell completion passes an unfinished line
+        if not ctx.resilient_parsing:
             self._refuse_repeated(ctx, args)
         return super().parse_args(ctx, args)
 
@@ -39,7 +40,7 @@ class OneValueEach(TyperCommand):
             raise UsageErrors(problems)
 
     def _say_setting(self, option: str) -> None:
-        """Raise UsageError where an option that is not there is the name of a setting, ours or another tool's."""
+        """Raise UsageError if an unknown option is the name of a setting, ours or another tool's."""
         if not option.startswith("--") or not any("--set" in param.opts for param in self.params):
             return
         from rft_cli.config.other_names import setting_of_option
@@ -50,6 +51,6 @@ class OneValueEach(TyperCommand):
 
 
 def asks_for_json(args: Sequence[str]) -> bool:
-    """Whether a command line, right or wrong, asks for one JSON document on standard output."""
+    """Whether a command line, valid or not, asks for one JSON document on standard output."""
     options = args[: args.index("--")] if "--" in args else args
     return "--json" in options or (options[:1] == ["grade"] and "--summary" in options)

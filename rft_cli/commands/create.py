@@ -4,36 +4,36 @@ from __future__ import annotations
 
 from typing import Any
 
-from rft_cli.commands import shared
-from rft_cli.config.paths import one_or_all
-from rft_cli.errors import UsageError
+from rft_cli.commands import flags
+from rft_cli.commands.settings import Output, Settings
+from rft_cli.commands.validation.gates import Gates
 
 
 def create(
-    training_file: shared.TrainingFile = None,
-    validation_file: shared.ValidationFile = None,
-    test: shared.TestFile = None,
-    model: shared.Model = None,
-    reward_model: shared.RewardModel = None,
-    grader_env: shared.GraderEnv = None,
-    limits: shared.Limits = None,
-    learning_rate: shared.LearningRate = None,
-    n_epochs: shared.Epochs = None,
-    algorithm: shared.Algorithm = None,
-    from_openai: shared.FromOpenAI = None,
-    config: shared.ConfigFile = None,
-    sets: shared.Sets = None,
-    seed: shared.Seed = None,
-    name: shared.Name = None,
-    output_dir: shared.OutputDir = None,
-    num_processes: shared.NumProcesses = None,
-    resume: shared.Resume = None,
-    force: shared.Force = False,
-    min_gain: shared.MinGain = None,
-    gate_on: shared.GateOnOption = "mean",
-    json: shared.Json = False,
-    quiet: shared.Quiet = False,
-    debug: shared.Debug = False,
+    training_file: flags.TrainingFile = None,
+    validation_file: flags.ValidationFile = None,
+    test: flags.TestFile = None,
+    model: flags.Model = None,
+    reward_model: flags.RewardModel = None,
+    grader_env: flags.GraderEnv = None,
+    limits: flags.Limits = None,
+    learning_rate: flags.LearningRate = None,
+    n_epochs: flags.Epochs = None,
+    algorithm: flags.Algorithm = None,
+    from_openai: flags.FromOpenAI = None,
+    config: flags.ConfigFile = None,
+    sets: flags.Sets = None,
+    seed: flags.Seed = None,
+    name: flags.Name = None,
+    output_dir: flags.OutputDir = None,
+    num_processes: flags.NumProcesses = None,
+    resume: flags.Resume = None,
+    force: flags.Force = False,
+    min_gain: flags.MinGain = None,
+    gate_on: flags.GateOnOption = "mean",
+    json: flags.Json = False,
+    quiet: flags.Quiet = False,
+    debug: flags.Debug = False,
 ) -> None:
     """Train a model with your data and your scorer, and show what it gained.
 
@@ -43,16 +43,13 @@ def create(
     rft create -t train.jsonl -v val.jsonl --reward-model scorer.py
     rft create --from-openai job.json -t train.jsonl -v val.jsonl
     """
-    from rft_cli.commands.gates import Gates
-    from rft_cli.commands.request import JOB_NEEDS, Output, Settings
-
     overrides: dict[str, Any] = {
-        "data.train": one_or_all(training_file or []),
-        "data.validation": one_or_all(validation_file or []),
-        "data.test": one_or_all(test or []),
+        "data.train": flags.files(training_file),
+        "data.validation": flags.files(validation_file),
+        "data.test": flags.files(test),
         "model.path": model,
         "grader.path": reward_model or None,
-        "grader.env": shared.variables(grader_env),
+        "grader.env": flags.variables(grader_env),
         "grader.limits": limits,
         "optim.learning_rate": learning_rate,
         "optim.n_epochs": n_epochs,
@@ -62,14 +59,11 @@ def create(
         "output_dir": output_dir,
         "num_processes": num_processes,
     }
-    if force and resume is None:
-        raise UsageError(
-            "--force needs --resume", "it makes a run go on though its settings or files have changed"
-        )
+    flags.check_force(force, resume)
     gates = Gates(min_gain=min_gain, on=gate_on).check()
     settings = Settings(config, overrides, sets or [], from_openai)
-    # Loaded before anything else is imported: a mistake in a setting is told at once.
-    loaded = settings.load_for_job(JOB_NEEDS) if resume is None else None
-    from rft_cli.commands.flow import run_job
+    # Loaded before anything else is imported: a wrong setting is reported immediately.
+    loaded = settings.load() if resume is None else None
+    from rft_cli.commands.job.start import run_job
 
     run_job(settings, loaded, resume=resume, force=force, gates=gates, output=Output(json, quiet))

@@ -1,4 +1,4 @@
-"""`rft export`: the tuned model out of a run, for transformers, PEFT and what reads their files."""
+"""`rft export`: write the tuned model of a run as files for transformers or PEFT."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rft_cli.commands import shared
+from rft_cli.commands import flags, terminal
 
 if TYPE_CHECKING:
     from rft_cli.training.export.exporter import Exported
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 RunArgument = Annotated[
     str,
     typer.Argument(
-        metavar="RUN", help="A run: a name, a path, or latest.", autocompletion=shared.complete_run
+        metavar="RUN", help="A run: a name, a path, or latest.", autocompletion=flags.complete_run
     ),
 ]
 To = Annotated[
@@ -45,10 +45,10 @@ def export(
     checkpoint: Checkpoint = "best",
     dtype: Dtype = None,
     force: Force = False,
-    output_dir: shared.OutputDir = None,
-    json: shared.Json = False,
-    quiet: shared.Quiet = False,
-    debug: shared.Debug = False,
+    output_dir: flags.OutputDir = None,
+    json: flags.Json = False,
+    quiet: flags.Quiet = False,
+    debug: flags.Debug = False,
 ) -> None:
     """Take the tuned model out of a run, and check that it loads and answers as it did in the run.
 
@@ -68,22 +68,22 @@ def export(
     from rft_cli.events import Note
 
     config = load_own(opened.path).config
-    with shared.stdout_to_stderr(), signals_interrupt(), EventPrinter(choose_mode(quiet)) as printer:
+    with terminal.stdout_to_stderr(), signals_interrupt(), EventPrinter(choose_mode(quiet)) as printer:
         from rft_cli.training.export.exporter import export as run_export
 
         if opened.info.get("status") == "running" and checkpoint == "best":
             printer(Note(f"{opened.path} is still running: step {plan.step} is its best so far"))
         done = run_export(plan, config, printer)
-    with shared.results():
+    with terminal.results():
         if json:
-            shared.print_json(done.to_json())
+            terminal.print_json(done.to_json())
         else:
             _print(done)
 
 
 def _print(done: Exported) -> None:
     from rft_cli.console.text import clean
-    from rft_cli.runs.hints import quoted
+    from rft_cli.runs.suggested_commands import quoted
 
     plan, checked = done.plan, done.verified
     path, typed = clean(str(plan.target)), clean(quoted(plan.target))

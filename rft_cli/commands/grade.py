@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from rft_cli.commands import shared
+from rft_cli.commands import flags, terminal
 from rft_cli.commands.grading.options import OutputOptions
-from rft_cli.commands.request import Settings
-from rft_cli.commands.streams import need_stdout
-from rft_cli.config.paths import one_or_all
-from rft_cli.config.schema import RunConfig
+from rft_cli.commands.settings import Settings
+from rft_cli.commands.terminal import need_stdout
 from rft_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from rft_cli.config.schema import RunConfig
 
 FilesArgument = Annotated[
     list[str] | None,
@@ -60,8 +61,8 @@ Shape = Annotated[
 
 def grade(
     files: FilesArgument = None,
-    reward_model: shared.RewardModel = None,
-    from_openai: shared.FromOpenAI = None,
+    reward_model: flags.RewardModel = None,
+    from_openai: flags.FromOpenAI = None,
     field: Field = "completion",
     gold: Gold = False,
     shape: Shape = "rows",
@@ -71,16 +72,16 @@ def grade(
     validation_file: ValidationFile = None,
     summary: Summary = False,
     summary_file: SummaryFile = None,
-    min_reward: shared.MinReward = None,
+    min_reward: flags.MinReward = None,
     workers: Workers = None,
     timeout: Timeout = None,
-    grader_env: shared.GraderEnv = None,
-    limits: shared.Limits = None,
-    config: shared.ConfigFile = None,
-    sets: shared.Sets = None,
+    grader_env: flags.GraderEnv = None,
+    limits: flags.Limits = None,
+    config: flags.ConfigFile = None,
+    sets: flags.Sets = None,
     json: Json = False,
-    quiet: shared.Quiet = False,
-    debug: shared.Debug = False,
+    quiet: flags.Quiet = False,
+    debug: flags.Debug = False,
 ) -> None:
     """Grade completions with a scorer: JSON lines in, the same lines in order with a "grade" out.
 
@@ -100,12 +101,12 @@ def grade(
         "grader.workers": workers,
         "grader.timeout_s": timeout,
         "grader.limits": limits,
-        "grader.env": shared.variables(grader_env),
-        "data.train": one_or_all(training_file or []),
-        "data.validation": one_or_all(validation_file or []),
+        "grader.env": flags.variables(grader_env),
+        "data.train": flags.files(training_file),
+        "data.validation": flags.files(validation_file),
     }
-    settings = _settings(Settings(config, overrides, sets or []), files or [])
-    shared.check_writable(summary_file)
+    settings = _settings(Settings(config, overrides, sets or []))
+    terminal.check_writable(summary_file)
     output = OutputOptions(not (summary or json), shape == "openai-run", summary_file, quiet)
     if audit and (gold or min_reward is not None or field != "completion"):
         raise UsageError("--audit takes no --gold, --min-reward or --field", "it makes its own completions")
@@ -124,8 +125,8 @@ def _one_of(reward_model: Any, from_openai: str | None) -> Any:
     return reward_model or from_openai or None
 
 
-def _settings(settings: Settings, files: list[str]) -> RunConfig:
-    config = settings.load_for_rows(files).config
+def _settings(settings: Settings) -> RunConfig:
+    config = settings.load().config
     if config.grader.shown is None:
         raise UsageError("no grader is set", "give a scorer with --reward-model scorer.py")
     need_stdout()

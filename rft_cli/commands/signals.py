@@ -1,4 +1,4 @@
-"""Signals that end a command in good order: what is half-made is removed, the exit code is 128 + the signal's."""
+"""Signals end a command cleanly: it removes unfinished work and exits with 128 + the signal's number."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STOPPING = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
 class Interrupts:
-    """A handler that raises Interrupted; within `held` it waits with that, but not after a second signal."""
+    """A handler that raises Interrupted; inside `held` it waits for the end of the block or a second signal."""
 
     def __init__(self) -> None:
         self._first_at = float("-inf")
@@ -38,7 +38,7 @@ class Interrupts:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Let a signal wait until the block has ended."""
+        """Delay Interrupted until the end of the block."""
         self._holding = True
         try:
             yield
@@ -81,18 +81,18 @@ def signals_ask(stop: Stop, answer: Callable[[int], None] = lambda _: None) -> I
         return False
 
     asking = (*_STOPPING, signal.SIGINT)
-    with _handled(asking, ask), _heard_at_once(first):
+    with _handled(asking, ask), _in_a_thread(first):
         yield
 
 
 @contextlib.contextmanager
-def _heard_at_once(hear: Callable[[int], bool]) -> Iterator[None]:
-    """Signals that are handled go to `hear` in a thread, until it returns True."""
+def _in_a_thread(handle: Callable[[int], bool]) -> Iterator[None]:
+    """Signals go to `handle` in a thread, immediately, until it returns True."""
     reads, writes = os.pipe()
     os.set_blocking(writes, False)
 
     def listen() -> None:
-        while (byte := os.read(reads, 1)) != _END and not hear(byte[0]):
+        while (byte := os.read(reads, 1)) != _END and not handle(byte[0]):
             pass
 
     listener = threading.Thread(target=listen, daemon=True)
@@ -110,7 +110,7 @@ def _heard_at_once(hear: Callable[[int], bool]) -> Iterator[None]:
 
 
 def ignore_signals() -> None:
-    """All has been said and done; to leave, with torch loaded, takes another second."""
+    """Ignore signals while the interpreter exits, which takes a second with torch loaded."""
     for number in (*_STOPPING, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
 

@@ -7,13 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from rft_cli.commands import shared
-from rft_cli.commands.gates import Gates
-from rft_cli.commands.request import MEASURE_NEEDS, Output, Settings
+from rft_cli.commands import flags
+from rft_cli.commands.needs import MEASURE_NEEDS
+from rft_cli.commands.settings import Output, Settings
 from rft_cli.commands.signals import signals_interrupt
-from rft_cli.commands.streams import need_stdout
-from rft_cli.commands.train import ConfigArgument
-from rft_cli.config.paths import one_or_all
+from rft_cli.commands.terminal import need_stdout
+from rft_cli.commands.validation.gates import Gates
 from rft_cli.errors import UsageError
 
 RunOption = Annotated[
@@ -22,7 +21,7 @@ RunOption = Annotated[
         "--run",
         metavar="RUN",
         help="Measure a run's best checkpoint against its base model.",
-        autocompletion=shared.complete_run,
+        autocompletion=flags.complete_run,
     ),
 ]
 ModelOption = Annotated[
@@ -34,24 +33,24 @@ ModelOption = Annotated[
 
 
 def validate(
-    config_file: ConfigArgument = None,
-    training_file: shared.TrainingFile = None,
-    validation_file: shared.ValidationFile = None,
-    reward_model: shared.RewardModel = None,
-    grader_env: shared.GraderEnv = None,
-    limits: shared.Limits = None,
+    config_file: flags.ConfigArgument = None,
+    training_file: flags.TrainingFile = None,
+    validation_file: flags.ValidationFile = None,
+    reward_model: flags.RewardModel = None,
+    grader_env: flags.GraderEnv = None,
+    limits: flags.Limits = None,
     model: ModelOption = None,
     run: RunOption = None,
-    from_openai: shared.FromOpenAI = None,
-    min_reward: shared.MinReward = None,
-    min_gain: shared.MinGain = None,
-    gate_on: shared.GateOnOption = "mean",
-    config: shared.ConfigFile = None,
-    sets: shared.Sets = None,
-    output_dir: shared.OutputDir = None,
-    json: shared.Json = False,
-    quiet: shared.Quiet = False,
-    debug: shared.Debug = False,
+    from_openai: flags.FromOpenAI = None,
+    min_reward: flags.MinReward = None,
+    min_gain: flags.MinGain = None,
+    gate_on: flags.GateOnOption = "mean",
+    config: flags.ConfigFile = None,
+    sets: flags.Sets = None,
+    output_dir: flags.OutputDir = None,
+    json: flags.Json = False,
+    quiet: flags.Quiet = False,
+    debug: flags.Debug = False,
 ) -> None:
     """Check everything a job needs; with --model or --run also measure the reward on the validation rows.
 
@@ -63,7 +62,44 @@ def validate(
     rft validate config.yaml --model MODEL --min-reward 0.8
     rft validate --run latest --min-gain 0.1 --gate-on low
     """
-    config_file = shared.one_config(config_file, config)
+    config_file = flags.one_config(config_file, config)
+    _check_flags(model, run, from_openai, min_reward, min_gain)
+    overrides: dict[str, Any] = {
+        "data.train": flags.files(training_file),
+        "data.validation": flags.files(validation_file),
+        "model.path": model,
+        "grader.path": reward_model or None,
+        "grader.env": flags.variables(grader_env),
+        "grader.limits": limits,
+        "output_dir": output_dir,
+    }
+    gates = Gates(min_reward, min_gain, gate_on).check()
+    output = Output(json, quiet)
+    need_stdout()
+    with signals_interrupt(signal.SIGINT):
+        if run is not None:
+            _measure_run(run, Settings(config_file, overrides, sets or []), gates, output)
+            return
+        settings = Settings(config_file, overrides, sets or [], from_openai)
+        loaded = settings.load(settings.needs() if model is None else MEASURE_NEEDS)
+        if model is None:
+            from rft_cli.commands.validation.checklist import check_job
+
+            check_job(settings, loaded, output)
+        else:
+            from rft_cli.commands.validation.measure import measure
+
+            measure(loaded, None, gates, output)
+
+
+def _check_flags(
+    model: str | None,
+    run: str | None,
+    from_openai: str | None,
+    min_reward: float | None,
+    min_gain: float | None,
+) -> None:
+    """Raise UsageError for flags that exclude or need each other."""
     if model is not None and run is not None:
         raise UsageError(
             "--model and --run exclude each other", "--run measures the run's base and best model"
@@ -78,40 +114,16 @@ def validate(
         )
     if min_reward is not None and model is None and run is None:
         raise UsageError("--min-reward needs --model or --run", "say which model is to be measured")
-    overrides: dict[str, Any] = {
-        "data.train": one_or_all(training_file or []),
-        "data.validation": one_or_all(validation_file or []),
-        "model.path": model,
-        "grader.path": reward_model or None,
-        "grader.env": shared.variables(grader_env),
-        "grader.limits": limits,
-        "output_dir": output_dir,
-    }
-    gates = Gates(min_reward, min_gain, gate_on).check()
-    output = Output(json, quiet)
-    need_stdout()
-    with signals_interrupt(signal.SIGINT):
-        if run is not None:
-            _measure_run(run, Settings(config_file, overrides, sets or []), gates, output)
-            return
-        settings = Settings(config_file, overrides, sets or [], from_openai)
-        loaded = settings.load_for_job(settings.needs() if model is None else MEASURE_NEEDS)
-        from rft_cli.commands.measure import check_job, measure
-
-        if model is None:
-            check_job(settings, loaded, output)
-        else:
-            measure(loaded, None, gates, output)
 
 
 def _measure_run(ref: str, settings: Settings, gates: Gates, output: Output) -> None:
     """Measure a run with its own settings, where no other config is given; flags win over both."""
-    from rft_cli.commands.measure import measure
+    from rft_cli.commands.validation.measure import measure
     from rft_cli.runs import Run
-    from rft_cli.runs.sources import revision_of
+    from rft_cli.runs.model_source import revision_of
 
     run = Run.open(ref, settings.overrides["output_dir"] or "runs")
     file = settings.file or str(run.path / "config.yaml")
     overrides = {**settings.overrides, "model.path": run.info["model"], "model.revision": revision_of(run)}
-    loaded = Settings(file, overrides, settings.sets).load_for_job(MEASURE_NEEDS)
+    loaded = Settings(file, overrides, settings.sets).load(MEASURE_NEEDS)
     measure(loaded, run, gates, output)

@@ -33,7 +33,7 @@ _LARGEST_SEED = 2**32 - 1
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Settings that can't go together: `keys` (dotted, the one to blame first), what is wrong, what to do."""
+    """Settings that contradict each other: `keys` (the one to name first), what is wrong, what to do."""
 
     keys: tuple[str, ...]
     message: str
@@ -51,7 +51,7 @@ class Combinations:
 def check_combinations(config: RunConfig, given: Collection[str] = ()) -> Combinations:
     """Check settings against each other. `given`: the dotted keys that were set, not left alone."""
     conflicts = [
-        *(_teaching_batches(config) if config.teaches else _batches(config)),
+        *(_sft_batches(config) if config.teaches else _batches(config)),
         *_validation(config),
         *_grader(config),
         *_seeds(config),
@@ -61,67 +61,48 @@ def check_combinations(config: RunConfig, given: Collection[str] = ()) -> Combin
 
 
 def _batches(config: RunConfig) -> list[Conflict]:
-    """A rollout batch goes in equal parts to processes and steps, and a part in equal micro batches."""
+    """A rollout batch is divided evenly into processes and steps, and each part evenly into micro batches."""
     group, prompts = config.rollout.group_size, config.rollout.prompts_per_batch
     minibatches, processes = config.ppo.minibatches, config.num_processes
+    keys = ("rollout.prompts_per_batch", "rollout.group_size", "ppo.minibatches", "num_processes")
     batch, parts = group * prompts, minibatches * processes
     if batch % parts:
-        step = parts // math.gcd(group, parts)
-        near = [number for number in (prompts // step * step, (prompts // step + 1) * step) if number]
-        return [
-            Conflict(
-                ("rollout.prompts_per_batch", "rollout.group_size", "ppo.minibatches", "num_processes"),
-                f"a rollout batch of {prompts} prompts x {group} completions = {batch} can't be divided into "
-                f"{minibatches} minibatches x {processes} {'process' if processes == 1 else 'processes'} "
-                f"= {parts} equal parts",
-                f"set rollout.prompts_per_batch to {' or '.join(map(str, near))}",
-            )
-        ]
-    micro, part = config.optim.micro_batch_size, batch // parts
-    if micro != "auto" and part % micro:
-        fits = max(size for size in range(1, min(micro, part) + 1) if part % size == 0)
-        return [
-            Conflict(
-                (
-                    "optim.micro_batch_size",
-                    "rollout.prompts_per_batch",
-                    "rollout.group_size",
-                    "ppo.minibatches",
-                    "num_processes",
-                ),
-                f"{micro} does not divide the {part} completions which one process has in a minibatch "
-                f"({batch} in a rollout batch / {parts})",
-                f"set optim.micro_batch_size to {fits}, or leave it at auto",
-            )
-        ]
-    return []
+        message = (
+            f"a rollout batch of {prompts} prompts x {group} completions = {batch} can't be divided into "
+            f"{minibatches} minibatches x {processes} {'process' if processes == 1 else 'processes'} = {parts} "
+            "equal parts"
+        )
+        near = _multiples_near(prompts, parts // math.gcd(group, parts))
+        return [Conflict(keys, message, f"set {keys[0]} to {near}")]
+    part = batch // parts
+    what = f"completions which one process has in a minibatch ({batch} in a rollout batch / {parts})"
+    return _micro_batches(config, part, what, keys)
 
 
-def _teaching_batches(config: RunConfig) -> list[Conflict]:
-    """A step's rows go in equal parts to processes, and a part in equal micro batches."""
-    batch, processes, micro = config.sft.batch_size, config.num_processes, config.optim.micro_batch_size
+def _sft_batches(config: RunConfig) -> list[Conflict]:
+    """A step's rows are divided evenly into processes, and each part evenly into micro batches."""
+    batch, processes = config.sft.batch_size, config.num_processes
+    keys = ("sft.batch_size", "num_processes")
     if batch == "auto":
         return []
     if batch % processes:
-        near = [n for n in (batch // processes * processes, (batch // processes + 1) * processes) if n]
-        return [
-            Conflict(
-                ("sft.batch_size", "num_processes"),
-                f"a step of {batch} rows can't be divided into {processes} equal parts, one a process",
-                f"set sft.batch_size to {' or '.join(map(str, near))}",
-            )
-        ]
-    part = batch // processes
-    if micro != "auto" and part % micro:
-        fits = max(size for size in range(1, min(micro, part) + 1) if part % size == 0)
-        return [
-            Conflict(
-                ("optim.micro_batch_size", "sft.batch_size", "num_processes"),
-                f"{micro} does not divide the {part} rows which one process has in a step",
-                f"set optim.micro_batch_size to {fits}, or leave it at auto",
-            )
-        ]
-    return []
+        message = f"a step of {batch} rows can't be divided into {processes} equal parts, one a process"
+        return [Conflict(keys, message, f"set {keys[0]} to {_multiples_near(batch, processes)}")]
+    return _micro_batches(config, batch // processes, "rows which one process has in a step", keys)
+
+
+def _multiples_near(value: int, step: int) -> str:
+    return " or ".join(str(n) for n in (value // step * step, (value // step + 1) * step) if n)
+
+
+def _micro_batches(config: RunConfig, part: int, what: str, keys: tuple[str, ...]) -> list[Conflict]:
+    micro = config.optim.micro_batch_size
+    if micro == "auto" or part % micro == 0:
+        return []
+    fits = max(size for size in range(1, min(micro, part) + 1) if part % size == 0)
+    message = f"{micro} does not divide the {part} {what}"
+    fix = f"set optim.micro_batch_size to {fits}, or leave it at auto"
+    return [Conflict(("optim.micro_batch_size", *keys), message, fix)]
 
 
 def _validation(config: RunConfig) -> list[Conflict]:
@@ -217,7 +198,7 @@ SFT_READS = (
 
 
 def _idle_under_sft(config: RunConfig, given: Collection[str]) -> list[str]:
-    """Settings of rollouts and of what is computed from them, where they were set to something of their own."""
+    """Settings of rollouts that were set although sft does not read them."""
     plain = flat(RunConfig())
     now = flat(config)
     unread = [
@@ -233,7 +214,7 @@ def _idle_under_sft(config: RunConfig, given: Collection[str]) -> list[str]:
 
 
 def _same_rows(one: str | list[str] | None, other: str | list[str] | None) -> bool:
-    """Whether a name stands in both; a data set of the hub without a split means another one for each."""
+    """Whether a name is in both; a hub data set without a split means another split for each."""
     both = set(named(one)) & set(named(other))
     return any((hub := hub_name(name)) is None or hub.split is not None for name in both)
 

@@ -1,4 +1,4 @@
-"""Names of data sets of the hub, and how they are told from files."""
+"""Names of data sets on the hub, as opposed to files."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class HubName:
 
 
 def hub_name(path: str, folder: str = "") -> HubName | None:
-    """The data set that `path` names; None where it names a file in `folder`, there or not."""
+    """The data set that `path` names; None if it names a file in `folder`, there or not."""
     found = _NAME.fullmatch(path)
     if found is None or found["repo"].startswith("~"):
         return None
@@ -54,5 +54,5 @@ def hub_name(path: str, folder: str = "") -> HubName | None:
 
 
 def hash_of_name(name: str) -> str:
-    """What stands for the hash of rows whose commit, configuration and split are all named."""
+    """The hash of rows whose commit, configuration and split are all named."""
     return hashlib.sha256(name.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""What the settings of `grader.judge` mean in detail: URLs, model names, prices; and what is wrong with them.
+"""The settings of `grader.judge`: URLs, model names, prices, and their problems.
 
 Nothing here repeats a value that may be a secret: a key pasted in place of a variable's name, or a URL with a password.
 """
@@ -36,12 +36,12 @@ class JudgeProblem:
 
 
 def url_problem(url: str) -> str | None:
-    """Why `url` is no endpoint, or None. The text never repeats the URL, which may hold a password."""
+    """Why `url` is not an endpoint, or None. The text never repeats the URL, which may hold a password."""
     try:
         parts = urlsplit(url)
         port_ok = parts.port != 0
     except ValueError:
-        return "is no URL"
+        return "is not a URL"
     if parts.scheme not in ("http", "https") or not parts.hostname or not port_ok:
         return "must begin with http:// or https:// and name a host"
     if "@" in parts.netloc or parts.query or parts.fragment:
@@ -78,7 +78,7 @@ def judge_problems(judge: JudgeConfig) -> Iterator[JudgeProblem]:
             _price(entry)
         except ValueError:
             fix = "write MODEL=INPUT/OUTPUT in US dollars for a million tokens, for example gpt-4o=2.5/10"
-            yield JudgeProblem("prices", f"'{entry}' is no price", fix)
+            yield JudgeProblem("prices", f"'{entry}' is not a price", fix)
     if judge.max_cost is not None and not judge.prices:
         fix = "set grader.judge.prices, or limit grader.judge.max_tokens instead"
         yield JudgeProblem("max_cost", "can't be kept without prices", fix)
@@ -91,7 +91,7 @@ def _entries(judge: JudgeConfig) -> list[str]:
 
 
 def _model_map(judge: JudgeConfig) -> dict[str, str]:
-    """Asked model by named model; the empty name stands for all."""
+    """The model to ask for each named model; the empty name means all."""
     pairs = [entry.partition("=") for entry in _entries(judge)]
     return {
         named.strip() if equals else "": (asked if equals else named).strip()

@@ -78,7 +78,7 @@ def all_keys() -> dict[str, Key]:
 
 @cache
 def all_sections() -> frozenset[str]:
-    """The dotted names that hold settings and are none."""
+    """The dotted names of sections."""
     return frozenset(name.rpartition(".")[0] for name in all_keys() if "." in name)
 
 
@@ -147,7 +147,8 @@ def value_of_text(key: Key, text: str) -> Any:
         return free_value(text)
     if key.takes(list) and (text.startswith("[") or not key.takes(str)):
         if text.startswith("{"):
-            return [text]  # a mapping, in one piece: whoever reads the list says what is wrong with it
+            # a mapping, in one piece: whoever reads the list says what is wrong with it
+            return [text]
         inner = text.removeprefix("[").removesuffix("]")
         return [item.strip().strip("'\"") for item in inner.split(",") if item.strip()]
     if key.takes(str):

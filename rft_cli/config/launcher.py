@@ -1,4 +1,4 @@
-"""What a launcher (accelerate, torchrun) says in the environment of each process that it starts."""
+"""What a launcher (accelerate, torchrun) sets in the environment of each process that it starts."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from rft_cli.errors import UsageError
 
 
 def world_size_in(env: Mapping[str, str]) -> int:
-    """How many processes there are; 1 without a launcher. Raises UsageError where WORLD_SIZE is no such number."""
-    said = env.get("WORLD_SIZE", "").strip() or "1"
-    if not said.isdecimal() or int(said) < 1:
+    """How many processes there are; 1 without a launcher. UsageError if WORLD_SIZE is not a valid count."""
+    text = env.get("WORLD_SIZE", "").strip() or "1"
+    if not text.isdecimal() or int(text) < 1:
         raise UsageError(
-            f"WORLD_SIZE in the environment is '{said}', which is no number of processes",
+            f"WORLD_SIZE in the environment is '{text}', which is not a valid process count",
             "unset it: launchers such as accelerate set it for the processes they start",
         )
-    return int(said)
+    return int(text)

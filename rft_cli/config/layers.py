@@ -17,16 +17,16 @@ from rft_cli.config.keys import (
     free_value,
     value_of_text,
 )
+from rft_cli.config.old_settings import REMOVED, RENAMED
 from rft_cli.config.paths import resolve
-from rft_cli.config.removed import REMOVED, RENAMED
 from rft_cli.config.scalars import YES_NO
 from rft_cli.config.suggest import as_word, closest
-from rft_cli.config.yaml_lines import Node, read_yaml
+from rft_cli.config.yaml_tree import Node, read_yaml
 from rft_cli.errors import UsageError
 
 ENV_PREFIX = "RFT_"
 RESERVED_ENV = frozenset({"RFT_DEBUG"})
-"""Variables with our prefix that are no settings; so are all that begin with `RFT_INTERNAL_`."""
+"""Variables with our prefix that are not settings, like all that begin with `RFT_INTERNAL_`."""
 _INTERNAL_ENV = "RFT_INTERNAL_"
 
 
@@ -50,14 +50,6 @@ class Setting:
 Layer = dict[str, Setting]
 
 
-class SettingProblem(UsageError):
-    """A problem with one setting, or with a name that is none: `key` is its dotted name."""
-
-    def __init__(self, key: str, message: str, fix: str | None = None) -> None:
-        super().__init__(message, fix)
-        self.key = key
-
-
 def yaml_layer(content: bytes, name: str, problems: list[UsageError]) -> Layer:
     """The settings of a YAML file, its relative paths resolved against its folder."""
     root = read_yaml(content, name, problems)
@@ -78,10 +70,11 @@ def _flatten(section: Node, prefix: str, name: str, layer: Layer, problems: list
                 _flatten(inner, f"{key}.", name, layer, problems)
             elif node.value is not None:
                 problems.append(
-                    SettingProblem(key, f"{place}: {key} is a section", f"write its settings under '{word}:'")
+                    UsageError(f"{place}: {key} is a section", f"write its settings under '{word}:'")
                 )
         elif isinstance(node.value, dict) and _is_other_section(key):
-            _flatten(node, f"{key}.", name, layer, problems)  # verl's: each of its settings has its line
+            # verl's: each of its settings has its line
+            _flatten(node, f"{key}.", name, layer, problems)
         elif key in all_keys():
             _add_yaml(all_keys()[key], node, place, name, layer, problems)
         elif key in REMOVED:
@@ -92,13 +85,14 @@ def _flatten(section: Node, prefix: str, name: str, layer: Layer, problems: list
 
 
 def _is_other_section(key: str) -> bool:
-    from rft_cli.config.other_names import sections  # reads a file, for names that are not ours
+    # reads a file, for names that are not ours
+    from rft_cli.config.other_names import sections
 
     return key in sections()
 
 
 def _with_spec(section: Node) -> Node:
-    """The grader section; where it is an OpenAI spec itself, with the spec's keys under `spec`, apart from settings."""
+    """The grader section; if it is an OpenAI spec itself, its keys are moved under `spec`."""
     assert isinstance(section.value, dict)
     if "type" not in section.value or "spec" in section.value:
         return section
@@ -116,7 +110,7 @@ def _add_yaml(key: Key, node: Node, place: str, name: str, layer: Layer, problem
     ambiguous = _ambiguous(node)
     if ambiguous is not None and isinstance(value, str | list) and (key.takes(str) or key.takes(list)):
         reason = f"{place}: {key.name}: {ambiguous.word} without quotes means true or false in much YAML"
-        problems.append(SettingProblem(key.name, reason, f'quote it: "{ambiguous.word}"'))
+        problems.append(UsageError(reason, f'quote it: "{ambiguous.word}"'))
         return
     value = resolve(key.name, value, os.path.dirname(name))
     layer[key.name] = Setting(value, place, word=node.word)
@@ -143,7 +137,7 @@ def environment_layer(env: Mapping[str, str], problems: list[UsageError]) -> Lay
             fix = _other_name(key, all_keys()) or (
                 f"did you mean {near}?" if near else "unset it: variables named RFT_SECTION__KEY are settings"
             )
-            problems.append(SettingProblem(key, f"{as_word(name)}: no such setting", fix))
+            problems.append(UsageError(f"{as_word(name)}: no such setting", fix))
         elif text:
             layer[names[name]] = _of_text(names[name], text, name)
     return layer
@@ -161,7 +155,7 @@ def set_layer(sets: Sequence[str], problems: list[UsageError]) -> Layer:
         elif key in all_sections():
             first = next(name for name in all_keys() if name.startswith(f"{key}."))
             problems.append(
-                SettingProblem(key, f"--set {key}: is a section", f"set one of its keys, for example {first}")
+                UsageError(f"--set {key}: is a section", f"set one of its keys, for example {first}")
             )
         elif (open_key := key.rpartition(".")[0]) in OPEN:
             inner = Setting({key.rpartition(".")[2]: free_value(text)}, f"--set {key}", names_key=True)
@@ -183,7 +177,7 @@ def laid_over(layers: Iterable[Layer]) -> Layer:
 
 
 def take_out_removed(settings: Layer) -> list[str]:
-    """Drop what is no setting any more; a note on each that somebody chose."""
+    """Drop settings of earlier versions; a note on each that somebody chose."""
     found = {key: settings.pop(key) for key in REMOVED if key in settings}
     return [
         f"{setting.place(key)}: no longer a setting, ignored: {REMOVED[key].instead}"
@@ -226,15 +220,15 @@ def _of_text(key: str, text: str, origin: str) -> Setting:
     return Setting(resolve(key, value, ""), origin, names_key=True)
 
 
-def unknown_key(place: str, key: str) -> SettingProblem:
-    """The problem of a key that is no setting, with the setting it may mean: near in spelling, or in full."""
+def unknown_key(place: str, key: str) -> UsageError:
+    """The problem of an unknown key, with the setting that it may mean."""
     section, _, name = key.rpartition(".")
     shown = as_word(key)
     if section == "data.columns":
         known = f"known names: {', '.join(COLUMN_NAMES)}"
         near = closest(name, COLUMN_NAMES)
         fix = f"did you mean '{near}'?" if near else known
-        return SettingProblem(key, f"{place}: {shown}: unknown column", fix)
+        return UsageError(f"{place}: {shown}: unknown column", fix)
     names = [*all_keys(), *all_sections()]
     siblings = [other for other in names if other.rpartition(".")[0] == section]
     near = (
@@ -245,7 +239,7 @@ def unknown_key(place: str, key: str) -> SettingProblem:
     )
     ours = [other.rpartition(".")[2] for other in names]
     fix = _other_name(key, ours) or (f"did you mean '{near}'?" if near else _known(section, siblings))
-    return SettingProblem(key, f"{place}: {shown}: unknown setting", fix)
+    return UsageError(f"{place}: {shown}: unknown setting", fix)
 
 
 def _other_name(key: str, ours: Collection[str]) -> str | None:
@@ -253,7 +247,7 @@ def _other_name(key: str, ours: Collection[str]) -> str | None:
     from rft_cli.config import other_names
 
     found = other_names.find(key) or other_names.near(key, ours)
-    return None if found is None else found.told()
+    return None if found is None else found.advice()
 
 
 def _prefixed(section: str, name: str | None) -> str | None:

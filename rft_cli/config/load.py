@@ -18,11 +18,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from rft_cli.config.checks import check_combinations
-from rft_cli.config.keys import Key, all_keys, all_sections
+from rft_cli.config.keys import Key, all_keys
 from rft_cli.config.layers import (
     Layer,
     Setting,
-    SettingProblem,
     environment_layer,
     flag_layer,
     laid_over,
@@ -32,12 +31,12 @@ from rft_cli.config.layers import (
 )
 from rft_cli.config.openai_job import OpenAIJob, read_job
 from rft_cli.config.schema import RunConfig
-from rft_cli.config.suggest import closest, counted, did_you_mean, near_file
-from rft_cli.config.yaml_lines import MAX_BYTES
+from rft_cli.config.suggest import counted, did_you_mean, near_file
+from rft_cli.config.yaml_tree import MAX_BYTES
 from rft_cli.errors import UsageError, UsageErrors
 
 SHOWN_PROBLEMS = 50
-"""Problems of all settings that are spelled out; the others are counted."""
+"""Problems of settings that are shown; the others are counted."""
 
 
 @dataclass(frozen=True)
@@ -54,28 +53,8 @@ class LoadedConfig:
     removed: tuple[str, ...] = ()
 
 
-class ConfigProblems(UsageErrors):
-    """What is wrong with the settings.
-
-    `partial` is the configuration without it, None where too little could be read for one. `doubtful` are the keys of
-    settings whose value in it may not be what was meant. `notes` are for people.
-    """
-
-    def __init__(
-        self,
-        problems: Sequence[UsageError],
-        partial: LoadedConfig | None,
-        doubtful: frozenset[str],
-        notes: list[str],
-    ) -> None:
-        super().__init__(problems)
-        self.notes = notes
-        self.partial = partial
-        self.doubtful = doubtful
-
-
 def load_own(run: Path) -> LoadedConfig:
-    """The configuration of a run: its own file counts, not what the environment says today."""
+    """The configuration in a run's config.yaml, without the environment."""
     return load_config(str(run / "config.yaml"), env={})
 
 
@@ -94,10 +73,10 @@ def load_config(
     `path`: a YAML file. `overrides`: dotted key → value from flags; None is a flag that was not given.
     `sets`: the `key=value` texts of --set. `env`: the environment (None: this process's), of which variables
     `RFT_SECTION__KEY` count, for example `RFT_OPTIM__LEARNING_RATE`.
-    `openai_job`: a fine-tuning job of OpenAI's, whose settings stand below all of these; what it holds is in the notes.
-    `below`: settings that stand below everything, those of a run that is continued.
+    `openai_job`: a fine-tuning job of OpenAI's, whose settings all others override; the notes list them.
+    `below`: settings that everything overrides, those of a run that is resumed.
     `spared`: settings that this command does without: a file of `openai_job`'s for one of them may be missing.
-    Paths in the YAML file are relative to its folder. Raises ConfigProblems with every problem of every layer.
+    Paths in the YAML file are relative to its folder. Raises UsageErrors with every problem of every layer.
     """
     problems: list[UsageError] = []
     layers = [
@@ -108,32 +87,26 @@ def load_config(
     ]
     settings = laid_over(layers)
     removed = take_out_removed(settings)
-    unread = not all(isinstance(problem, SettingProblem) and _is_placed(problem.key) for problem in problems)
     job = OpenAIJob({}, []) if openai_job is None else read_job(openai_job, settings.keys(), problems, spared)
     settings = laid_over([below or {}, settings, job.layer])
     good = _without_bad(settings, problems)
     config = RunConfig.model_validate(_nested(good), strict=True)
     combined = check_combinations(config, _chosen(good, path))
-    doubtful = (settings.keys() - good.keys()) | {p.key for p in problems if isinstance(p, SettingProblem)}
     for conflict in combined.conflicts:
-        doubtful |= set(conflict.keys)
         # A conflict that rests on a value already refused would only repeat that problem in other words.
         if not any(key in settings and key not in good for key in conflict.keys):
             blamed = next((key for key in conflict.keys if key in good), conflict.keys[0])
             place = good[blamed].place(blamed) if blamed in good else blamed
             problems.append(UsageError(f"{place}: {conflict.message}", conflict.fix))
     origins = {key: good[key].origin if key in good else "default" for key in all_keys()}
-    loaded = LoadedConfig(config, origins, [*removed, *job.notes, *combined.notes], tuple(removed))
     if problems:
-        if openai_job is not None and not job.layer:
-            doubtful |= {"data.train", "data.validation", "grader.path"}  # the job could not be read
         problems.sort(key=lambda problem: _position(problem, path or openai_job))
-        raise ConfigProblems(_first(problems), None if unread else loaded, frozenset(doubtful), loaded.notes)
-    return loaded
+        raise UsageErrors(_first(problems))
+    return LoadedConfig(config, origins, [*removed, *job.notes, *combined.notes], tuple(removed))
 
 
 def _chosen(settings: Layer, path: str | None) -> set[str]:
-    """The settings that somebody chose: no default that was written out, and nothing of a run's own config.yaml."""
+    """Keys of the settings that somebody chose: neither written-out defaults nor a run's own config.yaml."""
     of_a_run = path is not None and (Path(path).parent / "run.json").is_file()
     return {
         key
@@ -143,15 +116,8 @@ def _chosen(settings: Layer, path: str | None) -> set[str]:
     }
 
 
-def _is_placed(key: str) -> bool:
-    """Whether a name that is no setting says at least which section it is about."""
-    if key in all_keys() or key in all_sections() or key.rpartition(".")[0] in all_sections():
-        return True
-    return closest(key.partition(".")[0], all_sections()) is None  # of no section, not even a misspelt one
-
-
 def _first(problems: list[UsageError]) -> list[UsageError]:
-    """As many as people read, and how many more there are."""
+    """The first problems, and how many more there are."""
     rest = len(problems) - SHOWN_PROBLEMS
     if rest <= 0:
         return problems
@@ -166,7 +132,8 @@ def _file_layer(path: str, problems: list[UsageError]) -> Layer:
             problems.append(UsageError(f"{path}: is a directory", "give the YAML file in it"))
             return {}
         with file.open("rb") as stream:
-            content = stream.read(MAX_BYTES + 1)  # one more is enough to tell that it is too large
+            # one more shows that it is too large
+            content = stream.read(MAX_BYTES + 1)
     except FileNotFoundError:
         problems.append(UsageError(f"{path}: no such file", near_file(file)))
         return {}
@@ -225,7 +192,7 @@ def _bad_value(key: Key, setting: Setting) -> UsageError:
 
 
 def shown(value: Any, word: str | None = None) -> str:
-    """A value as the user may have written it, cut to a short length."""
+    """A value as the user may have written it, shortened."""
     if word is not None and not isinstance(value, str):
         text = word or "nothing"
     elif value is None or isinstance(value, bool):
@@ -238,7 +205,7 @@ def shown(value: Any, word: str | None = None) -> str:
 
 
 def _no_text(value: Any) -> str | None:
-    """What makes the value, or something in it, no text: flags and the environment may hold any bytes."""
+    """Why the value, or something in it, is not valid text: flags and the environment may hold any bytes."""
     if isinstance(value, dict):
         value = [*value, *value.values()]
     if isinstance(value, list):
@@ -250,7 +217,7 @@ def _no_text(value: Any) -> str | None:
     half = next((letter for letter in value if "\ud800" <= letter <= "\udfff"), None)
     if half is None:
         return None
-    # Python's sign for a byte that it could not read.
+    # Python's placeholder for an undecodable byte.
     return "bytes that are not UTF-8" if "\udc80" <= half <= "\udcff" else "half of a surrogate pair"
 
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rft_cli.config.json_marks import read_tree
-from rft_cli.config.layers import Layer, Setting, SettingProblem
+from rft_cli.config.json_tree import read_tree
+from rft_cli.config.layers import Layer, Setting
 from rft_cli.config.paths import JSON_OR_YAML
 from rft_cli.config.suggest import did_you_mean, near_file
-from rft_cli.config.yaml_lines import Node
+from rft_cli.config.yaml_tree import Node
 from rft_cli.errors import UsageError
 
 _FILES = {"training_file": ("data.train", "-t"), "validation_file": ("data.validation", "-v")}
@@ -33,12 +33,12 @@ _NO_MEANING = {
     "model": "its weights are OpenAI's: --model chooses what is trained",
     "suffix": "part of a hosted model's name; --name names the run",
     "metadata": "kept by OpenAI only",
-    "safety_identifier": "tells OpenAI's users apart; nothing is sent to OpenAI",
+    "safety_identifier": "identifies users to OpenAI; nothing is sent to OpenAI",
     "integrations": "rft writes metrics.jsonl in the run",
     "hyperparameters": f"those of {_METHOD} count",
     f"{_METHOD}.response_format": "completions are not forced into the schema; sample.output_json is there where "
     "they are JSON",
-    f"{_SETTINGS}.learning_rate_multiplier": "scales a rate that OpenAI does not tell; --learning-rate sets it",
+    f"{_SETTINGS}.learning_rate_multiplier": "scales a rate that OpenAI does not publish; --learning-rate sets it",
     f"{_SETTINGS}.compute_multiplier": "rollout.group_size sets how many completions a prompt gets",
     f"{_SETTINGS}.eval_interval": "counts steps; validation.every_completions counts completions",
     f"{_SETTINGS}.reasoning_effort": "open models have no such switch",
@@ -79,7 +79,7 @@ def read_job(
     missing. Adds what is wrong to `problems`.
     """
     root = _read(path, problems)
-    reader = _Reader(path, given, problems, spared)
+    reader = _JobReader(path, given, problems, spared)
     if root is not None:
         reader.job(root)
     return OpenAIJob(reader.layer, [reader.taken(), *reader.notes] if reader.layer else reader.notes)
@@ -89,7 +89,7 @@ def _read(path: str, problems: list[UsageError]) -> Node | None:
     if not path.endswith(JSON_OR_YAML) and Path(path).exists():
         problems.append(
             UsageError(
-                f"{path}: is no job: it is JSON or YAML", f"name a file that ends in {JSON_OR_YAML[0]}"
+                f"{path}: is not a job: a job is JSON or YAML", f"name a file that ends in {JSON_OR_YAML[0]}"
             )
         )
         return None
@@ -106,7 +106,7 @@ def _read(path: str, problems: list[UsageError]) -> Node | None:
 
 
 @dataclass
-class _Reader:
+class _JobReader:
     """Reads one job; `layer` and `notes` are what came of it."""
 
     path: str
@@ -117,7 +117,7 @@ class _Reader:
     notes: list[str] = field(default_factory=list)
 
     def taken(self) -> str:
-        """What the job sets, in words."""
+        """What the job sets, for people."""
         settings = [
             "the grader" if key == "grader.path" else f"{key} = {setting.value}"
             for key, setting in self.layer.items()
@@ -202,7 +202,7 @@ class _Reader:
         name = node.value
         if not isinstance(name, str) or not name:
             message = f"{self._place(node)}: {key}: must be a file's id or name"
-            self.problems.append(SettingProblem(setting, message))
+            self.problems.append(UsageError(message))
             return
         folder = os.path.dirname(self.path)
         beside = [os.path.join(folder, name), os.path.join(folder, f"{name}.jsonl")]
@@ -212,7 +212,7 @@ class _Reader:
         elif found is None:
             fix = f"give it with {flag} FILE, or save it as {beside[-1] if not name.endswith('.jsonl') else beside[0]}"
             message = f"{self._place(node)}: {key}: no file '{name}' beside the job"
-            self.problems.append(SettingProblem(setting, message, fix))
+            self.problems.append(UsageError(message, fix))
         else:
             self._take(setting, found, node)
 

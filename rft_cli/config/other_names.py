@@ -1,4 +1,4 @@
-"""What other tools call our settings: `other_names.yaml`, read only when a name is no setting of ours."""
+"""Other tools' names of our settings: `other_names.yaml`, read only for unknown names."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from rft_cli.config.keys import all_keys, flag_of
 OURS = "rft"
 """The group of names that no tool has, and that people type."""
 _NEAR = 0.85
-"""How alike a mistyped name of another tool must be: it is no name of ours, so less is a guess."""
+"""How similar a mistyped name of another tool must be."""
 
 
 @dataclass(frozen=True, slots=True)
 class OtherName:
-    """`name` of `tool` is our `setting`, None where there is none; `words` say what differs, or what there is."""
+    """`name` of `tool` is our `setting`, None if there is none; `words` say what differs, or what there is."""
 
     tool: str
     name: str
     setting: str | None
     words: str | None = None
 
-    def told(self) -> str:
+    def advice(self) -> str:
         """What to write instead."""
         words = f": {self.words}" if self.words else ""
         if self.setting is None:
@@ -84,16 +84,16 @@ def sections() -> frozenset[str]:
 
 
 def setting_of_option(option: str, flags: Collection[str]) -> str | None:
-    """What to give in place of an option that is not there but is the name of a setting, here or elsewhere.
+    """What to give instead of an unknown option that is the name of a setting, ours or another tool's.
 
-    `flags`: the options that are there.
+    `flags`: the command's options.
     """
     name = option.lstrip("-").replace("-", "_")
     found = find(name)
     own = [key for key in all_keys() if key.rpartition(".")[2] == name]
     setting = own[0] if found is None and len(own) == 1 else None if found is None else found.setting
     if setting is None:
-        return None if found is None else found.told()
+        return None if found is None else found.advice()
     flag = flag_of(setting)
     words = f": {found.words}" if found is not None and found.words else ""
     given = f"{flag} VALUE" if flag in flags else f"--set {setting}=VALUE"

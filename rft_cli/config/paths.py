@@ -1,4 +1,4 @@
-"""Paths in settings: relative to the YAML file they stand in, otherwise to the working directory."""
+"""Paths in settings: relative to their YAML file, otherwise to the working directory."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def resolve(key: str, value: Any, folder: str) -> Any:
         return value
     expanded = os.path.expanduser(value)
     joined = os.path.normpath(os.path.join(folder, expanded))
-    # normpath takes the "./" off, by which a model's path is told from a hub id.
+    # normpath removes the "./" that makes it a path and not a hub id.
     bare = key == "model.path" and not os.path.isabs(joined) and not joined.startswith(os.pardir)
     return os.path.join(os.curdir, joined) if bare else joined
 

@@ -48,5 +48,5 @@ def plain(text: str) -> Scalar:
 
 
 def means_itself(text: str) -> bool:
-    """Whether `text` can stand unquoted in YAML and is read as that very text, by us and by YAML 1.1."""
+    """Whether unquoted `text` is read as that text, by us and by YAML 1.1."""
     return text.isprintable() and plain(text) == text and text.lower() not in YES_NO

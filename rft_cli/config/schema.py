@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
 from rft_cli.config.scorers import one_or_several, weighted
-
-Auto = Literal["auto"]
-Positive = Annotated[float, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-Names = Annotated[list[str], Field(min_length=1)]
+from rft_cli.config.section import Auto, Count, Fraction, Names, Positive, Section
+from rft_cli.config.training_sections import (
+    CheckpointConfig,
+    DistributedConfig,
+    OptimConfig,
+    PilotConfig,
+    PPOConfig,
+    RolloutConfig,
+    SFTConfig,
+    TripwireConfig,
+    ValidationConfig,
+)
 
 GRADE_S, OPENAI_GRADE_S = 30.0, 120.0
 """Seconds that a grade may take by default, and at most under OpenAI's limits."""
 
 
 def audit_setting(value: Any) -> Any:
-    """`grader.audit` was `stop` by default once: an audit only warns now, and runs of that time still go on."""
+    """`grader.audit: stop`, once the default, means warn: runs of that time still resume."""
     return "warn" if value == "stop" else value
-
-
-class Section(BaseModel):
-    """Base of all sections: unknown keys are errors, values do not change after validation."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class ModelConfig(Section):
@@ -46,7 +46,7 @@ class ModelConfig(Section):
     """Variables of the chat template, for example `{enable_thinking: false}`; one that the template does not read is an
     error. On the command line: `--set model.chat_template_kwargs.enable_thinking=false`."""
     system_role: Literal["system", "user"] = "system"
-    """Who says a system message. user: its text stands at the beginning of the first user's message, for chat templates
+    """Who says a system message. user: its text goes before the first user's message, for chat templates
     that know no system role."""
     attention: str | None = None
     """Attention implementation (`sdpa`, `eager`, `flash_attention_2`); empty takes transformers' choice."""
@@ -84,12 +84,12 @@ class DataConfig(Section):
     format: Literal["auto", "openai", "sharegpt", "verl", "trl", "alpaca", "rft", "gsm8k", "qa"] = "auto"
     """Row format. auto: detected from the keys and printed."""
     prompt: Literal["auto", "text", "chat"] = "auto"
-    """What a prompt that is a string becomes for a model with a chat template. text: it stays as it stands. chat: a
+    """What a prompt that is a string becomes for a model with a chat template. text: it stays as it is. chat: a
     user's message. auto: text where it has the template's own tokens already, else a message."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Own column names, for example `{prompt: question_text}`."""
     overlap: Literal["warn", "drop", "error"] = "warn"
-    """What to do about prompts that stand in the training file and in the validation or test file."""
+    """What to do about prompts that are in the training file and in the validation or test file."""
     system: str | None = None
     """A system message put before every prompt that has none."""
 
@@ -165,11 +165,11 @@ class GraderConfig(Section):
 
     @property
     def file(self) -> str | None:
-        """The one grader's path; None where there are several, or none."""
+        """The one grader's path; None if there are several, or none."""
         return self.path if isinstance(self.path, str) else None
 
     def each(self) -> list[tuple[GraderConfig, float]]:
-        """One configuration for each grader, with its weight. Raises UsageError where a weight is no number."""
+        """One configuration for each grader, with its weight. Raises UsageError if a weight is not a number."""
         if not isinstance(self.path, list):
             return [(self, 1.0)]
         parts = [weighted(text) for text in self.path]
@@ -181,153 +181,6 @@ class GraderConfig(Section):
         if self.limits == "openai":
             return OPENAI_GRADE_S if self.timeout_s == "auto" else min(self.timeout_s, OPENAI_GRADE_S)
         return GRADE_S if self.timeout_s == "auto" else self.timeout_s
-
-
-class RolloutConfig(Section):
-    group_size: Annotated[int, Field(ge=2)] = 8
-    """Completions sampled per prompt in one rollout batch."""
-    prompts_per_batch: Count = 16
-    """Prompts in one rollout batch (over all processes); lowered where the training file has fewer rows."""
-    max_completion_tokens: Count | Auto = "auto"
-    """Length limit of a completion in tokens. auto: twice what the model needs in the pilot; never over the context."""
-    temperature: Positive | Auto = "auto"
-    """Sampling temperature in training. auto: 0.7 under 1 B parameters, else 1."""
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Nucleus sampling in training; 1.0 is off, and keeps log-probabilities true."""
-
-
-class PilotConfig(Section):
-    """Before anything trains, the base model answers a few training prompts: see `docs/pilot.md`."""
-
-    prompts: Annotated[int, Field(ge=0)] = 16
-    """Training prompts that the pilot answers, each `rollout.group_size` times. 0: no pilot."""
-    gate: Literal["stop", "warn", "none"] = "stop"
-    """Where no prompt has two different rewards: stop: no job, exit code 1; warn: a warning; none: nothing."""
-
-
-class ValidationConfig(Section):
-    samples_per_prompt: Count = 1
-    """Completions sampled per validation row."""
-    temperature: Annotated[float, Field(ge=0)] = 0.6
-    """Sampling temperature of validation; 0 is greedy."""
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Nucleus sampling of validation."""
-    batch_size: Count | Auto = "auto"
-    """Rows sampled at a time in each process. auto: 128 on CPU, 64 on a GPU."""
-    every_completions: Count | Auto = "auto"
-    """Training completions between validations, in whole rollout batches; the last step is always validated.
-    auto: about 600, or twice a validation's own completions, or a twentieth of the job's, whichever is most.
-    sft: training rows, in whole steps; auto: 4 to 10 validations a job."""
-    every_epochs: Count | Auto = "auto"
-    """Epochs between validations, in place of `every_completions`. auto: that one decides."""
-    seed: int = 1234
-    """Seed of validation sampling: the same model gets the same verdict twice."""
-
-
-class PPOConfig(Section):
-    """PPO's own settings; `passes`, `minibatches`, `kl_coef` and the clip range serve grpo and rloo too."""
-
-    kl_coef: Annotated[float, Field(ge=0)] = 0.005
-    """Weight of the per-token KL (k1) in the reward, in units of `kl_unit` a nat. grpo: k3 in the loss."""
-    kl_unit: Literal["spread", "reward"] = "spread"
-    """Unit of `kl_coef`. spread: standard deviations of the job's rewards, so that a scorer of 0 to 100 trains like one
-    of 0 to 1. reward: raw reward. grpo has its own unit: a standard deviation of the group's rewards."""
-    passes: Count = 2
-    """Passes over each rollout batch."""
-    minibatches: Count = 2
-    """Optimizer steps in one pass."""
-    clip_low: Positive = 0.2
-    """The ratio is clipped below at 1 - clip_low."""
-    clip_high: Positive = 0.28
-    """The ratio is clipped above at 1 + clip_high."""
-    gamma: Fraction = 1.0
-    """Discount per token."""
-    lambda_policy: Fraction = 1.0
-    """GAE lambda of the policy's advantages. 1 has no bias from the critic; long completions may want 0.95-0.99."""
-    lambda_value: Fraction = 1.0
-    """GAE lambda of the critic's targets (1: the return itself)."""
-    critic: Literal["none", "mlp"] = "none"
-    """none: the prompt's other completions alone are the baseline. mlp: two layers on the reference's hidden states
-    predict each token's return (docs/algorithm.md)."""
-    critic_learning_rate: Positive | Auto = "auto"
-    """Learning rate of the critic."""
-    critic_passes: Count = 2
-    """Passes of the critic over each rollout batch."""
-    critic_warmup: Annotated[int, Field(ge=0)] = 0
-    """Rollout batches that train the critic alone before the policy moves; at most a tenth of the job's."""
-    value_clip: Positive | None = 0.2
-    """Clip range of the value loss around the old values; empty is off."""
-    entropy_coef: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of an entropy bonus in the policy loss."""
-
-
-class SFTConfig(Section):
-    """`algorithm: sft` learns the rows' references: see `docs/sft.md`."""
-
-    batch_size: Count | Auto = "auto"
-    """Rows in one optimizer step, over all processes. auto: 16, or fewer where the training file has few rows."""
-
-
-class OptimConfig(Section):
-    learning_rate: Positive | Auto = "auto"
-    """Peak learning rate of the policy. auto: from parameter count, LoRA and algorithm, printed with its reason."""
-    n_epochs: Count | Auto = "auto"
-    """Passes over the training rows. auto: as many as sample about 3,000 completions (6,000 for a model under 20 M
-    parameters), at most 40, or part of one; sft: by the number of rows; printed with its reason."""
-    max_steps: Count | None = None
-    """Optimizer steps after which the job ends, in whole rollout batches. Empty: `n_epochs` alone decides."""
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """Learning-rate schedule after warm-up."""
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
-    """Steps of linear learning-rate warm-up."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """AdamW weight decay."""
-    max_grad_norm: Positive = 1.0
-    """Gradient norm above which gradients are scaled down."""
-    micro_batch_size: Count | Auto = "auto"
-    """Completions (sft: rows) in one forward and backward pass of one process. auto: from device and model size."""
-    max_skipped_steps: Count = 3
-    """Steps in a row, skipped because loss or gradient was not a finite number, after which the job ends."""
-
-
-class CheckpointConfig(Section):
-    every_steps: Count | Auto = "auto"
-    """Optimizer steps between checkpoints beside those of validations. auto: only with validations."""
-    keep_last: Count = 2
-    """Newest checkpoints kept beside the best."""
-
-
-class DistributedConfig(Section):
-    """Several processes: when one that doesn't answer ends the job."""
-
-    collective_timeout_s: Positive = 600.0
-    """Seconds that a process waits for the others in a collective before the job fails, whoever started them. Raise it
-    where one has more to do alone: a large checkpoint on a slow drive, a judge that is away."""
-
-
-class TripwireConfig(Section):
-    """Signs that training goes wrong, watched for in every rollout batch; an empty bound turns its wire off."""
-
-    action: Literal["warn", "stop", "none"] = "warn"
-    """warn: a warning, once until the figure is good again. stop: a checkpoint, then exit code 3. none: no watch."""
-    window: Count = 4
-    """Rollout batches over which a figure is averaged before it is compared with its bound."""
-    kl: Positive | None = 1.0
-    """Highest mean KL to the reference, in nats a completion token (ppo and rloo: k1; grpo: k3)."""
-    entropy: Positive | None = 0.001
-    """Lowest mean entropy of the policy, in nats a token."""
-    completion_growth: Positive | None = 2.5
-    """Highest mean completion length, as a multiple of that of the first `window` rollout batches."""
-    completion_limit: Fraction | None = 0.9
-    """Share of the length limit that completions may have on average."""
-    truncated: Fraction | None = 0.2
-    """Highest share of completions cut at the length limit."""
-    constant_reward: Count | None = 8
-    """Rollout batches in a row in which no prompt's completions differ in reward."""
-    explained_variance: float | None = -1.0
-    """Lowest explained variance of the critic, pooled over `explained_variance_window` rollout batches."""
-    explained_variance_window: Count = 16
-    """Rollout batches over which the critic is judged."""
 
 
 class RunConfig(Section):

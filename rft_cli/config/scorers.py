@@ -17,7 +17,7 @@ class Weighted(NamedTuple):
 
 
 def split_weight(text: str) -> tuple[str, str | None]:
-    """The scorer and the text of its weight, None where there is none: a file's own name may hold an equals sign."""
+    """The scorer and the text of its weight, None if there is none: a file's own name may hold an equals sign."""
     target, equals, weight = text.rpartition("=")
     file = target.rpartition(":")[0] if not target.endswith(".py") else target
     if not equals or not file.endswith(".py") or Path(text).exists():
@@ -34,7 +34,7 @@ def split_target(target: str) -> tuple[str, str | None]:
 
 
 def weighted(text: str) -> Weighted:
-    """Scorer and weight, 1 where none is given. Raises UsageError where the weight is no finite number."""
+    """Scorer and weight, 1 where none is given. Raises UsageError if the weight is not a finite number."""
     target, weight = split_weight(text)
     if weight is None:
         return Weighted(text, 1.0)
@@ -44,7 +44,7 @@ def weighted(text: str) -> Weighted:
         number = math.nan
     if not math.isfinite(number):
         raise UsageError(
-            f"{text}: the weight {weight!r} is no finite number", f"write for example {target}=0.2"
+            f"{text}: the weight {weight!r} is not a finite number", f"write for example {target}=0.2"
         )
     return Weighted(target, number)
 

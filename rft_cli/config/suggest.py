@@ -1,4 +1,4 @@
-"""Words of messages: one "did you mean" for every name a person can mistype, names as they are shown, counts, lines."""
+"""Parts of messages: "did you mean", names, counts, line wrapping."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 
 _LONGEST_NAME = 60
 _COPIED = re.compile(r"`[^`\n]+`|\b(?:rft|accelerate|pip|hf|export) [^;,()\n]*")
-"""What is made to be copied: no line ends in the middle of it."""
+"""Commands that people copy: they are not wrapped."""
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that `word` most likely stands for, or None when nothing is near."""
+    """The known word that `word` most likely means, or None if nothing is near."""
     names = {name.lower(): name for name in known}
     found = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
     return names[found[0]] if found else None
@@ -70,7 +70,7 @@ def wrapped(text: str, width: int) -> str:
 
 
 def near_file(path: Path, suffixes: tuple[str, ...] = ("",)) -> str:
-    """What to do about a file that is not there: the closest name beside it that ends in one of these."""
+    """What to do about a missing file: the closest name in its folder that ends in one of `suffixes`."""
     if "$" in str(path):
         return "names of variables are not replaced by their values here: write the path out"
     if not path.parent.is_dir():

@@ -20,7 +20,7 @@ def config_table_markdown() -> str:
     sections: dict[str, list[Key]] = {}
     for key in all_keys().values():
         sections.setdefault(key.name.partition(".")[0] if "." in key.name else "", []).append(key)
-    # Settings without a section stand around the sections in the schema; in the table they come first.
+    # In the table settings without a section come first.
     ordered = sorted(sections, key=lambda section: section != "")
     return "\n\n".join(_section(section, sections[section]) for section in ordered)
 

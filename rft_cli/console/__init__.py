@@ -1,8 +1,8 @@
-"""What people see: progress while a job runs, tables at its end. The only importer of rich."""
+"""Progress while a job runs, tables at its end. The only importer of rich."""
 
-from rft_cli.console.audits import print_audit
+from rft_cli.console.audit_table import print_audit
 from rft_cli.console.events import EventPrinter, Mode, choose_mode
-from rft_cli.console.line import StatusLine
+from rft_cli.console.status_line import StatusLine
 from rft_cli.console.tables import (
     Check,
     print_checks,

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rft_cli.config.suggest import counted, wrapped
-from rft_cli.console.pilots import pilot_lines
+from rft_cli.console.pilot_table import pilot_lines
 from rft_cli.console.text import clean, duration, number, sparkline
 from rft_cli.events import Event, Finished, Note, Piloted, Progress, Started, Stepped, Validated
 from rft_cli.types import Estimate
@@ -26,7 +26,7 @@ from rft_cli.types import Estimate
 Mode = Literal["live", "plain", "quiet"]
 PLAIN_EVERY_S = 10.0
 GRADING = 0.2
-"""Share of a rollout's time above which the seconds of grading are told."""
+"""Share of a rollout's time above which the seconds of grading are shown."""
 _KL = {"ppo": "KL k1/token", "grpo": "KL k3/token", "rloo": "KL k1/token"}
 """An algorithm's estimator of the KL: a mean over tokens, as the tripwire's bound is."""
 
@@ -54,7 +54,8 @@ class EventPrinter:
         self._printed = float("-inf")
         self._started: Started | None = None
         self._doing = "what has begun"
-        self._figures: list[float] = []  # a step's reward; of sft its loss
+        # a step's reward; of sft its loss
+        self._figures: list[float] = []
         self._view: Event | None = None
         self._live: Live | None = None
 
@@ -103,7 +104,7 @@ class EventPrinter:
         return self._started is not None and self._started.algorithm == "sft"
 
     def answer(self, signal_number: int) -> None:
-        """Say at once, from whatever thread and in every mode, what is finished after this signal, the first one."""
+        """Print immediately, from any thread and in every mode, what is finished after this first signal."""
         name = signal.Signals(signal_number).name
         again = "a second Ctrl-C" if signal_number == signal.SIGINT else "Ctrl-C"
         self._say(f"{name}: finishing {self._doing}, then the job ends; {again} drops it and ends at once")
@@ -176,7 +177,7 @@ class EventPrinter:
 
 
 def _doing(event: Event) -> str | None:
-    """What is going on after this event; None where it does not tell."""
+    """What the job does after this event; None if the event does not say."""
     match event:
         case Progress():
             return f"a batch of the {clean(event.what)}" if event.done < event.total else "what has begun"

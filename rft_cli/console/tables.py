@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rft_cli.console.text import clean, interval, number, one_line
-from rft_cli.report.summary import Shown, Summary, SummaryRow
+from rft_cli.report.summary import CompletionPair, Summary, SummaryRow
 from rft_cli.types import Estimate
 
 LEGEND = "Means over rows, 95 % bootstrap intervals; the difference is paired by row."
@@ -29,7 +29,7 @@ class Check:
 
 
 def print_summary(summary: Summary, file: TextIO | None = None) -> None:
-    """What a job brought: headline, table, notes, completions before and after, the run, what next."""
+    """A job's result: headline, table, notes, completions before and after, the run, what next."""
     console = open_console(file)
     console.print()
     console.print(Text(clean(summary.headline), style="bold"))
@@ -117,7 +117,7 @@ def _sign(check: Check) -> tuple[str, str]:
     return ("ok", "green") if check.ok else ("problem", "red")
 
 
-def _print_completions(console: Console, shown: Iterable[Shown], split: str) -> None:
+def _print_completions(console: Console, shown: Iterable[CompletionPair], split: str) -> None:
     console.print()
     console.print(Text(f"Completions before and after, from the {split} rows", style="bold"))
     width = console.width - 10
@@ -133,7 +133,7 @@ def _print_completions(console: Console, shown: Iterable[Shown], split: str) -> 
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        # rich would end the process with code 1: a gate still has to be told.
+        # rich would end the process with code 1, before a gate is reported.
         raise BrokenPipeError
 
 

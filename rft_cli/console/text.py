@@ -1,4 +1,4 @@
-"""Text for a terminal: numbers, durations, sparklines, and model output made harmless."""
+"""Text for a terminal: numbers, durations, sparklines, and escaped model output."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ def _safe(char: str) -> str:
     if char in "\n\t":
         return char
     category = unicodedata.category(char)
-    if category in ("Zl", "Zp"):  # U+2028 and U+2029 break lines too
+    # U+2028 and U+2029 break lines too
+    if category in ("Zl", "Zp"):
         return "\n"
     return "\N{REPLACEMENT CHARACTER}" if category in _UNSAFE else char
 

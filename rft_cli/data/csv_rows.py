@@ -7,8 +7,8 @@ import io
 from collections import Counter
 from collections.abc import Iterator
 
-from rft_cli.data.rows import MAX_LINE_BYTES, Problems
-from rft_cli.data.sources import PACKED, Converted, damaged, file_hash, json_line, open_bytes
+from rft_cli.data.converted import PACKED, Converted, damaged, file_hash, json_line, open_bytes
+from rft_cli.data.problems import MAX_LINE_BYTES, Problems
 from rft_cli.errors import UsageError
 
 _OTHERS = {";": "semicolons", "\t": "tabs", "|": "bars"}

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
-from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from rft_cli.config.keys import COLUMN_NAMES
 from rft_cli.config.suggest import counted, did_you_mean
-from rft_cli.data.examples import Examples, Joined, Lines, Reading
-from rft_cli.data.formats import FORMATS, Format, Keys, format_of, no_known_key, prompt_of, two_formats
-from rft_cli.data.json_line import Row
-from rft_cli.data.messages import after_system
-from rft_cli.data.rows import Problems, read_rows
+from rft_cli.data.bad_row import BadRow
+from rft_cli.data.messages import Remark, after_system
+from rft_cli.data.problems import Problems
+from rft_cli.data.row_formats import FORMATS, Format, Keys, format_of, no_known_key, prompt_of, two_formats
+from rft_cli.data.rows import read_rows
 from rft_cli.data.tools import tools_of
-from rft_cli.data.words import BadRow
 from rft_cli.errors import UsageError, UsageErrors
-from rft_cli.types import Example, Message
+from rft_cli.types import Example, Message, Source
 
 
 @dataclass(frozen=True)
 class Dataset:
     """The examples of one file, or of several one after the other.
 
-    `path` is as the user named it, `sha256` of its bytes (of the files' hashes, where there are several), `notes` say
-    what was detected, `remarks` what rows hold that is not read as it stands. `pinned` has a name for each file that
-    will mean the same rows: of a data set of the hub, its commit.
+    `path` is as the user named it, `sha256` of its bytes (of the files' hashes if there are several), `notes` say which
+    format was detected, `remarks` what in the rows is ignored or changed. `pinned` has one name for each file, which
+    always means the same rows: a hub data set with its commit.
     """
 
     examples: Sequence[Example]
@@ -38,6 +38,21 @@ class Dataset:
     notes: list[str]
     remarks: list[str] = field(default_factory=list)
     pinned: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """How rows become examples. `format`: None detects it. `alone`: no other file is read beside it.
+
+    `tools`: the key of tool definitions.
+    """
+
+    keys: Keys
+    format: Format | None
+    system: str | None
+    role: str | None
+    alone: bool
+    tools: str
 
 
 def read_examples(
@@ -53,27 +68,28 @@ def read_examples(
     `format` auto detects it from the keys, of each file by itself. `columns` maps canonical names (prompt, messages,
     task …) to the file's own keys. `system` goes before prompts that have none. `role` (train, validation, test) is the
     split of a data set whose name says none.
-    Raises UsageError if a file can't be read, UsageErrors with all problems of the rows of all files.
+    Raises UsageErrors with every file that can't be read and all problems of the rows.
     """
+    names = [paths] if isinstance(paths, str) else list(paths)
     keys = _checked_columns(columns or {})
-    named = [paths] if isinstance(paths, str) else list(paths)
-    twice = next((path for path, times in Counter(named).items() if times > 1), None)
+    chosen = None if format == "auto" else format
+    options = _Options(keys, chosen, system, role, alone=len(names) == 1, tools=keys["tools"])
+    twice = next((name for name, times in Counter(names).items() if times > 1), None)
     if twice is not None:
         raise UsageError(f"{twice}: named twice", "name each file once")
-    if len(named) == 1:
-        return _read_one(named[0], role, format, keys, system, alone=True)
     parts, problems = [], list[UsageError]()
-    for path in named:
+    for name in names:
         try:
-            parts.append(_read_one(path, role, format, keys, system, alone=False))
+            with _no_garbage_collection():
+                parts.append(_read_file(name, options))
         except UsageError as error:
             problems += error.problems
     if problems:
         raise UsageErrors(problems)
     return Dataset(
-        Joined(part.examples for part in parts),
+        [example for part in parts for example in part.examples],
         ", ".join(dict.fromkeys(part.format for part in parts)),
-        ", ".join(named),
+        ", ".join(names),
         combined_hash([part.sha256 for part in parts]),
         [note for part in parts for note in part.notes],
         [remark for part in parts for remark in part.remarks],
@@ -86,21 +102,6 @@ def combined_hash(hashes: Sequence[str]) -> str:
     if len(hashes) == 1:
         return hashes[0]
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
-
-
-def _read_one(
-    path: str, role: str | None, format: str, keys: Keys, system: str | None, *, alone: bool
-) -> Dataset:
-    reader = read_rows(path, role)
-    survey = _Survey(reader.name, keys, None if format == "auto" else cast(Format, format))
-    for row in reader:
-        survey.add(row)
-    chosen = survey.chosen()
-    survey.check_all(chosen)
-    detected = [] if format != "auto" else [f"{reader.name}: {survey.detected(chosen)}"]
-    remarks = [*(f"{reader.name}: {note}" for note in reader.notes), *survey.remarks(chosen)]
-    examples = Examples(survey.lines, Reading(reader.name, chosen, keys, system, alone))
-    return Dataset(examples, chosen, path, reader.sha256, detected, remarks, (reader.pinned,))
 
 
 def prompt_for(
@@ -123,126 +124,127 @@ def prompt_for(
     return after_system([Message(role="user", content=value)] if isinstance(value, str) else value, system)
 
 
-@dataclass
-class _Seen:
-    """The lines that something is to be said of: the first one, and how many."""
-
-    first: int = 0
-    count: int = 0
-
-    def add(self, line: int) -> None:
-        self.first = min(self.first, line) if self.count else line
-        self.count += 1
-
-    def told(self, name: str, text: str) -> str:
-        more = f" (and {counted(self.count - 1, 'more row')})" if self.count > 1 else ""
-        return f"{name}:{self.first}{more}: {text}"
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Rows are not garbage: looking for it among a million of them takes a third of the reading time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
-class _Survey:
-    """What is known of a file's rows after each was parsed once: their formats, and what is wrong with them.
-
-    A file has the format of most of its rows, which shows at its end alone. So each row is checked as the format that
-    its own keys speak for, and only the rows of other formats are looked at again.
-    """
-
-    def __init__(self, name: str, keys: Keys, format: Format | None) -> None:
-        self.lines = Lines()
-        self._remarks: dict[Format, dict[str, _Seen]] = {}
-        self._problems = Problems(name)
-        self._bad: dict[Format, Problems] = {}
-        self._keys = keys
-        self._format = format
-        self._places: dict[Format | None, array[int]] = {}
-        self._first: Row | None = None
-        self._unseen = dict(keys.renamed)
-        self._tools = keys["tools"]
-        self._now: tuple[Format, int] = ("rft", 0)
-
-    def add(self, row: Row) -> None:
-        """Take one line into account."""
-        if row.value is None:
-            if row.problem is not None:
-                self._problems.add(row.problem, row.line)
-            return
-        own = self._format or format_of(row.value, self._keys)
-        self._places.setdefault(own, array("Q")).append(len(self.lines))
-        self.lines.add(row.line, row.text)
-        self._first = self._first or row
-        if self._unseen:
-            self._unseen = {name: key for name, key in self._unseen.items() if key not in row.value}
-        if own is not None:
-            self._check(row.line, row.value, own)
-
-    def chosen(self) -> Format:
-        """The format of most rows; raises where there is none."""
-        if self._first is None:
-            self._problems.raise_any()
-            raise UsageError(f"{self._problems.name}: the file has no rows", "write one JSON object a line")
-        formats = [(len(places), format) for format, places in self._places.items() if format is not None]
-        if formats:
-            # Of two that are as frequent, the one that came first.
-            return max(formats, key=lambda pair: pair[0])[1]
-        self._check_renamed()
-        if not self._problems.count:
-            assert self._first.value is not None
-            self._blame(self._first.line, no_known_key(self._first.value))
-        raise self._problems.error()
-
-    def check_all(self, chosen: Format) -> None:
-        """Raise every problem of the file, whose format is `chosen`."""
-        self._check_renamed()
-        for own, places in self._places.items():
-            if own != chosen:
-                for place in places:
-                    self._check(self.lines.number(place), self.lines.row(place), chosen)
-        self._problems.merge(self._bad.get(chosen))
-        if self._format is None:
-            self._check_tie(chosen)
-        self._problems.raise_any()
-
-    def detected(self, chosen: Format) -> str:
-        """The format that was found, for people."""
-        return f"detected: {chosen} ({len(self._places[chosen])} of {len(self.lines)} rows)"
-
-    def remarks(self, chosen: Format) -> list[str]:
-        """What rows hold that is not read as it stands: each with the first such row, and how many there are."""
-        return [seen.told(self._problems.name, text) for text, seen in self._remarks.get(chosen, {}).items()]
-
-    def _remark(self, text: str) -> None:
-        """Take what is to be said of the row that is looked at now."""
-        format, line = self._now
-        self._remarks.setdefault(format, {}).setdefault(text, _Seen()).add(line)
-
-    def _check(self, line: int, row: Mapping[str, Any], format: Format) -> None:
-        self._now = (format, line)
+def _read_file(path: str, options: _Options) -> Dataset:
+    reader = read_rows(path, options.role)
+    problems, rows = Problems(reader.name), list[tuple[int, dict[str, Any]]]()
+    for row in reader:
+        if row.value is not None:
+            rows.append((row.line, row.value))
+        elif row.problem is not None:
+            problems.add(row.problem, row.line)
+    if not rows:
+        problems.raise_any()
+        raise UsageError(f"{reader.name}: the file has no rows", "write one JSON object a line")
+    _check_renamed(rows, options.keys, problems)
+    counts = Counter(format_of(value, options.keys) for _, value in rows) if options.format is None else {}
+    chosen = options.format or _most_frequent(counts, rows, problems)
+    remarks = _Remarks(reader.name)
+    examples = []
+    for line, value in rows:
         try:
-            prompt_of(row, format, self._keys, self._remark)
-            if self._tools in row:
-                tools_of(row[self._tools], self._tools, self._remark)
-        except BadRow as reason:
-            bad = self._bad.setdefault(format, Problems(self._problems.name))
-            bad.add(UsageError(f"{bad.name}:{line}: {reason.reason}", reason.fix), line)
+            examples.append(_example(value, Source(reader.name, line), chosen, options, remarks.of(line)))
+        except BadRow as bad:
+            problems.add(_bad_row(reader.name, line, bad), line)
+    if options.format is None:
+        _check_tie(rows[0], chosen, options.keys, problems)
+    problems.raise_any()
+    detected = f"{reader.name}: detected: {chosen} ({counts.get(chosen)} of {len(rows)} rows)"
+    return Dataset(
+        examples,
+        chosen,
+        path,
+        reader.sha256,
+        [] if options.format else [detected],
+        [*(f"{reader.name}: {note}" for note in reader.notes), *remarks.lines()],
+        (reader.pinned,),
+    )
 
-    def _check_renamed(self) -> None:
-        """A key that `columns` names and no row has is a typo: one problem for the file."""
-        assert self._first is not None
-        for name, key in self._unseen.items():
-            message = f"{self._problems.name}: no row has the key '{key}', which data.columns.{name} names"
-            self._problems.add(UsageError(message, did_you_mean(key, self._first.value or {})))
 
-    def _check_tie(self, chosen: Format) -> None:
-        """A row that has the prompts of two formats: guessing would leave text out of the prompt."""
-        assert self._first is not None
-        both = two_formats(self._first.value or {}, chosen, self._keys)
-        if both is not None:
-            names = [word for word in both.split() if word in FORMATS]
-            fix = f"say which: --set data.format={names[0]}, or --set data.format={names[1]}"
-            self._blame(self._first.line, BadRow(f"the row fits two formats: {both}", fix))
+def _example(
+    row: dict[str, Any], source: Source, format: Format, options: _Options, remark: Remark
+) -> Example:
+    """The row as an example. Raises BadRow."""
+    prompt = prompt_of(row, format, options.keys, remark)
+    key = options.tools
+    tools = tools_of(row[key], key, remark) if key in row else None
+    if options.system is not None and not isinstance(prompt, str):
+        prompt = after_system(prompt, options.system)
+    own = row.get("id")
+    named = isinstance(own, str | int) and not isinstance(own, bool) and own != ""
+    id = str(own) if named else f"line-{source.line}" if options.alone else str(source)
+    return Example(id, prompt, row, source, tools, options.system if isinstance(prompt, str) else None)
 
-    def _blame(self, line: int, reason: BadRow) -> None:
-        problem = UsageError(f"{self._problems.name}:{line}: {reason.reason}", reason.fix)
-        self._problems.add(problem, line)
+
+def _most_frequent(
+    counts: Mapping[Format | None, int], rows: Sequence[tuple[int, dict[str, Any]]], problems: Problems
+) -> Format:
+    """The format of most rows, the first of equals; raises if no row has a known one."""
+    known = [(count, format) for format, count in counts.items() if format is not None]
+    if known:
+        return max(known, key=lambda pair: pair[0])[1]
+    if not problems.count:
+        line, value = rows[0]
+        problems.add(_bad_row(problems.name, line, no_known_key(value)), line)
+    raise problems.error()
+
+
+def _check_renamed(rows: Sequence[tuple[int, Mapping[str, Any]]], keys: Keys, problems: Problems) -> None:
+    """A key that `columns` names and no row has is a typo: one problem for the file."""
+    for name, key in keys.renamed.items():
+        if not any(key in value for _, value in rows):
+            message = f"{problems.name}: no row has the key '{key}', which data.columns.{name} names"
+            problems.add(UsageError(message, did_you_mean(key, rows[0][1])))
+
+
+def _check_tie(first: tuple[int, Mapping[str, Any]], chosen: Format, keys: Keys, problems: Problems) -> None:
+    """A row that has the prompts of two formats: guessing would leave text out of the prompt."""
+    line, value = first
+    both = two_formats(value, chosen, keys)
+    if both is not None:
+        names = [word for word in both.split() if word in FORMATS]
+        fix = f"say which: --set data.format={names[0]}, or --set data.format={names[1]}"
+        bad = BadRow(f"the row fits two formats: {both}", fix)
+        problems.add(_bad_row(problems.name, line, bad), line)
+
+
+def _bad_row(name: str, line: int, bad: BadRow) -> UsageError:
+    return UsageError(f"{name}:{line}: {bad.reason}", bad.fix)
+
+
+class _Remarks:
+    """What in a file's rows is ignored or changed: the first line of each remark, and the number of lines."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._seen: dict[str, list[int]] = {}
+        self._line = 0
+
+    def of(self, line: int) -> Remark:
+        """Takes the remarks on this line."""
+        self._line = line
+        return self._add
+
+    def _add(self, text: str) -> None:
+        self._seen.setdefault(text, [self._line, 0])[1] += 1
+
+    def lines(self) -> list[str]:
+        found = []
+        for text, (first, count) in self._seen.items():
+            more = f" (and {counted(count - 1, 'more row')})" if count > 1 else ""
+            found.append(f"{self._name}:{first}{more}: {text}")
+        return found
 
 
 def _checked_columns(columns: Mapping[str, str]) -> Keys:

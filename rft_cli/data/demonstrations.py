@@ -1,4 +1,4 @@
-"""What `algorithm: sft` teaches of a row: the completion as somebody wrote it, reasoning included."""
+"""The completion that `algorithm: sft` learns from a row, reasoning included."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 
 from rft_cli.config.suggest import counted
 from rft_cli.data.dataset import Dataset
-from rft_cli.data.formats import Keys
 from rft_cli.data.messages import last_answer
 from rft_cli.data.references import solution_of
+from rft_cli.data.row_formats import Keys
 from rft_cli.errors import UsageError
 from rft_cli.types import Example
 
@@ -17,7 +17,7 @@ SHOWN = 20
 
 
 def demonstration_of(example: Example, columns: Mapping[str, str]) -> str | None:
-    """The completion that a row teaches, None where it has none or a blank one.
+    """The completion that a row teaches, None if it has none or a blank one.
 
     A key that `columns` names for `output` or `answer` comes first; then `completion` (text or messages), the assistant
     turn that was left out of the prompt, verl's `extra_info.answer`, and at last what the row has as its reference,
@@ -41,12 +41,12 @@ def _candidates(example: Example, columns: Mapping[str, str]) -> Iterator[str | 
 
 
 def _said(value: object) -> str | None:
-    """Text as it stands; of messages what the answer at their end says."""
+    """Text as it is; of messages the text of the last assistant turn."""
     return value if isinstance(value, str) else last_answer(value)
 
 
 def without_demonstration(train: Dataset, columns: Mapping[str, str]) -> UsageError | None:
-    """The problem of a training file in which rows have nothing to teach; None where every row has."""
+    """The problem of a training file in which rows have nothing to teach; None if every row has."""
     bare = [e.source.line for e in train.examples if demonstration_of(e, columns) is None]
     if not bare:
         return None

@@ -11,7 +11,7 @@ from typing import Any
 
 from rft_cli.config.hub_names import HubName, hash_of_name
 from rft_cli.config.suggest import did_you_mean
-from rft_cli.data.sources import Converted
+from rft_cli.data.converted import Converted
 from rft_cli.errors import RftError, UsageError
 
 _SPLITS = {
@@ -21,7 +21,7 @@ _SPLITS = {
 }
 """What a job's files are called as splits."""
 _MAIN = ("default", "main", "all")
-"""Configurations that are taken where none is said, in this order."""
+"""Default configurations, in this order."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 AT_A_TIME = 512
 
@@ -29,14 +29,15 @@ AT_A_TIME = 512
 def hub_rows(path: str, name: HubName, role: str | None) -> Converted:
     """The rows that `name` means; `role` (train, validation, test) chooses a split where it says none.
 
-    Raises UsageError where the hub has no such data set, configuration or split, or can't be reached.
+    Raises UsageError if the hub has no such data set, configuration or split, or can't be reached.
     """
     with _quiet():
         try:
             pinned, data, notes = _load(path, name, role)
         except RftError:
             raise
-        except Exception as error:  # whatever the libraries say: the data set or the connection is at fault
+        except Exception as error:
+            # any error of the libraries: the data set or the connection is at fault
             raise _refusal(path, name, error) from error
     converted = Converted(iter(()), hash_of_name(str(pinned)), pinned=str(pinned), notes=notes)
     converted.lines = _lines(data, converted.notes)
@@ -44,7 +45,7 @@ def hub_rows(path: str, name: HubName, role: str | None) -> Converted:
 
 
 def _lines(data: Any, notes: list[str]) -> Iterator[bytes]:
-    from rft_cli.data.tables import table_lines
+    from rft_cli.data.arrow_rows import table_lines
 
     yield from table_lines(data.with_format("arrow").iter(AT_A_TIME), notes)
 
@@ -56,7 +57,7 @@ def _load(path: str, name: HubName, role: str | None) -> tuple[HubName, Any, lis
     config, notes = _config(path, replace(name, revision=commit or name.revision))
     found = datasets.load_dataset_builder(name.repo, config, revision=commit or name.revision)
     found.download_and_prepare()
-    # Offline, `datasets` takes what its cache has, of whichever commit.
+    # Offline, `datasets` takes any commit from its cache.
     cached = _COMMIT.search(str(found.cache_dir))
     if commit is not None and cached is not None and cached[0] != commit:
         raise UsageError(
@@ -72,7 +73,7 @@ def _load(path: str, name: HubName, role: str | None) -> tuple[HubName, Any, lis
 
 
 def _commit(name: HubName) -> str | None:
-    """The commit that the name means now; None where only the cache can tell."""
+    """The commit that the name means now; None if only the cache knows."""
     if name.revision is not None and _COMMIT.fullmatch(name.revision):
         return name.revision
     from huggingface_hub import HfApi
@@ -85,11 +86,12 @@ def _commit(name: HubName) -> str | None:
 
 
 def _config(path: str, name: HubName) -> tuple[str | None, list[str]]:
-    """The configuration to take, and what to say of that."""
+    """The configuration to take, and notes on it."""
     import datasets
 
     if name.config is None and datasets.config.HF_HUB_OFFLINE:
-        return None, []  # the cache has what it has
+        # the cache has what it has
+        return None, []
     known = datasets.get_dataset_config_names(name.repo, revision=name.revision)
     if name.config is not None:
         if known and name.config not in known:
@@ -170,7 +172,7 @@ def _refusal(path: str, name: HubName, error: Exception) -> UsageError:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bars and warnings of the libraries: what matters is told in our words."""
+    """No progress bars and warnings of the libraries: rft reports what matters."""
     import datasets
 
     loggers = [logging.getLogger(name) for name in ("datasets", "huggingface_hub")]

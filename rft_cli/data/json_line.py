@@ -1,6 +1,6 @@
 """One line of JSON → its object, values as they were written; or where and why it is refused.
 
-What `json` lets through and later breaks or changes something is refused: NaN and Infinity, numbers that a 64-bit
+Refused is what `json` accepts and what later changes or breaks: NaN and Infinity, numbers that a 64-bit
 float does not hold, duplicate keys, lone surrogates, deep nesting.
 """
 
@@ -15,9 +15,9 @@ from typing import Any
 from rft_cli.errors import UsageError
 
 MAX_DEPTH = 100
-"""Levels of lists and objects a row may nest: far over any real row, far under Python's recursion limit."""
+"""Levels of lists and objects a row may nest: more than any real row, less than Python's recursion limit."""
 _MOST_DIGITS = 1100
-"""Digits of the longest exact decimal of a 64-bit float, and some more: beyond it nothing has to be computed."""
+"""Digits of the longest exact decimal of a 64-bit float, and some more: longer ones are refused."""
 
 _NESTING = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 _NUMBER = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?"
@@ -40,7 +40,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class _Fault:
-    """What `json` takes and we don't: where it begins in the line, why, and what to do."""
+    """What `json` accepts and we refuse: its position in the line, why, and what to do."""
 
     position: int
     reason: str
@@ -48,7 +48,7 @@ class _Fault:
 
 
 class _Refused(Exception):
-    """Something we don't take. Raised inside json's hooks, where the position is not known."""
+    """Raised inside json's hooks, where the position is not known."""
 
 
 def parse_line(raw: bytes, name: str, line: int) -> Row:
@@ -69,7 +69,8 @@ def parse_line(raw: bytes, name: str, line: int) -> Row:
         value = _DECODER.decode(text)
     except json.JSONDecodeError as error:
         return bad(f"not valid JSON: {_json_reason(error)}", error.pos, "one JSON object a line: correct it")
-    except (_Refused, ValueError):  # ValueError: Python's own, for an integer of too many digits
+    except (_Refused, ValueError):
+        # ValueError: Python's own, for an integer of too many digits
         fault = _first_fault(text)
         return bad(fault.reason, fault.position, fault.fix)
     if not isinstance(value, dict):
@@ -78,12 +79,6 @@ def parse_line(raw: bytes, name: str, line: int) -> Row:
         fault = _first_fault(text)
         return bad(fault.reason, fault.position, fault.fix)
     return Row(line, value, None, text)
-
-
-def parsed(raw: bytes | bytearray) -> dict[str, Any]:
-    """The object in a line that `parse_line` took before."""
-    row: dict[str, Any] = json.loads(raw)
-    return row
 
 
 def kind_of(value: object) -> str:
@@ -124,7 +119,8 @@ def _is_kept(digits: str, value: float) -> bool:
     try:
         written = Decimal(digits)
         rounded = Decimal(value).quantize(written, context=Context(2 * _MOST_DIGITS, ROUND_HALF_EVEN))
-    except InvalidOperation:  # an exponent beyond any number
+    except InvalidOperation:
+        # an exponent beyond any number
         return False
     return written == Decimal(repr(value)) or (written == rounded and (value == 0) == written.is_zero())
 
@@ -137,8 +133,8 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float, parse
 
 
 def _too_deep(raw: bytes, text: str) -> int | None:
-    """Where the line nests deeper than we follow."""
-    # Counting brackets is a cheap upper bound of the depth: only odd rows pay for the exact scan.
+    """The position at which the line nests too deep, or None."""
+    # The number of brackets is a cheap upper bound of the depth.
     if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
         return None
     depth = 0
@@ -151,7 +147,7 @@ def _too_deep(raw: bytes, text: str) -> int | None:
 
 
 def _first_fault(text: str) -> _Fault:
-    """The first thing in a refused line that we don't take; up to there the line is valid JSON."""
+    """The first fault in a refused line; up to there the line is valid JSON."""
     open_objects: list[set[str] | None] = []
     for token in _TOKEN.finditer(text):
         word, position = token.group(), token.start()
@@ -163,7 +159,8 @@ def _first_fault(text: str) -> _Fault:
             fault = _string_fault(word, position, _COLON.match(text, token.end()) and open_objects[-1])
             if fault is not None:
                 return fault
-        elif word[-1] in "Ny":  # NaN, Infinity
+        elif word[-1] in "Ny":
+            # NaN, Infinity
             return _Fault(position, f"{word} is not JSON", "write null, or leave the key out")
         elif not _is_number_kept(word):
             return _Fault(position, *_number_words(word))
@@ -175,11 +172,11 @@ def _string_fault(word: str, position: int, keys: set[str] | None) -> _Fault | N
     text = json.loads(word)
     what = "a string" if keys is None else "a key"
     if _is_unwritable(text):
-        reason = f"{what} holds half of a surrogate pair (\\ud800 to \\udfff), which is no character"
+        reason = f"{what} holds half of a surrogate pair (\\ud800 to \\udfff), which is not a character"
         return _Fault(position, reason, "a text was cut within a character: write \\ufffd for the half")
     if keys is not None:
         if text in keys:
-            return _Fault(position, f"the key {json.dumps(text)} stands twice in one object", "remove one")
+            return _Fault(position, f"the key {json.dumps(text)} is twice in one object", "remove one")
         keys.add(text)
     return None
 
@@ -221,7 +218,7 @@ def _json_reason(error: json.JSONDecodeError) -> str:
     if error.msg.startswith("Unterminated string"):
         return "this string has no closing quote (a line break in a string is written \\n)"
     if error.msg.startswith("Invalid control character"):
-        return f"the character U+{ord(rest[0]):04X} stands in a string as it is (write \\u{ord(rest[0]):04x})"
+        return f"the character U+{ord(rest[0]):04X} is unescaped in a string (write \\u{ord(rest[0]):04x})"
     if rest.startswith("'"):
         return "strings and keys take double quotes"
     if error.msg.startswith("Illegal trailing comma"):

@@ -1,7 +1,7 @@
-"""Lists of messages as people write them, in the one form that chat templates take.
+"""Converts lists of messages to the one form that chat templates take.
 
 OpenAI's `role` and `content`, ShareGPT's `from` and `value`; text in parts; tool calls; JSON inside a string, as CSV
-has it. What is read otherwise than it stands is told to `Remarks`.
+has it. What is ignored or changed goes to `Remark`.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from rft_cli.data.bad_row import BadRow, keys_of, quoted, short
 from rft_cli.data.json_line import kind_of
-from rft_cli.data.words import BadRow, keys_of, quoted, short
 from rft_cli.types import Message
 
 Remark = Callable[[str], None]
-"""Takes what is to be said once of a file, whatever number of rows it is true of."""
+"""Takes a remark on a row; each is reported once for the file."""
 
 _ROLES = {
     "system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool",
@@ -44,8 +44,8 @@ _CALLS = ("function_call", "tool_call")
 def conversation(value: object, key: str, remark: Remark, *, answered: bool) -> list[Message]:
     """The prompt in a list of messages. Raises BadRow.
 
-    A last assistant turn is the answer and taken off where `answered`, else the beginning of the answer and kept; so is
-    one that says `prefix: true`.
+    A last assistant turn is the completion and removed if `answered`, else the beginning of the completion and kept; a
+    turn with `prefix: true` is always kept.
     """
     value = unpacked(value, key, remark)
     if not isinstance(value, list):
@@ -64,7 +64,7 @@ def conversation(value: object, key: str, remark: Remark, *, answered: bool) -> 
 
 
 def _end(turns: list[Message], key: str, kept: bool, remark: Remark) -> None:
-    """Take off the assistant turn at the end of `turns`, or keep it as the beginning of the answer."""
+    """Take off the assistant turn at the end of `turns`, or keep it as the beginning of the completion."""
     last = turns[-1]
     if last.get("tool_calls") and kept:
         raise BadRow(
@@ -72,7 +72,7 @@ def _end(turns: list[Message], key: str, kept: bool, remark: Remark) -> None:
         )
     if kept and last["content"].strip():
         remark(
-            f"'{key}' ends with an assistant turn: it is the beginning of the answer, which the model continues"
+            f"'{key}' ends with an assistant turn: it is the beginning of the completion, which the model continues"
         )
         return
     turns.pop()
@@ -87,7 +87,7 @@ def _end(turns: list[Message], key: str, kept: bool, remark: Remark) -> None:
 
 
 def unpacked(value: object, key: str, remark: Remark) -> object:
-    """A list that stands in a string, as JSON or as Python prints it; every other value as it is."""
+    """The list that a string holds, as JSON or as Python prints it; every other value unchanged."""
     found = listed(value) if isinstance(value, str) else None
     if found is None:
         return value
@@ -96,7 +96,7 @@ def unpacked(value: object, key: str, remark: Remark) -> object:
 
 
 def listed(text: str) -> list[Any] | None:
-    """The list in a text that is one; None where it is something else."""
+    """The list in a text that is one; None if it is something else."""
     if not text.lstrip().startswith("["):
         return None
     try:
@@ -125,14 +125,15 @@ def are_messages(value: object) -> bool:
 
 
 def last_answer(value: object) -> str | None:
-    """What the assistant turn at the end of a list of messages says; None where there is none."""
+    """What the assistant turn at the end of a list of messages says; None if there is none."""
     value = listed(value) if isinstance(value, str) else value
     last = value[-1] if isinstance(value, list) and value else None
     if not isinstance(last, dict):
         return None
     try:
         turn = _message(last, "", lambda _: None)
-    except BadRow:  # a free extra key of that name
+    except BadRow:
+        # a free extra key of that name
         return None
     return turn["content"] if turn["role"] == "assistant" and "tool_calls" not in turn else None
 

@@ -1,7 +1,4 @@
-"""Prompts that stand both in the training file and in a file it is judged by.
-
-Memorising them would look like learning.
-"""
+"""Prompts that are in the training file and in the validation or test file: memorising them looks like learning."""
 
 from __future__ import annotations
 
@@ -10,8 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from rft_cli.data.dataset import Dataset
-from rft_cli.data.examples import Selected
-from rft_cli.data.rows import Problems
+from rft_cli.data.problems import Problems
 from rft_cli.errors import UsageError
 from rft_cli.types import Example, Source
 
@@ -28,25 +24,20 @@ class Overlap:
 
 
 @dataclass(frozen=True)
-class Checked:
-    """The training rows to go on with, and what to tell people (None: no overlap)."""
+class OverlapResult:
+    """The training rows that are left, and a note for people (None: no overlap)."""
 
     train: Dataset
     note: str | None
 
 
 def find_overlap(train: Dataset, other: Dataset) -> list[Overlap]:
-    """One Overlap for each training row whose prompt text also stands in `other`."""
-    places: dict[int, int] = {}  # by the prompts' hashes: the texts of a large file would fill memory
-    for place, example in enumerate(other.examples):
-        places.setdefault(hash(_key(example)), place)
-    found = []
-    for place, example in enumerate(train.examples):
-        key = _key(example)
-        same = places.get(hash(key))
-        if same is not None and _key(twin := other.examples[same]) == key:
-            found.append(Overlap(place, example.source, twin.source))
-    return found
+    """One Overlap for each training row whose prompt text is also in `other`."""
+    first: dict[str, Source] = {}
+    for example in other.examples:
+        first.setdefault(_key(example), example.source)
+    keys = ((place, example, _key(example)) for place, example in enumerate(train.examples))
+    return [Overlap(place, example.source, first[key]) for place, example, key in keys if key in first]
 
 
 def _key(example: Example) -> str:
@@ -54,27 +45,25 @@ def _key(example: Example) -> str:
     return example.prompt_text().strip()
 
 
-def apply_overlap(train: Dataset, other: Dataset, policy: Literal["warn", "drop", "error"]) -> Checked:
+def apply_overlap(train: Dataset, other: Dataset, policy: Literal["warn", "drop", "error"]) -> OverlapResult:
     """Do what `data.overlap` says: note it, drop rows from `train`, or raise UsageErrors with the lines."""
     found = find_overlap(train, other)
     if not found:
-        return Checked(train, None)
+        return OverlapResult(train, None)
     if policy == "error":
         _refuse(train, other, found)
-    what = (
-        f"{len(found)} of {len(train.examples)} training rows have a prompt that also stands in {other.path}"
-    )
+    what = f"{len(found)} of {len(train.examples)} training rows have a prompt that is also in {other.path}"
     where = f"{train.path}: {what} ({_lines(found)})"
     if policy == "warn":
-        return Checked(train, f"{where}; --set data.overlap=drop leaves them out of training")
+        return OverlapResult(train, f"{where}; --set data.overlap=drop leaves them out of training")
     dropped = {overlap.place for overlap in found}
-    kept = Selected(train.examples, (place for place in range(len(train.examples)) if place not in dropped))
+    kept = [example for place, example in enumerate(train.examples) if place not in dropped]
     if not kept:
         raise UsageError(
-            f"{train.path}: every prompt also stands in {other.path}, so data.overlap: drop leaves none",
+            f"{train.path}: every prompt is also in {other.path}, so data.overlap: drop leaves none",
             "use other rows for training",
         )
-    return Checked(replace(train, examples=kept), f"{where}; left out of training")
+    return OverlapResult(replace(train, examples=kept), f"{where}; left out of training")
 
 
 def _refuse(train: Dataset, other: Dataset, found: Sequence[Overlap]) -> None:

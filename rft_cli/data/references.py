@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rft_cli.data.formats import Keys
 from rft_cli.data.messages import last_answer
+from rft_cli.data.row_formats import Keys
 from rft_cli.types import Example
 
 REFERENCE_KEYS = (
@@ -22,7 +22,7 @@ def reference_of(example: Example, columns: Mapping[str, str] | None = None) -> 
 
     Looked for in this order: `output`, `answer` (GSM8K: what follows `####`), `reward_model.ground_truth`,
     `reference_answer` and its kind, the assistant turn that ends `messages` or `conversations`. A list of messages says
-    what its last assistant turn says; what else is no string comes as JSON.
+    what its last assistant turn says; other values come as JSON.
     """
     whole = solution_of(example, columns)
     return None if whole is None else whole.rpartition("####")[2].strip() if _ends_in_result(whole) else whole

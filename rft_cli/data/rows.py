@@ -5,7 +5,7 @@ How it is used, by the data reader and by `rft grade` alike:
     rows = read_rows("train.jsonl")          # or "-": standard input; raises UsageError if it can't be opened
     for row in rows:                         # streams: one line in memory at a time
         if row.problem is not None:          # a UsageError whose message begins with file:line
-            ...                              # report it and go on, or collect it in Problems
+            ...                              # report it and continue, or collect it in Problems
         else:
             use(row.line, row.value)         # the object, values as they stood in the file
     rows.sha256                              # of the bytes read so far: of the file once the loop has ended
@@ -17,7 +17,6 @@ accepted. `json_line.py` says what a line must be. A line is held in memory, so 
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 import shlex
 import sys
@@ -25,18 +24,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from rft_cli.config.suggest import counted
+from rft_cli.data.file_formats import converted_of, open_converted
 from rft_cli.data.json_line import Row, parse_line
-from rft_cli.data.sources import converted_of, open_source
-from rft_cli.errors import UsageError, UsageErrors
-
-MAX_LINE_BYTES = 100_000_000
-"""A line must fit into memory several times over; what has no line end at all (a device) ends here too."""
-SHOWN_PROBLEMS = 20
-"""Problems of one file that are spelled out; the others are counted."""
+from rft_cli.data.problems import MAX_LINE_BYTES
+from rft_cli.errors import UsageError
 
 _BOM = b"\xef\xbb\xbf"
-_SPACE = b" \t\r\n"  # JSON's
+# JSON's
+_SPACE = b" \t\r\n"
 _FOREIGN = {
     b"\x1f\x8b": ("is gzip-compressed", "unpack it first", "gunzip -k"),
     b"BZh": ("is bzip2-compressed", "unpack it first", "bunzip2 -k"),
@@ -50,47 +45,11 @@ _FOREIGN = {
     b"\xff\xfe": ("is UTF-16, not UTF-8", "convert it", "iconv -f UTF-16 -t UTF-8"),
     b"\xfe\xff": ("is UTF-16, not UTF-8", "convert it", "iconv -f UTF-16 -t UTF-8"),
 }
-"""First bytes of what is no JSON lines: what it is, what to do, and the command that does it."""
-_WIDE = re.compile(rb"\0+[\[{]|[\[{]\0")  # UTF-16 and UTF-32 without a byte order mark
+"""First bytes of other file formats: what it is, what to do, and the command that does it."""
+# UTF-16 and UTF-32 without a byte order mark
+_WIDE = re.compile(rb"\0+[\[{]|[\[{]\0")
 _LINES = "write one JSON object a line, for example with: "
 _STDIN = "stdin"
-
-
-class Problems:
-    """The problems of one file: all counted, those of the lowest lines kept, so the message stays short."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.count = 0
-        self._kept: list[tuple[int, UsageError]] = []
-
-    def add(self, problem: UsageError, line: int = 0) -> None:
-        """Count `problem`; `line` puts it in order, 0 (the whole file) comes first."""
-        self.count += 1
-        self._kept.append((line, problem))
-        if len(self._kept) >= 2 * SHOWN_PROBLEMS:
-            self._kept = self._lowest()
-
-    def merge(self, other: Problems | None) -> None:
-        """Add another list of problems of the same file."""
-        if other is not None:
-            self.count += other.count
-            self._kept = [*self._kept, *other._lowest()]
-
-    def raise_any(self) -> None:
-        """Raise them as one error; return if there are none."""
-        if self.count:
-            raise self.error()
-
-    def error(self) -> UsageErrors:
-        """The first ones as one error, which says how many more there are."""
-        shown = [problem for _, problem in self._lowest()]
-        rest = self.count - len(shown)
-        more = [UsageError(f"{self.name}: and {counted(rest, 'more problem')}")] if rest else []
-        return UsageErrors([*shown, *more])
-
-    def _lowest(self) -> list[tuple[int, UsageError]]:
-        return sorted(self._kept, key=lambda kept: kept[0])[:SHOWN_PROBLEMS]
 
 
 class RowReader:
@@ -105,7 +64,7 @@ class RowReader:
 
     @property
     def sha256(self) -> str:
-        """Hash of the bytes read so far, in hex; of a file that is no JSON lines, the whole file's."""
+        """Hash of the bytes read so far, in hex; of a file in another format, the whole file's."""
         return self._hash.hexdigest() if self._converted is None else self._converted.sha256
 
     @property
@@ -147,7 +106,7 @@ def read_rows(path: str, role: str | None = None) -> RowReader:
 
 
 def standard_input() -> BinaryIO:
-    """The bytes of standard input; raises UsageError where it was closed by the caller (`<&-`)."""
+    """The bytes of standard input; raises UsageError if it was closed by the caller (`<&-`)."""
     if sys.stdin is None:
         raise UsageError("there is no standard input to read rows from", "name a FILE")
     return sys.stdin.buffer
@@ -157,7 +116,7 @@ def open_rows(path: str, role: str | None = None) -> BinaryIO:
     """Rows as a stream of JSON lines, whatever they are in; raises UsageError if it can't be opened."""
     file = Path(path)
     try:
-        found = open_source(path, role)
+        found = open_converted(path, role)
         if found is not None:
             return found
         if file.is_dir():
@@ -173,13 +132,8 @@ def open_rows(path: str, role: str | None = None) -> BinaryIO:
         raise UsageError(f"{path}: can't be opened: {reason}") from error
 
 
-def read_rows_from_bytes(content: bytes, name: str) -> RowReader:
-    """The rows of bytes already at hand."""
-    return RowReader(io.BytesIO(content), name)
-
-
 def first_line(raw: bytes, name: str) -> bytes:
-    """The first line without its byte order mark; raises UsageError where the file is not made of JSON lines."""
+    """The first line without its byte order mark; raises UsageError if the file is not made of JSON lines."""
     _refuse_foreign(raw, name)
     raw = raw.removeprefix(_BOM)
     _refuse_layout(raw, name)
@@ -196,7 +150,7 @@ def _refuse_foreign(raw: bytes, name: str) -> None:
 
 
 def _run(command: str, name: str) -> str:
-    """The command on this file; for standard input, where it stands in the pipe."""
+    """The command on this file; for standard input, its place in the pipe."""
     if name == _STDIN:
         return f"... | {command.removesuffix(' -k')} | rft ..."
     return f"{command} {shlex.quote(name)}"

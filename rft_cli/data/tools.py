@@ -13,7 +13,7 @@ _SCHEMA = ("parameters", "input_schema", "inputSchema")
 
 
 def tools_of(value: object, key: str, remark: Remark) -> list[dict[str, Any]] | None:
-    """The definitions under a row's `key`, `{type: function, function: {name, …}}` each; None where there are none.
+    """The definitions under a row's `key`, `{type: function, function: {name, …}}` each; None if there are none.
 
     Takes OpenAI's form, its flat one, bare functions, and any of them as JSON in a string.
     """

@@ -15,7 +15,7 @@ from rft_cli.grading.openai.row_keys import missing_keys
 from rft_cli.grading.preflight_texts import TextKind, Trial, first_trials, further_trials
 from rft_cli.grading.protocol import Grader
 from rft_cli.grading.shape import shape_of
-from rft_cli.grading.source import is_spec, read_sources
+from rft_cli.grading.source import is_spec
 from rft_cli.types import Example, Grade
 
 _SHOWN = 5
@@ -81,15 +81,6 @@ def check_grader(
         if audited is None:
             return report
         return replace(report, warnings=(*report.warnings, *warnings_of(audited)), audit=audited)
-
-
-def static_problems(config: GraderConfig, rows: Sequence[Example]) -> list[UsageError]:
-    """What is wrong with the grader as far as it shows without running it or asking a judge."""
-    try:
-        read_sources(config)
-        return missing_keys(config, rows) if is_spec(config) else []
-    except UsageError as error:
-        return list(error.problems)
 
 
 def _try(grader: Grader, examples: Sequence[Example], references: Sequence[str | None]) -> list[_Tried]:

@@ -12,11 +12,11 @@ from typing import Any, BinaryIO
 
 from rft_cli.config.schema import DataConfig
 from rft_cli.config.suggest import as_word
+from rft_cli.data.bad_row import BadRow
 from rft_cli.data.dataset import prompt_for
 from rft_cli.data.json_line import Row, parse_line
 from rft_cli.data.references import reference_of
 from rft_cli.data.rows import check_length, first_line, open_rows, standard_input
-from rft_cli.data.words import BadRow
 from rft_cli.errors import UsageError
 from rft_cli.grading.feed import Feed
 from rft_cli.grading.openai.run_response import run_lines

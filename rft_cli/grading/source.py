@@ -18,7 +18,7 @@ from rft_cli.config.scorers import split_target
 from rft_cli.config.suggest import near_file
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.wire.messages import ScorerSource
-from rft_cli.runs.identity import base_identity
+from rft_cli.runs.model_hash import base_identity
 
 KINDS = (
     "a grader is a Python file (scorer.py or scorer.py:function), an OpenAI grader spec (.json or .yaml), or a "

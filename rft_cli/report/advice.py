@@ -1,4 +1,4 @@
-"""What to do after a job: the next command, and a reason for it that fits what was seen."""
+"""What to do after a job: the next command and the reason for it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rft_cli.report.answers import answers_of, best_constant
+from rft_cli.report.collapse import best_constant, repetition_of
 from rft_cli.report.pairs import Pair
 from rft_cli.runs import Run
-from rft_cli.runs.hints import longer, quoted
+from rft_cli.runs.suggested_commands import longer, quoted
 
 MOST_CUT = 0.9
 """Share of cut completions above which nothing but the length limit matters."""
@@ -31,7 +31,7 @@ class Advice:
 
 
 def advise(run: Run, best_step: int, metrics: Sequence[Mapping[str, Any]], pair: Pair) -> Advice:
-    """What comes next after a job with these lines of metrics; `pair`: the rows that the result is about."""
+    """The advice after a job with these lines of metrics; `pair`: the rows that the result is about."""
     config = quoted(run.path / "config.yaml")
     cut = _mean(metrics, "truncated")
     if not best_step and cut is not None and cut > MOST_CUT:
@@ -41,9 +41,8 @@ def advise(run: Run, best_step: int, metrics: Sequence[Mapping[str, Any]], pair:
             f"{cut:.0%} of the training completions were cut at the length limit, so the scorer saw no whole answer: "
             "give them room, or ask for shorter answers; more epochs would not help.",
         )
-    shares = [
-        row["constant_groups"] for row in metrics if "constant_groups" in row
-    ]  # None: no group has two grades
+    # None: no group has two grades.
+    shares = [row["constant_groups"] for row in metrics if "constant_groups" in row]
     if not best_step and shares and all(share is None or share == 1.0 for share in shares):
         rewards = {row["reward"] for row in metrics if isinstance(row.get("reward"), int | float)}
         return Advice(
@@ -67,7 +66,7 @@ def _why_flat(rewards: set[float]) -> str:
         )
     return (
         "All completions of a prompt got the same reward, in every batch: there was nothing to learn from, and more "
-        "epochs would not help. Take harder rows, or a scorer that tells a good completion from a better one."
+        "epochs would not help. Take harder rows, or a scorer that gives a better completion more than a good one."
     )
 
 
@@ -87,7 +86,7 @@ def _nothing_beat(run: Run, config: str, metrics: Sequence[Mapping[str, Any]]) -
 
 
 def _of_a_gain(run: Run, config: str, metrics: Sequence[Mapping[str, Any]], pair: Pair) -> Advice:
-    constant, answers = best_constant(pair.constants, pair.after), answers_of(pair.after)
+    constant, answers = best_constant(pair.constants, pair.after), repetition_of(pair.after)
     rate = _smaller_rate(metrics)
     if constant is not None and constant.as_good and answers is not None and answers.collapsed and rate:
         return Advice(
@@ -99,7 +98,7 @@ def _of_a_gain(run: Run, config: str, metrics: Sequence[Mapping[str, Any]], pair
 
 
 def _of_teaching(run: Run, config: str) -> Advice:
-    """Reinforcement with the same rows, from what was taught: what sft chose for itself is chosen anew."""
+    """Reinforcement on the same rows from the sft model; settings that were auto are chosen again."""
     settings = run.info.get("settings") or {}
     again = [
         flag
@@ -114,7 +113,7 @@ def _of_teaching(run: Run, config: str) -> Advice:
     return Advice(
         f"rft train {config} {flags}",
         f"This is what the references teach. `rft export {quoted(run.path)}` takes the model out as it is; the next "
-        "command goes on from it with reinforcement.",
+        "command continues from it with reinforcement.",
     )
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from rft_cli.config import RunConfig
 from rft_cli.config.paths import is_path
-from rft_cli.report.answers import best_constant
+from rft_cli.report.collapse import best_constant
 from rft_cli.report.estimates import compare, component_names
 from rft_cli.report.markdown import code, prose
 from rft_cli.report.pairs import Pair, read_pairs
@@ -171,7 +171,7 @@ def _use(run: Run, config: RunConfig, made: Made) -> str:
             base = BUILTIN_PATH.format(config.model.path)
             note = (
                 f"\n\n{code(config.model.path)} is not on the hub: it comes with the package `rft-cli`. "
-                "`adapter_config.json` names the directory it lies in where this adapter was exported."
+                "`adapter_config.json` names its directory on the machine that exported this adapter."
             )
         elif is_path("model.path", made.base):
             note = "\n\nThe base model was a directory: on another machine, put its path there instead."

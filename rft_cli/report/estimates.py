@@ -7,8 +7,7 @@ Skipped and failed grades are left out; they are never a 0.
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from rft_cli.errors import RunFailed
 from rft_cli.types import MOST_COMPONENTS, Comparison, Estimate, Sample
@@ -16,9 +15,8 @@ from rft_cli.types import MOST_COMPONENTS, Comparison, Estimate, Sample
 REWARD = "reward"
 RESAMPLES = 10_000
 _SEED = 20_240_229
-_LARGE = 1e290
-"""Sums of larger numbers may be more than a float holds."""
-_CHUNK = 4_000_000  # row indices drawn at a time: 32 MB
+# row indices drawn at a time: 32 MB
+_CHUNK = 4_000_000
 
 
 def mean_ci(values: Sequence[float]) -> Estimate:
@@ -32,11 +30,6 @@ def mean_ci(values: Sequence[float]) -> Estimate:
         raise ValueError("the mean of no rows")
     rows = np.asarray(values, dtype=np.float64)
     n = len(rows)
-    largest = float(np.abs(rows).max())
-    if largest > _LARGE:  # sums of such numbers overflow; a power of two takes nothing from them
-        small = mean_ci([value * 2.0**-64 for value in values])
-        low, high = small.ci95
-        return Estimate(mean=_grown(small.mean), ci95=(_grown(low), _grown(high)), n=n)
     if n == 1 or bool((rows == rows[0]).all()):
         value = float(rows[0])
         return Estimate(mean=value, ci95=(value, value), n=n)
@@ -57,23 +50,7 @@ def row_means(samples: Iterable[Sample], key: str = REWARD) -> dict[int, float]:
         value = _value(sample, key)
         if value is not None:
             values.setdefault(sample.row, []).append(value)
-    return {row: _mean(found) for row, found in values.items()}
-
-
-def _mean(values: Sequence[float]) -> float:
-    if max(map(abs, values)) <= _LARGE:
-        return math.fsum(values) / len(values)
-    return _grown(math.fsum(value * 2.0**-64 for value in values) / len(values))
-
-
-def _within(value: float) -> float:
-    """The number, or the largest of its sign where it is infinite."""
-    return value if math.isfinite(value) else math.copysign(sys.float_info.max, value)
-
-
-def _grown(value: float) -> float:
-    """Undo the division by 2^64; what no float can hold becomes the largest that there is."""
-    return _within(value * 2.0**64)
+    return {row: math.fsum(found) / len(found) for row, found in values.items()}
 
 
 def _value(sample: Sample, key: str) -> float | None:
@@ -83,7 +60,7 @@ def _value(sample: Sample, key: str) -> float | None:
 
 
 def estimate(samples: Sequence[Sample], key: str = REWARD) -> Estimate:
-    """Mean over rows of reward or component; RunFailed where nothing could be graded."""
+    """Mean over rows of reward or component; RunFailed if nothing could be graded."""
     means = row_means(samples, key)
     if not means:
         raise _nothing_graded(samples, key)
@@ -99,7 +76,7 @@ def compare(before: Sequence[Sample], after: Sequence[Sample], key: str = REWARD
     return Comparison(
         before=mean_ci([first[row] for row in rows]),
         after=mean_ci([second[row] for row in rows]),
-        difference=mean_ci([_within(second[row] - first[row]) for row in rows]),
+        difference=mean_ci([second[row] - first[row] for row in rows]),
     )
 
 
@@ -131,21 +108,6 @@ def tally(statuses: Iterable[str]) -> dict[str, int]:
     for status in statuses:
         counts[status] += 1
     return counts
-
-
-def pass_at_k(n: int, correct: int, k: int) -> float:
-    """Chance that at least one of k completions is right, unbiased, from `correct` right ones among n.
-
-    1 - C(n - correct, k) / C(n, k): of all ways to draw k of the n, the share that holds a right one.
-    """
-    if not 1 <= k <= n or not 0 <= correct <= n:
-        raise ValueError(f"pass@{k} of {correct} right among {n}: needs 1 <= k <= n and 0 <= correct <= n")
-    return 1.0 - math.comb(n - correct, k) / math.comb(n, k)
-
-
-def mean_pass_at_k(correct_by_row: Mapping[int, Sequence[bool]], k: int) -> Estimate:
-    """pass@k averaged over rows, each given as its completions' verdicts (at least k of them)."""
-    return mean_ci([pass_at_k(len(seen), sum(seen), k) for seen in correct_by_row.values()])
 
 
 def _nothing_graded(samples: Sequence[Sample], key: str) -> RunFailed:

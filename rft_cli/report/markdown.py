@@ -1,4 +1,4 @@
-"""Names and texts of a job as Markdown that shows them as they are, whatever they hold."""
+"""Escapes a job's names and texts for Markdown."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ def _escaped(mark: str) -> str:
 
 
 def _visible(text: str) -> str:
-    """On one line, with what is no visible character as its escape."""
+    """On one line, with invisible characters escaped."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text) or " "

@@ -1,4 +1,4 @@
-"""The pilot's figures: what the base model's graded completions of a few training prompts say of the job.
+"""The pilot's figures, from the base model's graded completions of a few training prompts.
 
 Pure functions over samples. A group is what one prompt's completions are; skipped and failed grades are left out.
 """

@@ -15,7 +15,7 @@ SOLVED = 0.95
 """Share of completions with the highest reward above which there is little left to learn."""
 MOSTLY = 0.5
 WIDEST = 160
-"""Letters of a completion in a message."""
+"""Characters of a completion in a message."""
 _FORM_WORDS = ("format", "valid", "parse", "json", "schema")
 _RAISE = "raise rollout.max_completion_tokens if good completions need more"
 _CONTEXT = "shorten the prompts or take a model with a longer context if good completions need more"
@@ -39,7 +39,7 @@ _ZERO = (
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class PilotVerdict:
     """ok; little: a warning, the job can hardly gain; nothing: no prompt teaches. `advice`: likeliest first."""
 
     level: Literal["ok", "little", "nothing"]
@@ -47,13 +47,13 @@ class Verdict:
     advice: tuple[str, ...] = ()
 
 
-def verdict(
+def judge_pilot(
     found: Figures,
     samples: Sequence[Sample],
     references: Mapping[int, str | None],
     fills_context: bool = False,
-) -> Verdict:
-    """What the samples say of the job. `references`: each row's reference, None where it has none.
+) -> PilotVerdict:
+    """What the samples say of the job. `references`: each row's reference, None if it has none.
 
     `fills_context`: the limit of a completion is all that the model's context leaves.
     """
@@ -61,9 +61,9 @@ def verdict(
         top = max(found.rewards)
         best = sum(s.grade.reward == top for s in samples) / found.statuses["graded"]
         if best <= SOLVED:
-            return Verdict("ok")
+            return PilotVerdict("ok")
         said = f"{best:.0%} of the base model's completions earn {top:g}, the most that was seen"
-        return Verdict(
+        return PilotVerdict(
             "little", f"{said}: there is little to learn", ("take harder rows, or a stricter scorer",)
         )
     head = (
@@ -71,26 +71,26 @@ def verdict(
         f"{counted(found.prompts, 'prompt')} has two completions with different rewards"
     )
     why, advice = _causes(found, samples, references, fills_context)
-    return Verdict("nothing", f"{head}\n{why}", tuple(dict.fromkeys(advice)))
+    return PilotVerdict("nothing", f"{head}\n{why}", tuple(dict.fromkeys(advice)))
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class PilotMessage:
     """A verdict in words: what was seen, and what to do about it."""
 
     message: str
     fix: str
 
 
-def told(judged: Verdict, shown: Sequence[Sample]) -> Told:
+def pilot_message(judged: PilotVerdict, shown: Sequence[Sample]) -> PilotMessage:
     """The verdict with the completions to look at, and its advice, likeliest first."""
     lines = [judged.message]
     if judged.level == "nothing":
         lines += [f"  {_reward(s)}, {counted(s.tokens, 'token')}: {_short(s.completion)}" for s in shown]
     if len(judged.advice) == 1:
-        return Told("\n".join(lines), judged.advice[0])
+        return PilotMessage("\n".join(lines), judged.advice[0])
     advice = [f"({number}) {text}" for number, text in enumerate(judged.advice, 1)]
-    return Told("\n".join(lines), "\n".join(["likeliest first:", *advice]))
+    return PilotMessage("\n".join(lines), "\n".join(["likeliest first:", *advice]))
 
 
 def _reward(sample: Sample) -> str:
@@ -129,7 +129,7 @@ def _causes(
         advice.append(
             "the model always says the same: raise rollout.temperature"
             if same
-            else "have the scorer tell better completions of a prompt from worse ones, in small steps"
+            else "have the scorer give better completions of a prompt more, in small steps"
         )
         return "; ".join(seen), advice
     (reward,) = found.rewards
@@ -139,12 +139,12 @@ def _causes(
     elif reward == 1:
         advice.append("the task is solved already: take harder rows, or a stricter scorer")
     else:
-        advice.append("have the scorer tell better completions from worse ones: it gives all the same")
+        advice.append("have the scorer give better completions more: it gives all the same")
     return "; ".join(seen), advice
 
 
 def asked_form(samples: Sequence[Sample], references: Mapping[int, str | None]) -> str | None:
-    """What no completion has though it is asked for, to follow "no completion"; None where that can't be seen.
+    """What no completion has though it is asked for, to follow "no completion"; None if that can't be seen.
 
     Seen in a component of the scorer's that is named for the form and is 0 throughout, or in references that are JSON
     objects or lists where no completion is.

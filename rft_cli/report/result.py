@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rft_cli.report.advice import advise, epoch_of
-from rft_cli.report.answers import answers_of, best_constant
+from rft_cli.report.collapse import best_constant, repetition_of
 from rft_cli.report.estimates import compare, compare_components
 from rft_cli.report.outcomes import outcomes
 from rft_cli.report.pairs import Pair, read_pairs
@@ -21,8 +21,8 @@ SCHEMA = "rft.result/1"
 def build_result(run: Run, *, status: str = "finished") -> dict[str, Any]:
     """The documented result: estimates before and after, components, training reward, counts, what next.
 
-    `test` is there only with test rows, and `components` are then theirs. Raises RunFailed where no row
-    could be graded, FileNotFoundError where the baseline was never sampled.
+    `test` is there only with test rows, and `components` are then theirs. Raises RunFailed if no row
+    could be graded, FileNotFoundError if the baseline was never sampled.
     """
     info = run.info
     best_step = int(info.get("best_step") or 0)
@@ -58,7 +58,7 @@ def build_result(run: Run, *, status: str = "finished") -> dict[str, Any]:
 
 def answers_json(pair: Pair) -> dict[str, Any]:
     """How the completions differ, and the best single one for all rows where there is any."""
-    before, after = answers_of(pair.before), answers_of(pair.after)
+    before, after = repetition_of(pair.before), repetition_of(pair.after)
     constant = best_constant(pair.constants, pair.after)
     return {
         "answers": {
@@ -78,7 +78,7 @@ def training_reward(metrics: Sequence[dict[str, Any]]) -> dict[str, float | None
 
 
 def first_and_last(metrics: Sequence[dict[str, Any]], key: str) -> dict[str, float | None]:
-    """The same of any figure of a step."""
+    """Means of a metric over the first and the last steps, as in `training_reward`."""
     values = [row[key] for row in metrics if isinstance(row.get(key), int | float)]
     epoch = sum(epoch_of(row) == 1 for row in metrics)
     part = max(1, min(epoch, len(values) // 2))
@@ -97,7 +97,7 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _seconds(info: dict[str, Any]) -> float:
-    # The sessions that have ended, and the one that is going on.
+    # The sessions that have ended, and the current one.
     ended = float(info.get("seconds") or 0.0)
     if info.get("status") == "running" and info.get("started"):
         ended += (datetime.now(UTC) - datetime.fromisoformat(info["started"])).total_seconds()

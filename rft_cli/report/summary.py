@@ -1,4 +1,4 @@
-"""What the final table says, as plain data: `console.py` draws it, nothing here knows how."""
+"""What the final table says, as plain data, which `console/` draws."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from rft_cli.config.suggest import counted
-from rft_cli.report.answers import best_constant
+from rft_cli.report.collapse import best_constant
+from rft_cli.report.conclusions import answers_note, headline, matters, reward_verdict
 from rft_cli.report.pairs import Pair, read_pairs
-from rft_cli.report.verdict import answers_note, headline, matters, reward_verdict
 from rft_cli.runs import Run
 from rft_cli.types import Comparison, Estimate, Sample
 
@@ -29,7 +29,7 @@ class SummaryRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class CompletionPair:
     """One row's completion before and after. `verdict`: better, same or worse."""
 
     verdict: str
@@ -42,7 +42,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Everything a person is told at the end of a job.
+    """Everything printed at the end of a job.
 
     `split` says which rows `table` is about; `headline` is the verdict; `notes` are further lines; `warnings` are what
     the job warned of on its way.
@@ -52,7 +52,7 @@ class Summary:
     split: str
     table: tuple[SummaryRow, ...]
     notes: tuple[str, ...]
-    completions: tuple[Shown, ...]
+    completions: tuple[CompletionPair, ...]
     run: str
     next: str
     warnings: tuple[str, ...] = ()
@@ -117,12 +117,15 @@ def _grader_notes(grader: Mapping[str, Any]) -> list[str]:
     """The three outcomes, where there is more to say than that all was graded; and why grades failed."""
     notes = []
     if grader["failed"] or grader["skipped"]:
-        rates = grader.get("rates", {})  # a result that an older version wrote has none
-        told = (
+        # a result that an older version wrote has none
+        rates = grader.get("rates", {})
+        counts = (
             f"{grader[name]} {name}" + (f" ({rates[name]:.1%})" if name in rates else "")
             for name in ("graded", "skipped", "failed")
         )
-        notes.append(f"Grader: of the completions {', '.join(told)}; skipped and failed ones were left out.")
+        notes.append(
+            f"Grader: of the completions {', '.join(counts)}; skipped and failed ones were left out."
+        )
     else:
         notes.append(f"Grader: all of {grader['graded']:,} completions were graded.")
     latency = grader.get("latency_s", {})
@@ -158,7 +161,8 @@ def _reward_notes(result: Mapping[str, Any], validation: Pair) -> list[str]:
     lines = []
     if taught is not None:
         lines.append(f"Training loss {first:.3g} -> {last:.3g} nats a token of the references")
-    elif first != last:  # one step is its own first and last
+    elif first != last:
+        # one step is its own first and last
         lines.append(
             f"Training reward {first:.3f} -> {last:.3f} (at the beginning and at the end, as sampled)"
         )
@@ -171,10 +175,10 @@ def _reward_notes(result: Mapping[str, Any], validation: Pair) -> list[str]:
     return [line[0].upper() + line[1:]]
 
 
-def pick_completions(pair: Pair, count: int) -> list[Shown]:
+def pick_completions(pair: Pair, count: int) -> list[CompletionPair]:
     """Up to `count` rows, most improved first, with one unchanged and one worse row where there are any."""
     after = {sample.row: sample for sample in reversed(pair.after) if sample.grade.status == "graded"}
-    shown: dict[int, Shown] = {}
+    shown: dict[int, CompletionPair] = {}
     for sample in pair.before:
         if sample.grade.status == "graded" and sample.row in after and sample.row not in shown:
             shown[sample.row] = _shown(sample, after[sample.row])
@@ -193,7 +197,7 @@ def pick_completions(pair: Pair, count: int) -> list[Shown]:
     return sorted((picked + rest)[:count], key=lambda item: order[item.verdict])
 
 
-def _shown(before: Sample, after: Sample) -> Shown:
+def _shown(before: Sample, after: Sample) -> CompletionPair:
     first, second = before.grade.reward or 0.0, after.grade.reward or 0.0
     verdict = "same" if abs(second - first) < 1e-9 else "better" if second > first else "worse"
-    return Shown(verdict, before.prompt, before.completion, after.completion, first, second)
+    return CompletionPair(verdict, before.prompt, before.completion, after.completion, first, second)

@@ -1,24 +1,22 @@
-"""`best`: a relative link to the best checkpoint. run.json says the step too: a copy may have lost the link."""
+"""The best checkpoint: `best_step` in run.json, and `best`, a relative link to it for people."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 from pathlib import Path
 
 from rft_cli.errors import UsageError
 from rft_cli.runs.files import fsync_path
-from rft_cli.runs.hints import resume_command
-
-_STEP = re.compile(r"step-\d{1,18}")
+from rft_cli.runs.suggested_commands import resume_command
 
 
 def point(run: Path, step: int | None) -> None:
-    """Make the link name the checkpoint of `step`; None takes the link away."""
+    """Point the link at the checkpoint of `step`; None removes it."""
     link, draft = run / "best", run / ".best-new"
-    if link.is_dir() and not link.is_symlink():  # a copy of a run that followed links
+    # a copy of a run that followed links
+    if link.is_dir() and not link.is_symlink():
         shutil.rmtree(link)
     if step is None:
         link.unlink(missing_ok=True)
@@ -31,21 +29,16 @@ def point(run: Path, step: int | None) -> None:
 
 
 def find(run: Path, best_step: int) -> Path | None:
-    """The best checkpoint's directory; None: the base model is best. `best_step` is what run.json says.
+    """The best checkpoint's directory, `best_step` of run.json; None: the base model is best.
 
-    Raises UsageError where the best checkpoint is not there.
+    Raises UsageError if the directory is missing.
     """
-    link = run / "best"
-    if link.is_symlink():
-        name = Path(os.readlink(link)).name
-    elif best_step:
-        name = f"step-{best_step}"
-    else:
+    if not best_step:
         return None
-    target = run / "checkpoints" / name
-    if not _STEP.fullmatch(name) or not target.is_dir():
+    target = run / "checkpoints" / f"step-{best_step}"
+    if not target.is_dir():
         raise UsageError(
-            f"{run}: its best checkpoint, {name}, is not there",
+            f"{run}: its best checkpoint, {target.name}, is missing",
             f"restore it, or choose the best of the others: {resume_command(run)}",
         )
     return target

@@ -1,8 +1,8 @@
 """Checkpoints exist only once committed: files flushed, manifest written, then one rename.
 
-A directory `checkpoints/step-N` with a manifest is a checkpoint; whatever else lies there is the torn work of
-a process that died, and is never listed. The manifest holds each file's size and SHA-256, because a flipped
-bit in a weights file loads without complaint.
+A directory `checkpoints/step-N` with a manifest is a checkpoint; everything else is unfinished work of a process that
+died, and is never listed. The manifest holds each file's size and SHA-256, because a flipped bit in a weights file
+loads without complaint.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ _DAMAGED = "damaged-"
 
 
 class CheckpointStore:
-    """The checkpoints of one run. Only the holder of the run's lock may write; anybody may read."""
+    """The checkpoints of one run. Only the holder of the run's lock may write."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def path(self, step: int) -> Path:
-        """Where the checkpoint of `step` lies, or would lie."""
+        """The path of the checkpoint of `step`, which may not exist."""
         return self.folder / f"step-{step}"
 
     def begin(self, step: int) -> Path:
-        """An empty directory to write the checkpoint into; torn ones of dead processes are removed."""
+        """An empty directory to write the checkpoint into; removes unfinished ones of dead processes."""
         self.folder.mkdir(exist_ok=True)
         self.remove_torn()
         partial = self.folder / f"{_PARTIAL}step-{step}"
@@ -68,21 +68,22 @@ class CheckpointStore:
         return [step for step in self.present() if (self.path(step) / MANIFEST).is_file()]
 
     def present(self) -> list[int]:
-        """Steps of all directories that are called a checkpoint, ascending: those that lost their manifest too."""
+        """Steps of all checkpoint directories, ascending, also of those without a manifest."""
         if not self.folder.is_dir():
             return []
         names = (_STEP.fullmatch(path.name) for path in self.folder.iterdir() if path.is_dir())
         return sorted(int(name[1]) for name in names if name)
 
     def check_versions(self) -> None:
-        """Raise UsageError where a checkpoint is of a later schema version than this rft knows."""
+        """Raise UsageError if a checkpoint is of a later schema version than this rft knows."""
         for step in self.steps():
             try:
                 version = json.loads((self.path(step) / MANIFEST).read_text(encoding="utf-8"))[
                     "schema_version"
                 ]
             except (OSError, ValueError, KeyError, TypeError, RecursionError):
-                continue  # damaged: `verify` says how
+                # damaged: `verify` says how
+                continue
             if isinstance(version, int) and version > MANIFEST_VERSION:
                 raise UsageError(
                     f"{self.path(step)} was written by a newer rft: its manifest has schema version {version}, "
@@ -105,12 +106,12 @@ class CheckpointStore:
         return gone
 
     def remove_torn(self) -> None:
-        """Delete what was never committed and what was being deleted."""
+        """Delete unfinished checkpoints and unfinished deletions."""
         for path in self._hidden(_PARTIAL) + self._hidden(_OLD):
             shutil.rmtree(path, ignore_errors=True)
 
     def replaced(self) -> int | None:
-        """The step of a newest checkpoint that a process died replacing, and that is whole under its other name."""
+        """The step of the newest checkpoint, if a process died while replacing it and its old files are intact."""
         newest = max(self.present(), default=-1)
         for path in self._hidden(_OLD):
             step = _STEP.fullmatch(path.name.removeprefix(_OLD))
@@ -119,12 +120,12 @@ class CheckpointStore:
         return None
 
     def put_back(self, step: int) -> None:
-        """Give the checkpoint that `replaced` found its name again."""
+        """Rename the checkpoint that `replaced` found back."""
         os.rename(self.folder / f"{_OLD}step-{step}", self.path(step))
         fsync_path(self.folder)
 
     def set_aside(self, step: int) -> Path:
-        """Rename a damaged checkpoint so that nothing takes it for one; where it lies now."""
+        """Rename a damaged checkpoint so that it no longer counts; its new path."""
         number = 1
         while os.path.lexists(aside := self.folder / f"{_DAMAGED}step-{step}-{number}"):
             number += 1
@@ -142,14 +143,14 @@ class CheckpointStore:
         return sorted(path for path in self.folder.iterdir() if path.name.startswith(prefix))
 
     def _put_away(self, path: Path) -> None:
-        # One rename first: a deletion that is cut short must not leave what looks like a checkpoint.
+        # Renamed first: an interrupted deletion must not leave what looks like a checkpoint.
         aside = self.folder / f"{_OLD}{path.name}"
         shutil.rmtree(aside, ignore_errors=True)
         os.rename(path, aside)
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """Every file in it but the manifest, by its name in the manifest."""
+    """Every file except the manifest, by its name in the manifest."""
     found = {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*")) if not p.is_dir()}
     found.pop(MANIFEST, None)
     return found
@@ -173,7 +174,7 @@ def _problem(folder: Path, step: int) -> str | None:
         found = _changed(folder / name, size, digest)
         if found is not None:
             return found
-    # A name that is gone from the manifest would leave its file unchecked.
+    # A file whose name is missing from the manifest would not be checked.
     extra = sorted(_files(folder).keys() - expected.keys())
     return f"{folder / extra[0]} is not in {MANIFEST}" if extra else None
 

@@ -1,4 +1,4 @@
-"""What leaves a run: which checkpoint, in which format, and the directory that appears whole or not at all."""
+"""Plans an export (checkpoint, format) and writes its directory whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from typing import Literal, cast, get_args
 from rft_cli.config.suggest import did_you_mean
 from rft_cli.errors import UsageError
 from rft_cli.runs.files import fsync_path
-from rft_cli.runs.hints import resume_command
 from rft_cli.runs.run import Run
+from rft_cli.runs.suggested_commands import resume_command
 
 Format = Literal["merged", "adapter"]
 Precision = Literal["float32", "bfloat16", "float16"]
 
 MARKER = "rft-export.json"
-"""Lies in every export, with what was verified; only directories that hold it are replaced."""
+"""A file in every export that says what was verified; only directories with it are replaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class ExportPlan:
 def plan_export(
     run: Run, *, checkpoint: str, format: str, dtype: str | None, to: str | None, force: bool
 ) -> ExportPlan:
-    """Check what was asked for against what the run has; UsageError where it can't be done."""
+    """Check what was asked for against what the run has; UsageError if it can't be done."""
     chosen = cast(Format, _known("--format", format, get_args(Format)))
     precision = None if dtype is None else cast(Precision, _known("--dtype", dtype, get_args(Precision)))
     step = _step(run, checkpoint)
@@ -129,10 +129,10 @@ def _check_target(target: Path, force: bool) -> None:
 
 @contextlib.contextmanager
 def staged(target: Path, replace: bool) -> Iterator[Path]:
-    """An empty directory beside `target` that becomes `target` when the block ends well, and is gone when not.
+    """An empty directory that is renamed to `target` if the block succeeds, else deleted.
 
     The block writes MARKER, as any program writes a file: the other files get its permissions.
-    UsageError where it can't be made, or where `target` was made by somebody else meanwhile.
+    UsageError if it can't be made, or where `target` was made by somebody else meanwhile.
     """
     draft = target.with_name(f".new-{target.name}-{os.getpid()}-{secrets.token_hex(4)}")
     try:
@@ -144,7 +144,8 @@ def staged(target: Path, replace: bool) -> Iterator[Path]:
         yield draft
         mode = (draft / MARKER).stat().st_mode
         for file in (path for path in draft.rglob("*") if path.is_file()):
-            file.chmod(mode)  # safetensors writes weights that only their owner may read
+            # safetensors writes weights that only their owner may read
+            file.chmod(mode)
             fsync_path(file)
         _put(draft, target, replace)
     finally:
@@ -156,7 +157,8 @@ def _put(draft: Path, target: Path, replace: bool) -> None:
     if replace and (target / MARKER).is_file():
         os.rename(target, old)
     try:
-        os.rename(draft, target)  # takes the place of an empty directory too
+        # takes the place of an empty directory too
+        os.rename(draft, target)
     except BaseException as error:
         if old.exists() and not target.exists():
             os.rename(old, target)

@@ -45,7 +45,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 
 def drafts(folder: Path) -> list[Path]:
-    """What `write_atomic` is writing in `folder`, or left there where its process was killed."""
+    """Temporary files of `write_atomic` in `folder`, also those of killed processes."""
     return [path for path in folder.glob(".*") if _DRAFT.fullmatch(path.name) and path.is_file()]
 
 
@@ -74,7 +74,7 @@ def finite(value: Any) -> Any:
 
 
 def append_line(path: Path, row: Mapping[str, Any]) -> None:
-    """Add one JSON line, whole or not at all; a torn line left by a crash is closed first and spoils no other."""
+    """Add one JSON line, whole or not at all; an incomplete line left by a crash is ended first."""
     data = json_line(row).encode("utf-8")
     with path.open("ab+", buffering=0) as file:
         before = file.tell()
@@ -83,7 +83,8 @@ def append_line(path: Path, row: Mapping[str, Any]) -> None:
             if file.read(1) != b"\n":
                 data = b"\n" + data
         try:
-            while data:  # a disk that fills up takes a part, and refuses the rest
+            # a disk that fills up may take a part of it
+            while data:
                 data = data[file.write(data) :]
         except OSError:
             with contextlib.suppress(OSError):
@@ -97,7 +98,7 @@ def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The JSON objects of a file that rft wrote; torn lines are passed over, a missing file has none."""
+    """The JSON objects of a file that rft wrote; skips incomplete lines; a missing file has none."""
     try:
         file = path.open(encoding="utf-8", errors="replace", newline="\n")
     except FileNotFoundError:

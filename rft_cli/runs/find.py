@@ -30,7 +30,7 @@ def is_run(path: Path) -> bool:
 
 
 def list_runs(output_dir: Path) -> list[Listed]:
-    """The runs directly under `output_dir`, newest first; what is no run, or damaged, is left out."""
+    """The runs directly under `output_dir`, newest first, without damaged ones."""
     if not output_dir.is_dir():
         return []
     found = []
@@ -70,13 +70,13 @@ def resolve(ref: str, output_dir: Path) -> Path:
 def _not_a_run(ref: str, output_dir: Path) -> str:
     folder = next((path for path in (Path(ref), output_dir / ref) if os.path.isdir(path)), None)
     if folder is None:
-        return "is no run"
+        return "is not a run"
     missing = [name for name in ("run.json", "config.yaml") if not (folder / name).is_file()]
     return f"is a directory, but not a run (no {' and no '.join(missing)})"
 
 
 def read_info(path: Path) -> dict[str, Any]:
-    """run.json of this run; a UsageError where it is damaged."""
+    """run.json of this run; a UsageError if it is damaged."""
     file = path / "run.json"
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
@@ -88,7 +88,7 @@ def read_info(path: Path) -> dict[str, Any]:
 
 
 def check_record(path: Path, record: dict[str, Any]) -> None:
-    """UsageError where this record of a run is one of a later version of rft, or lacks what every run has."""
+    """UsageError if this record of a run is one of a later version of rft, or lacks what every run has."""
     file, version = path / "run.json", record.get("schema_version")
     if isinstance(version, int) and version > SCHEMA_VERSION:
         by = (record.get("versions") or {}).get("rft") if isinstance(record.get("versions"), dict) else None
@@ -105,7 +105,7 @@ def check_record(path: Path, record: dict[str, Any]) -> None:
         if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
             raise _damaged(file, f"{name} is {json.dumps(value)[:40]}, which it can't be")
     if not all(isinstance(w, dict) and isinstance(w.get("step"), int) for w in record.get("warnings") or ()):
-        raise _damaged(file, "warnings is no list of objects with a step")
+        raise _damaged(file, "warnings is not a list of objects with a step")
 
 
 def _damaged(file: Path, why: str) -> UsageError:

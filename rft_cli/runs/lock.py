@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rft_cli.errors import UsageError
-from rft_cli.runs.disk import writing
+from rft_cli.runs.disk_errors import writing
 
 _PATIENCE = 0.3
 """Seconds to wait for the lock."""
@@ -22,7 +22,7 @@ def hold(folder: Path) -> Iterator[None]:
     """Hold the run's lock; UsageError naming the holder where another process (or this one) has it."""
     from filelock import FileLock, Timeout
 
-    # Not at once: `check_free` of another process may hold it for a moment.
+    # Waits: `check_free` of another process may hold it for a moment.
     lock = FileLock(folder / ".lock", timeout=_PATIENCE, poll_interval=0.02)
     holder = folder / ".lock-holder"
     try:
@@ -31,7 +31,8 @@ def hold(folder: Path) -> Iterator[None]:
     except Timeout:
         raise _taken(folder) from None
     try:
-        with contextlib.suppress(OSError):  # a full disk: the note is a courtesy, the lock holds without it
+        # a full disk: the lock works without the note
+        with contextlib.suppress(OSError):
             holder.write_text(
                 json.dumps({"pid": os.getpid(), "host": socket.gethostname()}), encoding="utf-8"
             )
@@ -46,7 +47,8 @@ def check_free(folder: Path) -> None:
     """Raise the UsageError that `hold` would where another process writes this run; changes nothing on disk."""
     try:
         fd = os.open(folder / ".lock", os.O_RDONLY)
-    except OSError:  # never held
+    except OSError:
+        # never held
         return
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -1,6 +1,6 @@
 """Run: one run directory, from its creation to its report.
 
-Everything in it is written whole or not at all: it can be read while it runs and resumed after any death.
+Everything in it is written atomically: it can be read while it runs and resumed after any crash.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rft_cli.errors import Interrupted, RftError
-from rft_cli.runs import best, disk, find, lock, new
+from rft_cli.runs import best, create, disk_errors, find, lock
 from rft_cli.runs.checkpoints import CheckpointStore
 from rft_cli.runs.files import append_line, drafts, finite, read_lines, write_atomic, write_lines
 from rft_cli.types import Sample
@@ -26,7 +26,7 @@ PILOT = "pilot.json"
 
 
 class Run:
-    """A run directory. `create` makes one, `open` finds one; `path` is where it lies, `store` has its checkpoints."""
+    """A run directory. `create` makes one, `open` finds one; `path` is its directory, `store` has its checkpoints."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -42,14 +42,15 @@ class Run:
         info: Mapping[str, Any],
         files: Mapping[str, bytes] | None = None,
     ) -> Run:
-        """Make `output_dir/name` with config.yaml, run.json and `files`, whole or not at all: see `runs.new`."""
-        return cls(new.create(output_dir, name, config_yaml=config_yaml, info=info, files=files))
+        """Make `output_dir/name` with config.yaml, run.json and `files`, whole or not at all: see `runs.create`."""
+        return cls(create.create(output_dir, name, config_yaml=config_yaml, info=info, files=files))
 
     @classmethod
     def open(cls, ref: str | Path, output_dir: str | Path = "runs") -> Run:
         """The run that `ref` means: `latest`, a name under `output_dir`, or a path; else a UsageError."""
         run = cls(find.resolve(os.path.expanduser(ref), Path(output_dir).expanduser()))
-        find.check_record(run.path, run.info)  # damage, or a later version, is said here, once
+        # reports damage and later versions
+        find.check_record(run.path, run.info)
         return run
 
     @property
@@ -60,39 +61,40 @@ class Run:
 
     @property
     def info(self) -> dict[str, Any]:
-        """What run.json says now (another process may be writing it)."""
+        """The content of run.json now (another process may be writing it)."""
         return find.read_info(self.path)
 
     def update(self, **fields: Any) -> dict[str, Any]:
         """Set fields of run.json, atomically; the whole record."""
         record = {**self.info, **fields}
         with self.writing(self.path / "run.json"):
-            new.write_info(self.path, record)
+            create.write_info(self.path, record)
         return record
 
     def writing(self, path: Path) -> AbstractContextManager[None]:
         """Hold this around writing a part of the run: a full or read-only disk is a RunFailed that names `path`."""
-        return disk.writing(path, self.path)
+        return disk_errors.writing(path, self.path)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold this around all writing; a second writer gets a UsageError naming the holder.
+        """Hold the lock for all writing; a second writer gets a UsageError naming the holder.
 
-        What a killed writer left half-written is removed.
+        Removes temporary files of killed writers.
         """
         with lock.hold(self.path):
             with self.writing(self.path):
-                self._remove_drafts()
+                for path in self._drafts():
+                    path.unlink(missing_ok=True)
             yield
 
     def sweep(self) -> None:
-        """Remove what a killed writer left half-written, where nobody writes now and the disk lets us."""
+        """Remove temporary files of killed writers, unless somebody writes now or the disk refuses."""
         if self._drafts():
             with contextlib.suppress(RftError), self.lock():
                 pass
 
     def check_free(self) -> None:
-        """Raise that UsageError where the run is being written now; changes nothing on disk."""
+        """Raise that UsageError if the run is being written now; changes nothing on disk."""
         lock.check_free(self.path)
 
     @contextlib.contextmanager
@@ -117,8 +119,10 @@ class Run:
             except BaseException as error:
                 stopped = isinstance(error, Interrupted | KeyboardInterrupt)
                 said = str(error) or type(error).__name__
-                self.store.remove_torn()  # on a full disk: room for what follows
-                with contextlib.suppress(RftError):  # the first error is told, not this one
+                # on a full disk: room for what follows
+                self.store.remove_torn()
+                # the first error is reported, not this one
+                with contextlib.suppress(RftError):
                     self.update(
                         status="interrupted" if stopped else "failed", error=said, **_ended(start, before)
                     )
@@ -141,7 +145,7 @@ class Run:
             write_atomic(self.path / PILOT, json.dumps(finite(pilot), indent=2) + "\n")
 
     def read_pilot(self) -> dict[str, Any] | None:
-        """What `write_pilot` kept; None where there was no pilot, or its file is damaged."""
+        """What `write_pilot` kept; None if there was no pilot, or its file is damaged."""
         try:
             found = json.loads((self.path / PILOT).read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -171,33 +175,20 @@ class Run:
         """All lines so far, oldest first."""
         return list(read_lines(self.metrics_path))
 
-    def truncate_metrics(self, after_step: int) -> None:
-        """Drop the lines of steps later than `after_step`: they will be made again."""
-        self._write_lines(
-            self.metrics_path, [row for row in self.metrics() if row.get("step", 0) <= after_step]
-        )
-
     def write_rollouts(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
         """Keep one rollout batch: rollouts/step-000012.jsonl."""
         self._write_lines(self._inside("rollouts") / f"step-{step:06d}.jsonl", rows)
 
-    def truncate_rollouts(self, from_step: int) -> None:
-        """Drop the rollout batches sampled at `from_step` or later: they will be made again."""
+    def truncate(self, step: int) -> None:
+        """Drop what came after `step`, and what is made at the end: it will be made again."""
+        kept = [row for row in self.metrics() if row.get("step", 0) <= step]
+        self._write_lines(self.metrics_path, kept)
         for file in (self.path / "rollouts").glob("step-*.jsonl"):
-            if int(file.stem.removeprefix("step-")) >= from_step:
+            if int(file.stem.removeprefix("step-")) >= step:
                 file.unlink()
-
-    def truncate_samples(self, after_step: int) -> None:
-        """Drop the validations of steps later than `after_step` and what is made at the end: it will be made again."""
-        for step in self.validated_steps():
-            if step > after_step:
-                self._samples(f"step-{step:06d}").unlink()
-        for name in ("test-after", "constant-validation", "constant-test"):
+        later = [f"step-{other:06d}" for other in self.validated_steps() if other > step]
+        for name in (*later, "test-after", "constant-validation", "constant-test"):
             self._samples(name).unlink(missing_ok=True)
-
-    def _remove_drafts(self) -> None:
-        for path in self._drafts():
-            path.unlink(missing_ok=True)
 
     def _drafts(self) -> list[Path]:
         folders = (self.path, self.path / "rollouts", self.path / "validation")
@@ -219,7 +210,7 @@ class Run:
         self._write_lines(self._samples(name), (sample.to_json() for sample in samples))
 
     def read_samples(self, name: str) -> list[Sample]:
-        """The samples kept under this name; FileNotFoundError where there are none."""
+        """The samples kept under this name; FileNotFoundError if there are none."""
         file = self._samples(name)
         if not file.is_file():
             raise FileNotFoundError(file)
@@ -257,7 +248,7 @@ class Run:
         return self.store.path(step)
 
     def verify_checkpoint(self, step: int) -> str | None:
-        """None where every file is as committed, else what is wrong with which file."""
+        """None if every file is as committed, else what is wrong with which file."""
         return self.store.verify(step)
 
     def rotate(self, keep_last: int, protect: Collection[int] = ()) -> list[int]:
@@ -276,9 +267,9 @@ class Run:
         self.update(best_step=step or 0)
 
     def best_checkpoint(self) -> Path | None:
-        """The best checkpoint's directory; None where the base model is best.
+        """The best checkpoint's directory; None if the base model is best.
 
-        Raises UsageError where the run had a best one that is not there any more.
+        Raises UsageError if the run had a best one that is not there any more.
         """
         return best.find(self.path, int(self.info.get("best_step") or 0))
 

@@ -1,4 +1,4 @@
-"""What a job warned of, kept in run.json: it is told again beside the result, when what scrolled away matters."""
+"""The warnings of a job, kept in run.json and printed again with the result."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def entry(note: Note, step: int = 0) -> dict[str, Any]:
 
 
 def keep(run: Run, entries: Iterable[dict[str, Any]]) -> None:
-    """Add those that run.json does not have yet; what is no tripwire's is the same at any step."""
+    """Add those that run.json does not have yet; only a tripwire may warn again at another step."""
     kept = list(run.info.get("warnings") or [])
     known = {_key(found) for found in kept}
     for found in entries:

@@ -9,7 +9,7 @@ from time import monotonic
 from rft_cli.errors import RunFailed
 from rft_cli.events import Note, Progress
 from rft_cli.grading.protocol import Grader
-from rft_cli.report.answers import FEW, candidates
+from rft_cli.report.collapse import FEW, candidates
 from rft_cli.report.pairs import read_pairs
 from rft_cli.runs import Run
 from rft_cli.training.context import JobContext

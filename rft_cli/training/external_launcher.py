@@ -8,7 +8,7 @@ from typing import Any
 
 from rft_cli.errors import RunFailed
 from rft_cli.events import OnEvent
-from rft_cli.job import Job, at_revision, create_run, told_how_to_resume
+from rft_cli.job import Job, at_revision, create_run, explain_resume
 from rft_cli.runs import Run
 from rft_cli.stopping import Stop
 from rft_cli.training.distributed import group
@@ -31,7 +31,7 @@ def under_launcher(job: Job, on_event: OnEvent, run: Run | None, stop: Stop) -> 
         if not state.is_main_process:
             train(job, shared, on_event, resume=resume, stop=stop, lengths=lengths)
             return None
-        with told_how_to_resume(shared, new=not resume), shared.session():
+        with explain_resume(shared, new=not resume), shared.session():
             work = partial(train, job, shared, on_event, resume=resume, stop=stop, lengths=lengths)
             result = _or_lost_peer(work, job.config.distributed.collective_timeout_s)
             shared.finish(result)

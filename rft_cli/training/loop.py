@@ -64,7 +64,7 @@ def run_training(
     trainer.add_callback(journal)
     trainer.add_callback(validations)
     trainer.remove_callback(PrinterCallback)
-    checkpoint = _return_to_newest(run, journal, writer, accelerator, emit) if resume else None
+    checkpoint = _return_to_newest(run, journal, accelerator, emit) if resume else None
     emit(_started(context, run, model, trainer))
     with (
         explain_divergence(run, resolved.learning_rate, resolved.critic_learning_rate, config.teaches),
@@ -129,9 +129,7 @@ def _figures(run: Run, teaches: bool) -> tuple[float, ...]:
     return tuple(float(figure) for figure in found if isinstance(figure, int | float))
 
 
-def _return_to_newest(
-    run: Run, journal: Journal, writer: CheckpointWriter, accelerator: Accelerator, emit: OnEvent
-) -> Path | None:
+def _return_to_newest(run: Run, journal: Journal, accelerator: Accelerator, emit: OnEvent) -> Path | None:
     """Make the run what it was at its newest checkpoint, and return that; None where it has none and starts over."""
     steps = run.checkpoints()
     step = steps[-1] if steps else 0
@@ -139,12 +137,8 @@ def _return_to_newest(
     if checkpoint is not None:
         journal.restore((checkpoint / JOURNAL).read_text(encoding="utf-8"))
     if accelerator.is_main_process:
-        for text in writer.restore(step):
-            emit(Note(text, "warning"))
-        run.truncate_metrics(step)
+        run.truncate(step)
         _warn_of_lost_lines(run, step, emit)
-        run.truncate_rollouts(step)
-        run.truncate_samples(step)
     accelerator.wait_for_everyone()
     return checkpoint
 

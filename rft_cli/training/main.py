@@ -14,7 +14,7 @@ from rft_cli.events import Note, OnEvent
 from rft_cli.grading.protocol import Grader
 from rft_cli.job import Job
 from rft_cli.runs import Run
-from rft_cli.runs.sources import find_model
+from rft_cli.runs.model_source import find_model
 from rft_cli.runs.warnings import KeptWarnings
 from rft_cli.stopping import Stop
 from rft_cli.training import auto, build, precision

@@ -19,7 +19,7 @@ from transformers import (
 
 from rft_cli.config.schema import ModelConfig
 from rft_cli.errors import RftError, UsageError
-from rft_cli.runs.sources import ModelSource, find_model
+from rft_cli.runs.model_source import ModelSource, find_model
 from rft_cli.training.dropout import quiet_routers, remember_rates, without_dropout
 from rft_cli.training.lora import freeze_beside_text
 from rft_cli.training.precision import has_bfloat16

@@ -12,13 +12,13 @@ import torch
 from accelerate import PartialState
 
 from rft_cli.config import RunConfig
-from rft_cli.data import demonstration_of
+from rft_cli.data.demonstrations import demonstration_of
 from rft_cli.errors import GateNotMet
 from rft_cli.events import Note, OnEvent, Piloted
 from rft_cli.report import pilot as report
-from rft_cli.report.pilot_gate import Verdict, told, verdict
+from rft_cli.report.pilot_gate import PilotVerdict, judge_pilot, pilot_message
 from rft_cli.runs import Run
-from rft_cli.runs.hints import resume_command
+from rft_cli.runs.suggested_commands import resume_command
 from rft_cli.training import auto, memory
 from rft_cli.training.context import JobContext
 from rft_cli.training.distributed import group
@@ -39,7 +39,7 @@ class PilotResult:
     """What a pilot found: its document (pilot.json), the verdict, all samples, and the limit of a completion."""
 
     document: dict[str, Any]
-    verdict: Verdict
+    verdict: PilotVerdict
     samples: Sequence[Sample]
     limit: auto.Chosen[int]
 
@@ -125,9 +125,9 @@ def run_pilot(context: JobContext, model: Any, resolution: Resolution) -> PilotR
         row: demonstration_of(examples[row], config.data.columns) for row in {s.row for s in samples}
     }
     judged = (
-        Verdict("ok")
+        PilotVerdict("ok")
         if config.teaches
-        else verdict(found, samples, references, fills_context=limit.value >= context.limits.room)
+        else judge_pilot(found, samples, references, fills_context=limit.value >= context.limits.room)
     )
     prompt = PromptEncoder.of(tokenizer, config).encode([examples[samples[0].row]])[0]
     with memory.explain(memory.SAMPLING):
@@ -159,7 +159,7 @@ def check_gate(
     judged = found.verdict
     if judged.level == "ok" or config.pilot.gate == "none":
         return
-    said = told(judged, report.shown(found.samples))
+    said = pilot_message(judged, report.shown(found.samples))
     if judged.level == "nothing" and config.pilot.gate == "stop" and stops:
         left = "no run is kept" if kept is None else f"{kept.path} stays"
         again = "" if kept is None else f"{resume_command(kept.path)} --force "

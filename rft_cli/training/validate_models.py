@@ -13,7 +13,7 @@ from accelerate import Accelerator, PartialState
 from rft_cli.events import OnEvent, Progress
 from rft_cli.job import Job
 from rft_cli.runs import Run
-from rft_cli.runs.sources import ModelSource, find_model, tuned_source
+from rft_cli.runs.model_source import ModelSource, find_model, tuned_source
 from rft_cli.stopping import Stop
 from rft_cli.training import memory
 from rft_cli.training.constant_completions import grade_constants

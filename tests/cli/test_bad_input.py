@@ -80,7 +80,7 @@ CASES = {
     "config is missing": (["train", "no.yaml"], ["no.yaml: no such file"]),
     "train without config": (["train"], ["there is no CONFIG.yaml", "--resume RUN"]),
     "two configs": (["train", "typo.yaml", "--config", "b.yaml"], ["two configuration files"]),
-    "run is missing": (["train", "--resume", "abc"], ["abc is no run"]),
+    "run is missing": (["train", "--resume", "abc"], ["abc is not a run"]),
     "nothing to validate": (["validate"], ["there is nothing to check"]),
     "model and run": (["validate", "-m", "builtin/tiny", "--run", "latest"], ["exclude each other"]),
     "gain of one model": (["validate", "-m", "builtin/tiny", "--min-gain", "0"], ["--min-gain needs --run"]),

@@ -9,7 +9,7 @@ from rft_cli.console import Check, EventPrinter, choose_mode, print_checks, prin
 from rft_cli.console.events import Mode
 from rft_cli.console.tables import print_comparison
 from rft_cli.events import Finished, Note, Progress, Started, Stepped, Validated
-from rft_cli.report.summary import Shown, Summary, SummaryRow
+from rft_cli.report.summary import CompletionPair, Summary, SummaryRow
 from rft_cli.types import Estimate
 
 STARTED = Started("builtin/tiny", 1_234_567, 1_234_567, "ppo", 1, 40, 4, "cpu")
@@ -180,7 +180,7 @@ SUMMARY = Summary(
     ),
     notes=("240 test rows.", "Training reward 0.4 -> 0.9."),
     completions=(
-        Shown(
+        CompletionPair(
             "better",
             "Triage this.\n\n" + "words " * 40 + "order #1",
             "no \x1b[31m[red]",
@@ -188,7 +188,7 @@ SUMMARY = Summary(
             0.1,
             1.0,
         ),
-        Shown("worse", "p", "", "long " * 100, 1.0, 0.0),
+        CompletionPair("worse", "p", "", "long " * 100, 1.0, 0.0),
     ),
     run="runs/20260101-000000-tiny-with-a-rather-long-name-that-nobody-should-see-broken-over-two-lines",
     next="rft export runs/20260101-000000-tiny-with-a-rather-long-name-that-nobody-should-see-broken-over-two-lines",

@@ -305,7 +305,7 @@ def test_a_signal_before_the_run_exists_and_after_it_ended_is_one_line(rft, file
     assert (found.code, found.err.splitlines()[-1]) == (143, "error: interrupted by SIGTERM")
     assert not (files / "runs").exists()
     monkeypatch.setattr(sys.modules["rft_cli.training.main"], "check", training.check)
-    monkeypatch.setattr("rft_cli.commands.flow.print_summary", stopped)
+    monkeypatch.setattr("rft_cli.commands.job.start.print_summary", stopped)
     found = rft("create", *GOOD, "--name", "a")
     assert (found.code, found.err.splitlines()[-1]) == (143, "error: interrupted by SIGTERM")
     assert Run.open("a").info["status"] == "finished"
@@ -335,7 +335,7 @@ def test_resume_refuses_other_settings_all_at_once(rft, files, training):
     )
     assert found.code == 2
     assert found.err.splitlines()[:4] == [
-        "error: runs/a can't go on as the same job, this has changed since it began:",
+        "error: runs/a can't resume: changed since the run started:",
         "  ppo.kl_coef: 0.005 -> 1.0",
         "  ppo.value_clip: 0.2 -> None",
         "  seed: 0 -> 3",
@@ -464,7 +464,7 @@ def test_validate_overlap_as_an_error_is_a_problem(rft, files):
     found = rft("validate", "-t", "val.jsonl", "-v", "val.jsonl", "--set", "data.overlap=error")
     assert found.code == 2
     assert "val.jsonl:1: the same prompt as val.jsonl:1" in found.err
-    assert re.search(r"overlap +4 problems, told below", found.out)
+    assert re.search(r"overlap +4 problems, listed below", found.out)
     assert "the same prompt" not in found.out
 
 

@@ -61,7 +61,7 @@ def test_wrong_usage_is_an_object(rft, files, args, message, where):
 
 
 def test_several_problems_stand_side_by_side(rft, files):
-    error = error_of(rft("create", "-t", "none.jsonl", "-v", "val.jsonl", "--set", "seed=x", "--json"))
+    error = error_of(rft("create", "-t", "none.jsonl", "-v", "none.jsonl", "--model", "gpt-4o", "--json"))
     assert len(error["problems"]) >= 3
     assert error["problems"][0] == {key: error[key] for key in ("message", "fix", "where")}
 
@@ -144,7 +144,7 @@ def test_an_error_that_the_document_tells_is_not_told_twice():
         ("optim.n_epochs: must be more", "optim.n_epochs"),
         ("Qwen/none: no such model", "Qwen/none"),
         ("the server at http://127.0.0.1:8000: refused", None),
-        ("runs/a is finished: its result stands in run.json", None),
+        ("runs/a is finished: its result is in run.json", None),
         ("no grader is set", None),
     ],
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rft_cli.commands.longer import is_longer
+from rft_cli.commands.resume.plan import is_longer
 from rft_cli.config import RunConfig
 from rft_cli.config.flat import flat
 from rft_cli.errors import UsageError

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from rft_cli.commands.models import check_model
+from rft_cli.commands.job.model_check import check_model
 from rft_cli.errors import UsageError
 
 ANSWERS = {
@@ -23,7 +23,7 @@ ANSWERS = {
 
 ASK = """
 import json, sys
-from rft_cli.commands.models import check_model
+from rft_cli.commands.job.model_check import check_model
 from rft_cli.errors import UsageError
 said = {}
 for name in sys.argv[1:]:

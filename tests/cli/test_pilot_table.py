@@ -3,7 +3,7 @@
 import io
 
 from rft_cli.console import EventPrinter
-from rft_cli.console.pilots import pilot_lines
+from rft_cli.console.pilot_table import pilot_lines
 from rft_cli.events import Piloted, from_json
 
 GRADE = {"status": "graded", "reward": 1.0, "components": {"valid_json": 1.0, "team": 0.5}, "error": None}

@@ -106,7 +106,7 @@ def test_an_output_encoding_that_lacks_letters_is_no_error(files):
 def test_stdout_is_kept_for_results_even_from_children(files):
     code = """
 import os, subprocess, sys
-from rft_cli.commands.shared import stdout_to_stderr
+from rft_cli.commands.terminal import stdout_to_stderr
 with stdout_to_stderr():
     print("python")
     os.write(1, b"c\\n")

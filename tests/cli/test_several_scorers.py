@@ -97,4 +97,4 @@ def test_a_run_goes_on_where_its_scorers_were_moved(folder: Path) -> None:
     resumed = rft_here(folder, "train", "--resume", run.path, "--n-epochs", "2")
     assert resumed.code == 0, resumed.err
     said = " ".join(resumed.err.split())
-    assert "scorer.py is not there, the same is found at" in said
+    assert "scorer.py is missing, the same file is at" in said

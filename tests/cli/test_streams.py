@@ -85,7 +85,7 @@ def test_a_number_of_processes_that_is_none(shell, tmp_path: Path) -> None:
     for said in ("abc", "0"):
         done = shell("rft grade --reward-model judge.json rows.jsonl", WORLD_SIZE=said, OPENAI_API_KEY="k")
         assert done.returncode == 2
-        assert f"WORLD_SIZE in the environment is '{said}', which is no number of processes" in done.stderr
+        assert f"WORLD_SIZE in the environment is '{said}', which is not a valid process count" in done.stderr
         assert "fix: unset it" in done.stderr
     job = shell(
         "rft create -t rows.jsonl -v rows.jsonl --reward-model scorer.py --set grader.audit=none",

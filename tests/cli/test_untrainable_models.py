@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from rft_cli.runs.sources import BUILTIN
+from rft_cli.runs.model_source import BUILTIN
 from tests.cli.conftest import GOOD, write_jsonl
 
 SMALL = ("--n-epochs", "1", "--set", "grader.workers=1", "--set", "rollout.max_completion_tokens=8")

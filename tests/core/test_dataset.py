@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from rft_cli.config.keys import all_keys
-from rft_cli.data import FORMATS, Dataset, read_examples, reference_of, solution_of
+from rft_cli.data.dataset import Dataset, read_examples
+from rft_cli.data.references import reference_of, solution_of
+from rft_cli.data.row_formats import FORMATS
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.types import Example, Source
 
@@ -342,9 +344,8 @@ def test_the_sample_files_are_clean() -> None:
 
 
 def test_standard_input(tmp_path: Path) -> None:
-    program = (
-        "from rft_cli.data import read_examples\nd = read_examples('-')\nprint(d.path, d.examples[0].source)"
-    )
+    read = "from rft_cli.data.dataset import read_examples\n"
+    program = f"{read}d = read_examples('-')\nprint(d.path, d.examples[0].source)"
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, input=b'{"task": "a"}\n', capture_output=True, check=True)
     assert done.stdout.decode().split() == ["-", "stdin:1"]

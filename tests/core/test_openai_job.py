@@ -11,7 +11,7 @@ from openai.types.fine_tuning import FineTuningJob
 from openai.types.fine_tuning.job_create_params import JobCreateParams
 from pydantic import TypeAdapter
 
-from rft_cli.config.load import ConfigProblems, LoadedConfig, load_config
+from rft_cli.config.load import LoadedConfig, load_config
 from rft_cli.errors import UsageErrors
 
 GRADER = {"type": "string_check", "name": "s", "operation": "eq", "input": "a", "reference": "b"}
@@ -127,7 +127,7 @@ def test_what_is_taken_and_what_is_said(load: Any) -> None:
                 "hyperparameters.eval_interval 5 is not supported: counts steps; validation.every_completions "
                 "counts completions",
                 "hyperparameters.learning_rate_multiplier 0.5 is not supported: scales a rate that OpenAI does not "
-                "tell; --learning-rate sets it",
+                "publish; --learning-rate sets it",
                 "hyperparameters.compute_multiplier 1.5 is not supported: rollout.group_size sets how many "
                 "completions a prompt gets",
                 'hyperparameters.reasoning_effort "medium" is not supported: open models have no such switch',
@@ -141,18 +141,7 @@ def test_what_openai_takes_of_late(load: Any) -> None:
     (note,) = [line for line in notes if "safety_identifier" in line]
     assert note == (
         'jobs/job.json: safety_identifier "user-1" is not supported: '
-        "tells OpenAI's users apart; nothing is sent to OpenAI"
-    )
-
-
-def test_notes_come_with_problems(load: Any) -> None:
-    with pytest.raises(ConfigProblems) as caught:
-        load({**REQUEST, "seed": "x"})
-    assert caught.value.partial is not None
-    assert caught.value.doubtful == {"seed"}
-    assert (
-        'jobs/job.json: suffix "triage" is not supported: part of a hosted model\'s name; --name names the run'
-        in (caught.value.notes)
+        "identifies users to OpenAI; nothing is sent to OpenAI"
     )
 
 
@@ -269,7 +258,11 @@ def test_files_that_can_not_be_read(load: Any, tmp_path: Path) -> None:
         ("jobs/jab.json", "jobs/jab.json: no such file", "did you mean 'jobs/job.json'?"),
         ("jobs/job.jsn", "jobs/job.jsn: no such file", "did you mean 'jobs/job.json'?"),
         ("folder.json", "folder.json: can't be read: Is a directory", None),
-        ("jobs/val.jsonl", "jobs/val.jsonl: is no job: it is JSON or YAML", "name a file that ends in .json"),
+        (
+            "jobs/val.jsonl",
+            "jobs/val.jsonl: is not a job: a job is JSON or YAML",
+            "name a file that ends in .json",
+        ),
     ):
         with pytest.raises(UsageErrors) as caught:
             load_config(None, env={}, openai_job=name)

@@ -22,7 +22,7 @@ def test_every_hint_names_a_setting_that_is_there(name):
     assert other.setting or other.words  # where there is none, it says what there is
     assert name not in all_keys() or name == "algorithm"
     if name not in all_sections():
-        assert fix_of(name) == other.told()
+        assert fix_of(name) == other.advice()
     for word in (other.words or "").replace(",", " ").replace(";", " ").replace(":", " ").split():
         section, dot, _ = word.partition(".")
         if dot and section in all_sections() and not word.endswith("."):

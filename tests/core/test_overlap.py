@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rft_cli.data import Dataset, Overlap, apply_overlap, find_overlap
-from rft_cli.data.overlap import Checked
+from rft_cli.data.dataset import Dataset
+from rft_cli.data.overlap import Overlap, OverlapResult, apply_overlap, find_overlap
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.types import Example, Message, Source
 
@@ -54,14 +54,14 @@ def test_planted_prompts_are_found_among_many() -> None:
 
 def test_no_overlap_changes_nothing() -> None:
     for policy in ("warn", "drop", "error"):
-        assert apply_overlap(TRAIN, dataset("v", ["z"]), policy) == Checked(TRAIN, None)
+        assert apply_overlap(TRAIN, dataset("v", ["z"]), policy) == OverlapResult(TRAIN, None)
 
 
 def test_warn_keeps_the_rows_and_says_where() -> None:
     checked = apply_overlap(TRAIN, OTHER, "warn")
     assert checked.train is TRAIN
     assert checked.note == (
-        "train.jsonl: 3 of 5 training rows have a prompt that also stands in val.jsonl "
+        "train.jsonl: 3 of 5 training rows have a prompt that is also in val.jsonl "
         "(line 2 = 2, line 3 = 3, line 5 = 2); --set data.overlap=drop leaves them out of training"
     )
 
@@ -82,7 +82,7 @@ def test_drop_takes_them_from_training() -> None:
 
 
 def test_drop_that_leaves_nothing() -> None:
-    with pytest.raises(UsageError, match="every prompt also stands in val"):
+    with pytest.raises(UsageError, match="every prompt is also in val"):
         apply_overlap(dataset("train.jsonl", ["b"]), OTHER, "drop")
 
 

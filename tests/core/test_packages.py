@@ -19,7 +19,7 @@ def test_every_name_that_is_offered_is_there(name: str) -> None:
         assert getattr(package, offered) is not None
 
 
-@pytest.mark.parametrize("name", ["rft_cli.grading", "rft_cli.data"])
+@pytest.mark.parametrize("name", ["rft_cli.grading"])
 def test_no_other_name_is(name: str) -> None:
     with pytest.raises(AttributeError, match=f"module '{name}' has no attribute 'other'"):
         importlib.import_module(name).other  # noqa: B018

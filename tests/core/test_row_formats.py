@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from rft_cli.data import FORMATS, read_examples, reference_of
-from rft_cli.data.references import REFERENCE_KEYS
+from rft_cli.data.dataset import read_examples
+from rft_cli.data.references import REFERENCE_KEYS, reference_of
+from rft_cli.data.row_formats import FORMATS
 from rft_cli.errors import UsageErrors
 from tests.command import ROOT
 
@@ -92,7 +93,7 @@ def test_formats(
         ({"conversations": [{"from": "human", "value": "Hi"}]}, "messages have 'from' and 'value'"),
         ({"messages": [{**user("Hi"), "weight": 1}]}, "'weight' of messages is left out"),
         ({"messages": [user("Hi"), assistant("Ho")]}, "the conversation ends with an assistant turn"),
-        ({"prompt": [user("Hi"), assistant("Ho")]}, "it is the beginning of the answer"),
+        ({"prompt": [user("Hi"), assistant("Ho")]}, "it is the beginning of the completion"),
         ({"prompt": [user("Hi"), assistant(" ")]}, "ends with an empty assistant turn: it is left out"),
         ({"prompt": "Hi", "tools": ["hammer"]}, "'tools' holds no definitions of tools"),
         ({"prompt": "Hi", "tools": [{"name": "f"}]}, "'tools' is put into the form"),

@@ -14,12 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rft_cli.data import Problems, Row, RowReader, read_rows, read_rows_from_bytes
+from rft_cli.data.json_line import Row
+from rft_cli.data.problems import Problems
+from rft_cli.data.rows import RowReader, read_rows
 from rft_cli.errors import UsageError, UsageErrors
 
 
 def rows_of(content: bytes) -> list[Row]:
-    return list(read_rows_from_bytes(content, "x.jsonl"))
+    return list(RowReader(io.BytesIO(content), "x.jsonl"))
 
 
 def problem_of(line: bytes) -> UsageError:
@@ -88,7 +90,7 @@ def test_values_keep_their_types() -> None:
             "x.jsonl:1:10: not valid JSON: something follows the object (one object a line)",
         ),
         (b'{"a" 1}', "x.jsonl:1:6: not valid JSON: expecting ':' delimiter"),
-        (b'{"a": "x\x00y"}', "x.jsonl:1:9: not valid JSON: the character U+0000 stands in a string as it is"),
+        (b'{"a": "x\x00y"}', "x.jsonl:1:9: not valid JSON: the character U+0000 is unescaped in a string"),
         ('{"ä": 1'.encode(), "x.jsonl:1:8: not valid JSON: the line ends too early"),
         (b"hello", "x.jsonl:1:1: not valid JSON: expecting value"),
         (b'"text"', "x.jsonl:1: a string, but a row must be an object"),
@@ -98,10 +100,10 @@ def test_values_keep_their_types() -> None:
         (b'{"a": NaN}', "x.jsonl:1:7: NaN is not JSON"),
         (b'{"a": "NaN", "b": -Infinity}', "x.jsonl:1:19: -Infinity is not JSON"),
         (b'{"a": 1e999}', "x.jsonl:1:7: the number 1e999 is too large"),
-        (b'{"a": 1, "b": {"c": 1, "c": 2}}', 'x.jsonl:1:24: the key "c" stands twice in one object'),
-        (b'{"a": {}, "a": NaN, "a": 1}', 'x.jsonl:1:11: the key "a" stands twice in one object'),
+        (b'{"a": 1, "b": {"c": 1, "c": 2}}', 'x.jsonl:1:24: the key "c" is twice in one object'),
+        (b'{"a": {}, "a": NaN, "a": 1}', 'x.jsonl:1:11: the key "a" is twice in one object'),
         (b'{"a": [1, NaN], "a": 2}', "x.jsonl:1:11: NaN is not JSON"),
-        (b'{"a": 1, "a": 2, "b": 1e999}', 'x.jsonl:1:10: the key "a" stands twice in one object'),
+        (b'{"a": 1, "a": 2, "b": 1e999}', 'x.jsonl:1:10: the key "a" is twice in one object'),
         (b'{"a": "1e999 NaN", "b": [1, -1e999]}', "x.jsonl:1:29: the number -1e999 is too large"),
         (b'{"a": 1e-400}', "x.jsonl:1:7: the number 1e-400 is too small for a 64-bit float"),
         (b'{"a": 1e-99999999999999999999}', "x.jsonl:1:7: the number 1e-99999999999999999999 is too small"),
@@ -167,7 +169,7 @@ def test_another_kind_of_file_is_one_message(content: bytes, message: str, fix: 
 def test_what_comes_through_a_pipe_is_mended_in_the_pipe(content: bytes, fix: str) -> None:
     """There is no file of the name stdin."""
     with pytest.raises(UsageError) as caught:
-        list(read_rows_from_bytes(content, "stdin"))
+        list(RowReader(io.BytesIO(content), "stdin"))
     assert str(caught.value.fix).endswith(f": ... | {fix} | rft ...")
 
 
@@ -237,7 +239,9 @@ def test_an_error_while_reading_names_the_file() -> None:
 
 
 def test_standard_input_in_a_real_process() -> None:
-    program = "from rft_cli.data import read_rows\nfor r in read_rows('-'): print(r.line, r.value, r.problem)"
+    program = (
+        "from rft_cli.data.rows import read_rows\nfor r in read_rows('-'): print(r.line, r.value, r.problem)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program], input=b'{"a": 1}\nx\n', capture_output=True, check=True
     )
@@ -292,7 +296,7 @@ def test_whatever_json_writes_is_read_back(objects: list[dict[str, Any]], ascii:
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_end_in_rows_or_usage_errors(content: bytes) -> None:
-    reader = iter(read_rows_from_bytes(content, "x.jsonl"))
+    reader = iter(RowReader(io.BytesIO(content), "x.jsonl"))
     with contextlib.suppress(UsageError):
         for row in reader:
             assert (row.value is None) != (row.problem is None)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rft_cli.commands.request import Settings
-from rft_cli.commands.resume import continued
+from rft_cli.commands.resume.plan import plan_resume
+from rft_cli.commands.settings import Settings
 from rft_cli.runs import Run
 from tests.command import Ended
 from tests.faults.jobs import FILES, SMALL, make_files, run_outside
@@ -117,4 +117,4 @@ def test_another_model_does_not_begin_at_the_commit_of_the_first(tmp_path):
         ({"model.path": "org/other", "model.revision": "main"}, "main"),
         ({"model.path": "org/other", "model.revision": A}, A),
     ):
-        assert continued(str(run.path), Settings(None, given, [])).loaded.config.model.revision == revision
+        assert plan_resume(str(run.path), Settings(None, given, [])).loaded.config.model.revision == revision

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rft_cli.commands.unchangeable import UNCHANGEABLE
+from rft_cli.commands.resume.compare import UNCHANGEABLE
 from rft_cli.config.keys import all_keys
 from rft_cli.job import CONTENT, PLACE
 from rft_cli.runs import Run
@@ -107,7 +107,7 @@ def test_what_no_checkpoint_goes_on_with_is_refused_forced_or_not(run, tmp_path,
     done = forced(tmp_path, {key: REFUSED[key]})
     assert done.code == 2, done.err
     assert done.errors == [
-        "error: runs/a can't go on, not with --force either: a checkpoint can't be continued with another "
+        "error: runs/a can't resume, not with --force either: no checkpoint can be resumed with another "
         + key
         + ":"
     ]
@@ -201,7 +201,7 @@ def test_another_number_of_processes_goes_on_and_says_what_begins_anew(run, tmp_
     """One, two from the middle of a rollout batch on, and one again."""
     done = forced(tmp_path, {"num_processes": 2})
     assert done.code == 0, done.err
-    assert "what is left of the rollout batch at step 6 is trained on new completions" in done.err
+    assert "the rest of the rollout batch at step 6 is trained on new completions" in done.err
     assert len([*run.checkpoint_path(8).glob("rollout-*.pt")]) == 2
     counts = [loaded(file)["rollouts_seen"] for file in run.checkpoint_path(8).glob("rollout-*.pt")]
     assert counts == [2, 2]  # the second batch counts once

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from rft_cli.runs import Run
-from rft_cli.runs.identity import base_identity
+from rft_cli.runs.model_hash import base_identity
 from tests.command import Ended, environment
 from tests.faults.jobs import FILES, SMALL, rft_here, tree
 
@@ -65,7 +65,7 @@ def test_a_directory_that_is_no_run(run, tmp_path):
     shutil.copy(BUILTIN / "config.json", run.path / "config.yaml")
     (run.path / "run.json").unlink()
     assert "runs/a is a directory, but not a run (no run.json)" in refused(tmp_path, "runs/a").err
-    assert "b is no run" in refused(tmp_path, "b").err
+    assert "b is not a run" in refused(tmp_path, "b").err
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_an_edited_config_is_refused_with_every_key(run, tmp_path):
     edit(run, seed=4, optim__learning_rate=0.5, rollout__group_size=4, checkpoint__keep_last=9)
     done = refused(tmp_path, "a", "--n-epochs", "3")
     assert done.err.splitlines()[:5] == [
-        "error: runs/a can't go on as the same job, this has changed since it began:",
+        "error: runs/a can't resume: changed since the run started:",
         "  rollout.group_size: 2 -> 4",
         "  optim.learning_rate: 0.001 -> 0.5",
         "  checkpoint.keep_last: 3 -> 9",
@@ -176,7 +176,7 @@ def test_files_that_are_gone_are_named_all_at_once(run, tmp_path):
         f"error: data.train: {tmp_path}/train.jsonl can't be read: No such file or directory",
         f"error: data.validation: {tmp_path}/val.jsonl can't be read: No such file or directory",
     ]
-    assert "say where it lies now: -t FILE (known by its SHA-256)" in done.err
+    assert "say where it is now: -t FILE (known by its SHA-256)" in done.err
     assert tree(tmp_path) == before
 
 
@@ -206,7 +206,7 @@ def test_a_model_of_the_hub_is_its_commit(tmp_path):
         (folder / "snapshots" / commit / "config.json").write_text("{}")
         (folder / "refs").mkdir(exist_ok=True)
         (folder / "refs" / "main").write_text(commit)
-        code = "from rft_cli.runs.identity import base_identity as b; print(b('org/name', None), b('org/no', None))"
+        code = "from rft_cli.runs.model_hash import base_identity as b; print(b('org/name', None), b('org/no', None))"
         found = subprocess.run(
             [sys.executable, "-c", code],
             env=environment(HF_HUB_CACHE=str(tmp_path / "hub")),
@@ -295,7 +295,7 @@ def test_a_copy_of_the_project_elsewhere_goes_on(run, tmp_path, links):
     done = rft_here(there / "elsewhere", "train", "--resume", "../runs/a", "--n-epochs", "3", "--json")
     assert done.code == 0, done.err
     for key, name in (("data.train", "train.jsonl"), ("grader.path", "scorer.py")):
-        assert f"{key}: {tmp_path}/{name} is not there, the same is found at {there}/{name}" in done.err
+        assert f"{key}: {tmp_path}/{name} is missing, the same file is at {there}/{name}" in done.err
     moved = Run(there / "runs" / "a")
     assert moved.info["settings"]["data.train"] == f"{there}/train.jsonl"
     assert f"train: {there}/train.jsonl" in (moved.path / "config.yaml").read_text()

@@ -122,9 +122,9 @@ def test_one_that_fails_fails_the_completion(project: Path) -> None:
 @pytest.mark.parametrize(
     ("scorers", "message"),
     [
-        (["a.py", "b.py:short=x"], "b.py:short=x: the weight 'x' is no finite number"),
-        (["a.py", "b.py:short=nan"], "b.py:short=nan: the weight 'nan' is no finite number"),
-        (["b.py=-inf"], "b.py=-inf: the weight '-inf' is no finite number"),
+        (["a.py", "b.py:short=x"], "b.py:short=x: the weight 'x' is not a finite number"),
+        (["a.py", "b.py:short=nan"], "b.py:short=nan: the weight 'nan' is not a finite number"),
+        (["b.py=-inf"], "b.py=-inf: the weight '-inf' is not a finite number"),
         (["a.py=0", "b.py=0"], "every weight is 0: there is nothing to learn"),
         (["a.py", "a.py"], "a.py and a.py: both would be the component a.score"),
         (["a.py", "none.py"], "none.py: no such file"),

@@ -143,7 +143,7 @@ def test_min_reward() -> None:
 def test_a_gate_that_is_no_number_is_refused(gate: str) -> None:
     result = run(f"--min-reward={gate}", rows=lines({"completion": "a"}))
     assert result.exit_code == 2
-    assert f"{float(gate)} is no finite number" in result.output
+    assert f"{float(gate)} is not a finite number" in result.output
 
 
 def test_too_many_failures() -> None:
@@ -309,7 +309,7 @@ def test_summary_file(folder: Path) -> None:
 def test_a_summary_file_that_can_not_be_is_told_at_once(folder: Path) -> None:
     (folder / "out").mkdir()
     for file, said in [
-        ("no/such.json", f"no/such.json: there is no folder {folder}/no\n  fix: name a file in a folder that is there"),
+        ("no/such.json", f"no/such.json: there is no folder {folder}/no\n  fix: name a file in an existing folder"),
         ("out/", "out/: is a folder\n  fix: name a file in it: out/summary.json"),
         ("out", "out: is a folder\n  fix: name a file in it: out/summary.json"),
         ("scorer.py/", "scorer.py/: is a folder"),

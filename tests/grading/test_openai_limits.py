@@ -18,7 +18,7 @@ from rft_cli.cli import app
 from rft_cli.config.dump import dump_config
 from rft_cli.config.flat import with_settings
 from rft_cli.config.load import load_config
-from rft_cli.config.removed import with_present_names
+from rft_cli.config.old_settings import with_present_names
 from rft_cli.config.schema import GraderConfig, RunConfig
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.pool.openai_limits import memory_limit

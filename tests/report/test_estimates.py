@@ -11,11 +11,9 @@ from rft_cli.report.estimates import (
     count_statuses,
     estimate,
     mean_ci,
-    mean_pass_at_k,
-    pass_at_k,
     row_means,
 )
-from rft_cli.types import Estimate, Grade, GradeError, Sample
+from rft_cli.types import Grade, GradeError, Sample
 
 
 def sample(row, reward, status="graded", **components):
@@ -115,44 +113,3 @@ def test_nothing_graded_says_why():
         compare([sample(0, 1.0)], failed)
     with pytest.raises(RunFailed, match="component 'json'"):
         estimate([sample(0, 1.0)], "json")
-
-
-@pytest.mark.parametrize(
-    ("n", "correct", "k", "expected"),
-    [
-        (4, 1, 1, 0.25),
-        (4, 2, 2, 5 / 6),  # of the 6 pairs, only one holds two wrong ones
-        (5, 2, 3, 0.9),  # of the 10 triples, one is all wrong
-        (5, 0, 5, 0.0),
-        (5, 1, 5, 1.0),
-        (16, 16, 1, 1.0),
-    ],
-)
-def test_pass_at_k_by_hand(n, correct, k, expected):
-    assert pass_at_k(n, correct, k) == pytest.approx(expected, abs=1e-12)
-
-
-@pytest.mark.parametrize(("n", "correct", "k"), [(4, 1, 5), (4, 5, 1), (4, -1, 1), (4, 1, 0)])
-def test_pass_at_k_refuses_impossible_counts(n, correct, k):
-    with pytest.raises(ValueError, match="needs 1 <= k <= n"):
-        pass_at_k(n, correct, k)
-
-
-def test_mean_pass_at_k_averages_rows():
-    found = mean_pass_at_k({0: [True, False, False, False], 1: [False] * 4, 2: [True] * 4}, 2)
-    assert found.mean == pytest.approx((0.5 + 0 + 1) / 3)
-    assert found.n == 3
-
-
-@pytest.mark.filterwarnings("error")
-def test_numbers_near_the_largest_float_do_not_overflow():
-    largest = 1.7976931348623157e308
-    assert mean_ci([1e308] * 3) == Estimate(mean=1e308, ci95=(1e308, 1e308), n=3)
-    found = mean_ci([1e308, -1e308])
-    assert (found.mean, found.ci95) == (0.0, (-1e308, 1e308))
-    before = [sample(row, 1e308 if row % 2 else -1e308) for row in range(4)]
-    after = [sample(row, -1e308 if row % 2 else 1e308) for row in range(4)]
-    assert row_means([sample(0, 1e308), sample(0, 1e308)]) == {0: 1e308}
-    compared = compare(before, after)
-    assert (compared.before.mean, compared.after.mean, compared.difference.mean) == (0.0, 0.0, 0.0)
-    assert -largest <= compared.difference.ci95[0] <= compared.difference.ci95[1] <= largest

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rft_cli.report.pilot import BANDS, Course, figures, percentile, shown, times
-from rft_cli.report.pilot_gate import asked_form, told, verdict
+from rft_cli.report.pilot_gate import asked_form, judge_pilot, pilot_message
 from rft_cli.types import Grade, GradeError, Sample
 
 
@@ -65,7 +65,7 @@ def test_a_scorer_of_0_to_100_is_read_on_the_scale_that_was_seen():
 def test_no_grade_at_all():
     found = figures(rows([None, None]))
     assert (found.mean, found.teaches, found.groups.total) == (None, False, 0)
-    judged = verdict(found, rows([None, None]), {})
+    judged = judge_pilot(found, rows([None, None]), {})
     assert judged.message.endswith("\nthe scorer graded none of 2 completions")
 
 
@@ -78,23 +78,23 @@ def test_the_best_the_middle_and_the_worst_are_shown():
 
 def test_a_group_with_two_rewards_is_enough():
     samples = rows([0.0, 0.0, 0.0, 0.1], [0.0] * 4)
-    assert verdict(figures(samples), samples, {}).level == "ok"
+    assert judge_pilot(figures(samples), samples, {}).level == "ok"
 
 
 def test_nearly_all_solved_is_a_warning():
     samples = rows([1.0] * 39 + [0.0], [1.0] * 40)
-    judged = verdict(figures(samples), samples, {})
+    judged = judge_pilot(figures(samples), samples, {})
     assert (judged.level, judged.message) == (
         "little",
         "99% of the base model's completions earn 1, the most that was seen: there is little to learn",
     )
     samples = rows([1.0] * 19 + [0.0])
-    assert verdict(figures(samples), samples, {}).level == "ok"  # 95 % is not over 95 %
+    assert judge_pilot(figures(samples), samples, {}).level == "ok"  # 95 % is not over 95 %
 
 
 def test_a_limit_that_the_context_sets_is_not_to_be_raised() -> None:
     samples = rows([0.0, 0.0], [0.0, 0.0], cut=True, tokens=48)
-    first = verdict(figures(samples), samples, {}, fills_context=True).advice[0]
+    first = judge_pilot(figures(samples), samples, {}, fills_context=True).advice[0]
     assert first.startswith("shorten the prompts or take a model with a longer context")
     assert "max_completion_tokens" not in first
 
@@ -135,7 +135,7 @@ TEACH = (
         (rows([0.0, 0.0], [0.0, 0.0]), {}, "every completion earns 0", ZERO),
         (rows([0.0, 0.0], [0.0, 0.0]), {0: None, 1: "billing"}, "every completion earns 0", TEACH),
         (rows([1.0, 1.0], [1.0, 1.0]), {}, "every completion earns 1", "the task is solved already"),
-        (rows([0.3, 0.3], [0.3, 0.3]), {}, "every completion earns 0.3", "have the scorer tell better"),
+        (rows([0.3, 0.3], [0.3, 0.3]), {}, "every completion earns 0.3", "have the scorer give better"),
         (
             rows([0.0, 0.0], [1.0, 1.0]),
             {},
@@ -146,12 +146,12 @@ TEACH = (
             [sample(0, 0.0, text="a"), sample(0, 0.0, text="b"), sample(1, 1.0), sample(1, 1.0)],
             {},
             "a prompt's completions all earn the same, though prompts differ",
-            "have the scorer tell better completions of a prompt",
+            "have the scorer give better completions of a prompt more",
         ),
     ],
 )
 def test_what_was_seen_and_what_helps_first(samples, references, why, first):
-    judged = verdict(figures(samples), samples, references)
+    judged = judge_pilot(figures(samples), samples, references)
     assert judged.level == "nothing"
     assert judged.message == HEAD + why
     assert judged.advice[0].startswith(first)
@@ -159,7 +159,7 @@ def test_what_was_seen_and_what_helps_first(samples, references, why, first):
 
 def test_a_reward_of_0_has_four_ways_on():
     samples = rows([0.0, 0.0])
-    assert verdict(figures(samples), samples, {}).advice == (
+    assert judge_pilot(figures(samples), samples, {}).advice == (
         ZERO,
         "have the scorer pay for what is partly right",
         "begin with easier rows",
@@ -174,7 +174,7 @@ def test_json_that_is_too_deep_to_read_is_none():
 
 def test_the_message_shows_completions_on_one_line_and_the_advice_in_order():
     samples = [sample(0, 0.0, 12, text="one\ntwo"), sample(0, 0.0, 300, text="long " * 100)]
-    said = told(verdict(figures(samples), samples, {}), samples)
+    said = pilot_message(judge_pilot(figures(samples), samples, {}), samples)
     assert said.message.splitlines()[2:] == [
         "  reward 0, 12 tokens: one two",
         "  reward 0, 300 tokens: " + ("long " * 100)[:160] + "…",

@@ -6,14 +6,14 @@ import pytest
 
 from rft_cli.errors import UsageError
 from rft_cli.runs import Run
-from rft_cli.runs.hints import resume_command
+from rft_cli.runs.suggested_commands import resume_command
 
 
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
         ({"warnings": "x"}, 'warnings is "x", which it can\'t be'),
-        ({"warnings": [1]}, "warnings is no list of objects with a step"),
+        ({"warnings": [1]}, "warnings is not a list of objects with a step"),
         ({"settings": 5}, "settings is 5, which it can't be"),
         ({"best_step": True}, "best_step is true, which it can't be"),
         ({"hashes": []}, "hashes is [], which it can't be"),

@@ -193,7 +193,7 @@ def test_metrics_survive_a_torn_line_and_are_truncated_on_resume(tmp_path):
         {"step": 3, "reward": None},
         {"step": 4, "reward": 0.75},
     ]
-    run.truncate_metrics(3)
+    run.truncate(3)
     assert [row["step"] for row in run.metrics()] == [1, 3]
     assert run.metrics_path.read_text().count("\n") == 2
 
@@ -322,9 +322,9 @@ def test_rotation_keeps_the_newest_the_best_and_the_protected(tmp_path):
     assert run.checkpoints() == [2]
 
 
-def test_truncate_rollouts_drops_the_batches_that_will_be_made_again(tmp_path):
+def test_truncate_drops_the_batches_that_will_be_made_again(tmp_path):
     run = Run.create(tmp_path, "job", config_yaml="", info={})
     for step in (0, 4, 8):
         run.write_rollouts(step, [{"step": step}])
-    run.truncate_rollouts(4)
+    run.truncate(4)
     assert list(run.rollouts()) == [{"step": 0}]

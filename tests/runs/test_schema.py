@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from rft_cli.commands.request import Settings
-from rft_cli.commands.resume import began_with, changes, continued
+from rft_cli.commands.resume.compare import changes
+from rft_cli.commands.resume.plan import began_with, plan_resume
+from rft_cli.commands.settings import Settings
 from rft_cli.errors import UsageErrors
 from rft_cli.report.result import build_result
 from rft_cli.report.summary import build_summary
@@ -58,7 +59,7 @@ def test_fields_that_are_not_known_are_kept_and_ignored(run):
 
 
 def test_its_settings_are_compared_when_it_goes_on(run):
-    plan = continued(str(run.path), Settings(None, {"optim.n_epochs": "9"}, ["ppo.kl_coef=0.005"]))
+    plan = plan_resume(str(run.path), Settings(None, {"optim.n_epochs": "9"}, ["ppo.kl_coef=0.005"]))
     assert (plan.longer, plan.over) == (True, False)
     with pytest.raises(UsageErrors) as caught:
         changes(plan)
@@ -69,7 +70,7 @@ def test_its_settings_are_compared_when_it_goes_on(run):
 
 def test_a_default_that_it_keeps_as_a_number_is_no_change(run):
     """`grader.timeout_s` was 30 before it was auto."""
-    plan = continued(str(run.path), Settings(None, {}, []))
+    plan = plan_resume(str(run.path), Settings(None, {}, []))
     assert began_with(plan.info, plan.own)["grader.timeout_s"] == 30
     assert plan.loaded.config.grader.timeout_s == 30
 
@@ -82,8 +83,8 @@ def test_a_run_that_kept_no_settings_is_compared_with_its_own_file(run):
         if key not in ("settings", "base", "path", "grader_modules")
     }
     (run.path / "run.json").write_text(json.dumps(info))
-    plan = continued(str(run.path), Settings(None, {}, []))
+    plan = plan_resume(str(run.path), Settings(None, {}, []))
     assert plan.over
     assert changes(plan) == {}
-    changed = continued(str(run.path), Settings(None, {}, ["seed=5"]))
+    changed = plan_resume(str(run.path), Settings(None, {}, ["seed=5"]))
     assert changes(changed) == {"seed": [0, 5]}

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel
 
 from rft_cli.config.schema import ModelConfig
 from rft_cli.runs import Run
-from rft_cli.runs.sources import find_model
+from rft_cli.runs.model_source import find_model
 from rft_cli.training.lora import lora_targets
 from rft_cli.training.models import load_policy
 from rft_cli.types import Grade, Sample

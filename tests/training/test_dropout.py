@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from rft_cli.config.schema import ModelConfig
-from rft_cli.runs.sources import BUILTIN, find_model
+from rft_cli.runs.model_source import BUILTIN, find_model
 from rft_cli.training.dropout import own_rates, rates_of, without_dropout
 from rft_cli.training.models import load_config, load_policy
 from tests.training.conftest import make_run

@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 from rft_cli.cli import app
 from rft_cli.config.schema import ModelConfig
 from rft_cli.runs import Run, exports
-from rft_cli.runs.sources import find_model, tuned_source
+from rft_cli.runs.model_source import find_model, tuned_source
 from rft_cli.training.export import exporter as exporting
 from rft_cli.training.export import verify
 from rft_cli.training.export.compare import GreedyCompletions, distance
@@ -472,7 +472,7 @@ def test_refusals_about_words(unlucky: Run) -> None:
         "export merged weights, and turn them into GGUF with llama.cpp's convert_hf_to_gguf.py"
     )
     assert usage(unlucky.path, "--dtype", "int4")[1] == "take one of: float32, bfloat16, float16"
-    assert usage("nowhere", "--output-dir", unlucky.path.parent)[0] == "nowhere is no run"
+    assert usage("nowhere", "--output-dir", unlucky.path.parent)[0] == "nowhere is not a run"
 
 
 def test_refusals_about_the_target(unlucky: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

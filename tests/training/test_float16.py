@@ -14,7 +14,7 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from rft_cli.runs import Run
-from rft_cli.runs.sources import find_model
+from rft_cli.runs.model_source import find_model
 from rft_cli.training.hooks.divergence import Diverged
 from tests.command import sets
 from tests.faults.jobs import make_files, rft_here, small_arguments

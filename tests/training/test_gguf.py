@@ -17,8 +17,8 @@ from rft_cli.commands import models as naming
 from rft_cli.config.schema import ModelConfig
 from rft_cli.errors import UsageError
 from rft_cli.runs import Run
-from rft_cli.runs.identity import base_identity
-from rft_cli.runs.sources import BUILTIN, ModelSource, find_model
+from rft_cli.runs.model_hash import base_identity
+from rft_cli.runs.model_source import BUILTIN, ModelSource, find_model
 from rft_cli.training.models import load_policy, load_tokenizer
 from rft_cli.training.stop_tokens import stop_tokens
 from tests.faults.jobs import rft_here
@@ -183,7 +183,7 @@ def said(file: Path) -> str:
 def test_files_that_are_no_model(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = tmp_path / "text.gguf"
     text.write_text("hello")
-    assert "text.gguf is no GGUF file, whatever its name says" in said(text)
+    assert "text.gguf is not a GGUF file, whatever its name says" in said(text)
     named = Path(shutil.copy(file, tmp_path / "model.bin"))
     assert "model.bin is a GGUF file of another name" in said(named)
     cut = tmp_path / "cut.gguf"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rft_cli.runs import Run
-from rft_cli.runs.sources import BUILTIN
+from rft_cli.runs.model_source import BUILTIN
 from tests.faults.jobs import rft_here
 from tests.training.conftest import make_run
 

@@ -22,7 +22,7 @@ from transformers import (
 from rft_cli.config.schema import RewardModelConfig
 from rft_cli.errors import UsageError
 from rft_cli.runs import Run
-from rft_cli.runs.sources import BUILTIN
+from rft_cli.runs.model_source import BUILTIN
 from rft_cli.training.reward_model import batches, fingerprint, open_reward_model
 from rft_cli.types import GradeRequest
 from tests.command import ROOT, rft

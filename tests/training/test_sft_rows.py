@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from rft_cli.config.schema import ModelConfig, RunConfig
-from rft_cli.data import demonstration_of, read_examples
+from rft_cli.data.dataset import read_examples
+from rft_cli.data.demonstrations import demonstration_of
 from rft_cli.errors import UsageErrors
 from rft_cli.training import build
 from rft_cli.training.hf_args import Resolved
@@ -81,7 +82,7 @@ def test_the_loss_is_the_mean_over_completion_tokens_alone(tokenizer, tmp_path):
 
 
 def _source():
-    from rft_cli.runs.sources import find_model
+    from rft_cli.runs.model_source import find_model
 
     return find_model("builtin/tiny")
 

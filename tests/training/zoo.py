@@ -18,7 +18,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from rft_cli.config.schema import ModelConfig
 from rft_cli.runs import Run
-from rft_cli.runs.sources import BUILTIN, find_model
+from rft_cli.runs.model_source import BUILTIN, find_model
 from rft_cli.training.lora import lora_targets
 from rft_cli.training.models import load_model, load_policy, load_tokenizer
 from rft_cli.types import Grade, Sample

@@ -6,13 +6,14 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from rft_cli.commands import shared
+from rft_cli.commands import terminal
 from rft_cli.commands.signals import signals_interrupt
 from rft_cli.config.paths import named
 from rft_cli.config.schema import RunConfig
 from rft_cli.config.suggest import counted
 from rft_cli.console import StatusLine, print_audit
-from rft_cli.data import read_examples, reference_of
+from rft_cli.data.dataset import read_examples
+from rft_cli.data.references import reference_of
 from rft_cli.errors import GateNotMet, UsageError
 from rft_cli.grading.audit import AuditReport, AuditRow, audit, calls_for, choose_rows
 from rft_cli.grading.shape import shape_of
@@ -60,14 +61,14 @@ def audit_grader(
         )
     report = _audit(config, chosen, None if rows is not None else LIMIT_S, quiet)
     if summary_file is not None:
-        shared.write_json(summary_file, report.to_json())
+        terminal.write_json(summary_file, report.to_json())
     unmet = None
     if problems := report.of_level("problem"):
         faults = ", ".join(finding.name for finding in problems)
         unmet = GateNotMet(f"the audit found {counted(len(problems), 'problem')}: {faults}")
-    with shared.results():
+    with terminal.results():
         if json:
-            shared.print_json(report.to_json(), unmet)
+            terminal.print_json(report.to_json(), unmet)
         else:
             print_audit(report, _rows_of(report, chosen, len(examples), read, config.seed))
     if unmet is not None:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rft_cli.config.hub_names import hub_name
-from rft_cli.config.load import ConfigProblems
 from rft_cli.data.rows import open_rows
 from rft_cli.errors import UsageError
 
@@ -22,14 +21,3 @@ def unreadable(files: Sequence[str]) -> list[UsageError]:
             except UsageError as problem:
                 problems.append(problem)
     return problems
-
-
-def also_wrong(problems: ConfigProblems, files: Sequence[str]) -> list[UsageError]:
-    """Problems beside those of the settings: of the grader, as far as they show without running it, and the files."""
-    from rft_cli.grading.preflight import static_problems
-
-    found = unreadable(files)
-    if problems.partial is None or problems.doubtful & {"grader.path", "grader.spec"}:
-        return found
-    grader = problems.partial.config.grader
-    return found if grader.shown is None else [*static_problems(grader, ()), *found]

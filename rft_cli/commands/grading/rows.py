@@ -6,14 +6,14 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from rft_cli.commands import shared
+from rft_cli.commands import terminal
 from rft_cli.commands.grading.checks import unreadable
 from rft_cli.commands.grading.options import OutputOptions
 from rft_cli.commands.grading.output import Display, say_summary
 from rft_cli.commands.signals import signals_interrupt
 from rft_cli.config.schema import GraderConfig, RunConfig
 from rft_cli.config.suggest import counted
-from rft_cli.data import Row
+from rft_cli.data.json_line import Row
 from rft_cli.errors import GateNotMet, Interrupted, RftError, RunFailed
 from rft_cli.grading.open import open_or_tell
 from rft_cli.grading.pool.scorer_grader import worker_count
@@ -64,15 +64,15 @@ def grade_rows(
             stopped = error
     stats = grader.stats
     if output.summary_file is not None:
-        shared.write_json(output.summary_file, stats.to_json())
+        terminal.write_json(output.summary_file, stats.to_json())
     if not output.quiet and (written or (stopped or rows.problem) is None):
         say_summary(grader, config.grader.max_failure_rate)
     if rows.problem is not None:
         raise rows.problem
     short = stopped or _unmet(stats, config.grader.max_failure_rate, min_reward)
     if not output.rows:
-        with shared.results():
-            shared.print_json(stats.to_json(), short)
+        with terminal.results():
+            terminal.print_json(stats.to_json(), short)
     if short is not None:
         raise short
 
@@ -110,7 +110,7 @@ def _write(block: bytes) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise shared.cannot_print(error) from None
+        raise terminal.cannot_print(error) from None
 
 
 def _unmet(stats: GraderStats, max_failure_rate: float, min_reward: float | None) -> RftError | None:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rft_cli.runs.create import free_name
 from rft_cli.runs.files import write_lines
-from rft_cli.runs.new import free_name
 from rft_cli.types import Example, Sample
 
 FOLDER = "validations"

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from rft_cli.config.json_marks import read_tree
+from rft_cli.config.json_tree import read_tree
 from rft_cli.config.schema import GraderConfig
 from rft_cli.config.suggest import did_you_mean
-from rft_cli.config.yaml_lines import Mark, Node
+from rft_cli.config.yaml_tree import Mark, Node
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.openai.formula import is_name
 from rft_cli.grading.openai.schema import MODELS, Leaf, Multi, Spec

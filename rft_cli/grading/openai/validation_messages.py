@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from rft_cli.config.suggest import did_you_mean
-from rft_cli.config.yaml_lines import Node
+from rft_cli.config.yaml_tree import Node
 from rft_cli.grading.openai.problems import SpecProblem
 from rft_cli.grading.openai.schema import InputMessage, SamplingParams, Spec
 

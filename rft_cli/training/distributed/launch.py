@@ -18,7 +18,7 @@ from rft_cli.config.load import load_own
 from rft_cli.errors import Interrupted, RftError, RunFailed
 from rft_cli.events import Finished, OnEvent
 from rft_cli.runs import Run
-from rft_cli.runs.hints import resume_command
+from rft_cli.runs.suggested_commands import resume_command
 from rft_cli.stopping import Stop
 from rft_cli.training.distributed.channel import Cause, Received, error_from_json
 from rft_cli.training.distributed.ranks import Ranks, started

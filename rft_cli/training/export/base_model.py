@@ -14,7 +14,7 @@ from transformers import AutoConfig, PreTrainedModel
 from transformers.utils import cached_file
 
 from rft_cli.errors import UsageError
-from rft_cli.runs.sources import ModelSource
+from rft_cli.runs.model_source import ModelSource
 
 DTYPE_KEYS = ("dtype", "torch_dtype")
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from rft_cli.runs.sources import ModelSource
+from rft_cli.runs.model_source import ModelSource
 from rft_cli.training.models import place_of
 
 LORA = ".lora_"

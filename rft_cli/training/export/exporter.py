@@ -21,7 +21,7 @@ from rft_cli.events import Note, OnEvent
 from rft_cli.report.card import Made, model_card
 from rft_cli.runs import Run
 from rft_cli.runs.exports import MARKER, ExportPlan, size_of, staged
-from rft_cli.runs.sources import ModelSource, find_model, first_base
+from rft_cli.runs.model_source import ModelSource, find_model, first_base
 from rft_cli.training.export.base_model import BaseFiles, read_base, write_json
 from rft_cli.training.export.cast import LORA, cast_weights, fingerprints, round_weights, stored_precision
 from rft_cli.training.export.compare import GreedyCompletions, complete, distance

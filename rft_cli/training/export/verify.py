@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from rft_cli.config import RunConfig
 from rft_cli.errors import RunFailed
 from rft_cli.runs.exports import ExportPlan
-from rft_cli.runs.sources import ModelSource
+from rft_cli.runs.model_source import ModelSource
 from rft_cli.training.export.cast import LORA, fingerprints
 from rft_cli.training.export.compare import GreedyCompletions, LogitDistance, distance
 from rft_cli.training.models import count_parameters

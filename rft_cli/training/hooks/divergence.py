@@ -20,7 +20,7 @@ from torch.distributed.tensor import DTensor
 
 from rft_cli.errors import RunFailed
 from rft_cli.runs import Run
-from rft_cli.runs.hints import resume_command
+from rft_cli.runs.suggested_commands import resume_command
 from rft_cli.training.hooks.checkpointed_trainer import CheckpointedTrainer
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from rft_cli.runs import Run
-from rft_cli.runs.records import Recorder
 from rft_cli.training.distributed.group import from_main
 from rft_cli.training.hooks.divergence import check_finite
 
@@ -20,7 +19,6 @@ class CheckpointWriter:
     def __init__(self, run: Run, trainer: Any, keep_last: int, journal: Callable[[], str]) -> None:
         self._run, self._trainer, self._keep_last, self._journal = run, trainer, keep_last, journal
         trainer.write_checkpoint = self.save
-        self._recorder = Recorder(run.path)
 
     def save(self) -> None:
         """Commit a checkpoint of this step, unless there is one, and delete those that are not kept."""
@@ -38,16 +36,10 @@ class CheckpointWriter:
                 # A pickle that may carry tokens.
                 (partial / "training_args.bin").unlink(missing_ok=True)
                 (partial / JOURNAL).write_text(self._journal(), encoding="utf-8")
-                self._recorder.write(partial)
         if main:
             self._run.commit_checkpoint(step, partial)
             self._run.rotate(self._keep_last)
         accelerator.wait_for_everyone()
-
-    def restore(self, step: int) -> list[str]:
-        """Restore the files beside the checkpoint of `step` as they were then; returns what differed, for people."""
-        with self._run.writing(self._run.path):
-            return list(self._recorder.restore(self._run.checkpoint_path(step)))
 
     def rotate(self) -> None:
         """Delete checkpoints that are no longer kept: another one may be the best now."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rft_cli.config.schema import TripwireConfig
+from rft_cli.config.training_sections import TripwireConfig
 from rft_cli.errors import RunFailed
 from rft_cli.events import Note, OnEvent
 from rft_cli.runs import Run

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from trl import GRPOTrainer
 
-from rft_cli.config.schema import PPOConfig
+from rft_cli.config.training_sections import PPOConfig
 from rft_cli.training.ppo import advantages as adv
 from rft_cli.training.ppo.critic import Critic, CriticOptimizer, CriticSettings, MlpCritic
 from rft_cli.training.ppo.losses import PolicyTerms, masked_sum, policy_terms

@@ -22,7 +22,6 @@ from typing import Any, cast
 import torch
 from accelerate import Accelerator, PartialState
 
-from rft_cli.data.examples import Selected
 from rft_cli.events import Note, Progress
 from rft_cli.grading.protocol import Grader
 from rft_cli.grading.stats import FailureMonitor
@@ -160,7 +159,7 @@ class PilotSampler:
             self._context.check_stop()
 
         started = perf_counter()
-        samples = self._within_memory(validator, Selected(examples, places), progress)
+        samples = self._within_memory(validator, [examples[place] for place in places], progress)
         self._monitor.observe([s.grade for s in samples])
         self.sampled.samples += [replace(s, row=places[s.row], grade=trainable(s.grade)) for s in samples]
         if whole:

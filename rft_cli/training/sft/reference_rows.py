@@ -9,7 +9,7 @@ from typing import Any
 from datasets import Dataset as HfDataset
 from transformers import PreTrainedTokenizerBase
 
-from rft_cli.data import demonstration_of
+from rft_cli.data.demonstrations import demonstration_of
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.report.pilot import percentile
 from rft_cli.training.auto import ReferenceLengths

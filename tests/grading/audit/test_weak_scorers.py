@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from rft_cli.config.schema import DataConfig, GraderConfig
-from rft_cli.data import read_examples, reference_of
+from rft_cli.data.dataset import read_examples
+from rft_cli.data.references import reference_of
 from rft_cli.grading.audit import AuditReport, audit, choose_rows
 from rft_cli.grading.pool.scorer_grader import open_grader
 from tests.grading.audit.test_findings import audited, levels

@@ -288,7 +288,7 @@ def test_the_same_in_yaml_and_inline() -> None:
             '{"type": "multi",}',
             "grader.json:1:17: not valid JSON: Illegal trailing comma before end of object",
         ),
-        ('{"a": NaN}', "grader.json: not valid JSON: NaN is no number of JSON"),
+        ('{"a": NaN}', "grader.json: not valid JSON: NaN is not a JSON number"),
         ("[" * 200 + "]" * 200, "grader.json: nested deeper than 100 levels"),
         ("[" * 100_000, "grader.json: nested too deep to read"),
         ("\x00", "grader.json:1:1: not valid JSON: Expecting value"),

@@ -23,7 +23,7 @@ from accelerate.utils import DistributedType
 from torch.distributed.tensor import DTensor
 
 from rft_cli.config import RunConfig
-from rft_cli.runs.sources import find_model
+from rft_cli.runs.model_source import find_model
 from rft_cli.training import build
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.library_output import quiet_libraries

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from accelerate import Accelerator
 
-from rft_cli.config.schema import GraderConfig, TripwireConfig
+from rft_cli.config.schema import GraderConfig
+from rft_cli.config.training_sections import TripwireConfig
 from rft_cli.grading.open import open_grader
 from rft_cli.grading.protocol import Grader
 from rft_cli.runs import Run

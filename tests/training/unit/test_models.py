@@ -15,7 +15,7 @@ from transformers import GenerationConfig, GPT2Config, Qwen3Config
 from rft_cli.config.schema import ModelConfig
 from rft_cli.errors import UsageError
 from rft_cli.runs import Run
-from rft_cli.runs.sources import BUILTIN, ModelSource, find_model, tuned_source
+from rft_cli.runs.model_source import BUILTIN, ModelSource, find_model, tuned_source
 from rft_cli.training.models import (
     context_length,
     count_parameters,

@@ -13,7 +13,7 @@ from rft_cli.config import RunConfig
 from rft_cli.errors import GateNotMet
 from rft_cli.events import Event, Note
 from rft_cli.job import Job
-from rft_cli.report.pilot_gate import Verdict
+from rft_cli.report.pilot_gate import PilotVerdict
 from rft_cli.runs import Run
 from rft_cli.stopping import Stop
 from rft_cli.training.auto import Chosen, LengthLimits
@@ -30,13 +30,13 @@ from rft_cli.types import Grade, Sample
 from tests.training.toys import qwen3
 from tests.training.unit.test_hf_args import RESOLVED
 
-NOTHING = Verdict("nothing", "nothing to learn", ("wait", "see"))
-LITTLE = Verdict("little", "little to learn", ("take harder rows",))
+NOTHING = PilotVerdict("nothing", "nothing to learn", ("wait", "see"))
+LITTLE = PilotVerdict("little", "little to learn", ("take harder rows",))
 SAMPLE = Sample(0, "row-0", "prompt", "text", 3, False, Grade("graded", 0.0))
 FIX = "likeliest first:\n(1) wait\n(2) see"
 
 
-def told(verdict: Verdict, setting: str, stops: bool = True) -> list[Event]:
+def told(verdict: PilotVerdict, setting: str, stops: bool = True) -> list[Event]:
     events: list[Event] = []
     config = RunConfig.model_validate({"pilot": {"gate": setting}})
     check_gate(PilotResult({}, verdict, [SAMPLE], Chosen(64)), config, events.append, stops)
@@ -108,7 +108,7 @@ def test_a_warning_where_it_does_not_stop(setting: str, stops: bool) -> None:
 
 def test_little_to_learn_is_a_warning_and_none_says_nothing() -> None:
     assert told(LITTLE, "stop") == [Note("little to learn\ntake harder rows", "warning")]
-    assert told(LITTLE, "none") == told(NOTHING, "none") == told(Verdict("ok"), "stop") == []
+    assert told(LITTLE, "none") == told(NOTHING, "none") == told(PilotVerdict("ok"), "stop") == []
 
 
 def test_no_pilot_where_no_process_holds_the_model(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rft_cli.config.schema import TripwireConfig
+from rft_cli.config.training_sections import TripwireConfig
 from rft_cli.errors import RunFailed
 from rft_cli.events import Event, Note
 from rft_cli.runs import Run

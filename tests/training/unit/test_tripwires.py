@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rft_cli.config.schema import TripwireConfig
+from rft_cli.config.training_sections import TripwireConfig
 from rft_cli.training.hooks.tripwires import (
     Tripwires,
     growth,
