@@ -287,5 +287,4 @@ def test_a_class_name_means_one_thing():
     nodes = (node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
     names = Counter(node.name for node in nodes if isinstance(node, ast.ClassDef))
     twice = {name for name, times in names.items() if times > 1}
-    # A name of grading/audit and training/ that is still used twice.
-    assert twice - {"Seen"} == set()
+    assert twice == set()
