@@ -301,7 +301,7 @@ def test_every_saved_field_is_among_them(killed):
     names |= {f"journal.json: {key}" for key in json.loads((checkpoint / "journal.json").read_text())}
     tried = {name.split(" (")[0] for name in FIELDS if name.split(":")[0] in {n.split(":")[0] for n in names}}
     assert names == tried | UNUSED
-    others = {"optimizer.pt", "scheduler.pt", "trainer_state.json", "model.safetensors", "records", MANIFEST}
+    others = {"optimizer.pt", "scheduler.pt", "trainer_state.json", "model.safetensors", MANIFEST}
     shown = {name.split(":")[0] for name in names}
     static = {
         "config.json",
