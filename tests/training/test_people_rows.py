@@ -170,7 +170,7 @@ def test_the_beginning_of_an_answer_is_gone_on_from_and_graded(tmp_path: Path) -
     assert texts[0] == f"<|user|>What is 1 + 2?<|end|><|assistant|>{begun}"
     done = create(tmp_path, CASES / "assistant_prefix.jsonl")
     assert done.code == 0, done.err
-    assert "'prompt' ends with an assistant turn: it is the beginning of the answer" in done.err
+    assert "'prompt' ends with an assistant turn: it is the beginning of the completion" in done.err
     rollouts = samples(tmp_path / "runs/a/rollouts")
     sampled = [row["completion"] for row in rollouts]
     assert sampled
