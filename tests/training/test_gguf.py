@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
-from rft_cli.commands import models as naming
+from rft_cli.commands.job import model_check as naming
 from rft_cli.config.schema import ModelConfig
 from rft_cli.errors import UsageError
 from rft_cli.runs import Run
