@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rft_cli.commands.gates import Gates
 from rft_cli.commands.preflight import Preflight, preflight
 from rft_cli.commands.ready import make_ready
+from rft_cli.commands.report import keep_report
 from rft_cli.commands.request import Output, Settings
 from rft_cli.commands.resume import Continued, changes, continued, refuse
 from rft_cli.commands.shared import print_json, rank, results, stdout_to_stderr, world_size
@@ -54,6 +55,8 @@ def run_job(
                 if resume
                 else _begin(loaded or settings.load(), on_event, stop)
             )
+            if result is not None:
+                keep_report(Run(Path(result["run"])), on_event)
         if result is None:  # one of several processes, and not the one that reports
             return
         unmet = gates.error(result)

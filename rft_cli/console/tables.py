@@ -39,11 +39,12 @@ def print_summary(summary: Summary, file: TextIO | None = None) -> None:
     console.print()
     for note in summary.notes:
         console.print(Text(clean(note)))
-    if summary.warnings:
-        console.print()
-        console.print(Text("Warnings", style="bold yellow"))
-        for warning in summary.warnings:
-            console.print(Text(f"- {clean(warning)}"))
+    for title, lines in (("Warnings", summary.warnings), ("Diagnosis", summary.diagnosis)):
+        if lines:
+            console.print()
+            console.print(Text(title, style="bold yellow"))
+            for line in lines:
+                console.print(Text(f"- {clean(line)}"))
     if summary.completions:
         _print_completions(console, summary.completions, summary.split)
     console.print()

@@ -12,10 +12,10 @@ from rft_cli.report.estimates import mean_ci
 from rft_cli.types import Estimate
 from rft_cli.view.completions import Split, completions_in, files_of
 from rft_cli.view.overview import Overview
-from rft_cli.view.reading import Problems
+from rft_cli.view.reading import ReadProblems
 
 FEWEST, MOST = 2, 5
-_OWN = ("name", "output_dir", "num_processes")
+_OWN = ("model.path", "name", "output_dir", "num_processes", "grader.folder")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Compared:
                 {
                     **run.entry.to_json(),
                     "measured": {name: found.to_json() for name, found in run.measured.items()},
-                    "diagnosis": [finding.to_json() for finding in run.diagnosis],
+                    "diagnosis": [found.to_json() for found in run.diagnosis],
                 }
                 for run in self.runs
             ],
@@ -78,18 +78,29 @@ def compare_runs(runs: Sequence[Overview]) -> Compared:
     if not FEWEST <= len(runs) <= MOST:
         raise UsageError(f"{len(runs)} run(s) given", f"compare {FEWEST} to {MOST} runs")
     labels = _labels(runs)
-    problems = Problems()
+    problems = ReadProblems()
     split = _common_split(runs)
     measured = [_row_values(run, split, problems) for run in runs] if split else [{} for _ in runs]
     differences = [
-        found for place in range(1, len(runs)) for found in _differences(labels[place], measured[0], measured[place])
+        found
+        for place in range(1, len(runs))
+        for found in _differences(labels[place], measured[0], measured[place])
     ]
     compared = {found.run for found in differences}
     notes = [*_notes(runs), *problems.texts]
-    notes += [f"{label} has no graded row in common with {labels[0]}" for label in labels[1:] if label not in compared]
+    notes += [
+        f"{label} has no graded row in common with {labels[0]}"
+        for label in labels[1:]
+        if label not in compared
+    ]
     rewards = [found for found in differences if found.figure == "reward"]
     return Compared(
-        runs, split or "", differences, _settings(runs), notes, [_verdict(found, labels[0]) for found in rewards]
+        runs,
+        split or "",
+        differences,
+        _settings(runs),
+        notes,
+        [_verdict(found, labels[0]) for found in rewards],
     )
 
 
@@ -118,7 +129,7 @@ RowValues = dict[str, dict[tuple[str, str], list[float]]]
 """Figure → row, by its id and prompt → values of its completions."""
 
 
-def _row_values(run: Overview, split: Split, problems: Problems) -> RowValues:
+def _row_values(run: Overview, split: Split, problems: ReadProblems) -> RowValues:
     sampled = _after(run, split)
     found: RowValues = {}
     for completion in completions_in(sampled, problems):
@@ -163,8 +174,9 @@ def _verdict(found: Difference, first: str) -> str:
 
 def _settings(runs: Sequence[Overview]) -> dict[str, list[Any]]:
     every = [{"model": run.info.get("model"), **(run.info.get("settings") or {})} for run in runs]
-    keys = dict.fromkeys(key for settings in every for key in settings)
-    found = {key: [settings.get(key) for settings in every] for key in keys if key not in ("model.path", *_OWN)}
+    # A setting that one run's version of rft did not know has no value there to compare.
+    keys = [key for key in every[0] if key not in _OWN and all(key in settings for settings in every)]
+    found = {key: [settings[key] for settings in every] for key in keys}
     return {key: values for key, values in found.items() if any(value != values[0] for value in values)}
 
 

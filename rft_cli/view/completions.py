@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rft_cli.view.reading import Problems, figure, objects
+from rft_cli.view.reading import ReadProblems, figure, objects
 
 Split = Literal["validation", "test", "training"]
 SPLITS: Sequence[Split] = ("validation", "test", "training")
@@ -109,7 +109,7 @@ def _items(found: object) -> Iterable[tuple[Any, Any]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Sampled:
+class SampleFile:
     """A file of completions: `step` is the one after which it was sampled."""
 
     file: Path
@@ -117,22 +117,25 @@ class Sampled:
     step: int
 
 
-def files_of(run: Path, split: Split, best_step: int) -> list[Sampled]:
-    """The files with a split's completions, oldest step first; of the test rows the base's and the best checkpoint's."""
+def files_of(run: Path, split: Split, best_step: int) -> list[SampleFile]:
+    """The files with a split's completions, oldest step first; test rows are sampled at both ends only."""
     if split == "test":
-        ends = [(run / "validation" / "test-before.jsonl", 0), (run / "validation" / "test-after.jsonl", best_step)]
-        return [Sampled(file, split, step) for file, step in ends if file.is_file()]
+        ends = [
+            (run / "validation" / "test-before.jsonl", 0),
+            (run / "validation" / "test-after.jsonl", best_step),
+        ]
+        return [SampleFile(file, split, step) for file, step in ends if file.is_file()]
     folder = run / ("validation" if split == "validation" else "rollouts")
     found = []
     for file in sorted(folder.glob("step-*.jsonl")):
         number = file.stem.removeprefix("step-")
         if number.isdigit():
-            found.append(Sampled(file, split, int(number)))
+            found.append(SampleFile(file, split, int(number)))
     return sorted(found, key=lambda sampled: sampled.step)
 
 
 def completions_in(
-    sampled: Sampled, problems: Problems, containing: Sequence[bytes] = ()
+    sampled: SampleFile, problems: ReadProblems, containing: Sequence[bytes] = ()
 ) -> Iterator[Completion]:
     """The completions of one file; `containing` as in `reading.objects`."""
     for line in objects(sampled.file, problems, containing):
@@ -141,7 +144,9 @@ def completions_in(
             yield found
 
 
-def row_through_steps(run: Path, split: Split, wanted: str, best_step: int, problems: Problems) -> list[Completion]:
+def row_through_steps(
+    run: Path, split: Split, wanted: str, best_step: int, problems: ReadProblems
+) -> list[Completion]:
     """Every completion of the row with this id, or on this line of its file, oldest first."""
     names = {wanted, f"line-{wanted}"}
     hints = [_as_written(name) for name in names]
@@ -153,11 +158,13 @@ def row_through_steps(run: Path, split: Split, wanted: str, best_step: int, prob
 
 def _as_written(identifier: str) -> bytes:
     """How a line of ours holds this id; one with characters that JSON may write in two ways is not searched for."""
-    plain = identifier.isascii() and identifier.isprintable() and '"' not in identifier and "\\" not in identifier
+    plain = (
+        identifier.isascii() and identifier.isprintable() and '"' not in identifier and "\\" not in identifier
+    )
     return f'"id": "{identifier}"'.encode() if plain else b'"id": '
 
 
-def changes(run: Path, split: Split, best_step: int, problems: Problems) -> list[Change]:
+def changes(run: Path, split: Split, best_step: int, problems: ReadProblems) -> list[Change]:
     """Each row of the split before and after, in the order of the file; empty where one side was never sampled."""
     found = {sampled.step: sampled for sampled in files_of(run, split, best_step)}
     if 0 not in found or best_step not in found or (split == "test" and best_step and len(found) < 2):
@@ -171,7 +178,7 @@ def changes(run: Path, split: Split, best_step: int, problems: Problems) -> list
 
 
 @dataclass(slots=True)
-class _Row:
+class _Side:
     first: Completion
     rewards: list[float]
 
@@ -180,10 +187,10 @@ class _Row:
         return math.fsum(self.rewards) / len(self.rewards) if self.rewards else None
 
 
-def _by_row(completions: Iterable[Completion]) -> dict[int, _Row]:
-    rows: dict[int, _Row] = {}
+def _by_row(completions: Iterable[Completion]) -> dict[int, _Side]:
+    rows: dict[int, _Side] = {}
     for completion in completions:
-        row = rows.setdefault(completion.row, _Row(completion, []))
+        row = rows.setdefault(completion.row, _Side(completion, []))
         if completion.reward is not None:
             if not row.rewards:
                 row.first = completion
@@ -230,7 +237,7 @@ MOST_REASONS = 1000
 _UNGRADED = (b'"status": "failed"', b'"status": "skipped"')
 
 
-def ungraded(run: Path, best_step: int, problems: Problems, most: int) -> Ungraded:
+def ungraded(run: Path, best_step: int, problems: ReadProblems, most: int) -> Ungraded:
     """What the grader failed on or skipped, in training and validations; the first `most` completions."""
     counts = {"failed": 0, "skipped": 0}
     reasons: dict[str, int] = {}
@@ -242,7 +249,9 @@ def ungraded(run: Path, best_step: int, problems: Problems, most: int) -> Ungrad
                     continue
                 counts[found.status] += 1
                 if found.error is not None:
-                    reason = found.error if found.error in reasons or len(reasons) < MOST_REASONS else "others"
+                    reason = (
+                        found.error if found.error in reasons or len(reasons) < MOST_REASONS else "others"
+                    )
                     reasons[reason] = reasons.get(reason, 0) + 1
                 if len(kept) < most:
                     kept.append(found)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
-from rft_cli.report.diagnosis import batches_of
+from rft_cli.report.facts import batches_of
 from rft_cli.view.reading import figure
 
-Source = Literal["training", "validation"]
+MeasuredOn = Literal["training", "validation"]
 MOST_POINTS = 600
 """Points of a curve that are kept: more can't be seen, and a page would grow with the job."""
 MOST_COMPONENTS = 20
@@ -22,7 +23,7 @@ class Curve:
     """`values` by `steps`; `low` and `high` are the ends of a 95 % interval, of validations only."""
 
     label: str
-    source: Source
+    source: MeasuredOn
     steps: Sequence[int]
     values: Sequence[float]
     low: Sequence[float] = ()
@@ -86,13 +87,20 @@ def charts(lines: Sequence[Mapping[str, Any]], validations: Validations, algorit
     found = [
         _chart("reward", "Reward", "", firsts, validations),
         *_components(firsts, validations),
-        _chart("loss", "Loss", "nats a token", lines, validations) if algorithm == "sft" else None,
-        _chart("kl_per_token", f"KL to the reference ({kl})", "nats a token", firsts, validations),
-        _chart("entropy", "Entropy", "nats a token", lines, validations),
+        _chart("loss", "Loss", "nats/token", lines, validations) if algorithm == "sft" else None,
+        _chart("kl_per_token", f"KL to the reference, {kl}", "nats/token", firsts, validations),
+        _chart("entropy", "Entropy", "nats/token", lines, validations),
         _chart("completion_tokens", "Completion length", "tokens", firsts, validations),
-        _chart("truncated", "Cut at the length limit", "share of completions", firsts, validations, (0.0, 1.0)),
-        _chart("constant_groups", "Groups that taught nothing", "share of groups", firsts, validations, (0.0, 1.0)),
-        _chart("explained_variance", "Variance that the critic explains", "share", firsts, validations),
+        _chart("truncated", "Cut at the length limit", "share", firsts, validations, (0.0, 1.0)),
+        _chart(
+            "constant_groups",
+            "Groups with one reward",
+            "share",
+            firsts,
+            validations,
+            (0.0, 1.0),
+        ),
+        _chart("explained_variance", "Explained by the critic", "share", firsts, validations),
         _phases(batches),
     ]
     return [chart for chart in found if chart is not None]
@@ -107,7 +115,7 @@ def _chart(
     bounds: tuple[float, float] | None = None,
 ) -> Chart | None:
     curves = [*_training(key, lines), *_validation(key, validations)]
-    if key == "explained_variance" and not any(value for curve in curves for value in curve.values):
+    if key == "explained_variance" and all(abs(value) < 1e-3 for curve in curves for value in curve.values):
         return None  # a job without a critic
     return Chart(key, title, unit, curves, bounds) if curves else None
 
@@ -149,13 +157,18 @@ def _phases(batches: Sequence[Sequence[Mapping[str, Any]]]) -> Chart | None:
     steps: list[int] = []
     phases: dict[str, list[float]] = {"sampling": [], "grading": [], "update": []}
     for batch in batches:
-        rollout, grading = figure(batch[0].get("rollout_seconds")), figure(batch[0].get("grade_seconds")) or 0.0
+        rollout, grading = (
+            figure(batch[0].get("rollout_seconds")),
+            figure(batch[0].get("grade_seconds")) or 0.0,
+        )
         if rollout is None:
             continue
         steps.append(_step(batch[0]))
         phases["sampling"].append(max(0.0, rollout - grading))
         phases["grading"].append(grading)
-        phases["update"].append(math.fsum(max(0.0, figure(line.get("update_seconds")) or 0.0) for line in batch))
+        phases["update"].append(
+            math.fsum(max(0.0, figure(line.get("update_seconds")) or 0.0) for line in batch)
+        )
     if not steps:
         return None
     curves = [Curve(name, "training", *thinned(steps, values)) for name, values in phases.items()]
@@ -167,11 +180,13 @@ def _step(line: Mapping[str, Any]) -> int:
     return step if isinstance(step, int) else 0
 
 
-def thinned(steps: Sequence[int], values: Sequence[float], most: int = MOST_POINTS) -> tuple[list[int], list[float]]:
+def thinned(
+    steps: Sequence[int], values: Sequence[float], most: int = MOST_POINTS
+) -> tuple[list[int], list[float]]:
     """At most `most` points: the means of neighbours, at the last of their steps."""
     count = len(steps)
     if count <= most:
         return list(steps), list(values)
     edges = [round(index * count / most) for index in range(most + 1)]
-    parts = [(start, end) for start, end in zip(edges, edges[1:], strict=False) if end > start]
+    parts = [(start, end) for start, end in pairwise(edges) if end > start]
     return [steps[end - 1] for _, end in parts], [math.fsum(values[a:b]) / (b - a) for a, b in parts]

@@ -68,7 +68,9 @@ def list_entries(folder: Path) -> list[Entry]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise UsageError(f"{folder} can't be read: {error.strerror or error}", "give another --output-dir") from None
+        raise UsageError(
+            f"{folder} can't be read: {error.strerror or error}", "give another --output-dir"
+        ) from None
     for path in paths:
         if not path.name.startswith(".") and (path / "run.json").is_file():
             entry = read_entry(path)

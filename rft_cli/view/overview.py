@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rft_cli.errors import RftError
-from rft_cli.report.diagnosis import Finding
-from rft_cli.report.facts import diagnose_run
+from rft_cli.report.diagnosis import Diagnosis, diagnose_run
 from rft_cli.report.summary import Summary, build_summary
 from rft_cli.runs import Run
 from rft_cli.runs.hints import quoted, resume_command
@@ -22,7 +21,7 @@ from rft_cli.view.curves import Chart, charts
 from rft_cli.view.entries import DIED, Entry, entry_of
 from rft_cli.view.estimates import Comparison, comparison_of
 from rft_cli.view.intervals import mean_cis
-from rft_cli.view.reading import Problems, objects, text_of
+from rft_cli.view.reading import ReadProblems, objects, text_of
 from rft_cli.view.validations import read_validations
 
 _DAMAGE = (RftError, OSError, KeyError, TypeError, ValueError, AttributeError, IndexError)
@@ -30,7 +29,7 @@ _DAMAGE = (RftError, OSError, KeyError, TypeError, ValueError, AttributeError, I
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Input:
     """A file or model that the run was made from. `digest` is its SHA-256 in hex, empty where it was not taken."""
 
     what: str
@@ -51,12 +50,12 @@ class Overview:
     split: str
     summary: Summary | None
     charts: Sequence[Chart]
-    diagnosis: Sequence[Finding]
+    diagnosis: Sequence[Diagnosis]
     warnings: Sequence[str]
     pilot: Mapping[str, Any] | None
     config: str
     scorer: Mapping[str, str]
-    sources: Sequence[Source]
+    inputs: Sequence[Input]
     next: str
     steps: int
     problems: Sequence[str]
@@ -70,13 +69,13 @@ class Overview:
             "split": self.split or None,
             "measured": {name: found.to_json() for name, found in self.measured.items()},
             "headline": None if self.summary is None else self.summary.headline,
-            "diagnosis": [finding.to_json() for finding in self.diagnosis],
+            "diagnosis": [found.to_json() for found in self.diagnosis],
             "warnings": list(self.warnings),
             "charts": [chart.to_json() for chart in self.charts],
             "grader": result.get("grader") if isinstance(result, Mapping) else None,
             "pilot": None if self.pilot is None else dict(self.pilot),
             "settings": self.info.get("settings") or {},
-            "sources": [{"what": s.what, "name": s.name, "sha256": s.digest or None} for s in self.sources],
+            "inputs": [{"what": s.what, "name": s.name, "sha256": s.digest or None} for s in self.inputs],
             "versions": self.info.get("versions") or {},
             "next": self.next,
             "problems": list(self.problems),
@@ -85,7 +84,7 @@ class Overview:
 
 def read_overview(run: Run) -> Overview:
     """What this run, as `Run.open` gave it, holds now; what can't be read is named in `problems`."""
-    problems = Problems()
+    problems = ReadProblems()
     info = run.info
     entry = entry_of(run.path, info)
     lines = list(objects(run.metrics_path, problems))
@@ -106,23 +105,27 @@ def read_overview(run: Run) -> Overview:
             for file in sorted((run.path / "scorer").glob("**/*"))[:10]
             if file.is_file()
         },
-        sources=_sources(info),
+        inputs=_inputs(info),
         next=_next(run, entry, info),
         steps=max((s for line in lines if isinstance(s := line.get("step"), int)), default=0),
         problems=problems.texts,
     )
 
 
-def _measured(run: Run, entry: Entry, result: object, problems: Problems) -> dict[str, Any]:
+def _measured(run: Run, entry: Entry, result: object, problems: ReadProblems) -> dict[str, Any]:
     """`split` and `measured`."""
     if isinstance(result, Mapping) and entry.reward is not None:
         components = result.get("components")
         named = components.items() if isinstance(components, Mapping) else ()
         found = {"reward": entry.reward}
-        found |= {str(n): c for n, v in named if isinstance(v, Mapping) and (c := comparison_of(v)) is not None}
+        found |= {
+            str(n): c for n, v in named if isinstance(v, Mapping) and (c := comparison_of(v)) is not None
+        }
         return {"split": entry.split, "measured": found}
     rows = changes(run.path, "validation", entry.best_step, problems)
-    both = [(c.before_reward, c.after_reward) for c in rows if c.before_reward is not None and c.gain is not None]
+    both = [
+        (c.before_reward, c.after_reward) for c in rows if c.before_reward is not None and c.gain is not None
+    ]
     before, after = [b for b, _ in both], [a for _, a in both if a is not None]
     estimates = mean_cis([before, after, [a - b for b, a in zip(before, after, strict=True)]])
     first, second, difference = estimates
@@ -131,7 +134,7 @@ def _measured(run: Run, entry: Entry, result: object, problems: Problems) -> dic
     return {"split": "validation", "measured": {"reward": Comparison(first, second, difference)}}
 
 
-def _summary(run: Run, result: object, problems: Problems) -> Summary | None:
+def _summary(run: Run, result: object, problems: ReadProblems) -> Summary | None:
     if not isinstance(result, Mapping):
         return None
     try:
@@ -141,7 +144,7 @@ def _summary(run: Run, result: object, problems: Problems) -> Summary | None:
         return None
 
 
-def _diagnosis(run: Run, lines: Sequence[Mapping[str, Any]], problems: Problems) -> list[Finding]:
+def _diagnosis(run: Run, lines: Sequence[Mapping[str, Any]], problems: ReadProblems) -> list[Diagnosis]:
     try:
         return diagnose_run(run, lines)
     except _DAMAGE as error:
@@ -149,7 +152,7 @@ def _diagnosis(run: Run, lines: Sequence[Mapping[str, Any]], problems: Problems)
         return []
 
 
-def _warnings(run: Run, problems: Problems) -> list[str]:
+def _warnings(run: Run, problems: ReadProblems) -> list[str]:
     try:
         return texts(run)
     except _DAMAGE as error:
@@ -161,15 +164,15 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__} {error}".splitlines()[0][:120]
 
 
-def _sources(info: Mapping[str, Any]) -> list[Source]:
+def _inputs(info: Mapping[str, Any]) -> list[Input]:
     settings, hashes = info.get("settings") or {}, info.get("hashes") or {}
-    found = [Source("model", str(info.get("model") or ""), _digest(info.get("base")))]
+    found = [Input("model", str(info.get("model") or ""), _digest(info.get("base")))]
     for what, key in (("train", "data.train"), ("validation", "data.validation"), ("test", "data.test"),
                       ("grader", "grader.path")):  # fmt: skip
         name = settings.get(key)
         if name:
             shown = ", ".join(map(str, name)) if isinstance(name, list) else str(name)
-            found.append(Source(what, shown, _digest(hashes.get(what))))
+            found.append(Input(what, shown, _digest(hashes.get(what))))
     return found
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from rft_cli.config.suggest import counted
 
 
-class Problems:
+class ReadProblems:
     """What could not be read, each file once, in words."""
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class Problems:
         return list(self._found.values())
 
 
-def objects(file: Path, problems: Problems, containing: Sequence[bytes] = ()) -> Iterator[dict[str, Any]]:
+def objects(file: Path, problems: ReadProblems, containing: Sequence[bytes] = ()) -> Iterator[dict[str, Any]]:
     """The JSON objects of a file, a line each; damaged lines are left out and counted in `problems`.
 
     `containing`: only lines with one of these are parsed, for files that are too large to parse whole.
@@ -59,7 +59,7 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
     return row if isinstance(row, dict) else None
 
 
-def text_of(file: Path, problems: Problems, most: int = 100_000) -> str:
+def text_of(file: Path, problems: ReadProblems, most: int = 100_000) -> str:
     """The beginning of a text file; empty where it is missing."""
     try:
         with file.open("rb") as opened:

@@ -10,12 +10,12 @@ from rft_cli.types import MOST_COMPONENTS
 from rft_cli.view.completions import completions_in, files_of
 from rft_cli.view.curves import Point, Validations
 from rft_cli.view.intervals import mean_cis
-from rft_cli.view.reading import Problems
+from rft_cli.view.reading import ReadProblems
 
 _TENTHS = 10
 
 
-def read_validations(run: Path, problems: Problems) -> Validations:
+def read_validations(run: Path, problems: ReadProblems) -> Validations:
     """Mean reward, components, length and share of cut completions after each validated step, with intervals."""
     found: dict[str, list[Point]] = {}
     columns: list[list[float]] = []
@@ -45,7 +45,11 @@ def read_validations(run: Path, problems: Problems) -> Validations:
 
 
 def _components(components: object) -> dict[str, float]:
-    return {f"reward/{name}": value for name, value in components.items()} if isinstance(components, dict) else {}
+    return (
+        {f"reward/{name}": value for name, value in components.items()}
+        if isinstance(components, dict)
+        else {}
+    )
 
 
 def distribution(rewards: Sequence[float], low: float, high: float, bins: int = _TENTHS) -> list[int]:
