@@ -135,8 +135,9 @@ def _print_curves(console: Console, run: Overview) -> None:
     if not run.charts:
         return
     width = min(console.width, WIDEST)
-    first, *rest = run.charts if run.charts[0].name == "reward" else (None, *run.charts)
-    if first is not None:
+    first, rest = run.charts[0], list(run.charts)
+    if first.name == "reward":
+        rest = rest[1:]
         console.print()
         console.print(Text("Reward by step", style="bold"))
         for line in chart_lines(first, width):

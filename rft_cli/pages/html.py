@@ -22,7 +22,7 @@ from rft_cli.runs.files import finite
 from rft_cli.types import Estimate
 from rft_cli.view.comparing import Compared
 from rft_cli.view.curves import Chart
-from rft_cli.view.excerpt import Excerpt, read_excerpt
+from rft_cli.view.excerpt import Excerpt, read_common, read_excerpt
 from rft_cli.view.overview import Overview
 from rft_cli.view.reading import ReadProblems
 from rft_cli.view.text import visible
@@ -52,7 +52,7 @@ def run_page(run: Overview) -> str:
         run=run,
         rows=rows,
         split=run.split,
-        reach=_reach([row.difference for row in rows]),
+        scale=_scale([row.difference for row in rows]),
         excerpt=excerpt,
         histograms=_histograms(excerpt),
     )
@@ -62,19 +62,22 @@ def comparison_page(compared: Compared) -> str:
     """The report of two to five runs, their curves over each other."""
     names = [visible(run.entry.name, 60) for run in compared.runs]
     charts = _over_each_other(compared.runs, names)
+    common = read_common(compared)
     return _render(
         "comparison.html",
         title=" against ".join([names[0], ", ".join(names[1:])]),
         sections=[
             ("result", "Result"),
             *([("curves", "Curves")] if charts else []),
+            *([("completions", "Completions")] if common else []),
             ("diagnosis", "Diagnosis"),
             ("setup", "Settings"),
         ],
         charts=charts,
-        data={"several": True},
+        data={"several": True, "best": 0, "rows": [row.to_json() for row in common]},
+        common=common,
         compared=compared,
-        reach=_reach([row.difference for row in compared.differences]),
+        scale=_scale([row.difference for row in compared.differences]),
     )
 
 
@@ -84,9 +87,12 @@ def _table(run: Overview) -> list[SummaryRow]:
     return [SummaryRow(name, c.before, c.after, c.difference) for name, c in run.measured.items()]
 
 
-def _reach(differences: Sequence[Estimate]) -> float:
-    """The largest end of an interval, which the pictures of differences are scaled by."""
-    return max((abs(end) for found in differences for end in (*found.ci95, found.mean)), default=1.0) or 1.0
+def _scale(differences: Sequence[Estimate]) -> tuple[float, float]:
+    """The lowest and the highest end of any interval, and 0: what the pictures of differences are scaled by."""
+    ends = [end for found in differences for end in (*found.ci95, found.mean)]
+    low, high = min(ends, default=0.0), max(ends, default=0.0)
+    low, high = min(low, 0.0), max(high, 0.0)
+    return (low, high) if high > low else (-1.0, 1.0)
 
 
 def _histograms(excerpt: Excerpt) -> list[dict[str, Any]]:
@@ -185,13 +191,25 @@ def _environment() -> Environment:
 
     made = Environment(loader=PackageLoader("rft_cli.pages"), autoescape=True, undefined=StrictUndefined)
     made.filters |= {
-        "visible": lambda text, most=None: visible(str(text), most),
-        "number": lambda value, sign=False: number(value, 3, sign=sign),
+        "visible": _visible_filter,
+        "number": _number_filter,
         "duration": duration,
-        "pilot": lambda pilot: json.dumps(pilot, indent=1, ensure_ascii=False)[:20_000],
+        "pilot": _pilot_filter,
         "chart_label": chart_label,
     }
     return made
+
+
+def _visible_filter(text: object, most: int | None = None) -> str:
+    return visible(str(text), most)
+
+
+def _number_filter(value: float | None, sign: bool = False) -> str:
+    return number(value, 3, sign=sign)
+
+
+def _pilot_filter(pilot: Mapping[str, Any]) -> str:
+    return json.dumps(pilot, indent=1, ensure_ascii=False)
 
 
 def chart_label(chart: Mapping[str, Any]) -> str:

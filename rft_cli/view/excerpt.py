@@ -8,6 +8,7 @@ from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
+from rft_cli.view.comparing import Compared
 from rft_cli.view.completions import (
     Change,
     Completion,
@@ -47,8 +48,8 @@ class ShownRow:
     shots: list[dict[str, Any]] = field(default_factory=list)
     size: int = 0
 
-    def add(self, completion: Completion) -> None:
-        """Add a completion, cut and made harmless."""
+    def add(self, completion: Completion, label: str | None = None) -> None:
+        """Add a completion, cut and made harmless; `label` says where it is from, if not from a step."""
         text = visible(completion.text, MOST_TEXT)
         if text not in self.texts:
             self.texts.append(text)
@@ -59,6 +60,8 @@ class ShownRow:
             "text": self.texts.index(text),
             "tokens": completion.tokens,
         }
+        if label is not None:
+            shot["label"] = label
         if completion.reward is None:
             shot["status"] = completion.status
             shot["error"] = visible(completion.error or "", 300)
@@ -102,7 +105,7 @@ def read_excerpt(run: Path, best_step: int, problems: ReadProblems) -> Excerpt:
     rows: list[ShownRow] = []
     total: dict[Split, int] = {}
     rewards: dict[Split, tuple[list[float], list[float]]] = {}
-    splits: Sequence[Split] = ("test", "validation")
+    splits: Sequence[Split] = ("validation", "test")
     for split in splits:
         found = changes(run, split, best_step, problems)
         if not found:
@@ -118,6 +121,36 @@ def read_excerpt(run: Path, best_step: int, problems: ReadProblems) -> Excerpt:
         total["training"] = len(training)
         rows += _within(training, BUDGET["training"])
     return Excerpt(rows, total, rewards)
+
+
+def read_common(compared: Compared) -> list[ShownRow]:
+    """The rows that all runs share, with each run's completion beside the first run's base; by how far they differ."""
+    split, runs = compared.split, compared.runs
+    if split not in ("test", "validation"):
+        return []
+    chosen: Split = "test" if split == "test" else "validation"
+    problems = ReadProblems()
+    found = [
+        {
+            (c.after.id, c.after.prompt): c
+            for c in changes(run.entry.path, chosen, run.entry.best_step, problems)
+        }
+        for run in runs
+    ]
+    rows = []
+    for key in found[0]:
+        sides = [by_row.get(key) for by_row in found]
+        if None in sides:
+            continue
+        changed = [side for side in sides if side is not None]
+        row = ShownRow(chosen, visible(key[0], 100), visible(key[1], MOST_TEXT))
+        row.before, row.after = changed[0].after_reward, changed[-1].after_reward
+        row.add(changed[0].before, "base")
+        for run, side in zip(runs, changed, strict=True):
+            row.add(side.after, visible(run.entry.name, 60))
+        rows.append(row)
+    rows.sort(key=lambda row: -abs((row.after or 0.0) - (row.before or 0.0)))
+    return _within(rows[: 2 * MOST_ROWS], sum(BUDGET.values()))
 
 
 def _by_interest(found: Sequence[Change]) -> list[Change]:

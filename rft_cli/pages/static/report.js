@@ -62,6 +62,16 @@
     };
   }
 
+  // The value nearest to the cursor, of curves that have one at few steps only.
+  function nearest(plot, series, index) {
+    var column = plot.data[series];
+    for (var away = 0; series && away < column.length; away++) {
+      if (column[index - away] != null) return index - away;
+      if (column[index + away] != null) return index + away;
+    }
+    return index;
+  }
+
   function drawChart(box, chart, several) {
     var target = box.querySelector(".plot");
     target.textContent = "";
@@ -82,7 +92,7 @@
     var axis = { stroke: colour("muted"), grid: { stroke: colour("line"), width: 1 }, ticks: { stroke: colour("line"), width: 1 }, font: "11px system-ui, sans-serif" };
     var options = {
       width: Math.max(200, target.clientWidth), height: box.classList.contains("wide") ? 300 : 190,
-      cursor: { sync: { key: "steps" }, points: { size: 7 } },
+      cursor: { sync: { key: "steps" }, points: { size: 7 }, dataIdx: nearest },
       scales: { x: { time: false }, y: chart.bounds ? { range: function () { return chart.bounds; } } : {} },
       axes: [axis, Object.assign({ size: 58, values: function (_, ticks) { return ticks.map(shown); } }, axis)],
       series: series, bands: bands, legend: { live: true },
@@ -170,7 +180,7 @@
     var shots = make("div", "shots");
     row.shots.forEach(function (shot) {
       var card = make("article", "shot" + (shot.step === data.best && data.best ? " best" : "")), head = make("header");
-      head.append(make("b", "", shot.step === 0 && row.split !== "training" ? "base" : "step " + shot.step),
+      head.append(make("b", "", shot.label || (shot.step === 0 && row.split !== "training" ? "base" : "step " + shot.step)),
         make("b", "", shot.status || "reward " + shown(shot.reward)), make("span", "", shot.tokens + " tokens"));
       if (shot.step === data.best && data.best) head.append(make("span", "", "best checkpoint"));
       if (shot.cut) head.append(make("span", "down", "cut at the limit"));
