@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from rft_cli.report.estimates import mean_ci
 from rft_cli.types import Estimate
 
+_CHUNK = 250_000
+"""Row indices drawn at a time: a few MB."""
 _TOGETHER = 2
 """Columns of one length from which one matrix product is faster than a bootstrap for each."""
 
@@ -36,13 +38,13 @@ def mean_cis(columns: Sequence[Sequence[float]]) -> list[Estimate | None]:
 def _of_one_length(columns: Sequence[Sequence[float]]) -> list[Estimate]:
     import numpy as np
 
-    from rft_cli.report.estimates import _CHUNK, _SEED, RESAMPLES
+    from rft_cli.report.estimates import _SEED, RESAMPLES
 
     values = np.asarray(columns, dtype=np.float64).T  # (rows, columns)
     rows = len(values)
     rng = np.random.default_rng(_SEED)
     means = np.empty((RESAMPLES, values.shape[1]))
-    chunk = max(1, _CHUNK // rows)
+    chunk = max(1, _CHUNK // rows)  # the stream of indices is the same in pieces of any size
     for start in range(0, RESAMPLES, chunk):
         count = min(chunk, RESAMPLES - start)
         drawn = rng.integers(0, rows, size=(count, rows))
