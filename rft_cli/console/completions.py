@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import TextIO
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -23,7 +24,8 @@ def print_changes(title: str, found: Sequence[Change], file: TextIO | None = Non
     console = open_console(file)
     console.print(Text(title if found else f"{title}: none", style="bold"))
     for change in found:
-        head = f"{change.after.id}  {number(change.before_reward)} -> {number(change.after_reward)}   "
+        rewards = f"{number(change.before_reward)} -> {number(change.after_reward)}"
+        head = f"{one_line(change.after.id, 60)}  {rewards}"
         console.print()
         _print_head(console, head, change.after.prompt)
         _print_texts(console, [("before", change.before.text), ("after", change.after.text)])
@@ -36,9 +38,9 @@ def print_row(found: Sequence[Completion], file: TextIO | None = None) -> None:
     """One row: its prompt, then its completions, oldest first; equal ones of a step are counted."""
     console = open_console(file)
     first = found[0]
-    console.print(Text(f"{clean(first.id)}, {first.split} row", style="bold"))
-    console.print(Text(_cut(first.prompt), style="dim"))
-    for split, step, texts in _by_step(found):
+    console.print(Text(f"{one_line(first.id, 200)}, {first.split} row", style="bold"))
+    console.print(_indented(first.prompt, "dim"))
+    for step, texts in _by_step(found):
         for completion, count in texts:
             times = f"  ×{count}" if count > 1 else ""
             console.print()
@@ -46,9 +48,9 @@ def print_row(found: Sequence[Completion], file: TextIO | None = None) -> None:
             cut = ", cut at the length limit" if completion.truncated else ""
             head = f"step {step}  {grade}{times}   {completion.tokens} tokens{cut}  {_components(completion)}"
             console.print(Text(head.rstrip(), style="bold"))
-            console.print(Text(_cut(completion.text)))
+            console.print(_indented(completion.text))
             if completion.error:
-                console.print(Text(f"{split}: {clean(completion.error)}", style="red"))
+                console.print(_indented(completion.error, "red"))
 
 
 def print_ungraded(found: Ungraded, file: TextIO | None = None) -> None:
@@ -61,13 +63,15 @@ def print_ungraded(found: Ungraded, file: TextIO | None = None) -> None:
     for completion in found.completions:
         console.print()
         why = completion.error or completion.status
-        head = f"{completion.split}, step {completion.step}, {completion.id}: {why}"
+        head = (
+            f"{completion.split}, step {completion.step}, {one_line(completion.id, 60)}: {one_line(why, 400)}"
+        )
         _print_head(console, head, completion.prompt)
         _print_texts(console, [("completion", completion.text)])
 
 
 def _print_head(console: Console, head: str, prompt: str) -> None:
-    head = one_line(head, max(20, console.width - 20)) + "   "
+    head = head[: max(20, console.width - 20)] + "   "
     rest = one_line(prompt, max(10, console.width - len(head)), keep_end=True)
     console.print(Text.assemble((head, "bold"), (rest, "dim")), no_wrap=True, overflow="ellipsis")
 
@@ -79,25 +83,26 @@ def _print_texts(console: Console, texts: Sequence[tuple[str, str]]) -> None:
     console.print(grid)
 
 
+def _indented(text: str, style: str = "") -> Padding:
+    """The text, cut, and set in so that no line of it looks like one of ours."""
+    return Padding(Text(_cut(text), style=style), (0, 0, 0, 2))
+
+
 def _cut(text: str) -> str:
     left = len(text) - MOST_SHOWN
     return clean(text) if left <= 0 else f"{clean(text[:MOST_SHOWN])} … ({left:,} more characters)"
 
 
 def _components(completion: Completion) -> str:
-    return (
-        one_line(
-            "  ".join(f"{name} {number(value)}" for name, value in completion.components.items()) or " ", 200
-        )
-        if completion.components
-        else ""
-    )
+    named = "  ".join(f"{name} {number(value)}" for name, value in completion.components.items())
+    return one_line(named, 200) if named else ""
 
 
-def _by_step(found: Sequence[Completion]) -> Iterator[tuple[str, int, list[tuple[Completion, int]]]]:
-    for (split, step), group in groupby(found, key=lambda c: (c.split, c.step)):
+def _by_step(found: Sequence[Completion]) -> Iterator[tuple[int, list[tuple[Completion, int]]]]:
+    """The different completions of each step, and how often each came."""
+    for step, group in groupby(found, key=lambda completion: completion.step):
         counts: dict[tuple[str, float | None, str], tuple[Completion, int]] = {}
         for completion in group:
             key = (completion.text, completion.reward, completion.status)
             counts[key] = (completion, counts[key][1] + 1 if key in counts else 1)
-        yield split, step, list(counts.values())
+        yield step, list(counts.values())

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from rft_cli.console.charts import chart_lines, curve_line, lines_of
 from rft_cli.console.tables import LEGEND, comparison_table, open_console
-from rft_cli.console.text import clean, duration, interval, number
+from rft_cli.console.text import clean, duration, interval, number, one_line
 from rft_cli.report.summary import SummaryRow
 from rft_cli.view.comparing import Compared
 from rft_cli.view.entries import Entry
@@ -149,7 +149,7 @@ def _print_curves(console: Console, run: Overview) -> None:
     console.print()
     console.print(Text("Curves: lowest … highest, then first -> last", style="bold"))
     for label, curve in lines:
-        name = clean(label)
+        name = one_line(label, 100)
         shown = name if len(name) <= margin else f"{name[: margin - 1]}…"
         text = f"{shown:<{margin}}  {curve_line(curve, min(40, width - margin - 42))}"
         console.print(Text(text), no_wrap=True, overflow="crop")
@@ -214,7 +214,7 @@ def _print_differences(console: Console, found: Compared) -> None:
     for row in found.differences:
         table.add_row(
             Text(clean(row.run)),
-            Text(clean(row.figure)),
+            Text(one_line(row.figure, 100)),
             number(row.first.mean),
             number(row.other.mean),
             interval(row.difference, sign=True),

@@ -15,6 +15,8 @@ from rft_cli.console.text import clean, interval, number, one_line
 from rft_cli.report.summary import Shown, Summary, SummaryRow
 from rft_cli.types import Estimate
 
+WIDEST_LABEL = 100
+"""Characters of a component's name in a table."""
 LEGEND = "Means over rows, 95 % bootstrap intervals; the difference is paired by row."
 
 
@@ -61,7 +63,7 @@ def comparison_table(split: str, rows: Iterable[SummaryRow]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         cells = (interval(row.before), interval(row.after), interval(row.difference, sign=True))
-        table.add_row(Text(clean(row.label)), *map(Text, cells))
+        table.add_row(Text(one_line(row.label, WIDEST_LABEL)), *map(Text, cells))
     return table
 
 
