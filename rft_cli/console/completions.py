@@ -38,7 +38,7 @@ def print_row(found: Sequence[Completion], file: TextIO | None = None) -> None:
     """One row: its prompt, then its completions, oldest first; equal ones of a step are counted."""
     console = open_console(file)
     first = found[0]
-    console.print(Text(f"{one_line(first.id, 200)}, {first.split} row", style="bold"))
+    _print_line(console, f"{one_line(first.id, 200)}, {first.split} row")
     console.print(_indented(first.prompt, "dim"))
     for step, texts in _by_step(found):
         for completion, count in texts:
@@ -47,7 +47,7 @@ def print_row(found: Sequence[Completion], file: TextIO | None = None) -> None:
             grade = number(completion.reward) if completion.reward is not None else completion.status
             cut = ", cut at the length limit" if completion.truncated else ""
             head = f"step {step}  {grade}{times}   {completion.tokens} tokens{cut}  {_components(completion)}"
-            console.print(Text(head.rstrip(), style="bold"))
+            _print_line(console, head.rstrip())
             console.print(_indented(completion.text))
             if completion.error:
                 console.print(_indented(completion.error, "red"))
@@ -59,7 +59,7 @@ def print_ungraded(found: Ungraded, file: TextIO | None = None) -> None:
     failed, skipped = found.counts["failed"], found.counts["skipped"]
     console.print(Text(f"Completions without a grade: {failed} failed, {skipped} skipped", style="bold"))
     for reason, count in found.reasons:
-        console.print(Text(f"{count} × {one_line(reason, 400)}"))
+        _print_line(console, f"{count} × {one_line(reason, 400)}", "")
     for completion in found.completions:
         console.print()
         why = completion.error or completion.status
@@ -81,6 +81,11 @@ def _print_texts(console: Console, texts: Sequence[tuple[str, str]]) -> None:
     for label, text in texts:
         grid.add_row(f"  {label}", Text(one_line(text, 4 * max(20, console.width - 12))))
     console.print(grid)
+
+
+def _print_line(console: Console, text: str, style: str = "bold") -> None:
+    """One line, cut where the terminal ends: a wrapped one could begin with words of a run."""
+    console.print(Text(text, style=style), no_wrap=True, overflow="ellipsis")
 
 
 def _indented(text: str, style: str = "") -> Padding:

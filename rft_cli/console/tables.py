@@ -15,7 +15,7 @@ from rft_cli.console.text import clean, interval, number, one_line
 from rft_cli.report.summary import Shown, Summary, SummaryRow
 from rft_cli.types import Estimate
 
-WIDEST_LABEL = 100
+WIDEST_LABEL = 60
 """Characters of a component's name in a table."""
 LEGEND = "Means over rows, 95 % bootstrap intervals; the difference is paired by row."
 

@@ -24,7 +24,8 @@ def test_a_good_job_has_none():
 @pytest.mark.parametrize(
     ("figures", "facts", "name", "setting", "value", "words"),
     [
-        (lambda s: {"constant_groups": 0.5 if s % 2 else 0.7}, {}, "constant_groups", "rollout.group_size",
+        (lambda s: {"completions": 128 * s, "constant_groups": 0.5 if s % 2 else 0.7}, {}, "constant_groups",
+         "rollout.group_size",
          0.6, "60 %"),
         (lambda s: {"constant_groups": 0.5 if s % 2 else 0.7}, {"top": 1.0, "after": 0.96}, "constant_groups",
          "optim.n_epochs", 0.6, "nearly solved"),
