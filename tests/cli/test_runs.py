@@ -6,6 +6,8 @@ import shutil
 
 import pytest
 
+from rft_cli.commands.report import keep_report
+from rft_cli.runs import Run
 from tests.faults.test_hostile_text import assert_harmless
 from tests.pages.conftest import hostile_run
 from tests.pages.hostile import HOSTILE
@@ -160,6 +162,20 @@ def test_reports_are_written_or_printed(rft, made, tmp_path):
     document = json.loads(rft("report", "good", "--json").out)
     assert (document["schema"], document["file"]) == ("rft.report/1", "runs/good/report.html")
     assert json.loads(rft("report", "good", "--format", "md", "--json").out)["text"] == done.out
+
+
+def test_a_report_that_cannot_be_written_at_the_end_of_a_job_is_a_warning(made):
+    run, notes = Run(made / "good"), []
+    (run.path / "report.html").mkdir()
+    keep_report(run, notes.append)
+    (note,) = notes
+    assert note.level == "warning"
+    assert note.text.startswith("no report was written (")
+    assert f"`rft report {run.path}` tries again" in note.text
+    (run.path / "report.html").rmdir()
+    shutil.rmtree(run.path)  # and a run that somebody deleted
+    keep_report(run, notes.append)
+    assert "run.json can't be read" in notes[1].text
 
 
 def test_hostile_runs_are_harmless_on_a_terminal_and_in_json(rft, tmp_path):
