@@ -89,6 +89,8 @@ def test_the_tree_keeps_its_layers(tree: Path):
         ("planted.py", "import json", "Layers"),  # a module that stands in no layer
         ("grading/planted.py", "def f():\n    import torch", "Only training/ imports torch"),
         ("commands/planted.py", "def f():\n    import transformers", "Only training/ imports torch"),
+        ("view/planted.py", "import rft_cli.console", "Layers"),
+        ("pages/planted.py", "import rich", "Only console/ imports rich"),
         ("report/planted.py", "import rich", "Only console/ imports rich"),
         ("runs/planted.py", "import typer", "Only cli.py and commands/ import typer"),
     ],

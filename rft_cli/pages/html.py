@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
@@ -39,6 +40,7 @@ def run_page(run: Overview) -> str:
     """The report of one run."""
     problems = ReadProblems()
     excerpt = read_excerpt(run.entry.path, run.entry.best_step, problems)
+    run = replace(run, problems=list(dict.fromkeys([*run.problems, *problems.texts])))
     rows = _table(run)
     sections = [("result", "Result"), ("diagnosis", "Diagnosis")]
     sections += [("curves", "Curves")] if run.charts else []

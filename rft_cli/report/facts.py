@@ -30,17 +30,15 @@ class Series:
 
     @property
     def mean(self) -> float:
-        return math.fsum(self.values) / len(self.values)
+        return mean_of(self.values)
 
     @property
     def first(self) -> float:
-        part = max(1, len(self.values) // 4)
-        return math.fsum(self.values[:part]) / part
+        return mean_of(self.values[: max(1, len(self.values) // 4)])
 
     @property
     def last(self) -> float:
-        part = max(1, len(self.values) // 4)
-        return math.fsum(self.values[-part:]) / part
+        return mean_of(self.values[-max(1, len(self.values) // 4) :])
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,12 @@ class Facts:
         """Mean number of completions in a rollout batch."""
         counts = self.series("completions")
         sizes = [] if counts is None else [b - a for a, b in pairwise([0.0, *counts.values]) if b > a]
-        return math.fsum(sizes) / len(sizes) if sizes else None
+        return mean_of(sizes) if sizes else None
+
+
+def mean_of(values: Sequence[float]) -> float:
+    """The mean, also of numbers whose sum no float can hold."""
+    return math.fsum(value / len(values) for value in values)
 
 
 def is_number(value: object) -> TypeGuard[float]:
@@ -124,7 +127,7 @@ def facts_of(run: Run, lines: Sequence[Metrics]) -> Facts:
         gain=_difference(base, best) if best_step else None,
         slip=_difference(best, last) if last else None,
         top=max([*before, *after], default=None),
-        after=math.fsum(after) / len(after) if after else None,
+        after=mean_of(after) if after else None,
     )
 
 

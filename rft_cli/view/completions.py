@@ -98,7 +98,9 @@ def completion_of(line: Mapping[str, Any], split: Split, step: int) -> Completio
         truncated=line.get("truncated") is True,
         status="failed" if status == "graded" and reward is None else status,
         reward=reward if status == "graded" else None,
-        components={str(k): v for k, v in _items(components) if figure(v) is not None},
+        components={
+            str(name): found for name, value in _items(components) if (found := figure(value)) is not None
+        },
         error=f"{error.get('kind')}: {error.get('message')}" if isinstance(error, Mapping) else None,
         trace=str(error.get("trace") or "") if isinstance(error, Mapping) else "",
     )

@@ -10,6 +10,8 @@ from typing import Any
 
 from rft_cli.config.suggest import counted
 
+LARGEST = 1e290
+
 
 class ReadProblems:
     """What could not be read, each file once, in words."""
@@ -72,7 +74,7 @@ def text_of(file: Path, problems: ReadProblems, most: int = 100_000) -> str:
 
 
 def figure(value: object) -> float | None:
-    """The finite number that this is; None for anything else."""
+    """The finite number that this is; None for anything else. Larger than 1e290 counts as that: sums must hold it."""
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return float(value)
+        return max(-LARGEST, min(LARGEST, float(value)))
     return None

@@ -1,5 +1,6 @@
 """The overview of a run: finished, unfinished, damaged, newer, deleted; quick and small however long it was."""
 
+import io
 import json
 import os
 import resource
@@ -79,6 +80,23 @@ def test_a_damaged_part_leaves_the_rest(tmp_path, damage):
     assert len(found.problems) <= 3
     assert "0.000 → 1.000" in run_page(found)
     assert "| reward |" in run_markdown(found)
+
+
+def test_rewards_that_no_sum_can_hold_are_shown(tmp_path):
+    from rft_cli.console.runs import print_run
+    from rft_cli.pages.html import run_page
+    from rft_cli.pages.markdown import run_markdown
+
+    huge = [sample(row, 1.5e308 if row % 2 else -1.5e308, components={"form": 1.7e308}) for row in range(6)]
+    lines = [line(step, reward=2e307, kl_per_token=-1.7e308, entropy=1e308) for step in range(1, 9)]
+    run = make_run(tmp_path, lines=lines, validations={0: BASE, 8: huge}, rollouts={0: huge}, best_step=8)
+    found = read_overview(run)
+    assert found.problems == []
+    assert "1e+290" in run_page(found)
+    assert run_markdown(found)
+    screen = io.StringIO()
+    print_run(found, screen)
+    assert "1e+290" in screen.getvalue()
 
 
 @pytest.mark.parametrize("field", ["result", "settings", "hashes", "versions", "warnings"])
