@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TextIO
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -41,8 +42,8 @@ def print_runs(entries: Sequence[Entry], folder: str, file: TextIO | None = None
         reward = entry.reward
         table.add_row(
             Text(clean(entry.name)),
-            Text(clean(entry.status), style=_STYLES.get(entry.status, "yellow")),
-            Text(clean(entry.model)),
+            Text(one_line(entry.status, 20), style=_STYLES.get(entry.status, "yellow")),
+            Text(one_line(entry.model, 60)),
             "–" if reward is None else f"{number(reward.before.mean)} -> {number(reward.after.mean)}",
             "" if reward is None else _difference(entry, console.width),
             when(entry),
@@ -101,13 +102,13 @@ def print_run(run: Overview, file: TextIO | None = None) -> None:
 def _print_head(console: Console, run: Overview) -> None:
     entry = run.entry
     took = "" if entry.seconds is None else f"{duration(entry.seconds)} of work"
-    facts = [entry.status, entry.model, entry.algorithm, f"{run.steps} steps", took, when(entry)]
-    console.print(
-        Text.assemble((clean(entry.name), "bold"), "  ", clean(" · ".join(fact for fact in facts if fact)))
-    )
+    said = [one_line(text, 60) for text in (entry.status, entry.model, entry.algorithm) if text]
+    facts = [*said, f"{run.steps} steps", took, when(entry)]
+    head = Text.assemble((clean(entry.name), "bold"), "  ", " · ".join(fact for fact in facts if fact))
+    console.print(head, no_wrap=True, overflow="ellipsis")
     error = run.info.get("error")
     if error:
-        console.print(Text(clean(str(error)), style="red"))
+        console.print(Padding(Text(clean(str(error)), style="red"), (0, 0, 0, 2)))
 
 
 def _print_result(console: Console, run: Overview) -> None:
@@ -190,7 +191,7 @@ def _print_compared_runs(console: Console, found: Compared) -> None:
         entry, reward = run.entry, run.measured.get("reward")
         table.add_row(
             Text(clean(entry.name)),
-            Text(clean(entry.status), style=_STYLES.get(entry.status, "yellow")),
+            Text(one_line(entry.status, 20), style=_STYLES.get(entry.status, "yellow")),
             "–" if reward is None else interval(reward.before),
             "–" if reward is None else interval(reward.after),
             str(entry.best_step),

@@ -23,13 +23,8 @@ def run_markdown(run: Overview) -> str:
     """The report of one run."""
     entry = run.entry
     took = "" if entry.seconds is None else duration(entry.seconds)
-    facts = [
-        entry.status,
-        code(entry.model),
-        entry.algorithm,
-        f"{run.steps} steps, best {entry.best_step}",
-        took,
-    ]
+    steps = f"{run.steps} steps, best {entry.best_step}"
+    facts = [prose(entry.status), code(entry.model), prose(entry.algorithm), steps, took]
     parts = [f"## rft: {prose(entry.name)}", _headline(run), *_table(run)]
     parts.append(" · ".join(fact for fact in facts if fact))
     error = run.info.get("error")
@@ -52,7 +47,9 @@ def comparison_markdown(compared: Compared) -> str:
         reward, seconds = run.measured.get("reward"), run.entry.seconds
         cells = ["–", "–"] if reward is None else [interval(reward.before), interval(reward.after)]
         time = "–" if seconds is None else duration(seconds)
-        runs.append(f"| {name} | {run.entry.status} | {' | '.join(cells)} | {run.entry.best_step} | {time} |")
+        runs.append(
+            f"| {name} | {prose(run.entry.status)} | {' | '.join(cells)} | {run.entry.best_step} | {time} |"
+        )
     parts = [f"## rft: {names[0]} against {', '.join(names[1:])}"]
     parts += [prose(verdict) for verdict in compared.verdicts]
     parts.append("\n".join(runs))

@@ -29,7 +29,7 @@ def hostile_run(folder, name="job"):
     """A finished run in which the model, the data, the grader, its errors and every name attack."""
     texts = HOSTILE
     names = {f"reward/{text[:100]}": 0.5 for text in texts}
-    return make_run(
+    run = make_run(
         folder,
         name,
         lines=[line(step, **names) for step in range(1, 9)],
@@ -41,8 +41,10 @@ def hostile_run(folder, name="job"):
         settings={"data.train": texts[1], "grader.path": texts[7], texts[7]: texts[1], "seed": texts[2]},
         versions={texts[7]: texts[0]},
         warnings=[{"step": 0, "text": text[:2000]} for text in texts],
-        error=texts[7],
+        error=texts[21],
     )
+    run.update(status=texts[7] + texts[21], algorithm=texts[0] + texts[21])
+    return run
 
 
 @pytest.fixture(scope="session")
