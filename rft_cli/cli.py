@@ -17,12 +17,14 @@ from typer.core import TyperGroup
 
 from rft_cli import __version__
 from rft_cli.commands.command_line import OneValueEach, asks_for_json
+from rft_cli.commands.compare import compare
 from rft_cli.commands.create import create
 from rft_cli.commands.export import export
 from rft_cli.commands.grade import grade
 from rft_cli.commands.report import report
-from rft_cli.commands.runs import compare, runs, show
+from rft_cli.commands.runs import runs
 from rft_cli.commands.shared import DEBUG_KEY, forget_stdout, rank
+from rft_cli.commands.show import show
 from rft_cli.commands.signals import ignore_signals
 from rft_cli.commands.streams import repair_streams
 from rft_cli.commands.train import train

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rft_cli.commands import shared
-from rft_cli.commands.runs import RunArguments
+from rft_cli.commands.compare import RunArguments
 from rft_cli.errors import RftError, UsageError
 from rft_cli.events import Note, OnEvent
 
