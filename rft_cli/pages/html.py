@@ -146,6 +146,7 @@ def _render(template: str, data: Mapping[str, Any], charts: Sequence[Any], **val
             data=Markup(embedded({**data, "charts": drawn})),
             scripts=[Markup(script) for script in scripts],
             styles=Markup(styles),
+            licence=Markup(_asset("uplot/LICENSE")),
             policy=_policy(scripts, styles),
             version=__version__,
             written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",

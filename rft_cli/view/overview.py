@@ -14,7 +14,7 @@ from rft_cli.errors import RftError
 from rft_cli.report.diagnosis import Diagnosis, diagnose_run
 from rft_cli.report.summary import Summary, build_summary
 from rft_cli.runs import Run
-from rft_cli.runs.hints import quoted, resume_command
+from rft_cli.runs.hints import resume_command
 from rft_cli.runs.warnings import texts
 from rft_cli.view.completions import changes
 from rft_cli.view.curves import Chart, charts
@@ -181,12 +181,10 @@ def _digest(said: object) -> str:
 
 
 def _next(run: Run, entry: Entry, info: Mapping[str, Any]) -> str:
-    """The command that comes next."""
+    """The command that comes next; empty while the job runs."""
     result = info.get("result")
     if isinstance(result, Mapping) and isinstance(result.get("next"), str):
         return str(result["next"])
-    if entry.status == "running":
-        return f"rft show {quoted(run.path)}"
     return resume_command(run.path) if entry.status in (DIED, "interrupted", "failed") else ""
 
 
