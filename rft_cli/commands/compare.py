@@ -38,6 +38,6 @@ def compare(
         if json:
             shared.print_json(found.to_json())
         else:
-            from rft_cli.console.runs import print_compared
+            from rft_cli.console.run_tables import print_compared
 
             print_compared(found)

@@ -84,10 +84,10 @@ def render(runs: list[Run], format: str) -> str:
 
     overviews = [read_overview(run) for run in runs]
     if format == "md":
-        from rft_cli.pages.markdown import comparison_markdown, run_markdown
+        from rft_cli.pages.markdown_report import comparison_markdown, run_markdown
 
         return run_markdown(overviews[0]) if len(runs) == 1 else comparison_markdown(compare_runs(overviews))
-    from rft_cli.pages.html import comparison_page, run_page
+    from rft_cli.pages.html_report import comparison_page, run_page
 
     return run_page(overviews[0]) if len(runs) == 1 else comparison_page(compare_runs(overviews))
 

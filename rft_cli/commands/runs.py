@@ -28,6 +28,6 @@ def runs(output_dir: shared.OutputDir = None, json: shared.Json = False, debug: 
         if json:
             shared.print_json({"schema": "rft.runs/1", "runs": [entry.to_json() for entry in entries]})
         else:
-            from rft_cli.console.runs import print_runs
+            from rft_cli.console.run_tables import print_runs
 
             print_runs(entries, str(folder))

@@ -105,7 +105,7 @@ def _show_overview(run: Run, json: bool) -> None:
         if json:
             shared.print_json(overview.to_json())
         else:
-            from rft_cli.console.runs import print_run
+            from rft_cli.console.run_tables import print_run
 
             print_run(overview)
 
@@ -129,7 +129,7 @@ def _show_row(run: Run, row: str, split: Split | None, json: bool) -> None:
             rows = [completion.to_json() for completion in found]
             shared.print_json({**_head(run), "row": row, "completions": rows, "problems": problems.texts})
         else:
-            from rft_cli.console.completions import print_row
+            from rft_cli.console.completion_texts import print_row
 
             print_row(found)
             _say(problems.texts)
@@ -157,7 +157,7 @@ def _show_changes(run: Run, which: str, count: int, split: Split | None, json: b
             rows = [change.to_json() for change in found]
             shared.print_json({**_head(run), "which": which, "rows": rows, "problems": problems.texts})
         else:
-            from rft_cli.console.completions import print_changes
+            from rft_cli.console.completion_texts import print_changes
 
             titles = {"worst": "Lowest rewards", "gains": "Largest gains", "losses": "Largest losses"}
             print_changes(f"{titles[which]}, {place} rows, base and step {best}", found)
@@ -174,7 +174,7 @@ def _show_ungraded(run: Run, json: bool) -> None:
         if json:
             shared.print_json({**_head(run), **found.to_json(), "problems": problems.texts})
         else:
-            from rft_cli.console.completions import print_ungraded
+            from rft_cli.console.completion_texts import print_ungraded
 
             print_ungraded(found)
             _say(problems.texts)

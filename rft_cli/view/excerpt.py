@@ -21,7 +21,7 @@ from rft_cli.view.completions import (
     worst,
 )
 from rft_cli.view.reading import ReadProblems
-from rft_cli.view.text import visible
+from rft_cli.view.visible import visible
 
 MOST_TEXT = 1500
 """Characters of a completion or prompt in a page."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rft_cli.pages.html import comparison_page, run_page
+from rft_cli.pages.html_report import comparison_page, run_page
 from rft_cli.view.comparing import compare_runs
 from rft_cli.view.overview import read_overview
 from tests.pages.conftest import hostile_run

@@ -8,11 +8,11 @@ from html.parser import HTMLParser
 
 import pytest
 
-from rft_cli.pages.html import comparison_page, embedded, run_page
-from rft_cli.pages.markdown import comparison_markdown, run_markdown
+from rft_cli.pages.html_report import comparison_page, embedded, run_page
+from rft_cli.pages.markdown_report import comparison_markdown, run_markdown
 from rft_cli.view.comparing import compare_runs
 from rft_cli.view.overview import read_overview
-from rft_cli.view.text import title, visible
+from rft_cli.view.visible import title, visible
 from tests.pages.conftest import hostile_run
 from tests.pages.hostile import HOSTILE
 from tests.view.made_runs import line, make_run, sample

@@ -70,8 +70,8 @@ def test_a_run_without_any_figures_opens(tmp_path):
     ],
 )
 def test_a_damaged_part_leaves_the_rest(tmp_path, damage):
-    from rft_cli.pages.html import run_page
-    from rft_cli.pages.markdown import run_markdown
+    from rft_cli.pages.html_report import run_page
+    from rft_cli.pages.markdown_report import run_markdown
 
     run = make_run(tmp_path, lines=LINES, validations={0: BASE, 8: BETTER}, rollouts={0: BASE}, best_step=8)
     damage(run.path)
@@ -83,9 +83,9 @@ def test_a_damaged_part_leaves_the_rest(tmp_path, damage):
 
 
 def test_rewards_and_figures_of_any_size_are_shown(tmp_path):
-    from rft_cli.console.runs import print_run
-    from rft_cli.pages.html import run_page
-    from rft_cli.pages.markdown import run_markdown
+    from rft_cli.console.run_tables import print_run
+    from rft_cli.pages.html_report import run_page
+    from rft_cli.pages.markdown_report import run_markdown
 
     huge = [sample(row, 1e300 if row % 2 else -1e300, components={"form": 1e300}) for row in range(6)]
     lines = [line(step, reward=2e307, kl_per_token=-1e308, entropy=1e308) for step in range(1, 9)]
@@ -102,7 +102,7 @@ def test_rewards_and_figures_of_any_size_are_shown(tmp_path):
 @pytest.mark.parametrize("field", ["result", "settings", "hashes", "versions", "warnings"])
 @pytest.mark.parametrize("value", [None, {}, {"validation": {"before": 1}, "x": []}])
 def test_a_record_with_strange_fields_opens(tmp_path, field, value):
-    from rft_cli.pages.html import run_page
+    from rft_cli.pages.html_report import run_page
 
     run = make_run(tmp_path, lines=LINES, validations={0: BASE, 8: BETTER}, best_step=8)
     run.update(**{field: [] if field == "warnings" else value})
@@ -147,7 +147,7 @@ def test_200_runs_are_listed_in_little_time(tmp_path):
 
 @pytest.mark.slow
 def test_a_run_of_1000_steps_and_50000_completions_opens_under_a_second_in_little_memory(tmp_path):
-    from rft_cli.pages.html import run_page
+    from rft_cli.pages.html_report import run_page
 
     path = large_run(tmp_path).path
     child = os.fork()

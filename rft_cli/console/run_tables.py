@@ -11,9 +11,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from rft_cli.console.charts import chart_lines, curve_line, lines_of
 from rft_cli.console.tables import LEGEND, comparison_table, open_console
 from rft_cli.console.text import clean, duration, interval, number, one_line
+from rft_cli.console.text_charts import chart_lines, curve_line, lines_of
 from rft_cli.report.summary import SummaryRow
 from rft_cli.view.comparing import Compared
 from rft_cli.view.entries import Entry

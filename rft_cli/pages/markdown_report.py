@@ -11,7 +11,7 @@ from rft_cli.view.comparing import Compared
 from rft_cli.view.completions import Change, Split, changes, gains, losses
 from rft_cli.view.overview import Overview
 from rft_cli.view.reading import ReadProblems
-from rft_cli.view.text import title
+from rft_cli.view.visible import title
 
 SHOWN = 3
 """Rows that gained and rows that lost."""

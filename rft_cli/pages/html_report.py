@@ -26,8 +26,8 @@ from rft_cli.view.curves import Chart
 from rft_cli.view.excerpt import Excerpt, read_common, read_excerpt
 from rft_cli.view.overview import Overview
 from rft_cli.view.reading import ReadProblems
-from rft_cli.view.text import visible
 from rft_cli.view.validations import distribution
+from rft_cli.view.visible import visible
 
 if TYPE_CHECKING:
     from jinja2 import Environment
