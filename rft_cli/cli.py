@@ -17,10 +17,14 @@ from typer.core import TyperGroup
 
 from rft_cli import __version__
 from rft_cli.commands.command_line import OneValueEach, asks_for_json
+from rft_cli.commands.compare import compare
 from rft_cli.commands.create import create
 from rft_cli.commands.export import export
 from rft_cli.commands.flags import DEBUG_KEY
 from rft_cli.commands.grade import grade
+from rft_cli.commands.report import report
+from rft_cli.commands.runs import runs
+from rft_cli.commands.show import show
 from rft_cli.commands.signals import ignore_signals
 from rft_cli.commands.terminal import forget_stdout, is_first_process, repair_streams
 from rft_cli.commands.train import train
@@ -181,6 +185,10 @@ app.command("train", cls=OneValueEach, short_help="Run or continue the job of a 
 app.command("grade", cls=OneValueEach, short_help="Grade completions in a JSONL file or pipe.")(grade)
 app.command("validate", cls=OneValueEach, short_help="Check a job, or measure a model or a run.")(validate)
 app.command("export", cls=OneValueEach, short_help="Take the tuned model out of a run.")(export)
+app.command("runs", cls=OneValueEach, short_help="List the runs of a folder.")(runs)
+app.command("show", cls=OneValueEach, short_help="Show a run: result, curves, diagnosis.")(show)
+app.command("compare", cls=OneValueEach, short_help="Compare two to five runs.")(compare)
+app.command("report", cls=OneValueEach, short_help="Write a report of runs: HTML or Markdown.")(report)
 
 
 def main() -> None:

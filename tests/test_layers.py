@@ -92,6 +92,8 @@ def test_the_tree_keeps_its_layers(tree: Path):
         ("planted.py", "import json", "Layers"),  # a module that stands in no layer
         ("grading/planted.py", "def f():\n    import torch", "Only training/ imports torch"),
         ("commands/planted.py", "def f():\n    import transformers", "Only training/ imports torch"),
+        ("view/planted.py", "import rft_cli.console", "Layers"),
+        ("pages/planted.py", "import rich", "Only console/ imports rich"),
         ("report/planted.py", "import rich", "Only console/ imports rich"),
         ("runs/planted.py", "import typer", "Only cli.py and commands/ import typer"),
     ],
@@ -185,6 +187,10 @@ def loaded_by(tmp_path: Path, *arguments: str) -> tuple[int, list[str], str]:
         ("grade", "--help"),
         ("validate", "--help"),
         ("export", "--help"),
+        ("runs", "--help"),
+        ("show", "--help"),
+        ("compare", "--help"),
+        ("report", "--help"),
     ],
     ids=" ".join,
 )
@@ -217,6 +223,20 @@ def test_grading_loads_no_torch(tmp_path: Path):
     code, loaded, said = loaded_by(tmp_path, "grade", "--reward-model", "scorer.py", "rows.jsonl")
     assert code == 0, said
     assert '"reward": 0.3' in said
+    assert loaded == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [("runs",), ("show", "a"), ("compare", "a", "b"), ("report", "a")], ids=" ".join
+)
+def test_looking_at_runs_loads_no_torch(tmp_path: Path, arguments: tuple[str, ...]):
+    from tests.view.made_runs import line, make_run, sample
+
+    for name in ("a", "b"):
+        samples = {0: [sample(0, 0.1)], 4: [sample(0, 0.5)]}
+        make_run(tmp_path / "runs", name, lines=[line(1)], validations=samples, best_step=4)
+    code, loaded, said = loaded_by(tmp_path, *arguments)
+    assert code == 0, said
     assert loaded == []
 
 

@@ -15,6 +15,8 @@ from rft_cli.console.text import clean, interval, number, one_line
 from rft_cli.report.summary import CompletionPair, Summary, SummaryRow
 from rft_cli.types import Estimate
 
+WIDEST_LABEL = 60
+"""Characters of a component's name in a table."""
 LEGEND = "Means over rows, 95 % bootstrap intervals; the difference is paired by row."
 
 
@@ -39,11 +41,12 @@ def print_summary(summary: Summary, file: TextIO | None = None) -> None:
     console.print()
     for note in summary.notes:
         console.print(Text(clean(note)))
-    if summary.warnings:
-        console.print()
-        console.print(Text("Warnings", style="bold yellow"))
-        for warning in summary.warnings:
-            console.print(Text(f"- {clean(warning)}"))
+    for title, lines in (("Warnings", summary.warnings), ("Diagnosis", summary.diagnosis)):
+        if lines:
+            console.print()
+            console.print(Text(title, style="bold yellow"))
+            for line in lines:
+                console.print(Text(f"- {clean(line)}"))
     if summary.completions:
         _print_completions(console, summary.completions, summary.split)
     console.print()
@@ -60,7 +63,7 @@ def comparison_table(split: str, rows: Iterable[SummaryRow]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         cells = (interval(row.before), interval(row.after), interval(row.difference, sign=True))
-        table.add_row(Text(clean(row.label)), *map(Text, cells))
+        table.add_row(Text(one_line(row.label, WIDEST_LABEL)), *map(Text, cells))
     return table
 
 

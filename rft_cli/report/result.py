@@ -9,6 +9,7 @@ from typing import Any
 
 from rft_cli.report.advice import advise, epoch_of
 from rft_cli.report.collapse import best_constant, repetition_of
+from rft_cli.report.diagnosis import diagnose_run
 from rft_cli.report.estimates import compare, compare_components
 from rft_cli.report.outcomes import outcomes
 from rft_cli.report.pairs import Pair, read_pairs
@@ -51,6 +52,7 @@ def build_result(run: Run, *, status: str = "finished") -> dict[str, Any]:
         result["training_loss"] = first_and_last(metrics, "loss")
     result["grader"] = outcomes(_sampled(pairs) if teaches else run.rollouts())
     result["warnings"] = texts(run)
+    result["diagnosis"] = [found.to_json() for found in diagnose_run(run, metrics)]
     advice = advise(run, best_step, metrics, pairs[-1])
     result |= {"advice": advice.text, "next": advice.next}
     return result

@@ -45,7 +45,7 @@ class Summary:
     """Everything printed at the end of a job.
 
     `split` says which rows `table` is about; `headline` is the verdict; `notes` are further lines; `warnings` are what
-    the job warned of on its way.
+    the job warned of on its way, `diagnosis` says why it gained or did not.
     """
 
     headline: str
@@ -56,6 +56,7 @@ class Summary:
     run: str
     next: str
     warnings: tuple[str, ...] = ()
+    diagnosis: tuple[str, ...] = ()
 
 
 def build_summary(run: Run, result: Mapping[str, Any]) -> Summary:
@@ -72,6 +73,7 @@ def build_summary(run: Run, result: Mapping[str, Any]) -> Summary:
         table=tuple(table),
         notes=tuple(_notes(result, pair, validation)),
         warnings=tuple(_warnings(result)),
+        diagnosis=tuple(str(found["text"]) for found in result.get("diagnosis", ())),
         completions=shown,
         run=result["run"],
         next=result["next"],

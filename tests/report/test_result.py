@@ -1,11 +1,13 @@
 """The result object and the summary, built from run directories written here by hand."""
 
+import io
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from rft_cli.console import print_summary
 from rft_cli.report.pairs import Pair
 from rft_cli.report.result import build_result, training_reward
 from rft_cli.report.summary import build_summary, pick_completions
@@ -100,9 +102,22 @@ def test_result_has_the_documented_shape_and_numbers(run):
             ],
         },
         "warnings": [],
+        "diagnosis": [],
         "advice": None,
         "next": f"rft export {run.path}",
     }
+
+
+def test_the_diagnosis_is_in_the_result_and_in_the_summary(run):
+    best(run)
+    run.append_metrics({"step": 14, "completions": 448, "kl_per_token": 2.5})
+    result = build_result(run)
+    (only,) = result["diagnosis"]
+    assert (only["name"], only["value"], only["setting"]) == ("kl", 2.5, "ppo.kl_coef")
+    assert build_summary(run, result).diagnosis == (only["text"],)
+    screen = io.StringIO()
+    print_summary(build_summary(run, result), screen)
+    assert "Diagnosis\n- KL (k1) to the reference ended at 2.5 nats a token" in screen.getvalue()
 
 
 def test_test_rows_come_beside_and_give_the_components(run):

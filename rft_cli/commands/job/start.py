@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rft_cli.commands.job.preflight import preflight
+from rft_cli.commands.report import keep_report
 from rft_cli.commands.resume.compare import changes, refuse
 from rft_cli.commands.resume.plan import Resumed, plan_resume
 from rft_cli.commands.resume.prepare import prepare
@@ -54,6 +55,8 @@ def run_job(
         with stdout_to_stderr(), printer:
             job = _Starter(printer if main else _ignore, stop, main)
             result = job.resume(settings, resume, force) if resume else job.begin(loaded or settings.load())
+            if result is not None:
+                keep_report(Run(Path(result["run"])), printer)
         # one of several processes, and not the one that reports
         if result is None:
             return

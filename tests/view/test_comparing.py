@@ -1,0 +1,64 @@
+"""Runs compared: paired on common rows, what differs, what makes the comparison less than it looks."""
+
+import pytest
+
+from rft_cli.errors import UsageError
+from rft_cli.view.comparing import compare_runs
+from rft_cli.view.overview import read_overview
+from tests.view.made_runs import line, make_run, sample
+
+LINES = [line(step) for step in range(1, 5)]
+
+
+def made(folder, name, rewards, **info):
+    base = [sample(row, 0.0) for row in range(len(rewards))]
+    after = [sample(row, reward, components={"form": 1.0}) for row, reward in enumerate(rewards)]
+    return read_overview(
+        make_run(folder, name, lines=LINES, validations={0: base, 4: after}, best_step=4, **info)
+    )
+
+
+def test_the_difference_is_paired_over_the_rows_that_both_runs_graded(tmp_path):
+    found = compare_runs(
+        [made(tmp_path, "a", [0.2, 0.4, 0.6, 0.8]), made(tmp_path, "b", [0.3, 0.5, 0.7, None]), ]
+    )  # fmt: skip
+    reward = found.differences[0]
+    assert (reward.run, reward.figure, reward.rows) == ("b", "reward", 3)
+    assert reward.first.mean == pytest.approx(0.4)
+    assert reward.difference.mean == pytest.approx(0.1)
+    assert reward.difference.ci95 == pytest.approx((0.1, 0.1))
+    assert found.verdicts == ["b is better than a by 0.100 [+0.100, +0.100] on 3 rows."]
+    assert found.differences[1].figure == "form"
+
+
+def test_an_interval_around_0_says_that_runs_cannot_be_told_apart(tmp_path):
+    found = compare_runs([made(tmp_path, "a", [0.0, 1.0, 0.5]), made(tmp_path, "b", [1.0, 0.0, 0.5])])
+    assert found.verdicts[0].startswith("b and a can't be told apart")
+
+
+def test_settings_that_differ_and_what_to_mind(tmp_path):
+    one = made(
+        tmp_path, "a", [0.1], settings={"optim.learning_rate": 1e-5, "seed": 0}, hashes={"grader": "x"}
+    )
+    two = made(
+        tmp_path, "b", [0.1], settings={"optim.learning_rate": 3e-5, "seed": 0}, hashes={"grader": "y"}
+    )
+    found = compare_runs([one, two])
+    assert found.settings == {"optim.learning_rate": [1e-5, 3e-5]}
+    assert found.notes == ["the graders differ: rewards of different graders have different scales"]
+
+
+def test_runs_without_common_rows_are_said_to_have_none(tmp_path):
+    one = made(tmp_path, "a", [0.1])
+    other = [sample(0, 0.5, prompt="another prompt")]
+    two = read_overview(make_run(tmp_path, "b", lines=LINES, validations={0: other, 4: other}, best_step=4))
+    found = compare_runs([one, two])
+    assert (found.differences, found.verdicts) == ([], [])
+    assert found.notes == ["b has no graded row in common with a"]
+
+
+@pytest.mark.parametrize("count", [1, 6])
+def test_two_to_five_runs_are_compared(tmp_path, count):
+    run = made(tmp_path, "a", [0.1])
+    with pytest.raises(UsageError, match=f"{count} run"):
+        compare_runs([run] * count)
