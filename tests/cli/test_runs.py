@@ -116,7 +116,7 @@ def test_completions_without_a_grade_have_their_reasons(rft, made):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["show", "nothing"], "nothing is no run"),
+        (["show", "nothing"], "nothing is not a run"),
         (["show", "newer"], "schema version 99"),
         (["show", "good", "--row", "99"], "--row 99: "),
         (["show", "good", "--row", "1", "--worst", "2"], "--row and --worst can't be shown together"),
@@ -124,7 +124,7 @@ def test_completions_without_a_grade_have_their_reasons(rft, made):
         (["show", "good", "--worst", "1", "--split", "training"], "--worst has no training rows"),
         (["compare", "good"], "1 run(s) given"),
         (["compare", *["good"] * 6], "6 run(s) given"),
-        (["report", "nothing"], "nothing is no run"),
+        (["report", "nothing"], "nothing is not a run"),
         (["report", "good", "--to", "nowhere/x.html"], "there is no folder"),
         (["report", "good", "good", "good", "good", "good", "good"], "6 run(s) given"),
     ],
