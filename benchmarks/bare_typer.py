@@ -1,4 +1,4 @@
-"""A Typer program with five commands that do nothing: what start-up is measured against.
+"""A Typer program with as many commands as rft, which do nothing: what start-up is measured against.
 
 It has plain help as rft has, because Typer's coloured help costs about twice as much and would flatter the ratio.
 """
@@ -31,6 +31,26 @@ def validate(file: str) -> None:
 @app.command()
 def export(file: str) -> None:
     """Export something."""
+
+
+@app.command()
+def runs(folder: str) -> None:
+    """List something."""
+
+
+@app.command()
+def show(file: str) -> None:
+    """Show something."""
+
+
+@app.command()
+def compare(files: list[str]) -> None:
+    """Compare something."""
+
+
+@app.command()
+def report(file: str) -> None:
+    """Report something."""
 
 
 if __name__ == "__main__":

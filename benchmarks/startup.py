@@ -1,4 +1,4 @@
-"""CPU time of `rft --help` and of a config error against a bare Typer program of five commands.
+"""CPU time of `rft --help` and of a config error against a bare Typer program of as many commands.
 
 Like is compared with like: help with help, and a config error with the bare program running the same command line
 and doing nothing, since Typer itself loads pydantic only when a command runs (about twice the cost of its help).

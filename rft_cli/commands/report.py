@@ -10,9 +10,9 @@ import typer
 from rft_cli.commands import flags, terminal
 from rft_cli.commands.compare import RunArguments
 from rft_cli.errors import RftError, UsageError
-from rft_cli.events import Note, OnEvent
 
 if TYPE_CHECKING:
+    from rft_cli.events import OnEvent
     from rft_cli.runs import Run
 
 REPORT = "report.html"
@@ -116,6 +116,8 @@ def _write(file: Path, text: str) -> None:
 
 def keep_report(run: Run, on_event: OnEvent) -> None:
     """Write report.html into a run that has ended. The job is done either way: what goes wrong is a warning."""
+    from rft_cli.events import Note
+
     file = run.path / REPORT
     try:
         _write(file, render([run], "html"))
