@@ -40,10 +40,12 @@ def one_line(text: str, width: int, *, keep_end: bool = False) -> str:
 
 
 def number(value: float | None, digits: int = 3, *, sign: bool = False) -> str:
-    """A number as people read it: fixed decimals below 1000, four significant digits above and far below."""
+    """A number as people read it: fixed decimals below 1,000, whole to a million; scientific far above and below."""
     if value is None:
         return "–"
     plus = "+" if sign else ""
+    if 1000 <= abs(value) < 1e6:
+        return f"{value:{plus},.0f}"
     if value != 0 and (abs(value) >= 1000 or abs(value) < 0.5 * 10**-digits):
         return f"{value:{plus}.{max(2, digits)}g}"
     return f"{value:{plus}.{digits}f}"
