@@ -7,7 +7,8 @@ Skipped and failed grades are left out; they are never a 0.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from rft_cli.errors import RunFailed
 from rft_cli.types import MOST_COMPONENTS, Comparison, Estimate, Sample
@@ -33,14 +34,25 @@ def mean_ci(values: Sequence[float]) -> Estimate:
     if n == 1 or bool((rows == rows[0]).all()):
         value = float(rows[0])
         return Estimate(mean=value, ci95=(value, value), n=n)
-    rng = np.random.default_rng(_SEED)
     means = np.empty(RESAMPLES)
-    chunk = max(1, _CHUNK // n)
-    for start in range(0, RESAMPLES, chunk):
-        count = min(chunk, RESAMPLES - start)
-        means[start : start + count] = rows[rng.integers(0, n, size=(count, n))].mean(axis=1)
+    for part, drawn in resamples(n, _CHUNK):
+        means[part] = rows[drawn].mean(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])
     return Estimate(mean=float(rows.mean()), ci95=(float(low), float(high)), n=n)
+
+
+def resamples(rows: int, most: int) -> Iterator[tuple[slice, Any]]:
+    """The bootstrap's row indices `(count, rows)` and their places among the 10,000, about `most` indices at a time.
+
+    They depend on the number of rows alone (fixed seed): pieces of any size have the same indices.
+    """
+    import numpy as np
+
+    rng = np.random.default_rng(_SEED)
+    chunk = max(1, most // rows)
+    for start in range(0, RESAMPLES, chunk):
+        count = min(chunk, RESAMPLES - start)
+        yield slice(start, start + count), rng.integers(0, rows, size=(count, rows))
 
 
 def row_means(samples: Iterable[Sample], key: str = REWARD) -> dict[int, float]:

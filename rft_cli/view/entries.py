@@ -12,7 +12,8 @@ from typing import Any
 from rft_cli.errors import UsageError
 from rft_cli.runs.find import check_record, read_info
 from rft_cli.runs.lock import check_free
-from rft_cli.view.stored_estimates import Comparison, comparison_of
+from rft_cli.types import Comparison
+from rft_cli.view.stored_estimates import comparison_of
 
 UNREADABLE = "unreadable"
 DIED = "died"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rft_cli.report.estimates import mean_ci
+from rft_cli.report.estimates import RESAMPLES, mean_ci, resamples
 from rft_cli.types import Estimate
 
 _CHUNK = 250_000
@@ -38,19 +38,14 @@ def mean_cis(columns: Sequence[Sequence[float]]) -> list[Estimate | None]:
 def _of_one_length(columns: Sequence[Sequence[float]]) -> list[Estimate]:
     import numpy as np
 
-    from rft_cli.report.estimates import _SEED, RESAMPLES
-
     values = np.asarray(columns, dtype=np.float64).T  # (rows, columns)
     rows = len(values)
-    rng = np.random.default_rng(_SEED)
     means = np.empty((RESAMPLES, values.shape[1]))
-    chunk = max(1, _CHUNK // rows)  # the stream of indices is the same in pieces of any size
-    for start in range(0, RESAMPLES, chunk):
-        count = min(chunk, RESAMPLES - start)
-        drawn = rng.integers(0, rows, size=(count, rows))
+    for part, drawn in resamples(rows, _CHUNK):
+        count = len(drawn)
         flat = drawn + rows * np.arange(count)[:, None]
         times = np.bincount(flat.ravel(), minlength=count * rows).reshape(count, rows)
-        means[start : start + count] = times.astype(np.float64) @ values / rows
+        means[part] = times.astype(np.float64) @ values / rows
     lows, highs = np.percentile(means, [2.5, 97.5], axis=0)
     return [
         Estimate(mean=float(mean), ci95=(float(low), float(high)), n=rows)

@@ -16,12 +16,13 @@ from rft_cli.report.summary import Summary, build_summary
 from rft_cli.runs import Run
 from rft_cli.runs.suggested_commands import resume_command
 from rft_cli.runs.warnings import texts
+from rft_cli.types import Comparison
 from rft_cli.view.completions import changes
 from rft_cli.view.curves import Chart, charts
 from rft_cli.view.entries import DIED, Entry, entry_of
 from rft_cli.view.intervals import mean_cis
 from rft_cli.view.reading import ReadProblems, objects, text_of
-from rft_cli.view.stored_estimates import Comparison, comparison_of
+from rft_cli.view.stored_estimates import comparison_of
 from rft_cli.view.validations import read_validations
 
 _DAMAGE = (RftError, OSError, KeyError, TypeError, ValueError, AttributeError, IndexError)

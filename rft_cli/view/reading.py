@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from rft_cli.config.suggest import counted
+from rft_cli.report.facts import is_number
 
 LARGEST = 1e290
 
@@ -75,6 +75,6 @@ def text_of(file: Path, problems: ReadProblems, most: int = 100_000) -> str:
 
 def figure(value: object) -> float | None:
     """The finite number that this is; None for anything else. Larger than 1e290 counts as that: sums must hold it."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+    if is_number(value):
         return max(-LARGEST, min(LARGEST, float(value)))
     return None

@@ -8,8 +8,6 @@ from typing import Any
 from rft_cli.types import Comparison, Estimate
 from rft_cli.view.reading import figure
 
-__all__ = ["Comparison", "Estimate", "comparison_of", "estimate_of"]
-
 
 def estimate_of(found: object) -> Estimate | None:
     """The estimate that this JSON value is; None for anything else."""
