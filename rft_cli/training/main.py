@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from rft_cli.training import auto, precision
 from rft_cli.training.context import JobContext
 from rft_cli.training.distributed import group
 from rft_cli.training.graders import open_grader
+from rft_cli.training.hooks.trackers import reporting
 from rft_cli.training.library_output import quiet_libraries
 from rft_cli.training.loop import run_training
 from rft_cli.training.lora import lora_targets
@@ -105,16 +107,25 @@ def train(
     quiet_libraries()
     state = group.join(job.config.distributed.collective_timeout_s)
     # Events of other processes than 0 are not shown.
-    emit: OnEvent = KeptWarnings(run, on_event) if state.is_main_process else lambda _: None
+    kept: OnEvent = KeptWarnings(run, on_event) if state.is_main_process else lambda _: None
     lengths = lengths or check(job)
     if not resume:
         for note in lengths.notes:
-            emit(note)
+            kept(note)
+    reported = reporting(job.config, run, kept) if state.is_main_process else nullcontext(kept)
+    with ExitStack() as trackers:
+        emit = group.agreed(lambda: trackers.enter_context(reported))
+        return _train(job, run, lengths, emit, resume, stop or Stop(), state)
+
+
+def _train(
+    job: Job, run: Run, lengths: Lengths, emit: OnEvent, resume: bool, stop: Stop, state: PartialState
+) -> dict[str, Any]:
+    """From the model to the result."""
     model, resolution = load(job, lengths, state, emit)
     logs = run.path / "logs"
     logs.mkdir(exist_ok=True)
     log = logs / f"grader-{state.process_index}.log"
-    stop = stop or Stop()
 
     def opened() -> Grader:
         # brief: a resumed run, or a child process, does not know the path that was typed, and must log the same.

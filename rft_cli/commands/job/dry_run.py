@@ -12,7 +12,7 @@ from rft_cli.commands.settings import Output, Settings
 from rft_cli.commands.terminal import is_first_process, print_json, results, stdout_to_stderr
 from rft_cli.config.flat import flat
 from rft_cli.config.load import LoadedConfig
-from rft_cli.console import Check, EventPrinter, print_checks
+from rft_cli.console import Check, EventPrinter, Mode, print_checks
 from rft_cli.console.plan_table import print_plan
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.events import Note
@@ -32,7 +32,8 @@ def dry_run(
     """
     if not is_first_process():
         return
-    printer = EventPrinter("quiet" if output.quiet else "plain")
+    mode: Mode = "json" if output.progress == "json" else "quiet" if output.quiet else "plain"
+    printer = EventPrinter(mode)
     with stdout_to_stderr():
         resumed = None
         if resume is not None:

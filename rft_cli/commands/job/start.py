@@ -46,7 +46,7 @@ def run_job(
     """
     main = is_first_process()
     stop = Stop()
-    printer = EventPrinter(choose_mode(output.quiet) if main else "quiet")
+    printer = EventPrinter(choose_mode(output.quiet, progress=output.progress) if main else "quiet")
     answer = printer.answer if main else _ignore
     # before the run exists and after it ended too
     with signals_ask(stop, answer):
