@@ -20,7 +20,7 @@ from rft_cli.commands.command_line import OneValueEach, asks_for_json
 from rft_cli.commands.compare import compare
 from rft_cli.commands.create import create
 from rft_cli.commands.export import export
-from rft_cli.commands.flags import DEBUG_KEY
+from rft_cli.commands.flags import DEBUG_KEY, PROGRESS_KEY
 from rft_cli.commands.grade import grade
 from rft_cli.commands.report import report
 from rft_cli.commands.runs import runs
@@ -53,7 +53,7 @@ class ErrorsToExitCodes(TyperGroup):
                 return super().invoke(ctx)
         except RftError as error:
             _show_traceback(ctx)
-            _print_error(error)
+            _print_error(ctx, error)
             _print_json(ctx, error)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
@@ -132,7 +132,10 @@ def _wrapped(text: str) -> str:
     return wrapped(text, terminal_width())
 
 
-def _print_error(error: RftError) -> None:
+def _print_error(ctx: Any, error: RftError) -> None:
+    if ctx.meta.get(PROGRESS_KEY) == "json" and is_first_process():
+        print(json.dumps({"event": "Failed", **error.to_json()}), file=sys.stderr, flush=True)
+        return
     for problem in error.problems:
         _say(f"error: {problem.message}")
         if problem.fix:

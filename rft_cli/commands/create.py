@@ -29,10 +29,13 @@ def create(
     num_processes: flags.NumProcesses = None,
     resume: flags.Resume = None,
     force: flags.Force = False,
+    report_to: flags.ReportTo = None,
     min_gain: flags.MinGain = None,
     gate_on: flags.GateOnOption = "mean",
+    dry_run: flags.DryRun = False,
     json: flags.Json = False,
     quiet: flags.Quiet = False,
+    progress: flags.Progress = "auto",
     debug: flags.Debug = False,
 ) -> None:
     """Train a model with your data and your scorer, and show what it gained.
@@ -58,12 +61,20 @@ def create(
         "name": name,
         "output_dir": output_dir,
         "num_processes": num_processes,
+        "report_to": flags.files(report_to),
     }
     flags.check_force(force, resume)
+    flags.check_progress(progress, quiet)
     gates = Gates(min_gain=min_gain, on=gate_on).check()
     settings = Settings(config, overrides, sets or [], from_openai)
     # Loaded before anything else is imported: a wrong setting is reported immediately.
     loaded = settings.load() if resume is None else None
+    output = Output(json, quiet, progress)
+    if dry_run:
+        from rft_cli.commands.job import dry_run as dry
+
+        dry.dry_run(settings, loaded, resume, force, output)
+        return
     from rft_cli.commands.job.start import run_job
 
-    run_job(settings, loaded, resume=resume, force=force, gates=gates, output=Output(json, quiet))
+    run_job(settings, loaded, resume=resume, force=force, gates=gates, output=output)

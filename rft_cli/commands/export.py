@@ -48,6 +48,7 @@ def export(
     output_dir: flags.OutputDir = None,
     json: flags.Json = False,
     quiet: flags.Quiet = False,
+    progress: flags.Progress = "auto",
     debug: flags.Debug = False,
 ) -> None:
     """Take the tuned model out of a run, and check that it loads and answers as it did in the run.
@@ -57,6 +58,7 @@ def export(
     \b
     rft export latest --to my-model
     """
+    flags.check_progress(progress, quiet)
     from rft_cli.runs import Run
     from rft_cli.runs.exports import plan_export
 
@@ -68,7 +70,11 @@ def export(
     from rft_cli.events import Note
 
     config = load_own(opened.path).config
-    with terminal.stdout_to_stderr(), signals_interrupt(), EventPrinter(choose_mode(quiet)) as printer:
+    with (
+        terminal.stdout_to_stderr(),
+        signals_interrupt(),
+        EventPrinter(choose_mode(quiet, progress=progress)) as printer,
+    ):
         from rft_cli.training.export.exporter import export as run_export
 
         if opened.info.get("status") == "running" and checkpoint == "best":

@@ -12,11 +12,18 @@ import typer
 from rft_cli.errors import UsageError, UsageErrors
 
 DEBUG_KEY = "rft.debug"
+PROGRESS_KEY = "rft.progress"
 
 
 def _remember_debug(context: typer.Context, value: bool) -> bool:
     # The group prints errors after the command's own context is closed; both share `meta`.
     context.meta[DEBUG_KEY] = value
+    return value
+
+
+def _remember_progress(context: typer.Context, value: str) -> str:
+    # errors are printed by the group, too
+    context.meta[PROGRESS_KEY] = value
     return value
 
 
@@ -134,6 +141,14 @@ OutputDir = Annotated[
 NumProcesses = Annotated[
     str | None, typer.Option("--num-processes", metavar="N", help="Processes to train with, one a GPU.")
 ]
+ReportTo = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--report-to",
+        metavar="TRACKER",
+        help="Report to tensorboard, wandb, mlflow or trackio, too. Repeatable.",
+    ),
+]
 Resume = Annotated[
     str | None,
     typer.Option(
@@ -179,8 +194,22 @@ GateOnOption = Annotated[
         help="What gates look at: the mean, or the low end of its 95 % interval.",
     ),
 ]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Check everything and show what the job would do; train nothing, write nothing."
+    ),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output, nothing else.")
+]
+Progress = Annotated[
+    Literal["auto", "json"],
+    typer.Option(
+        "--progress",
+        help="json: each message and step on standard error is one JSON object a line.",
+        callback=_remember_progress,
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, only warnings and the result.")]
 Debug = Annotated[
@@ -200,6 +229,15 @@ def check_force(force: bool, resume: str | None) -> None:
     """Raise UsageError for --force without --resume."""
     if force and resume is None:
         raise UsageError("--force needs --resume", "it resumes a run whose settings or files have changed")
+
+
+def check_progress(progress: str, quiet: bool) -> None:
+    """Raise UsageError for --progress json together with --quiet."""
+    if progress == "json" and quiet:
+        raise UsageError(
+            "--progress json and --quiet exclude each other",
+            "give one of them; --json alone prints the result",
+        )
 
 
 def files(names: list[str] | None) -> str | list[str] | None:

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """How a command prints: one JSON document or tables; with or without progress."""
+    """How a command prints: one JSON document or tables; with or without progress, for people or as JSON lines."""
 
     json: bool
     quiet: bool
+    progress: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)

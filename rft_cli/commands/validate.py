@@ -50,6 +50,7 @@ def validate(
     output_dir: flags.OutputDir = None,
     json: flags.Json = False,
     quiet: flags.Quiet = False,
+    progress: flags.Progress = "auto",
     debug: flags.Debug = False,
 ) -> None:
     """Check everything a job needs; with --model or --run also measure the reward on the validation rows.
@@ -64,6 +65,7 @@ def validate(
     """
     config_file = flags.one_config(config_file, config)
     _check_flags(model, run, from_openai, min_reward, min_gain)
+    flags.check_progress(progress, quiet)
     overrides: dict[str, Any] = {
         "data.train": flags.files(training_file),
         "data.validation": flags.files(validation_file),
@@ -74,7 +76,7 @@ def validate(
         "output_dir": output_dir,
     }
     gates = Gates(min_reward, min_gain, gate_on).check()
-    output = Output(json, quiet)
+    output = Output(json, quiet, progress)
     need_stdout()
     with signals_interrupt(signal.SIGINT):
         if run is not None:

@@ -202,6 +202,9 @@ class RunConfig(Section):
     checkpoint: CheckpointConfig = Field(default_factory=CheckpointConfig)
     distributed: DistributedConfig = Field(default_factory=DistributedConfig)
     tripwires: TripwireConfig = Field(default_factory=TripwireConfig)
+    report_to: str | Names | None = None
+    """Trackers that get the run's figures too: `tensorboard`, `wandb`, `mlflow`, `trackio`, or a list of them; each is
+    an extra of rft's (docs/metrics.md). Empty: none."""
     seed: int = 0
     """Seed of everything random in training."""
     output_dir: str = "runs"
@@ -210,6 +213,12 @@ class RunConfig(Section):
     """Name of the run's directory. Empty: date, time and model."""
     num_processes: Count = 1
     """Processes to train with, on this machine. More than 1 starts them side by side."""
+
+    @property
+    def trackers(self) -> list[str]:
+        """The names in `report_to`, each once."""
+        given = [self.report_to] if isinstance(self.report_to, str) else self.report_to or []
+        return [name for name in dict.fromkeys(given) if name != "none"]
 
     @property
     def teaches(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -21,9 +22,10 @@ from rft_cli.config.suggest import counted, wrapped
 from rft_cli.console.pilot_table import pilot_lines
 from rft_cli.console.text import clean, duration, number, sparkline
 from rft_cli.events import Event, Finished, Note, Piloted, Progress, Started, Stepped, Validated
+from rft_cli.runs.files import finite
 from rft_cli.types import Estimate
 
-Mode = Literal["live", "plain", "quiet"]
+Mode = Literal["live", "plain", "quiet", "json"]
 PLAIN_EVERY_S = 10.0
 GRADING = 0.2
 """Share of a rollout's time above which the seconds of grading are shown."""
@@ -31,8 +33,10 @@ _KL = {"ppo": "KL k1/token", "grpo": "KL k3/token", "rloo": "KL k1/token"}
 """An algorithm's estimator of the KL: a mean over tokens, as the tripwire's bound is."""
 
 
-def choose_mode(quiet: bool, stream: TextIO | None = None) -> Mode:
-    """quiet if asked for; live on a terminal that can move its cursor; else plain lines."""
+def choose_mode(quiet: bool, stream: TextIO | None = None, progress: str = "auto") -> Mode:
+    """json or quiet if asked for; live on a terminal that can move its cursor; else plain lines."""
+    if progress == "json":
+        return "json"
     if quiet:
         return "quiet"
     stream = sys.stderr if stream is None else stream
@@ -43,6 +47,7 @@ class EventPrinter:
     """Draws events; use it as a context manager, so that the terminal is left as it was.
 
     quiet shows warnings alone. plain prints every note and validation, and a step at most every ten seconds.
+    json prints every event as one JSON object a line.
     """
 
     def __init__(
@@ -90,6 +95,9 @@ class EventPrinter:
         if isinstance(event, Started):
             self._started, self._figures = event, list(event.figures)
         self._doing = _doing(event) or self._doing
+        if self.mode == "json":
+            self._say(json.dumps(finite(event.to_json())))
+            return
         line = self._line(event)
         if self._live is not None:
             self._view = None if isinstance(event, Finished) else event if _moves(event) else self._view
@@ -107,7 +115,8 @@ class EventPrinter:
         """Print immediately, from any thread and in every mode, what is finished after this first signal."""
         name = signal.Signals(signal_number).name
         again = "a second Ctrl-C" if signal_number == signal.SIGINT else "Ctrl-C"
-        self._say(f"{name}: finishing {self._doing}, then the job ends; {again} drops it and ends at once")
+        text = f"{name}: finishing {self._doing}, then the job ends; {again} drops it and ends at once"
+        self._say(json.dumps(Note(text).to_json()) if self.mode == "json" else text)
 
     def _say(self, line: str) -> None:
         if self._live is not None:

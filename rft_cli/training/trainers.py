@@ -6,6 +6,7 @@ From the bottom up: TRL's trainer; `BaseTrainer` and `RolloutTrainer` (sampling 
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import Any
 
 from trl import GRPOTrainer, RLOOTrainer
@@ -20,11 +21,21 @@ class PPOJob(GuardedTrainer, PPOTrainer):
     """algorithm: ppo"""
 
 
-class GRPOJob(GuardedTrainer, RolloutTrainer, GRPOTrainer):
+class TimedRollouts(RolloutTrainer):
+    """Measures a rollout batch of TRL's own algorithms, as PPO's trainer does."""
+
+    def _generate_and_score_completions(self, inputs: Any) -> Any:
+        started = perf_counter()
+        batch = super()._generate_and_score_completions(inputs)
+        self._note(rollout_seconds=perf_counter() - started)
+        return batch
+
+
+class GRPOJob(GuardedTrainer, TimedRollouts, GRPOTrainer):
     """algorithm: grpo"""
 
 
-class RLOOJob(GuardedTrainer, RolloutTrainer, RLOOTrainer):
+class RLOOJob(GuardedTrainer, TimedRollouts, RLOOTrainer):
     """algorithm: rloo"""
 
     loss_is_mean_of_rows = True

@@ -53,7 +53,6 @@ def test_flags_and_lists_may_be_repeated(rft, files):
         ),
         ("--num_train_epochs=3", "TRL's num_train_epochs is optim.n_epochs here; give --n-epochs VALUE"),
         ("--dataset_name", "TRL's dataset_name is data.train here; give --training-file VALUE"),
-        ("--report-to", "TRL's report_to has no setting here: "),
         ("--group-size", "give --set rollout.group_size=VALUE"),
         ("--training-files", None),
     ],

@@ -155,12 +155,15 @@ def test_a_lora_run_of_two_processes_is_the_base_of_a_full_one(job):
         "create", "-t", "train.jsonl", "-v", "val.jsonl", "--reward-model", "scorer.py", "--n-epochs", "1",
         *(part for item in SMALL for part in ("--set", item)),
     ]  # fmt: skip
-    found = more(*common, "--name", "two", "--num-processes", "2", "--set", "lora.enabled=true", "--json")
+    several = ("--num-processes", "2", "--report-to", "tensorboard")
+    found = more(*common, "--name", "two", *several, "--set", "lora.enabled=true", "--json")
     assert found.code == 0, found.err
     assert json.loads(found.out)["status"] == "finished"
     two = Run(folder / "runs" / "two")
     assert "2 processes" in found.err
     assert two.info["status"] == "finished"
+    # the first process alone reports
+    assert len(list((two.path / "tensorboard").iterdir())) == 1
     checkpoint = max((two.path / "checkpoints").glob("step-*"))
     assert (checkpoint / "adapter_config.json").is_file()
     # A model of this size is fully fine-tuned by default: all of its weights must be trained, merged ones too.

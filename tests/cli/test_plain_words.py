@@ -7,28 +7,33 @@ import os
 import pty
 import subprocess
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.command import RFT, environment
+from tests.command import RFT, Ended, environment
 
 SETTINGS = {
     "rollout.prompts_per_batch": 4, "rollout.group_size": 2, "rollout.max_completion_tokens": 4, "grader.workers": 1,
     "pilot.prompts": 0, "ppo.passes": 1, "ppo.minibatches": 1, "grader.audit": "none", "ppo.value_clip": 0.25,
 }  # fmt: skip
 SCORER = """
-import time
+import os, time
 def score(completion, example):
-    time.sleep(0.5)
+    if not os.path.exists("runs/job/report.html"):
+        time.sleep(0.5)
     return sum(map(ord, completion)) % 7 / 7
 """
 
 
-def rft(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*RFT, *args], cwd=folder, env=environment(), capture_output=True, text=True, check=False, timeout=500
-    )
+Rft = Callable[..., Ended]
+
+
+@pytest.fixture(scope="module")
+def rft(warm) -> Rft:
+    """The command line in a child that has its imports done."""
+    return lambda folder, *args: warm.start(folder, args).wait(500)
 
 
 def on_a_terminal(folder: Path, *args: str) -> str:
@@ -59,8 +64,8 @@ def on_a_terminal(folder: Path, *args: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """The folder, and the job `job` in it that has ended."""
+def job(tmp_path_factory: pytest.TempPathFactory, rft: Rft) -> tuple[Path, Ended]:
+    """The folder, and the job `job` in it that has ended; its scorer is slow until then."""
     folder = tmp_path_factory.mktemp("job")
     (folder / "scorer.py").write_text(SCORER)
     rows = [{"prompt": f"Say {n}.", "output": str(n)} for n in range(4)]
@@ -69,52 +74,50 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Comp
     sets = [word for key, value in SETTINGS.items() for word in ("--set", f"{key}={value}")]
     files = ["-t", "rows.jsonl", "-v", "val.jsonl", "--reward-model", "scorer.py", "--name", "job"]
     done = rft(folder, "create", *files, *sets, "--n-epochs", "2")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     return folder, done
 
 
 def test_the_demonstration_model_is_told_before_and_after(job) -> None:
     _, done = job
     said = "builtin/tiny is a demonstration model"
-    assert f"warning: {said}" in done.stderr
-    assert said in done.stdout[done.stdout.index("Warnings") :]
+    assert f"warning: {said}" in done.err
+    assert said in done.out[done.out.index("Warnings") :]
 
 
 def test_a_slow_scorer_is_named_as_the_cost(job) -> None:
     folder, done = job
-    (line,) = [line for line in done.stderr.splitlines() if "of a step: " in line]
+    (line,) = [line for line in done.err.splitlines() if "of a step: " in line]
     assert line.startswith("warning: step 1: grading is ")
     assert "% of a step: 50" in line
     assert "ms a grade with 1 worker: make the scorer faster, or raise grader.workers" in line
-    assert "(grading 4." in done.stderr  # of the rollout's seconds
+    assert "(grading 4." in done.err  # of the rollout's seconds
     warnings = json.loads((folder / "runs/job/run.json").read_text())["result"]["warnings"]
     assert [text for text in warnings if "of a step: " in text] == [line.removeprefix("warning: step 1: ")]
 
 
 def test_the_kl_is_a_tokens(job) -> None:
     folder, done = job
-    assert "KL k1/token " in done.stderr
+    assert "KL k1/token " in done.err
     lines = [json.loads(line) for line in (folder / "runs/job/metrics.jsonl").read_text().splitlines()]
     assert all("kl_per_token" in line for line in lines)
 
 
-def test_a_runs_own_settings_are_no_news(job) -> None:
+def test_a_runs_own_settings_are_no_news(job, rft) -> None:
     folder, done = job
-    assert "ppo.value_clip: no effect without a critic (ppo.critic)" in done.stderr  # it was asked for
+    assert "ppo.value_clip: no effect without a critic (ppo.critic)" in done.err  # it was asked for
     again = rft(folder, "validate", "runs/job/config.yaml")
-    assert again.returncode == 0, again.stderr
-    assert "no effect" not in again.stderr
-    assert "no effect" in rft(folder, "validate", "runs/job/config.yaml", "--set", "ppo.value_clip=2").stderr
-    assert (
-        "no effect" not in rft(folder, "validate", "-t", "rows.jsonl", "--set", "ppo.value_clip=0.2").stderr
-    )
+    assert again.code == 0, again.err
+    assert "no effect" not in again.err
+    assert "no effect" in rft(folder, "validate", "runs/job/config.yaml", "--set", "ppo.value_clip=2").err
+    assert "no effect" not in rft(folder, "validate", "-t", "rows.jsonl", "--set", "ppo.value_clip=0.2").err
 
 
-def test_validate_keeps_what_it_sampled_for_rft_grade(job) -> None:
+def test_validate_keeps_what_it_sampled_for_rft_grade(job, rft) -> None:
     folder, _ = job
     done = rft(folder, "validate", "--run", "job", "--json")
-    assert done.returncode == 0, done.stderr
-    files = json.loads(done.stdout)["completions"]
+    assert done.code == 0, done.err
+    files = json.loads(done.out)["completions"]
     tuned = json.loads((folder / "runs/job/run.json").read_text())["best_step"] > 0
     assert [Path(file).name for file in files] == (
         ["base.jsonl", "tuned.jsonl"] if tuned else ["completions.jsonl"]
@@ -125,11 +128,11 @@ def test_validate_keeps_what_it_sampled_for_rft_grade(job) -> None:
     (row,) = map(json.loads, (folder / files[-1]).read_text().splitlines())
     assert (row["output"], row["level"], row["grade"]["status"]) == ("9", 3, "graded")
     graded = rft(folder, "grade", "--reward-model", "scorer.py", files[-1])
-    assert json.loads(graded.stdout)["grade"]["reward"] == row["grade"]["reward"]
-    assert rft(folder, "train", "--resume", "latest").stderr.startswith("error: runs/job is finished")
+    assert json.loads(graded.out)["grade"]["reward"] == row["grade"]["reward"]
+    assert rft(folder, "train", "--resume", "latest").err.startswith("error: runs/job is finished")
 
 
-def test_a_folder_that_can_not_be_written_costs_a_warning(job) -> None:
+def test_a_folder_that_can_not_be_written_costs_a_warning(job, rft) -> None:
     folder, _ = job
     (folder / "shut").mkdir()
     (folder / "shut" / "validations").write_text("a file")
@@ -146,11 +149,11 @@ def test_a_folder_that_can_not_be_written_costs_a_warning(job) -> None:
     done = rft(
         folder, "validate", *args, "--set", "pilot.prompts=0", "--set", "rollout.max_completion_tokens=4"
     )
-    assert done.returncode == 0, done.stderr
-    assert "warning: the completions could not be kept in shut/validations: " in done.stderr
+    assert done.code == 0, done.err
+    assert "warning: the completions could not be kept in shut/validations: " in done.err
 
 
-def test_a_job_of_openais_is_measured_without_its_training_rows(job) -> None:
+def test_a_job_of_openais_is_measured_without_its_training_rows(job, rft) -> None:
     folder, _ = job
     check = {
         "type": "string_check",
@@ -165,10 +168,10 @@ def test_a_job_of_openais_is_measured_without_its_training_rows(job) -> None:
     done = rft(
         folder, *args, "--model", "builtin/tiny", "--set", "rollout.max_completion_tokens=4", "--quiet"
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("validation rows, builtin/tiny")
+    assert done.code == 0, done.err
+    assert done.out.startswith("validation rows, builtin/tiny")
     assert (
-        "training_file: no file 'file-abc' beside the job" in rft(folder, *args).stderr
+        "training_file: no file 'file-abc' beside the job" in rft(folder, *args).err
     )  # a check of a whole job
 
 

@@ -98,10 +98,9 @@ class Running:
     ("number", "more", "terminal"),
     [
         (signal.SIGINT, [], True),
-        (signal.SIGINT, ["--quiet"], False),
         (signal.SIGTERM, ["--num-processes", "2"], False),
     ],
-    ids=["terminal", "quiet", "processes"],
+    ids=["terminal", "processes"],
 )
 def test_the_answer_comes_while_the_step_goes_on(
     tmp_path: Path, number: signal.Signals, more: list[str], terminal: bool
@@ -131,7 +130,8 @@ def test_the_answer_comes_while_the_step_goes_on(
 
 
 def test_a_second_one_drops_the_step(tmp_path: Path) -> None:
-    with Running(write_job(tmp_path), tmp_path) as running:
+    """And the first one is answered under --quiet, too."""
+    with Running([*write_job(tmp_path), "--quiet"], tmp_path) as running:
         running.wait_for_a_step()
         (tmp_path / "slow").touch()
         time.sleep(1.0)

@@ -37,7 +37,7 @@ def test_every_hint_names_a_setting_that_is_there(name):
         ("grpo.beta", "TRL's beta is ppo.kl_coef here"),
         ("num_generation", "TRL's num_generations is rollout.group_size here"),
         ("max-completion-length", "TRL's max_completion_length is rollout.max_completion_tokens here"),
-        ("report_to", "TRL's report_to has no setting here: the run's metrics.jsonl has every figure of every step"),
+        ("report_two", "did you mean 'report_to'?"),
         ("batch_size", "OpenAI's batch_size is rollout.prompts_per_batch here: prompts in one rollout batch"),
         (
             "hyperparameters.compute_multiplier",

@@ -130,32 +130,41 @@ ValidateAndSave.sample = sample
 """
 
 
-@pytest.mark.fault("a validation in the middle of an epoch, killed")
-@pytest.mark.parametrize("before", [KILLED_IN_A_VALIDATION, killed_at(14)])
-def test_validations_in_mid_epoch_and_a_job_that_ends_there_come_to_the_same_bits(warm, tmp_path, before):
-    """8 rows are 2 rollout batches of 8 completions and 4 steps: 20 steps end in the middle of the third epoch."""
-    job = {
-        "validation.every_epochs": "auto", "validation.every_completions": 8, "optim.max_steps": 18,
-        "checkpoint.every_steps": "auto", "optim.schedule": "linear",
-    }  # fmt: skip
-    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
-    for folder in (undisturbed, killed):
-        jobs.make_files(folder)
-    ended = warm.start(undisturbed, jobs.create_arguments(job)).wait()
+MID_EPOCH = {
+    "validation.every_epochs": "auto", "validation.every_completions": 8, "optim.max_steps": 18,
+    "checkpoint.every_steps": "auto", "optim.schedule": "linear",
+}  # fmt: skip
+"""8 rows are 2 rollout batches of 8 completions and 4 steps: 20 steps end in the middle of the third epoch."""
+
+
+@pytest.fixture(scope="module")
+def mid_epoch(warm, tmp_path_factory):
+    """That job where nothing stops it."""
+    folder = jobs.make_files(tmp_path_factory.mktemp("mid-epoch"))
+    ended = warm.start(folder, jobs.create_arguments(MID_EPOCH)).wait()
     assert ended.code == 0, ended.err[-3000:]
     assert "validation every 8 completions" not in ended.err  # as it was asked for
     assert "20 steps: optim.max_steps 18, in whole rollout batches of 4" in ended.err
-    whole = Run(undisturbed / "runs" / "job")
+    whole = Run(folder / "runs" / "job")
     assert [row["step"] for row in whole.metrics()] == [*range(1, 21)]
     assert whole.validated_steps() == [0, 4, 8, 12, 16, 20]
     assert {16, 20} <= {*whole.checkpoints()} <= {4, 8, 12, 16, 20}
-    assert warm.start(killed, jobs.create_arguments(job), before=before).wait().code == -9
+    return whole
+
+
+@pytest.mark.fault("a validation in the middle of an epoch, killed")
+@pytest.mark.parametrize("before", [KILLED_IN_A_VALIDATION, killed_at(14)])
+def test_validations_in_mid_epoch_and_a_job_that_ends_there_come_to_the_same_bits(
+    mid_epoch, warm, tmp_path, before
+):
+    killed = jobs.make_files(tmp_path)
+    assert warm.start(killed, jobs.create_arguments(MID_EPOCH), before=before).wait().code == -9
     run = Run(killed / "runs" / "job")
     assert run.checkpoints()[-1] == 12
     assert run.validated_steps() == [0, 4, 8] + [12] * (before is not KILLED_IN_A_VALIDATION)
     ended = warm.start(killed, jobs.RESUME).wait()
     assert ended.code == 0, ended.err[-3000:]
-    assert not differences(state_of(whole), state_of(run))
+    assert not differences(state_of(mid_epoch), state_of(run))
 
 
 def test_a_job_trained_longer_is_the_job_that_was_as_long_from_the_beginning(warm, tmp_path):

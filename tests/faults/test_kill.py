@@ -113,15 +113,16 @@ def test_a_killed_job_with_lora_and_a_critic_comes_to_the_same_bits(undisturbed,
     comes_to_the_same_bits(undisturbed, tmp_path, warm.start, signal.SIGKILL, seed)
 
 
+@pytest.mark.skipif(not FULL, reason="RFT_FAULTS=full: above it is killed in a child of a warm server")
 @pytest.mark.fault("the same through the real command from outside")
-@pytest.mark.parametrize("seed", range(10 if FULL else 1))
+@pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("undisturbed", ["lora"], indirect=True)
 def test_the_real_command_killed_from_outside(undisturbed, tmp_path, seed):
     comes_to_the_same_bits(undisturbed, tmp_path, jobs.run_outside, signal.SIGKILL, seed)
 
 
 @pytest.mark.fault("SIGTERM, SIGINT, SIGUSR1, SIGHUP at random moments")
-@pytest.mark.parametrize("number", STOPS if FULL else STOPS[:2])
+@pytest.mark.parametrize("number", STOPS if FULL else STOPS[:1])
 @pytest.mark.parametrize("seed", range(8 if FULL else 1))
 @pytest.mark.parametrize("undisturbed", ["lora"], indirect=True)
 def test_a_signalled_job_finishes_its_step_and_comes_to_the_same_bits(
@@ -131,8 +132,9 @@ def test_a_signalled_job_finishes_its_step_and_comes_to_the_same_bits(
     comes_to_the_same_bits(undisturbed, tmp_path, warm.start, number, 100 * seed + number, but="checkpoints")
 
 
+@pytest.mark.skipif(not FULL, reason="RFT_FAULTS=full: a signal in the tenth of a second after the message")
 @pytest.mark.fault("SIGTERM, SIGINT, SIGUSR1, SIGHUP at random moments")
-@pytest.mark.parametrize("again", [signal.SIGINT, signal.SIGUSR1] if FULL else [signal.SIGINT])
+@pytest.mark.parametrize("again", [signal.SIGINT, signal.SIGUSR1])
 def test_a_signal_behind_the_last_message_ends_it_no_other_way(tmp_path, again):
     """To leave takes a second, with torch loaded; the exit code is the first signal's all the same."""
     jobs.make_files(tmp_path)

@@ -118,6 +118,7 @@ def test_a_stopped_process_is_named(start: Start, tmp_path: Path) -> None:
     assert "training/rank_main.py" in timed_out(job, tmp_path, ", it was stopped (SIGSTOP)")
 
 
+@COVERED
 def test_a_sleeping_process_is_named_its_stack_kept_and_the_run_goes_on(start: Start, tmp_path: Path) -> None:
     job = start()
     job.rank(1).send_signal(SLEEP)
@@ -139,6 +140,7 @@ def test_a_process_that_falls_asleep_while_it_loads_is_named(start: Start, tmp_p
     assert re.search(r"waited 20 s for one another .*; process 1 of 2 \(pid \d+\) did not answer", said)
 
 
+@COVERED
 def test_a_killed_process_ends_the_others_at_once(start: Start, tmp_path: Path) -> None:
     job = start(steps=1)
     rank = job.rank(1)

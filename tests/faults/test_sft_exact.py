@@ -5,6 +5,7 @@ import signal
 import pytest
 
 from rft_cli.runs import Run
+from tests.command import FULL
 from tests.faults import jobs
 from tests.faults.outcome import differences, state_of
 from tests.faults.test_exactness import killed_at
@@ -40,7 +41,7 @@ def undisturbed(request, warm, tmp_path_factory):
 
 
 @pytest.mark.fault("supervised fine-tuning, killed at a step")
-@pytest.mark.parametrize("step", [1, 5])
+@pytest.mark.parametrize("step", [1, 5] if FULL else [5])
 @pytest.mark.parametrize("undisturbed", KINDS, indirect=True)
 def test_killed(undisturbed, warm, tmp_path, step):
     settings, expected = undisturbed

@@ -12,6 +12,7 @@ from rft_cli.commands.needs import JOB_NEEDS
 from rft_cli.commands.signals import signals_interrupt
 from rft_cli.config import RunConfig
 from rft_cli.config.suggest import counted
+from rft_cli.config.trackers import check_trackers
 from rft_cli.console import Check
 from rft_cli.data.demonstrations import without_demonstration
 from rft_cli.data.references import reference_of
@@ -111,6 +112,8 @@ def preflight(
     _check_grader(found, needs)
     if "model" in needs:
         _check_model(found, problem)
+    if "train" in needs:
+        _check_trackers(found)
     return found
 
 
@@ -194,6 +197,18 @@ def _note_audit(found: Preflight, audit: AuditReport | None) -> None:
     result = counted(problems, "problem") if problems else "no problem"
     detail = f"{audit.calls} grades on {counted(audit.rows, 'row')}: {result}"
     found.checks.append(Check("grader audit", True, detail, look=problems > 0))
+
+
+def _check_trackers(found: Preflight) -> None:
+    names = found.config.trackers
+    if not names:
+        return
+    try:
+        check_trackers(names)
+    except UsageError as error:
+        found.failed("trackers", error, "report_to")
+    else:
+        found.passed("trackers", ", ".join(names))
 
 
 def _own_rows(found: Preflight) -> bool:

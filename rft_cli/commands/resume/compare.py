@@ -48,6 +48,8 @@ UNCHANGEABLE = {
 
 num_processes only if `_can_split` says no, and the model except for another revision of it.
 """
+FREE = ("grader.folder", "report_to")
+"""Settings that may change without being named: they change nothing that is trained."""
 _FLAGS = {"data.train": "-t", "data.validation": "-v", "data.test": "--test", "grader.path": "--reward-model"}
 
 
@@ -61,7 +63,7 @@ def changes(plan: Resumed) -> dict[str, list[Any]]:
     found = {
         key: [began.get(key), now.get(key)]
         for key in all_keys()
-        if key not in (*PLACE, *LENGTH, "grader.folder") and began.get(key) != now.get(key)
+        if key not in (*PLACE, *LENGTH, *FREE) and began.get(key) != now.get(key)
     }
     limit = GraderConfig(timeout_s=began["grader.timeout_s"], limits=began["grader.limits"]).grade_limit_s
     # auto and the seconds it stands for are the same

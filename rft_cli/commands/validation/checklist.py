@@ -24,7 +24,7 @@ def check_job(settings: Settings, loaded: LoadedConfig, output: Output) -> None:
         )
     with stdout_to_stderr():
         found = preflight(loaded.config, settings.needs(), loaded.origins)
-        printer = EventPrinter("plain")
+        printer = EventPrinter("json" if output.progress == "json" else "plain")
         notes = [*loaded.notes, *found.remarks()]
         for line in notes if not output.quiet else ():
             printer(Note(line))

@@ -33,7 +33,7 @@ def measure(loaded: LoadedConfig, run: Run | None, gates: Gates, output: Output)
 
     With `run`, the settings' model is its base, and its best checkpoint is measured against it.
     """
-    with stdout_to_stderr(), EventPrinter(choose_mode(output.quiet)) as printer:
+    with stdout_to_stderr(), EventPrinter(choose_mode(output.quiet, progress=output.progress)) as printer:
         measured = _sample(loaded, run, printer)
     document = measured.document(gates)
     unmet = gates.error(document)
