@@ -17,7 +17,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from rft_cli import __version__
-from rft_cli.console.text import duration, number
+from rft_cli.pages.environment import make_environment
 from rft_cli.report.summary import SummaryRow
 from rft_cli.runs.files import finite
 from rft_cli.types import Estimate
@@ -190,36 +190,4 @@ def _asset(name: str) -> str:
 
 @cache
 def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    made = Environment(loader=PackageLoader("rft_cli.pages"), autoescape=True, undefined=StrictUndefined)
-    made.filters |= {
-        "visible": _visible_filter,
-        "number": _number_filter,
-        "duration": duration,
-        "pilot": _pilot_filter,
-        "chart_label": chart_label,
-    }
-    return made
-
-
-def _visible_filter(text: object, most: int | None = None) -> str:
-    return visible(str(text), most)
-
-
-def _number_filter(value: float | None, sign: bool = False) -> str:
-    return number(value, 3, sign=sign)
-
-
-def _pilot_filter(pilot: Mapping[str, Any]) -> str:
-    return json.dumps(pilot, indent=1, ensure_ascii=False)
-
-
-def chart_label(chart: Mapping[str, Any]) -> str:
-    """What a chart shows, for those who can't see it: each curve's first and last value."""
-    said = [
-        f"{curve['label']} from {number(curve['values'][0])} to {number(curve['values'][-1])}"
-        for curve in chart["curves"]
-        if curve["values"]
-    ]
-    return f"{chart['title']}: {'; '.join(said)}"
+    return make_environment("rft_cli.pages")

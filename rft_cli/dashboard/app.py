@@ -1,0 +1,65 @@
+"""The application: its routes, the guard before them, and a page for each error."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from rft_cli.dashboard import assets, run_list
+from rft_cli.dashboard.access import Guard
+from rft_cli.dashboard.context import Context, NoSuchRun
+from rft_cli.dashboard.rendering import page
+from rft_cli.errors import RftError
+
+
+def pages() -> list[BaseRoute]:
+    """Every route; the first that fits a path is taken."""
+    return [*assets.ROUTES, *run_list.ROUTES]
+
+
+def create_app(folder: Path, *, token: str, once: str, port: int) -> Starlette:
+    """The dashboard of the runs in `folder`; `token`, `once` and `port` as in `access.Guard`."""
+    app = Starlette(
+        routes=pages(),
+        middleware=[Middleware(Guard, token=token, once=once, port=port)],
+        exception_handlers={
+            RftError: _wrong,
+            HTTPException: _http_error,
+            Exception: _bug,
+        },
+    )
+    app.state.context = Context(folder)
+    return app
+
+
+async def _wrong(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RftError)
+    status = 404 if isinstance(error, NoSuchRun) else 400
+    return page(request, "message.html", title="Not shown", status=status, problems=error.problems)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    said = "there is no such page" if error.status_code == 404 else error.detail
+    return page(
+        request,
+        "message.html",
+        title="No such page" if error.status_code == 404 else "Not possible",
+        status=error.status_code,
+        problems=[RftError(said, "go back to the list of runs")],
+    )
+
+
+async def _bug(request: Request, error: Exception) -> Response:
+    said = str(error).strip().splitlines()
+    reason = f"{type(error).__name__}: {said[0][:300]}" if said else type(error).__name__
+    print(f"internal error: {request.url.path}: {reason}", file=sys.stderr)
+    problem = RftError(f"internal error: {reason}", "this is a bug of rft; the other pages go on")
+    return page(request, "message.html", title="Internal error", status=500, problems=[problem])
