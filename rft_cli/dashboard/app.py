@@ -15,13 +15,15 @@ from starlette.routing import BaseRoute
 from rft_cli.dashboard import assets, run_list
 from rft_cli.dashboard.access import Guard
 from rft_cli.dashboard.context import Context, NoSuchRun
+from rft_cli.dashboard.jobs import pages as job_pages
+from rft_cli.dashboard.jobs.jobs import Jobs
 from rft_cli.dashboard.rendering import page
 from rft_cli.errors import RftError
 
 
 def pages() -> list[BaseRoute]:
     """Every route; the first that fits a path is taken."""
-    return [*assets.ROUTES, *run_list.ROUTES]
+    return [*assets.ROUTES, *run_list.ROUTES, *job_pages.ROUTES]
 
 
 def create_app(folder: Path, *, token: str, once: str, port: int) -> Starlette:
@@ -36,6 +38,7 @@ def create_app(folder: Path, *, token: str, once: str, port: int) -> Starlette:
         },
     )
     app.state.context = Context(folder)
+    app.state.jobs = Jobs(Path.cwd(), folder)
     return app
 
 

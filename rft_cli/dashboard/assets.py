@@ -15,7 +15,7 @@ from rft_cli.dashboard.rendering import unchanged
 
 TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 SHARED = ("uplot/uPlot.iife.min.js", "uplot/uPlot.min.css", "report.css")
-OWN = ("dashboard.css",)
+OWN = ("dashboard.css", "jobs.css", "start.js", "job.js")
 
 
 def asset(request: Request) -> Response:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
@@ -16,7 +17,7 @@ from rft_cli.pages.environment import make_environment
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-NAVIGATION: list[tuple[str, str]] = [("/", "Runs")]
+NAVIGATION: list[tuple[str, str]] = [("/", "Runs"), ("/start", "Start a job")]
 """Links in the bar: address, text."""
 
 
@@ -40,6 +41,7 @@ def page(
             here=request.url.path,
             folder=str(context_of(request).folder),
             version=__version__,
+            jobs=request.app.state.jobs,
             **values,
         )
     )
@@ -59,4 +61,12 @@ def unchanged(request: Request, etag: str) -> Response | None:
 @cache
 def environment() -> Environment:
     """Jinja with the templates of the dashboard, then those of the report."""
-    return make_environment("rft_cli.dashboard", "rft_cli.pages")
+    made = make_environment("rft_cli.dashboard", "rft_cli.pages")
+    made.filters["code_spans"] = _code_spans
+    return made
+
+
+def _code_spans(text: str) -> Markup:
+    """The text with what stands in backticks as code."""
+    parts = str(text).split("`")
+    return Markup("").join(Markup("<code>{}</code>").format(part) if place % 2 else part for place, part in enumerate(parts))

@@ -34,7 +34,9 @@ def create_arguments(values: Mapping[str, str], output_dir: Path | str) -> list[
             # as a shell does, which is not asked here
             value = os.path.expanduser(value) if field.kind in ("file", "model") else value
             arguments += _option(field.flag, value) if field.flag else _option("--set", f"{field.key}={value}")
-    return [*arguments, *(_option("--output-dir", str(output_dir)) if str(output_dir) != "runs" else [])]
+    # a configuration file, another setting or a variable could name another folder than the dashboard's
+    default = str(output_dir) == "runs" and not ({"config", "more"} & set(values) or "RFT_OUTPUT_DIR" in os.environ)
+    return arguments if default else [*arguments, *_option("--output-dir", str(output_dir))]
 
 
 def resume_arguments(run: Path) -> list[str]:

@@ -30,6 +30,8 @@ class Field:
     needed: bool = False
 
 
+MODELS = ("builtin/tiny", "Qwen/Qwen3-0.6B", "HuggingFaceTB/SmolLM2-360M-Instruct", "meta-llama/Llama-3.2-1B-Instruct")
+"""Models that the form offers; any other can be typed."""
 ROWS = (".jsonl", ".csv", ".parquet", ".json")
 GRADERS = (".py", ".json", ".yaml", ".yml")
 CONFIGS = (".yaml", ".yml")
@@ -82,6 +84,7 @@ def _made() -> dict[str, tuple[Field, ...]]:
                 "choice",
                 algorithm.name,
                 "--algorithm",
+                str(algorithm.default),
                 choices=tuple(algorithm.words()),
             ),
         ),

@@ -21,13 +21,15 @@ FOLDER = ".jobs"
 @dataclass(frozen=True, slots=True)
 class Record:
     """One start. `created`: when its process began, as the system says: a later process with the same number has
-    another time. `values`: the form's, to fill it in again; empty for a resume."""
+    another time. `values`: the form's, to fill it in again; empty for a resume. `log_from`: where its output begins in
+    the log, which has that of earlier starts before it."""
 
     name: str
     arguments: list[str]
     pid: int
     created: float
     values: dict[str, str] = field(default_factory=dict)
+    log_from: int = 0
 
     def is_alive(self) -> bool:
         """Whether its process still runs, and is not another one with the same number."""
@@ -64,20 +66,21 @@ def read_record(folder: Path) -> Record | None:
             pid=int(row["pid"]),
             created=float(row["created"]),
             values={str(key): str(value) for key, value in row["values"].items()},
+            log_from=int(row["log_from"]),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def read_log(folder: Path, most: int = 64_000) -> str:
-    """The end of the job's log, from the beginning of a line."""
+def read_log(folder: Path, start: int, most: int = 64_000) -> str:
+    """What was written to the job's log from `start` on; of much its end, from the beginning of a line."""
     try:
         with (folder / "log.txt").open("rb") as file:
             size = file.seek(0, 2)
-            file.seek(max(0, size - most))
+            first = file.seek(max(start, size - most))
             content = file.read(most)
     except OSError:
         return ""
-    if size > most:
+    if first > start:
         content = content.partition(b"\n")[2]
     return content.decode("utf-8", errors="replace")
