@@ -12,12 +12,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from rft_cli.dashboard.context import NoSuchRun, context_of, open_named, read_form
+from rft_cli.dashboard.context import NoSuchRun, context_of, open_named, open_run, read_form
 from rft_cli.dashboard.jobs.check import Checked, Problem, check
 from rft_cli.dashboard.jobs.command import shown
 from rft_cli.dashboard.jobs.files import list_files
 from rft_cli.dashboard.jobs.form import FIELDS, MODELS, SECTIONS, read_values
 from rft_cli.dashboard.jobs.jobs import Jobs, Started
+from rft_cli.dashboard.jobs.like import values_like
 from rft_cli.dashboard.rendering import page
 from rft_cli.errors import RftError, UsageError
 from rft_cli.view.entries import list_entries
@@ -26,9 +27,12 @@ FORM_TOKEN = "form_token"
 
 
 def show_form(request: Request) -> Response:
-    """The form, empty or as it was sent for the job that `?job=` names."""
-    name = request.query_params.get("job", "")
-    job = jobs_of(request).find(name) if name else None
+    """The form: empty, as it was sent for the job that `?job=` names, or as for the run that `?like=` names."""
+    asked, jobs = request.query_params, jobs_of(request)
+    if "like" in asked:
+        settings = open_run(context_of(request).folder, asked["like"]).info.get("settings") or {}
+        return _form(request, values_like(settings, jobs.folder))
+    job = jobs.find(asked.get("job", ""))
     return _form(request, {} if job is None else job.record.values)
 
 

@@ -1,0 +1,97 @@
+"""A job from the page: it starts, trains, is stopped with a checkpoint, resumed, and outlives the dashboard."""
+
+import os
+import signal
+import time
+
+import psutil
+
+from rft_cli.runs import Run
+from rft_cli.runs.lock import check_free
+from tests.dashboard_jobs.conftest import SHORT, Dashboard, fill
+
+
+def until(found, seconds=120):
+    """Wait for a true value of `found()`, and give it."""
+    end = time.monotonic() + seconds
+    while not (value := found()):
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.1)
+    return value
+
+
+def status(folder, name="one"):
+    try:
+        return Run(folder / "runs" / name).info["status"]
+    except Exception:
+        return None
+
+
+def test_a_start_that_fails_shows_its_message(tmp_path):
+    dashboard = Dashboard(fill(tmp_path / "work"))
+    try:
+        # between the check and the start, a file goes
+        from rft_cli.dashboard.jobs.jobs import Jobs
+
+        jobs = Jobs(dashboard.folder, dashboard.folder / "runs")
+        name = jobs.start(SHORT | {"data.train": "gone.jsonl", "name": "one"})
+        until(lambda: not jobs.find(name).alive)
+        assert jobs.find(name).code == 2
+        page = dashboard.get("/jobs/one").text
+        assert "error: gone.jsonl: no such file" in page
+        assert "-t gone.jsonl" in page
+        assert "ended without a run" in page
+        assert 'value="gone.jsonl"' in dashboard.get("/start", job="one").text
+        assert '/jobs/one"' in dashboard.get("/start").text
+        assert dashboard.get("/jobs/two").status_code == 404
+        assert dashboard.get("/jobs/%2e%2e").status_code == 404
+    finally:
+        dashboard.end()
+
+
+def test_it_outlives_the_dashboard_and_another_one_stops_it(tmp_path):
+    folder = fill(tmp_path / "work")
+    first = Dashboard(folder)
+    answer = first.post("/start", do="start", name="one", **SHORT | {"optim.n_epochs": "200"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/jobs/one")
+    run = Run(folder / "runs" / "one")
+    try:
+        assert "The job starts" in first.get("/jobs/one").text
+        until(lambda: status(folder) == "running")
+        # Ctrl-C in the dashboard's terminal goes to its whole group
+        first._process.send_signal(signal.SIGINT)
+        first._process.wait(20)
+        until(lambda: run.metrics_path.exists() and len(run.metrics()) >= 2)
+        pid = run.info["pid"]
+        assert os.getsid(pid) == pid
+
+        second = Dashboard(folder)
+        assert second.post("/runs/one/resume").status_code == 400
+        assert "is being written by process" in second.post("/runs/one/resume").text
+        again = second.post("/start", do="start", name="one", **SHORT)
+        assert "exists already" in again.text
+        assert second.post("/runs/one/stop").headers["location"] == "/runs/one"
+        until(lambda: status(folder) == "interrupted")
+        until(lambda: not psutil.pid_exists(pid))
+        steps = run.checkpoints()
+        assert steps
+        assert "no process writes this run" in second.post("/runs/one/stop").text
+
+        # so short that it ends soon after it went on
+        assert second.post("/runs/one/resume").status_code == 303
+        until(lambda: status(folder) == "running" and run.info["pid"] != pid)
+        until(lambda: max(row["step"] for row in run.metrics()) > max(steps))
+        second.post("/runs/one/stop")
+        until(lambda: status(folder) == "interrupted")
+        assert "resum" in second.get("/jobs/one").text
+        second.end()
+    finally:
+        _end(run)
+
+
+def _end(run):
+    """End the job's process, should a test have failed before it did."""
+    try:
+        check_free(run.path)
+    except Exception:
+        os.kill(run.info["pid"], signal.SIGKILL)
