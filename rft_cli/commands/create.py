@@ -31,6 +31,7 @@ def create(
     force: flags.Force = False,
     min_gain: flags.MinGain = None,
     gate_on: flags.GateOnOption = "mean",
+    dry_run: flags.DryRun = False,
     json: flags.Json = False,
     quiet: flags.Quiet = False,
     debug: flags.Debug = False,
@@ -64,6 +65,12 @@ def create(
     settings = Settings(config, overrides, sets or [], from_openai)
     # Loaded before anything else is imported: a wrong setting is reported immediately.
     loaded = settings.load() if resume is None else None
+    output = Output(json, quiet)
+    if dry_run:
+        from rft_cli.commands.job import dry_run as dry
+
+        dry.dry_run(settings, loaded, resume, force, output)
+        return
     from rft_cli.commands.job.start import run_job
 
-    run_job(settings, loaded, resume=resume, force=force, gates=gates, output=Output(json, quiet))
+    run_job(settings, loaded, resume=resume, force=force, gates=gates, output=output)

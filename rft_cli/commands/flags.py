@@ -179,6 +179,12 @@ GateOnOption = Annotated[
         help="What gates look at: the mean, or the low end of its 95 % interval.",
     ),
 ]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Check everything and show what the job would do; train nothing, write nothing."
+    ),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output, nothing else.")
 ]

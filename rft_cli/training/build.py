@@ -27,6 +27,11 @@ from rft_cli.training.trainers import GRPOJob, PPOJob, RLOOJob, SFTJob
 
 def parameters_of(config: ModelConfig) -> int:
     """The model's parameter count, from its configuration alone: no weights are read."""
+    return count_parameters(empty_model(config))
+
+
+def empty_model(config: ModelConfig) -> Any:
+    """The model of this configuration without weights; UsageError if it can't be made."""
     try:
         with init_empty_weights():
             model = AutoModelForCausalLM.from_config(
@@ -35,7 +40,7 @@ def parameters_of(config: ModelConfig) -> int:
     except Exception as error:
         raise not_loadable(f"model {config.path!r}", error, FIX) from error
     model.tie_weights()
-    return count_parameters(model)
+    return model
 
 
 def build_sft(

@@ -17,7 +17,7 @@ from rft_cli.runs import Run
 from rft_cli.runs.model_source import find_model
 from rft_cli.runs.warnings import KeptWarnings
 from rft_cli.stopping import Stop
-from rft_cli.training import auto, build, precision
+from rft_cli.training import auto, precision
 from rft_cli.training.context import JobContext
 from rft_cli.training.distributed import group
 from rft_cli.training.graders import open_grader
@@ -27,7 +27,8 @@ from rft_cli.training.lora import lora_targets
 from rft_cli.training.model_checks import check_architecture, check_token_ids, first_use
 from rft_cli.training.models import context_length, load_config, load_policy, load_tokenizer, weights_dtype
 from rft_cli.training.pilot import with_pilot
-from rft_cli.training.resolve import ModelFacts, Resolution, resolve
+from rft_cli.training.plan import check_processes, model_facts
+from rft_cli.training.resolve import Resolution, resolve
 from rft_cli.training.rollouts.prompt_notes import prompt_notes
 from rft_cli.training.rollouts.prompts import PromptEncoder
 from rft_cli.training.sft.reference_rows import ReferenceRows, reference_rows
@@ -137,23 +138,17 @@ def train(
 
 def load(job: Job, lengths: Lengths, state: PartialState, emit: OnEvent) -> tuple[Any, Resolution]:
     """The base model and what the auto rules make of it."""
-    config, rows = job.config, len(job.train.examples)
-    if rows < state.num_processes:
-        raise UsageError(
-            f"{job.train.path} has {rows} rows for {state.num_processes} processes",
-            "train with fewer processes, or with more rows",
-        )
+    config = job.config
+    check_processes(job, state.num_processes)
     source = find_model(config.model.path, config.model.revision)
-    parameters = build.parameters_of(config.model)
-    lora = auto.use_lora(config.lora.enabled, parameters)
-    dtype, device = config.model.dtype, state.device.type
-    compute = precision.compute_dtype(dtype, device, precision.has_bfloat16(device, parameters))
-    model = load_policy(source, config.model, weights_dtype(dtype, lora.value, state.device, parameters))
-    if lora.value:
+    facts, reasons = model_facts(config, state.device.type, state.num_processes)
+    dtype = weights_dtype(config.model.dtype, facts.lora, state.device, facts.parameters)
+    model = load_policy(source, config.model, dtype)
+    if facts.lora:
         # What is wrong with the targets is reported early.
         lora_targets(model, config.lora.target_modules)
-    resolution = resolve(job, lengths.limits, ModelFacts(parameters, lora.value, state, compute))
-    for reason in (precision.float32_note(dtype, lora.value, compute), lora.reason, *resolution.reasons):
+    resolution = resolve(job, lengths.limits, facts)
+    for reason in (*reasons, *resolution.reasons):
         if reason:
             emit(Note(reason))
     return model, resolution

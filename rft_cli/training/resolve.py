@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from accelerate import PartialState
-
 from rft_cli.config import RunConfig
 from rft_cli.job import Job
 from rft_cli.report.pilot import Course
@@ -18,18 +16,19 @@ from rft_cli.training.sft import auto_rules
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """What is known of the model and the device; `compute`: the type of matrix products."""
+    """What is known of the model and the processes; `device`: its type; `compute`: the type of matrix products."""
 
     parameters: int
     lora: bool
-    state: PartialState
+    device: str
+    processes: int
     compute: str
 
     def checkpoints_gradients(self, setting: bool | str) -> bool:
         """`model.gradient_checkpointing`: auto is on for models that fill a GPU."""
         if isinstance(setting, bool):
             return setting
-        return self.state.device.type == "cuda" and self.parameters > 300_000_000
+        return self.device == "cuda" and self.parameters > 300_000_000
 
 
 class Resolution(NamedTuple):
@@ -46,17 +45,17 @@ def resolve(job: Job, limits: auto.LengthLimits, facts: ModelFacts) -> Resolutio
 
 
 def _for_rollouts(job: Job, limits: auto.LengthLimits, facts: ModelFacts) -> Resolution:
-    config, rows, state = job.config, len(job.train.examples), facts.state
+    config, rows, processes = job.config, len(job.train.examples), facts.processes
     rate = auto.learning_rate(config.optim.learning_rate, facts.parameters, facts.lora)
-    prompts = auto.prompts_per_batch(config.rollout.prompts_per_batch, rows, state.num_processes)
-    plan = job_length.batches_of(config, rows, prompts.value, state.num_processes)
+    prompts = auto.prompts_per_batch(config.rollout.prompts_per_batch, rows, processes)
+    plan = job_length.batches_of(config, rows, prompts.value, processes)
     sizes = auto.batch_sizes(
         config.optim.micro_batch_size,
         plan.completions,
         config.ppo.minibatches,
-        state.num_processes,
+        processes,
         facts.parameters,
-        state.device.type,
+        facts.device,
     )
     batches = job_length.length(
         config.optim.n_epochs, config.optim.max_steps, plan, auto.completions_wanted(facts.parameters)
@@ -86,7 +85,7 @@ def _for_rollouts(job: Job, limits: auto.LengthLimits, facts: ModelFacts) -> Res
         micro_batch_size=sizes.value.micro,
         gradient_checkpointing=facts.checkpoints_gradients(config.model.gradient_checkpointing),
         critic_warmup=warmup.value,
-        world_size=state.num_processes,
+        world_size=processes,
         minibatches=sizes.value.minibatches,
         temperature=temperature.value,
         compute=facts.compute,
@@ -97,7 +96,7 @@ def _for_rollouts(job: Job, limits: auto.LengthLimits, facts: ModelFacts) -> Res
 
 def _for_sft(job: Job, limits: auto.LengthLimits, facts: ModelFacts) -> Resolution:
     """A step is a batch of rows."""
-    config, rows, processes = job.config, len(job.train.examples), facts.state.num_processes
+    config, rows, processes = job.config, len(job.train.examples), facts.processes
     rate = auto_rules.learning_rate(config.optim.learning_rate, facts.parameters, facts.lora)
     batch = auto_rules.batch_size(config.sft.batch_size, rows, processes)
     plan = auto_rules.Steps(rows, batch.value)
@@ -110,7 +109,7 @@ def _for_sft(job: Job, limits: auto.LengthLimits, facts: ModelFacts) -> Resoluti
         steps.value,
     )
     sizes = auto.batch_sizes(
-        config.optim.micro_batch_size, batch.value, 1, processes, facts.parameters, facts.state.device.type
+        config.optim.micro_batch_size, batch.value, 1, processes, facts.parameters, facts.device
     )
     resolved = Resolved(
         lora=facts.lora,

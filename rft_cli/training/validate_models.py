@@ -82,7 +82,8 @@ def validate_models(job: Job, base: str, run: Run | None, on_event: OnEvent) -> 
 
 def _pilot(context: JobContext, model: Any) -> PilotResult:
     """The model's pilot; it estimates the time of a job where there are rows to train on."""
-    facts = ModelFacts(count_parameters(model), False, PartialState(), "float32")
+    state = PartialState()
+    facts = ModelFacts(count_parameters(model), False, state.device.type, state.num_processes, "float32")
     resolution = resolve(context.job, context.limits, facts)
     if context.job.train is context.job.validation:
         resolution = resolution._replace(course=None)

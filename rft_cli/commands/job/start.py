@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rft_cli.commands.job.preflight import preflight
 from rft_cli.commands.report import keep_report
-from rft_cli.commands.resume.compare import changes, refuse
-from rft_cli.commands.resume.plan import Resumed, plan_resume
+from rft_cli.commands.resume.checked import check_resumable, finished
+from rft_cli.commands.resume.plan import plan_resume
 from rft_cli.commands.resume.prepare import prepare
 from rft_cli.commands.settings import Output, Settings
 from rft_cli.commands.signals import signals_ask
@@ -25,7 +24,6 @@ from rft_cli.job import Job, create_run, explain_resume, pinned
 from rft_cli.report.summary import build_summary
 from rft_cli.runs import Run
 from rft_cli.runs.create import check_new
-from rft_cli.runs.suggested_commands import longer, resume_command
 from rft_cli.runs.warnings import KeptWarnings, keep
 from rft_cli.stopping import Stop
 
@@ -95,17 +93,14 @@ class _Starter:
     def resume(self, settings: Settings, ref: str, force: bool) -> dict[str, Any] | None:
         """Continue a run."""
         plan = plan_resume(ref, settings)
-        run, changed = plan.run, dict[str, list[Any]]()
+        run = plan.run
         # the others wait for what this one finds and puts right
-        if self._main:
-            run.check_free()
-            changed = changes(plan)
-            refuse(plan, changed, force)
+        changed = check_resumable(plan, force) if self._main else {}
         if plan.over:
             if self._main:
                 # left by a job that was killed just after it finished
                 run.sweep()
-            raise _finished(plan)
+            raise finished(plan)
         for line in plan.notes:
             self._on_event(Note(line))
         job = self._checked(plan.loaded, new=False)
@@ -165,21 +160,3 @@ def _check_lengths(job: Job) -> Lengths:
     from rft_cli.training.main import check
 
     return check(job)
-
-
-def _finished(plan: Resumed) -> UsageError:
-    run, optim = plan.run, plan.loaded.config.optim
-    more = longer(optim.n_epochs, optim.max_steps, max(run.checkpoints(), default=1))
-    return UsageError(
-        f"{run.path} is finished: {_gained(plan.info.get('result') or {})}its result is in its run.json",
-        f"train it longer: {resume_command(run.path)} {more}; or start a new run",
-    )
-
-
-def _gained(result: Mapping[str, Any]) -> str:
-    split = "test" if "test" in result else "validation"
-    try:
-        before, after = (float(result[split][side]["mean"]) for side in ("before", "after"))
-    except (KeyError, TypeError, ValueError):
-        return ""
-    return f"mean reward {before:.4f} -> {after:.4f} on the {split} rows; "
