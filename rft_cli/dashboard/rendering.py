@@ -69,4 +69,6 @@ def environment() -> Environment:
 def _code_spans(text: str) -> Markup:
     """The text with what stands in backticks as code."""
     parts = str(text).split("`")
-    return Markup("").join(Markup("<code>{}</code>").format(part) if place % 2 else part for place, part in enumerate(parts))
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if place % 2 else part for place, part in enumerate(parts)
+    )

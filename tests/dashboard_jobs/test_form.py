@@ -43,7 +43,12 @@ def test_every_problem_is_at_its_field_in_the_words_of_the_command_line(dashboar
     folder = dashboard.folder
     (folder / "bad.jsonl").write_text('{"prompt": "a"}\n{"prompt": \n')
     (folder / "bad.py").write_text("def score(completion)\n    return 1\n")
-    sent = {"data.train": "bad.jsonl", "data.validation": "bad.jsonl", "grader.path": "bad.py", "model.path": "gpt-4o"}
+    sent = {
+        "data.train": "bad.jsonl",
+        "data.validation": "bad.jsonl",
+        "grader.path": "bad.py",
+        "model.path": "gpt-4o",
+    }
     answer = dashboard.post("/start", do="start", name="latest", **sent)
     found = problems(answer.text)
     assert answer.status_code == 400
@@ -61,7 +66,12 @@ def test_every_problem_is_at_its_field_in_the_words_of_the_command_line(dashboar
 
 
 def test_bad_settings_are_at_their_fields(dashboard):
-    sent = {"optim.learning_rate": "-3", "rollout.group_size": "one", "lora.r": "0", "more": "ppo.kl=1\nppo.gamma=7"}
+    sent = {
+        "optim.learning_rate": "-3",
+        "rollout.group_size": "one",
+        "lora.r": "0",
+        "more": "ppo.kl=1\nppo.gamma=7",
+    }
     found = problems(dashboard.post("/start", **SHORT | sent, do="check").text)
     assert set(found) == {"optim.learning_rate", "rollout.group_size", "lora.r", "more"}
     assert "must be a number > 0 or 'auto' (got -3)" in found["optim.learning_rate"]

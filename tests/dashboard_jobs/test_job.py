@@ -58,7 +58,6 @@ def test_it_outlives_the_dashboard_and_another_one_stops_it(tmp_path):
     try:
         assert "The job starts" in first.get("/jobs/one").text
         until(lambda: status(folder) == "running")
-        # Ctrl-C in the dashboard's terminal goes to its whole group
         first._process.send_signal(signal.SIGINT)
         first._process.wait(20)
         until(lambda: run.metrics_path.exists() and len(run.metrics()) >= 2)
@@ -73,17 +72,12 @@ def test_it_outlives_the_dashboard_and_another_one_stops_it(tmp_path):
         assert second.post("/runs/one/stop").headers["location"] == "/runs/one"
         until(lambda: status(folder) == "interrupted")
         until(lambda: not psutil.pid_exists(pid))
-        steps = run.checkpoints()
-        assert steps
+        assert run.checkpoints()
         assert "no process writes this run" in second.post("/runs/one/stop").text
-
-        # so short that it ends soon after it went on
-        assert second.post("/runs/one/resume").status_code == 303
-        until(lambda: status(folder) == "running" and run.info["pid"] != pid)
-        until(lambda: max(row["step"] for row in run.metrics()) > max(steps))
-        second.post("/runs/one/stop")
-        until(lambda: status(folder) == "interrupted")
-        assert "resum" in second.get("/jobs/one").text
+        assert "interrupted by SIGTERM" in second.get("/jobs/one").text
+        like = second.get("/start", like="one").text
+        assert 'value="train.jsonl"' in like
+        assert "pilot.prompts=0" in like
         second.end()
     finally:
         _end(run)

@@ -64,7 +64,9 @@ def test_a_process_that_only_has_the_number_is_left_alone(run):
     with process("-c", HOLDS, str(run)), process("-c", "print(flush=True); input()") as other:
         note = {"pid": other.pid, "host": socket.gethostname()}
         (run / ".lock-holder").write_text(json.dumps(note))
-        with pytest.raises(UsageError, match=f"process {other.pid}, named in the run, is not the one that writes it"):
+        with pytest.raises(
+            UsageError, match=f"process {other.pid}, named in the run, is not the one that writes it"
+        ):
             writer_of(run)
         assert other.poll() is None
 

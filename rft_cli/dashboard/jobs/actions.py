@@ -30,5 +30,7 @@ class Actions:
 def last_error(log: str, most: int = 12) -> str:
     """The error messages at the end of a log; its last lines where it has none."""
     lines = log.strip().splitlines()
-    first = next((place for place, line in enumerate(lines) if line.startswith(("error", "internal error"))), None)
+    first = next(
+        (place for place, line in enumerate(lines) if line.startswith(("error", "internal error"))), None
+    )
     return "\n".join(lines[-5:] if first is None else lines[first:][:most])

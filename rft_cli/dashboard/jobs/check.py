@@ -64,7 +64,9 @@ def check(arguments: Sequence[str], values: Mapping[str, str], folder: Path) -> 
         )
     except subprocess.TimeoutExpired:
         said = f"the check took more than {LONGEST_S:.0f} s and was ended"
-        found.add("", Problem(said, "is the grader slow, or does it wait for something? try it with `rft grade`"))
+        found.add(
+            "", Problem(said, "is the grader slow, or does it wait for something? try it with `rft grade`")
+        )
         return found
     except (OSError, ValueError) as error:
         found.add("", Problem(f"the check could not be started: {error}"))
@@ -90,6 +92,8 @@ def read_check(code: int, out: bytes, err: bytes, values: Mapping[str, str]) -> 
         found.add("", Problem(f"the check ended with exit code {code}: {' '.join(last)}"))
     if found.ok:
         found.plan = document
+    places = {name: place for place, name in enumerate(FIELDS)}
+    found.problems = dict(sorted(found.problems.items(), key=lambda one: places.get(one[0], -1)))
     return found
 
 
@@ -107,7 +111,9 @@ def _field_of(problem: Mapping[str, Any], values: Mapping[str, str]) -> str:
             # of two --set for one setting the later one counts, and a flag wins over both
             own = name in values and (its.flag or key not in lines)
             return "more" if key in lines and not own else name
-    named = [name for name, value in values.items() if FIELDS[name].kind == "file" and message.startswith(value)]
+    named = [
+        name for name, value in values.items() if FIELDS[name].kind == "file" and message.startswith(value)
+    ]
     if named:
         return named[0]
     return "more" if values.get("more") and (message.startswith("--set") or key in lines) else ""

@@ -33,9 +33,13 @@ def create_arguments(values: Mapping[str, str], output_dir: Path | str) -> list[
         elif value:
             # as a shell does, which is not asked here
             value = os.path.expanduser(value) if field.kind in ("file", "model") else value
-            arguments += _option(field.flag, value) if field.flag else _option("--set", f"{field.key}={value}")
+            arguments += (
+                _option(field.flag, value) if field.flag else _option("--set", f"{field.key}={value}")
+            )
     # a configuration file, another setting or a variable could name another folder than the dashboard's
-    default = str(output_dir) == "runs" and not ({"config", "more"} & set(values) or "RFT_OUTPUT_DIR" in os.environ)
+    default = str(output_dir) == "runs" and not (
+        {"config", "more"} & set(values) or "RFT_OUTPUT_DIR" in os.environ
+    )
     return arguments if default else [*arguments, *_option("--output-dir", str(output_dir))]
 
 

@@ -15,7 +15,7 @@ MOST = 500
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """One folder: its path below the root (empty: the root itself), its folders and files, and how many are left out."""
+    """One folder: its path below the root (empty: the root), its folders and files, and how many are left out."""
 
     at: str
     folders: list[str]

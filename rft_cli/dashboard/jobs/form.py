@@ -30,7 +30,12 @@ class Field:
     needed: bool = False
 
 
-MODELS = ("builtin/tiny", "Qwen/Qwen3-0.6B", "HuggingFaceTB/SmolLM2-360M-Instruct", "meta-llama/Llama-3.2-1B-Instruct")
+MODELS = (
+    "builtin/tiny",
+    "Qwen/Qwen3-0.6B",
+    "HuggingFaceTB/SmolLM2-360M-Instruct",
+    "meta-llama/Llama-3.2-1B-Instruct",
+)
 """Models that the form offers; any other can be typed."""
 ROWS = (".jsonl", ".csv", ".parquet", ".json")
 GRADERS = (".py", ".json", ".yaml", ".yml")
@@ -66,7 +71,13 @@ def _setting(key: str) -> Field:
 
 
 def _default(key: Key) -> str:
-    return "" if key.default is None else f"{key.default:g}" if isinstance(key.default, float) else str(key.default)
+    return (
+        ""
+        if key.default is None
+        else f"{key.default:g}"
+        if isinstance(key.default, float)
+        else str(key.default)
+    )
 
 
 def _made() -> dict[str, tuple[Field, ...]]:
@@ -75,7 +86,13 @@ def _made() -> dict[str, tuple[Field, ...]]:
     return {
         "What to train": (
             Field(
-                "model.path", "Model", model.description, "model", model.name, flag_of(model.name), str(model.default)
+                "model.path",
+                "Model",
+                model.description,
+                "model",
+                model.name,
+                flag_of(model.name),
+                str(model.default),
             ),
             Field(
                 "algorithm",

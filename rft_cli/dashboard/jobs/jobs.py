@@ -7,6 +7,7 @@ import re
 import secrets
 import subprocess
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +25,8 @@ from rft_cli.runs.create import check_new, free_name
 from rft_cli.runs.find import is_run
 from rft_cli.runs.lock import check_free
 
+RECENT_S, MOST = 24 * 3600.0, 5
+"""How long, and how many, jobs that ended without a run are listed."""
 State = Literal["starting", "run", "ended"]
 """starting: its process lives, there is no run directory yet. run: there is one. ended: neither."""
 
@@ -92,12 +95,20 @@ class Jobs:
             ask_to_stop(process, at_once and asked)
             self._asked[run.name] = process
 
+    def stop_start(self, name: str) -> None:
+        """End a job that writes no run yet: it has nothing to keep."""
+        record = read_record(folder_of(self.runs, name)) if is_name(name) else None
+        process = None if record is None else record.process()
+        if process is not None and not is_written(self.runs / name):
+            ask_to_stop(process)
+
     def actions(self, run: Path, status: str) -> Actions:
         """What can be done with this run, whose entry has that status."""
         job = self.find(run.name)
         alive = job is not None and job.alive
         if not is_written(run):
-            failed = job is not None and not alive and job.code not in (None, 0) and status in RESUMABLE
+            # over 128: a signal ended it, as somebody wished
+            failed = job is not None and not alive and 0 < (job.code or 0) <= 128 and status in RESUMABLE
             return Actions(
                 "starting" if alive else "nothing",
                 job.record.pid if job is not None and alive else None,
@@ -109,7 +120,9 @@ class Jobs:
             process = writer_of(run)
         except UsageError as error:
             return Actions("running", refused=f"{error.message}: {error.fix}", has_log=job is not None)
-        doing: Literal["stopping", "running"] = "stopping" if self._asked.get(run.name) == process else "running"
+        doing: Literal["stopping", "running"] = (
+            "stopping" if self._asked.get(run.name) == process else "running"
+        )
         return Actions(doing, process.pid, has_log=job is not None)
 
     def find(self, name: str) -> Started | None:
@@ -125,13 +138,15 @@ class Jobs:
         return Started(record, state, alive, code, log)
 
     def without_run(self) -> list[Started]:
-        """The jobs that have no run directory, newest first: those that start, and those that failed at it."""
+        """The jobs that have no run directory, newest first: those that start, and of today those that failed at it."""
         try:
             names = [path.name for path in (self.runs / FOLDER).iterdir()]
         except OSError:
             return []
         there = (self.find(name) for name in names if not is_run(self.runs / name))
-        return sorted(filter(None, there), key=lambda job: job.record.created, reverse=True)
+        since = time.time() - RECENT_S
+        shown = (job for job in there if job is not None and (job.alive or job.record.created > since))
+        return sorted(shown, key=lambda job: job.record.created, reverse=True)[:MOST]
 
     def _free_name(self, model: str) -> str:
         """A name that neither a run nor another start has."""

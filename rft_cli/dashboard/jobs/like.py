@@ -15,7 +15,7 @@ _OWN = ("name", "output_dir", "model.revision", "grader.folder")
 
 
 def values_like(settings: Mapping[str, Any], folder: Path) -> dict[str, str]:
-    """The form's values for a run's settings; those without a field, where they aren't defaults, as lines of the last one.
+    """The form's values for a run's settings; other settings than the form's become lines of its last field.
 
     Paths inside `folder` are written as one would type them there.
     """

@@ -84,12 +84,10 @@ def show_job(request: Request) -> Response:
 
 
 async def stop_job(request: Request) -> Response:
-    """Stop a job that has no run yet: it has nothing to keep."""
+    """Stop a job that writes no run yet."""
     await _read(request)
     job = await run_in_threadpool(_job, request)
-    process = job.record.process()
-    if job.state == "starting" and process is not None:
-        process.terminate()
+    await run_in_threadpool(jobs_of(request).stop_start, job.record.name)
     return _to(f"/jobs/{quote(job.record.name)}")
 
 
@@ -122,7 +120,6 @@ def _form(request: Request, values: Mapping[str, str], checked: Checked | None =
         checked=checked,
         command=shown(jobs.arguments(values)),
         models=[*MODELS, *runs],
-        waiting=jobs.without_run(),
         works_in=str(jobs.folder),
     )
 

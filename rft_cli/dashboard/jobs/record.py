@@ -1,6 +1,7 @@
 """What the dashboard keeps of a job that it started: a folder `.jobs/NAME` beside the runs, with record and log.
 
-The record says which process it is. It is there before the run directory exists, and a run that is resumed gets a new one.
+The record says which process it is. It is there before the run directory exists; a run that is resumed gets a new
+one.
 """
 
 from __future__ import annotations

@@ -35,7 +35,9 @@ def writer_of(run: Path) -> psutil.Process:
         note = json.loads((run / ".lock-holder").read_text(encoding="utf-8"))
         pid, host = int(note["pid"]), str(note["host"])
     except (OSError, ValueError, KeyError, TypeError):
-        raise UsageError(f"{run.name}: it isn't known which process writes it", "stop it where it was started") from None
+        raise UsageError(
+            f"{run.name}: it isn't known which process writes it", "stop it where it was started"
+        ) from None
     if host != socket.gethostname():
         raise UsageError(f"{run.name}: process {pid} on {host} writes it, another machine", "stop it there")
     try:
@@ -45,10 +47,13 @@ def writer_of(run: Path) -> psutil.Process:
     except psutil.NoSuchProcess:
         held = False
     except psutil.AccessDenied:
-        raise UsageError(f"{run.name}: process {pid} writes it, of another user", "ask its owner to stop it") from None
+        raise UsageError(
+            f"{run.name}: process {pid} writes it, of another user", "ask its owner to stop it"
+        ) from None
     if not held:
         raise UsageError(
-            f"{run.name}: process {pid}, named in the run, is not the one that writes it", "stop it where it was started"
+            f"{run.name}: process {pid}, named in the run, is not the one that writes it",
+            "stop it where it was started",
         )
     return process
 
@@ -63,7 +68,9 @@ def ask_to_stop(process: psutil.Process, at_once: bool = False) -> None:
     except psutil.NoSuchProcess:
         raise UsageError("the process has ended already") from None
     except psutil.AccessDenied:
-        raise UsageError(f"process {process.pid} belongs to another user", "ask its owner to stop it") from None
+        raise UsageError(
+            f"process {process.pid} belongs to another user", "ask its owner to stop it"
+        ) from None
 
 
 def _same(one: Path, other: Path) -> bool:
@@ -71,5 +78,3 @@ def _same(one: Path, other: Path) -> bool:
         return os.path.samefile(one, other)
     except OSError:
         return False
-
-
