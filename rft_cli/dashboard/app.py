@@ -12,18 +12,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from rft_cli.dashboard import assets, run_list
+from rft_cli.dashboard import assets, compare_page, completions_page, run_list, run_page
 from rft_cli.dashboard.access import Guard
 from rft_cli.dashboard.context import Context, NoSuchRun
 from rft_cli.dashboard.jobs import pages as job_pages
 from rft_cli.dashboard.jobs.jobs import Jobs
+from rft_cli.dashboard.overviews import Overviews
 from rft_cli.dashboard.rendering import page
 from rft_cli.errors import RftError
 
 
 def pages() -> list[BaseRoute]:
     """Every route; the first that fits a path is taken."""
-    return [*assets.ROUTES, *run_list.ROUTES, *job_pages.ROUTES]
+    shown = (run_list, run_page, completions_page, compare_page, job_pages)
+    return [*assets.ROUTES, *(route for module in shown for route in module.ROUTES)]
 
 
 def create_app(folder: Path, *, token: str, once: str, port: int) -> Starlette:
@@ -37,7 +39,7 @@ def create_app(folder: Path, *, token: str, once: str, port: int) -> Starlette:
             Exception: _bug,
         },
     )
-    app.state.context = Context(folder)
+    app.state.context = Context(folder, Overviews())
     app.state.jobs = Jobs(Path.cwd(), folder)
     return app
 

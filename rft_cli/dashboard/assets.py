@@ -14,8 +14,15 @@ from starlette.routing import BaseRoute, Route
 from rft_cli.dashboard.rendering import unchanged
 
 TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-SHARED = ("uplot/uPlot.iife.min.js", "uplot/uPlot.min.css", "report.css")
-OWN = ("dashboard.css", "jobs.css", "start.js", "job.js")
+SHARED = (
+    "uplot/uPlot.iife.min.js",
+    "uplot/uPlot.min.css",
+    "report.css",
+    "theme.js",
+    "charts.js",
+    "explorer.js",
+)
+OWN = ("dashboard.css", "dashboard.js", "jobs.css", "start.js", "job.js")
 
 
 def asset(request: Request) -> Response:

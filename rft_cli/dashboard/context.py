@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from rft_cli.dashboard.overviews import Overviews
 from rft_cli.errors import UsageError
 from rft_cli.runs import Run
 
@@ -19,9 +20,10 @@ LARGEST_FORM = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """`folder` is the folder with the runs, as it was given."""
+    """`folder` is the folder with the runs, as it was given; `overviews` keeps what was read of them."""
 
     folder: Path
+    overviews: Overviews
 
 
 class NoSuchRun(UsageError):

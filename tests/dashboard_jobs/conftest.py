@@ -60,7 +60,7 @@ class Dashboard:
 
 def problems(page: str) -> dict[str, str]:
     """What a form's page says is wrong: field → text."""
-    found = re.findall(r'<div class="problem" id="problem-([^"]*)">(.*?)</div>', page, re.DOTALL)
+    found = re.findall(r'<div class="wrong" id="problem-([^"]*)">(.*?)</div>', page, re.DOTALL)
     return {name: " ".join(unescape(re.sub(r"<[^>]*>", " ", text)).split()) for name, text in found}
 
 

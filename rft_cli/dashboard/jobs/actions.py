@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from rft_cli.view.entries import DIED
-
-RESUMABLE = ("interrupted", "failed", DIED, "created")
-"""Statuses of a run that can go on."""
+RESUMABLE = ("interrupted", "failed", "running", "created")
+"""What run.json says of a run that can go on, if no process writes it: that of one that was killed says running."""
 
 Doing = Literal["starting", "running", "stopping", "nothing"]
 

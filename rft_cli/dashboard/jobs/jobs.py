@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 import psutil
+from starlette.requests import Request
 
 from rft_cli.dashboard.jobs.actions import RESUMABLE, Actions, last_error
 from rft_cli.dashboard.jobs.command import create_arguments, resume_arguments, rft, shown
@@ -103,7 +104,7 @@ class Jobs:
             ask_to_stop(process)
 
     def actions(self, run: Path, status: str) -> Actions:
-        """What can be done with this run, whose entry has that status."""
+        """What can be done with this run, whose run.json has that status."""
         job = self.find(run.name)
         alive = job is not None and job.alive
         if not is_written(run):
@@ -181,6 +182,13 @@ class Jobs:
         except (OSError, ValueError) as error:
             said = error.strerror if isinstance(error, OSError) else str(error)
             raise RunFailed(f"{folder}: the job can't be started: {said}") from None
+
+
+def jobs_of(request: Request) -> Jobs:
+    """The jobs of the dashboard that got this request."""
+    found = request.app.state.jobs
+    assert isinstance(found, Jobs)
+    return found
 
 
 def is_name(name: str) -> bool:

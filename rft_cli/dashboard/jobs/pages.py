@@ -17,13 +17,16 @@ from rft_cli.dashboard.jobs.check import Checked, Problem, check
 from rft_cli.dashboard.jobs.command import shown
 from rft_cli.dashboard.jobs.files import list_files
 from rft_cli.dashboard.jobs.form import FIELDS, MODELS, SECTIONS, read_values
-from rft_cli.dashboard.jobs.jobs import Jobs, Started
+from rft_cli.dashboard.jobs.jobs import Started, jobs_of
 from rft_cli.dashboard.jobs.like import values_like
-from rft_cli.dashboard.rendering import page
+from rft_cli.dashboard.rendering import page, unchanged
+from rft_cli.dashboard.state import digest
 from rft_cli.errors import RftError, UsageError
 from rft_cli.view.entries import list_entries
 
 FORM_TOKEN = "form_token"
+LOG_S = 1.0
+"""Seconds between two questions of an open page with a job's output."""
 
 
 def show_form(request: Request) -> Response:
@@ -80,7 +83,10 @@ def show_files(request: Request) -> Response:
 def show_job(request: Request) -> Response:
     """A job that was started here: its command, whether it runs, its output."""
     job = _job(request)
-    return page(request, "job_log.html", title=job.record.name, job=job)
+    etag = digest(["job", job])
+    return unchanged(request, etag) or page(
+        request, "job_log.html", title=job.record.name, etag=etag, every=LOG_S, job=job
+    )
 
 
 async def stop_job(request: Request) -> Response:
@@ -138,13 +144,6 @@ async def _read(request: Request) -> dict[str, str]:
     if not secrets.compare_digest(sent.get(FORM_TOKEN, "").encode(), jobs_of(request).form_token.encode()):
         raise HTTPException(403, "this form is not from a page of this dashboard: load the page again")
     return sent
-
-
-def jobs_of(request: Request) -> Jobs:
-    """The jobs of this dashboard."""
-    found = request.app.state.jobs
-    assert isinstance(found, Jobs)
-    return found
 
 
 def _to(address: str) -> Response:

@@ -1,0 +1,89 @@
+"""The completions of training, a page at a time: files are read up to the page's end and nothing else is kept."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rft_cli.view.completions import Completion, SampleFile, completion_of, files_of
+from rft_cli.view.reading import ReadProblems, parsed
+
+KINDS: Mapping[str, tuple[bytes, Callable[[Completion], bool]]] = {
+    "all": (b"", lambda found: True),
+    "ungraded": (b'"status": ', lambda found: found.reward is None),
+    "cut": (b'"truncated": true', lambda found: found.truncated),
+}
+"""Which completions a page shows: what their lines hold, and what is true of them."""
+_PLACE = re.compile(r"(\d{1,12}):(\d{1,15})")
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutPage:
+    """`following` is the place where the next page begins; None on the last one."""
+
+    completions: list[Completion]
+    following: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """`kind` is one of KINDS; `search`: a text of prompt, completion or id; `step`: of this rollout batch alone."""
+
+    kind: str = "all"
+    search: str = ""
+    step: int | None = None
+
+
+def rollout_page(run: Path, wanted: Wanted, place: str, most: int, problems: ReadProblems) -> RolloutPage:
+    """At most `most` completions from this place on, newest rollout batch first; `place` empty: from the beginning."""
+    at = _PLACE.fullmatch(place)
+    first, offset = (int(at[1]), int(at[2])) if at else (None, 0)
+    found: list[Completion] = []
+    for sampled in reversed(files_of(run, "training", 0)):
+        if wanted.step is not None and sampled.step != wanted.step:
+            continue
+        if first is not None and sampled.step > first:
+            continue
+        start = offset if sampled.step == first else 0
+        for line_start, completion in _matching(sampled, wanted, start, problems):
+            if len(found) == most:
+                return RolloutPage(found, f"{sampled.step}:{line_start}")
+            found.append(completion)
+    return RolloutPage(found, None)
+
+
+def _matching(
+    sampled: SampleFile, wanted: Wanted, start: int, problems: ReadProblems
+) -> Iterator[tuple[int, Completion]]:
+    held, is_wanted = KINDS[wanted.kind]
+    words = wanted.search.lower()
+    written = _as_written(words)
+    try:
+        with sampled.file.open("rb") as lines:
+            lines.seek(start)
+            while line := lines.readline():
+                begins, start = start, start + len(line)
+                if held not in line or (written and written not in line.lower()):
+                    continue
+                row = parsed(line)
+                completion = None if row is None else completion_of(row, "training", sampled.step)
+                if completion is not None and is_wanted(completion) and _has(completion, words):
+                    yield begins, completion
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        problems.add(sampled.file, f"can't be read: {error.strerror or error}")
+
+
+def _has(completion: Completion, words: str) -> bool:
+    return not words or any(
+        words in text.lower() for text in (completion.text, completion.prompt, completion.id)
+    )
+
+
+def _as_written(words: str) -> bytes:
+    """What a line with these words holds; nothing where JSON may write them in two ways."""
+    return json.dumps(words)[1:-1].encode() if words.isascii() and words.isprintable() else b""
