@@ -5,6 +5,7 @@ import signal
 import time
 
 import psutil
+import pytest
 
 from rft_cli.runs import Run
 from rft_cli.runs.lock import check_free
@@ -49,6 +50,7 @@ def test_a_start_that_fails_shows_its_message(tmp_path):
         dashboard.end()
 
 
+@pytest.mark.slow
 def test_it_outlives_the_dashboard_and_another_one_stops_it(tmp_path):
     folder = fill(tmp_path / "work")
     first = Dashboard(folder)
@@ -80,10 +82,10 @@ def test_it_outlives_the_dashboard_and_another_one_stops_it(tmp_path):
         assert "pilot.prompts=0" in like
         second.end()
     finally:
-        _end(run)
+        end_job(run)
 
 
-def _end(run):
+def end_job(run):
     """End the job's process, should a test have failed before it did."""
     try:
         check_free(run.path)
