@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -62,6 +64,10 @@ async def _http_error(request: Request, error: Exception) -> Response:
 async def _bug(request: Request, error: Exception) -> Response:
     said = str(error).strip().splitlines()
     reason = f"{type(error).__name__}: {said[0][:300]}" if said else type(error).__name__
-    print(f"internal error: {request.url.path}: {reason}", file=sys.stderr)
+    print(
+        f"internal error: {request.url.path!r}: {reason!r} (RFT_DEBUG=1 shows the traceback)", file=sys.stderr
+    )
+    if os.environ.get("RFT_DEBUG", "") not in ("", "0"):
+        traceback.print_exception(error)
     problem = RftError(f"internal error: {reason}", "this is a bug of rft; the other pages go on")
     return page(request, "message.html", title="Internal error", status=500, problems=[problem])

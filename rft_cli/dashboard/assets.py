@@ -22,7 +22,7 @@ SHARED = (
     "charts.js",
     "explorer.js",
 )
-OWN = ("dashboard.css", "dashboard.js")
+OWN = ("dashboard.css", "dashboard.js", "icon.svg")
 
 
 def asset(request: Request) -> Response:
