@@ -17,7 +17,7 @@ report shares (templates, styles, uPlot), and this package adds routes. A furthe
 6. A `UsageError` that a route raises becomes a page with its message and fix: status 404 for a `NoSuchRun`, else 400.
 7. With `rendering.page(..., etag=…, every=SECONDS)` the page asks for news while it is open: `dashboard.js` fetches the
    same address and replaces those elements with `id` and the attribute `data-live` that differ. Return
-   `rendering.unchanged(request, etag)` first where it is not None; `state.state_of(run.path)` is what such an ETag is of.
+   `rendering.unchanged(request, etag)` first where it is not None; `state.state_of(run.path)` is what it is made of.
 
 The page of a run includes `job_actions.html` if there is such a template; `run` is its `view.overview.Overview`.
 """

@@ -29,7 +29,8 @@ HEADERS = {
 }
 _OPENED = (
     '<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="0;url=/">'
-    '<title>rft dashboard</title><p><a href="/">Open the dashboard</a></p></html>'
+    '<link rel="icon" href="/static/icon.svg"><title>rft dashboard</title>'
+    '<p><a href="/">Open the dashboard</a></p></html>'
 )
 
 

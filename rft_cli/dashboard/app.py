@@ -9,10 +9,10 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
 
 from rft_cli.dashboard import assets, compare_page, completions_page, run_list, run_page
 from rft_cli.dashboard.access import Guard
@@ -28,11 +28,10 @@ def pages() -> list[BaseRoute]:
     return [*assets.ROUTES, *(route for module in shown for route in module.ROUTES)]
 
 
-def create_app(folder: Path, *, token: str, once: str, port: int) -> Starlette:
+def create_app(folder: Path, *, token: str, once: str, port: int) -> ASGIApp:
     """The dashboard of the runs in `folder`; `token`, `once` and `port` as in `access.Guard`."""
     app = Starlette(
         routes=pages(),
-        middleware=[Middleware(Guard, token=token, once=once, port=port)],
         exception_handlers={
             RftError: _wrong,
             HTTPException: _http_error,
@@ -40,7 +39,8 @@ def create_app(folder: Path, *, token: str, once: str, port: int) -> Starlette:
         },
     )
     app.state.context = Context(folder, Overviews())
-    return app
+    # Around all, so that it hardens also the page of an internal error.
+    return Guard(app, token=token, once=once, port=port)
 
 
 async def _wrong(request: Request, error: Exception) -> Response:

@@ -105,6 +105,8 @@ def show_completions(request: Request) -> Response:
         orders=ORDER_NAMES,
         listing=listing,
         chosen=chosen,
+        # of training the group that was chosen in the list comes first, as there
+        shots=[] if history is None else list(history.completions)[:: -1 if query.split == "training" else 1],
         history=history,
         failures=_failures(run, entry.best_step, problems) if query.show == "ungraded" else None,
         problems=problems.texts,

@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rft_cli.view.completions import Completion, SampleFile, completion_of, files_of
+from rft_cli.view.completions import UNGRADED, Completion, SampleFile, completion_of, files_of
 from rft_cli.view.reading import ReadProblems, parsed
 from rft_cli.view.visible import ending
 
-KINDS: Mapping[str, tuple[bytes, Callable[[Completion], bool]]] = {
-    "all": (b"", lambda found: True),
-    "ungraded": (b'"status": ', lambda found: found.reward is None),
-    "cut": (b'"truncated": true', lambda found: found.truncated),
+KINDS: Mapping[str, tuple[Sequence[bytes], Callable[[Completion], bool]]] = {
+    "all": ((b"",), lambda found: True),
+    "ungraded": (UNGRADED, lambda found: found.reward is None),
+    "cut": ((b'"truncated": true',), lambda found: found.truncated),
 }
-"""Which completions a page shows: what their lines hold, and what is true of them."""
+"""Which completions a page shows: what their lines hold, one of these, and what is true of them."""
 _PLACE = re.compile(r"(\d{1,12}):(\d{1,15})")
 
 
@@ -101,7 +101,7 @@ def _matching(
             lines.seek(start)
             while line := lines.readline():
                 begins, start = start, start + len(line)
-                if held not in line or (written and written not in line.lower()):
+                if not any(part in line for part in held) or (written and written not in line.lower()):
                     continue
                 row = parsed(line)
                 completion = None if row is None else completion_of(row, "training", sampled.step)
