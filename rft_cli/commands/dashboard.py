@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,7 @@ def dashboard(
     output_dir: flags.OutputDir = None,
     port: Port = 0,
     open: Open = False,
+    json: flags.Json = False,
     debug: flags.Debug = False,
 ) -> None:
     """Look at runs in a browser: all of a folder, live while they train.
@@ -48,10 +50,18 @@ def dashboard(
 
     def ready(address: str, once: str) -> None:
         with terminal.results():
-            print(f"dashboard  {address}", flush=True)
+            if json:
+                terminal.print_json({"schema": "rft.dashboard/1", "url": address, "output_dir": str(folder)})
+            else:
+                print(f"dashboard  {address}\nCtrl-C ends it.")
         if open:
-            import webbrowser
-
-            webbrowser.open(once)
+            _open(once)
 
     serve(folder, port, ready)
+
+
+def _open(address: str) -> None:
+    import webbrowser
+
+    if not webbrowser.open(address):
+        print("warning: no browser was found: open the address above in one", file=sys.stderr)

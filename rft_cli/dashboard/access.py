@@ -29,15 +29,16 @@ HEADERS = {
 }
 _OPENED = (
     '<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="0;url=/">'
-    '<title>rft dashboard</title><p><a href="/">Open the dashboard</a></p></html>'
+    '<link rel="icon" href="/static/icon.svg"><title>rft dashboard</title>'
+    '<p><a href="/">Open the dashboard</a></p></html>'
 )
 
 
 class Guard:
     """ASGI middleware: refuses with 403 what lacks the token, names another host or comes from another origin.
 
-    `token` is in the address that the command prints; the browser gets it as a cookie. `once` also opens the dashboard, one time:
-    it goes on the browser's command line, which other users of the machine can read.
+    `token` is in the address that the command prints; the browser gets it as a cookie. `once` also opens the dashboard,
+    one time: it goes on the browser's command line, which other users of the machine can read.
     """
 
     def __init__(self, app: ASGIApp, *, token: str, once: str, port: int) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
 from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
 
 from rft_cli.dashboard import assets, compare_page, completions_page, run_list, run_page
 from rft_cli.dashboard.access import Guard
@@ -28,11 +30,10 @@ def pages() -> list[BaseRoute]:
     return [*assets.ROUTES, *(route for module in shown for route in module.ROUTES)]
 
 
-def create_app(folder: Path, *, token: str, once: str, port: int) -> Starlette:
+def create_app(folder: Path, *, token: str, once: str, port: int) -> ASGIApp:
     """The dashboard of the runs in `folder`; `token`, `once` and `port` as in `access.Guard`."""
     app = Starlette(
         routes=pages(),
-        middleware=[Middleware(Guard, token=token, once=once, port=port)],
         exception_handlers={
             RftError: _wrong,
             HTTPException: _http_error,
@@ -41,7 +42,8 @@ def create_app(folder: Path, *, token: str, once: str, port: int) -> Starlette:
     )
     app.state.context = Context(folder, Overviews())
     app.state.jobs = Jobs(Path.cwd(), folder)
-    return app
+    # Around all, so that it hardens also the page of an internal error.
+    return Guard(app, token=token, once=once, port=port)
 
 
 async def _wrong(request: Request, error: Exception) -> Response:
@@ -65,6 +67,10 @@ async def _http_error(request: Request, error: Exception) -> Response:
 async def _bug(request: Request, error: Exception) -> Response:
     said = str(error).strip().splitlines()
     reason = f"{type(error).__name__}: {said[0][:300]}" if said else type(error).__name__
-    print(f"internal error: {request.url.path}: {reason}", file=sys.stderr)
+    print(
+        f"internal error: {request.url.path!r}: {reason!r} (RFT_DEBUG=1 shows the traceback)", file=sys.stderr
+    )
+    if os.environ.get("RFT_DEBUG", "") not in ("", "0"):
+        traceback.print_exception(error)
     problem = RftError(f"internal error: {reason}", "this is a bug of rft; the other pages go on")
     return page(request, "message.html", title="Internal error", status=500, problems=[problem])

@@ -22,7 +22,7 @@ SHARED = (
     "charts.js",
     "explorer.js",
 )
-OWN = ("dashboard.css", "dashboard.js", "jobs.css", "start.js", "job.js")
+OWN = ("dashboard.css", "dashboard.js", "icon.svg", "jobs.css", "start.js", "job.js")
 
 
 def asset(request: Request) -> Response:

@@ -11,17 +11,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from rft_cli.config.suggest import counted
 from rft_cli.dashboard.context import open_named
 from rft_cli.dashboard.live import SLOW_S
 from rft_cli.dashboard.rendering import choose, page, unchanged
 from rft_cli.dashboard.state import SAMPLED, digest, state_of
 from rft_cli.runs import Run
 from rft_cli.view import rollout_pages, row_list
-from rft_cli.view.completions import SPLITS, Completion, Split, Ungraded, files_of, ungraded
+from rft_cli.view.completions import SPLITS, Split, Ungraded, files_of, ungraded
 from rft_cli.view.entries import entry_of
 from rft_cli.view.reading import ReadProblems
+from rft_cli.view.rollout_pages import SampledGroup
 from rft_cli.view.row_history import row_history
-from rft_cli.view.visible import title
+from rft_cli.view.row_list import RowSummary
 
 PAGE = 50
 """Rows of a page."""
@@ -62,27 +64,10 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One line of the list. `row` is its row's number; `step` is set for completions of training."""
-
-    row: int
-    id: str
-    prompt: str
-    before: float | None
-    after: float | None
-    step: int | None = None
-    note: str = ""
-
-    @property
-    def change(self) -> float:
-        return 0.0 if self.before is None or self.after is None else self.after - self.before
-
-
-@dataclass(frozen=True, slots=True)
 class Listing:
-    """A page of the list: `said` is how many there are, `earlier` and `later` where the neighbouring pages begin."""
+    """A page of the list: rows, or groups of training. `said`: how many; `earlier`, `later`: places of other pages."""
 
-    lines: Sequence[Line]
+    lines: Sequence[RowSummary] | Sequence[SampledGroup]
     said: str
     earlier: str | None = None
     later: str | None = None
@@ -101,10 +86,7 @@ def show_completions(request: Request) -> Response:
     query = _query(request.query_params, splits)
     steps = [sampled.step for sampled in files_of(run.path, query.split, entry.best_step)]
     query = replace(query, after=_after(query, steps, entry.best_step))
-    if query.split == "training":
-        listing = _rollouts(run, query, problems)
-    else:
-        listing = _rows(run, query, problems)
+    listing = (_rollouts if query.split == "training" else _rows)(run, query, problems)
     chosen = query.row if query.row is not None else next((line.row for line in listing.lines), None)
     history = None
     if chosen is not None:
@@ -123,6 +105,8 @@ def show_completions(request: Request) -> Response:
         orders=ORDER_NAMES,
         listing=listing,
         chosen=chosen,
+        # of training the group that was chosen in the list comes first, as there
+        shots=[] if history is None else list(history.completions)[:: -1 if query.split == "training" else 1],
         history=history,
         failures=_failures(run, entry.best_step, problems) if query.show == "ungraded" else None,
         problems=problems.texts,
@@ -166,13 +150,8 @@ def _rows(run: Run, query: Query, problems: ReadProblems) -> Listing:
     every = row_list.read_rows(ends, problems, query.q)
     chosen = row_list.chosen_rows(every, query.show, query.order)
     start = min(_number(query.place) or 0, max(0, len(chosen) - 1)) // PAGE * PAGE
-    shown = chosen[start : start + PAGE]
-    lines = [
-        Line(row.row, row.id, row.prompt, row.before, row.after, note="no grade" if row.ungraded else "")
-        for row in shown
-    ]
     return Listing(
-        lines,
+        chosen[start : start + PAGE],
         f"{len(chosen):,} of {len(every):,} rows" if len(chosen) != len(every) else f"{len(every):,} rows",
         earlier=str(start - PAGE) if start else None,
         later=str(start + PAGE) if start + PAGE < len(chosen) else None,
@@ -182,15 +161,13 @@ def _rows(run: Run, query: Query, problems: ReadProblems) -> Listing:
 def _rollouts(run: Run, query: Query, problems: ReadProblems) -> Listing:
     wanted = rollout_pages.Wanted(query.show, query.q, query.after)
     found = rollout_pages.rollout_page(run.path, wanted, query.place, PAGE, problems)
-    lines = [_sampled(completion) for completion in found.completions]
     more = "more follow" if found.following else "the last ones" if query.place else "all"
-    return Listing(lines, f"{len(lines)} completions, {more}", "" if query.place else None, found.following)
-
-
-def _sampled(completion: Completion) -> Line:
-    ending = title(completion.prompt[-row_list.ENDING :], row_list.ENDING)
-    note = completion.status if completion.reward is None else ""
-    return Line(completion.row, completion.id, ending, None, completion.reward, completion.step, note)
+    return Listing(
+        found.groups,
+        f"{counted(len(found.groups), 'prompt')}, {more}",
+        "" if query.place else None,
+        found.following,
+    )
 
 
 def _failures(run: Run, best_step: int, problems: ReadProblems) -> Ungraded:

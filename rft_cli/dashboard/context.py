@@ -1,4 +1,4 @@
-"""What every page of the dashboard may use: the folder with the runs, the run that a path names, the fields of a form."""
+"""What every page may use: the folder with the runs, the run that a path names, the fields of a form."""
 
 from __future__ import annotations
 

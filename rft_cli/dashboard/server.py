@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import secrets
 import socket
@@ -17,7 +18,7 @@ HOST = "127.0.0.1"
 
 
 def serve(folder: Path, port: int, on_ready: Callable[[str, str], None]) -> None:
-    """Serve the runs of `folder` until SIGINT or SIGTERM. Port 0: any free one.
+    """Serve the runs of `folder` until Ctrl-C or SIGTERM. Port 0: any free one.
 
     `on_ready` gets the address with the token, and one that opens the dashboard once.
     """
@@ -26,10 +27,12 @@ def serve(folder: Path, port: int, on_ready: Callable[[str, str], None]) -> None
         token, once = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
         app = create_app(folder, token=token, once=once, port=taken)
         # Access lines would have the token in them. A page that waits for its next look must not delay the end.
-        config = uvicorn.Config(app, log_level="error", access_log=False, timeout_graceful_shutdown=1)
+        config = uvicorn.Config(app, log_level="critical", access_log=False, timeout_graceful_shutdown=1)
         address = f"http://{HOST}:{taken}/?token="
         on_ready(address + token, address + once)
-        uvicorn.Server(config).run(sockets=[listener])
+        # Ctrl-C is how it ends; uvicorn raises it again when all is closed
+        with contextlib.suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listener])
 
 
 def _listening(port: int) -> socket.socket:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from rft_cli.console.pilot_table import pilot_figures
 from rft_cli.console.text import duration, number
 from rft_cli.view.visible import visible
 
@@ -23,7 +24,7 @@ def make_environment(*packages: str) -> Environment:
         "visible": _visible_filter,
         "number": _number_filter,
         "duration": duration,
-        "pilot": _pilot_filter,
+        "pilot_figures": _pilot_figures,
         "chart_label": chart_label,
     }
     return made
@@ -37,8 +38,12 @@ def _number_filter(value: float | None, sign: bool = False) -> str:
     return number(value, 3, sign=sign)
 
 
-def _pilot_filter(pilot: Mapping[str, Any]) -> str:
-    return json.dumps(pilot, indent=1, ensure_ascii=False)
+def _pilot_figures(pilot: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The pilot's table; the document as it stands where parts of it are missing."""
+    try:
+        return list(pilot_figures(pilot))
+    except (AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError):
+        return [("pilot.json", json.dumps(pilot, ensure_ascii=False))]
 
 
 def chart_label(chart: Mapping[str, Any]) -> str:

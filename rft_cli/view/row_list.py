@@ -11,10 +11,8 @@ from pathlib import Path
 
 from rft_cli.view.completions import Completion, SampleFile, Split, completions_in, files_of
 from rft_cli.view.reading import ReadProblems
-from rft_cli.view.visible import title
+from rft_cli.view.visible import ending
 
-ENDING = 160
-"""Characters of a prompt's end that a list shows."""
 _EQUAL = 1e-9
 
 
@@ -63,9 +61,12 @@ ORDERS: Mapping[str, Callable[[RowSummary], tuple[bool, float]]] = {
 
 def sampled_ends(run: Path, split: Split, after: int) -> tuple[SampleFile | None, SampleFile | None]:
     """The files of the base's completions and of those after step `after`; None for one that is not there."""
-    found = {sampled.step: sampled for sampled in files_of(run, split, after)}
-    last = files_of(run, split, after)[-1:] if split == "test" else []
-    return found.get(0), last[0] if last else found.get(after)
+    files = files_of(run, split, after)
+    if split == "test":
+        named = {sampled.file.name: sampled for sampled in files}
+        return named.get("test-before.jsonl"), named.get("test-after.jsonl")
+    found = {sampled.step: sampled for sampled in files}
+    return found.get(0), found.get(after)
 
 
 def read_rows(
@@ -82,9 +83,7 @@ def read_rows(
             number = completion.row
             row = rows.get(number)
             if row is None:
-                row = rows[number] = RowSummary(
-                    number, completion.id, title(completion.prompt[-ENDING:], ENDING)
-                )
+                row = rows[number] = RowSummary(number, completion.id, ending(completion.prompt))
             row.cut = row.cut or completion.truncated
             row.ungraded = row.ungraded or completion.reward is None
             row.matches = row.matches or not words or _has(completion, words)

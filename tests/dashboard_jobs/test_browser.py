@@ -144,7 +144,7 @@ def test_a_job_is_started_watched_stopped_and_resumed(open_page, dashboard):
         assert page.input_value('[id="rollout.group_size"]') == "2"
         assert [text for text in page.said if "304" not in text] == []
     finally:
-        end_job(run)
+        end_job(folder)
 
 
 def test_without_javascript_the_form_works(browser, dashboard):  # noqa: F811

@@ -7,8 +7,9 @@ import time
 import psutil
 import pytest
 
+from rft_cli.dashboard.jobs.jobs import Jobs
+from rft_cli.dashboard.jobs.record import folder_of, read_record
 from rft_cli.runs import Run
-from rft_cli.runs.lock import check_free
 from tests.dashboard_jobs.conftest import SHORT, Dashboard, fill
 
 
@@ -32,8 +33,6 @@ def test_a_start_that_fails_shows_its_message(tmp_path):
     dashboard = Dashboard(fill(tmp_path / "work"))
     try:
         # between the check and the start, a file goes
-        from rft_cli.dashboard.jobs.jobs import Jobs
-
         jobs = Jobs(dashboard.folder, dashboard.folder / "runs")
         name = jobs.start(SHORT | {"data.train": "gone.jsonl", "name": "one"})
         until(lambda: not jobs.find(name).alive)
@@ -82,12 +81,12 @@ def test_it_outlives_the_dashboard_and_another_one_stops_it(tmp_path):
         assert "pilot.prompts=0" in like
         second.end()
     finally:
-        end_job(run)
+        end_job(folder)
 
 
-def end_job(run):
-    """End the job's process, should a test have failed before it did."""
-    try:
-        check_free(run.path)
-    except Exception:
-        os.kill(run.info["pid"], signal.SIGKILL)
+def end_job(folder, name="one"):
+    """Kill the job's process, should a test have failed before it ended."""
+    record = read_record(folder_of(folder / "runs", name))
+    process = None if record is None else record.process()
+    if process is not None:
+        process.kill()

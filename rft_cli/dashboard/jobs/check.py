@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -44,7 +45,7 @@ class Checked:
         self.problems.setdefault(name, []).append(problem)
 
 
-def check(arguments: Sequence[str], values: Mapping[str, str], folder: Path) -> Checked:
+async def check(arguments: Sequence[str], values: Mapping[str, str], folder: Path) -> Checked:
     """Run `rft create … --dry-run` in `folder`; what it says is wrong with these values."""
     found = Checked()
     for name, value in values.items():
@@ -53,25 +54,34 @@ def check(arguments: Sequence[str], values: Mapping[str, str], folder: Path) -> 
     if not found.ok:
         return found
     try:
-        done = subprocess.run(
-            rft([*arguments, "--dry-run", "--json"]),
-            cwd=folder,
-            env={**os.environ, "NO_COLOR": "1"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=LONGEST_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
+        done = await _dry_run(arguments, folder)
+    except TimeoutError:
         said = f"the check took more than {LONGEST_S:.0f} s and was ended"
-        found.add(
-            "", Problem(said, "is the grader slow, or does it wait for something? try it with `rft grade`")
-        )
+        found.add("", Problem(said, "is the grader slow, or does it wait for something? try it with `rft grade`"))
         return found
     except (OSError, ValueError) as error:
         found.add("", Problem(f"the check could not be started: {error}"))
         return found
-    return read_check(done.returncode, done.stdout, done.stderr, values)
+    return read_check(*done, values)
+
+
+async def _dry_run(arguments: Sequence[str], folder: Path) -> tuple[int, bytes, bytes]:
+    """Exit code, standard output and error. The process ends with the check, also where that is cancelled."""
+    process = await asyncio.create_subprocess_exec(
+        *rft([*arguments, "--dry-run", "--json"]),
+        cwd=folder,
+        env={**os.environ, "NO_COLOR": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        out, err = await asyncio.wait_for(process.communicate(), LONGEST_S)
+    finally:
+        if process.returncode is None:
+            # removes its worker processes
+            process.terminate()
+    return process.returncode or 0, out, err
 
 
 def read_check(code: int, out: bytes, err: bytes, values: Mapping[str, str]) -> Checked:

@@ -42,20 +42,16 @@ def show_form(request: Request) -> Response:
 async def send_form(request: Request) -> Response:
     """Check what the form says and, where `do` is start and nothing is wrong, start the job."""
     sent = await _read(request)
-    return await run_in_threadpool(_check_or_start, request, sent)
-
-
-def _check_or_start(request: Request, sent: Mapping[str, str]) -> Response:
     jobs, values = jobs_of(request), read_values(sent)
-    checked = check(jobs.arguments(values), values, jobs.folder)
+    checked = await check(jobs.arguments(values), values, jobs.folder)
     if checked.ok and sent.get("do") == "start":
         try:
-            return _to(f"/jobs/{quote(jobs.start(values))}")
+            return _to(f"/jobs/{quote(await run_in_threadpool(jobs.start, values))}")
         except UsageError as error:
             checked.add("name", Problem(error.message, error.fix or ""))
         except RftError as error:
             checked.add("", Problem(error.message, error.fix or ""))
-    return _form(request, values, checked)
+    return await run_in_threadpool(_form, request, values, checked)
 
 
 async def show_command(request: Request) -> Response:
