@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Sequence
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-HOSTS = ("127.0.0.1", "localhost")
+HOSTS = re.compile(r"(127\.0\.0\.1|localhost)(:\d{1,5})?", re.IGNORECASE)
 """Names under which a browser on this machine, or at the other end of `ssh -L`, reaches the dashboard."""
 SAFE = ("GET", "HEAD")
 POLICY = (
@@ -70,7 +71,7 @@ class Guard:
         """None for a request that may pass."""
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if urlsplit(f"//{host}").hostname not in HOSTS:
+        if HOSTS.fullmatch(host) is None:
             return _refused("this name is not one of the dashboard's: open http://127.0.0.1")
         offered = parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
         if offered and scope["method"] in SAFE:

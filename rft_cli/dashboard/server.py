@@ -27,7 +27,9 @@ def serve(folder: Path, port: int, on_ready: Callable[[str, str], None]) -> None
         token, once = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
         app = create_app(folder, token=token, once=once, port=taken)
         # Access lines would have the token in them. A page that waits for its next look must not delay the end.
-        config = uvicorn.Config(app, log_level="critical", access_log=False, timeout_graceful_shutdown=1)
+        config = uvicorn.Config(
+            app, log_level="critical", access_log=False, server_header=False, timeout_graceful_shutdown=1
+        )
         address = f"http://{HOST}:{taken}/?token="
         on_ready(address + token, address + once)
         # Ctrl-C is how it ends; uvicorn raises it again when all is closed
