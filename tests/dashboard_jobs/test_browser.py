@@ -24,7 +24,7 @@ def open_page(browser, dashboard):  # noqa: F811
         )
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(90_000)
+        page.set_default_timeout(200_000)
         page.said = []
         page.on("console", lambda message: page.said.append(message.text))
         page.on("pageerror", lambda error: page.said.append(str(error)))
@@ -125,7 +125,7 @@ def test_a_job_is_started_watched_stopped_and_resumed(open_page, dashboard):
         assert accessible(page)
         page.wait_for_url(re.compile("/runs/one$"))
         # it is live: figures of the training appear without a reload
-        page.wait_for_selector("text=Training: step")
+        page.wait_for_selector("#result .meta:has-text('epoch')")
         assert accessible(page)
         page.click("#job-actions button:has-text('Stop')")
         page.wait_for_selector("#job-actions button:has-text('Resume')")
@@ -140,7 +140,7 @@ def test_a_job_is_started_watched_stopped_and_resumed(open_page, dashboard):
         page.click("#job-actions button:has-text('Stop')")
         page.wait_for_selector("#job-actions button:has-text('Resume')")
         assert max(run.checkpoints()) > steps
-        page.click("text=Start a job like it")
+        page.click("text=start a job like it")
         assert page.input_value('[id="rollout.group_size"]') == "2"
         assert [text for text in page.said if "304" not in text] == []
     finally:

@@ -133,7 +133,7 @@ def test_a_check_that_passes_shows_the_plan_and_starts_nothing(dashboard):
     answer = dashboard.post("/start", do="check", **SHORT)
     assert answer.status_code == 200
     assert problems(answer.text) == {}
-    assert "Nothing is wrong" in answer.text
+    assert "The check passed" in answer.text
     assert "24 rows" in answer.text
     assert not (dashboard.folder / "runs").exists()
 

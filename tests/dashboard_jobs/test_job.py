@@ -71,6 +71,7 @@ def test_it_outlives_the_dashboard_and_another_one_stops_it(tmp_path):
         again = second.post("/start", do="start", name="one", **SHORT)
         assert "exists already" in again.text
         assert second.post("/runs/one/stop").headers["location"] == "/runs/one"
+        assert "was asked to end" in second.get("/runs/one").text
         until(lambda: status(folder) == "interrupted")
         until(lambda: not psutil.pid_exists(pid))
         assert run.checkpoints()

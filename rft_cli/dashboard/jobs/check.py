@@ -57,7 +57,9 @@ async def check(arguments: Sequence[str], values: Mapping[str, str], folder: Pat
         done = await _dry_run(arguments, folder)
     except TimeoutError:
         said = f"the check took more than {LONGEST_S:.0f} s and was ended"
-        found.add("", Problem(said, "is the grader slow, or does it wait for something? try it with `rft grade`"))
+        found.add(
+            "", Problem(said, "is the grader slow, or does it wait for something? try it with `rft grade`")
+        )
         return found
     except (OSError, ValueError) as error:
         found.add("", Problem(f"the check could not be started: {error}"))
