@@ -19,6 +19,7 @@ from rft_cli import __version__
 from rft_cli.commands.command_line import OneValueEach, asks_for_json
 from rft_cli.commands.compare import compare
 from rft_cli.commands.create import create
+from rft_cli.commands.dashboard import dashboard
 from rft_cli.commands.export import export
 from rft_cli.commands.flags import DEBUG_KEY, PROGRESS_KEY
 from rft_cli.commands.grade import grade
@@ -192,6 +193,7 @@ app.command("runs", cls=OneValueEach, short_help="List the runs of a folder.")(r
 app.command("show", cls=OneValueEach, short_help="Show a run: result, curves, diagnosis.")(show)
 app.command("compare", cls=OneValueEach, short_help="Compare two to five runs.")(compare)
 app.command("report", cls=OneValueEach, short_help="Write a report of runs: HTML or Markdown.")(report)
+app.command("dashboard", cls=OneValueEach, short_help="Look at runs in a browser.")(dashboard)
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ class RftError(Exception):
     """A problem for people: `message` says what and where, `fix` what to do about it.
 
     `where` is the place that the message begins with: a file with line and column, a setting, a flag or a variable.
+    `setting` is the setting whose value, or whose file, is to blame, where one is known.
     `in_document`: the printed JSON document has it already.
     """
 
@@ -30,15 +31,19 @@ class RftError(Exception):
         super().__init__(message)
         self.message = message
         self.fix = fix
+        self.setting: str | None = None
         self.in_document = False
         found = _WHERE.match(message)
         self.where = None if found is None else found[0]
 
     def to_json(self) -> dict[str, Any]:
         """What `--json` prints under `error`; several problems are under `problems`, the first one also above them."""
-        found = [{"message": p.message, "fix": p.fix, "where": p.where} for p in self.problems]
-        first = found[0] if found else {"message": self.message, "fix": self.fix, "where": self.where}
+        found = [problem._said() for problem in self.problems]
+        first = found[0] if found else self._said()
         return {**first, "exit_code": self.exit_code, **({"problems": found} if len(found) > 1 else {})}
+
+    def _said(self) -> dict[str, Any]:
+        return {"message": self.message, "fix": self.fix, "where": self.where, "setting": self.setting}
 
     @property
     def problems(self) -> tuple[RftError, ...]:

@@ -97,7 +97,7 @@ def load_config(
         if not any(key in settings and key not in good for key in conflict.keys):
             blamed = next((key for key in conflict.keys if key in good), conflict.keys[0])
             place = good[blamed].place(blamed) if blamed in good else blamed
-            problems.append(UsageError(f"{place}: {conflict.message}", conflict.fix))
+            problems.append(_about(blamed, UsageError(f"{place}: {conflict.message}", conflict.fix)))
     origins = {key: good[key].origin if key in good else "default" for key in all_keys()}
     if problems:
         problems.sort(key=lambda problem: _position(problem, path or openai_job))
@@ -159,8 +159,14 @@ def _without_bad(settings: Layer, problems: list[UsageError]) -> Layer:
         if _is_valid(key, setting.value):
             good[key] = setting
         else:
-            problems.append(_bad_value(all_keys()[key], setting))
+            problems.append(_about(key, _bad_value(all_keys()[key], setting)))
     return good
+
+
+def _about(key: str, problem: UsageError) -> UsageError:
+    """The problem, with the setting to blame."""
+    problem.setting = key
+    return problem
 
 
 def _is_valid(key: str, value: Any) -> bool:

@@ -27,7 +27,7 @@ def pilot_lines(pilot: Mapping[str, Any], width: int) -> str:
     if pilot["verdict"]["level"] != "nothing":
         lines.append("  completions")
         lines += [line for shown in pilot["shown"] for line in _completion(shown, width)]
-    for name, text in _rows(pilot):
+    for name, text in pilot_figures(pilot):
         wrapped = textwrap.wrap(text, max(20, width - _WIDTH - 2)) or [""]
         lines += [f"  {'' if place else name:<{_WIDTH}}{part}" for place, part in enumerate(wrapped)]
     return "\n".join(line.rstrip() for line in lines)
@@ -58,7 +58,8 @@ def _completion(shown: Mapping[str, Any], width: int) -> list[str]:
     return [head, f"      {one_line(shown['completion'], max(20, width - 6))}"]
 
 
-def _rows(pilot: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def pilot_figures(pilot: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What the pilot found, a name and a text each."""
     total, ended, lengths = pilot["completions"], pilot["ended"], pilot["lengths"]
     text = f"{ended} of {total} by themselves"
     if ended:

@@ -1,6 +1,6 @@
 """The report as one HTML file: no network, no build step, nothing of a run that could run.
 
-Every text of a run is escaped by Jinja or set as text by `report.js`, control characters are shown as escapes, and the
+Every text of a run is escaped by Jinja or set as text by the scripts, control characters are shown as escapes, and the
 page's own Content-Security-Policy lets only the scripts and styles run whose hashes it names.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,22 +16,19 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from rft_cli import __version__
-from rft_cli.console.text import duration, number
-from rft_cli.report.summary import SummaryRow
-from rft_cli.runs.files import finite
-from rft_cli.types import Estimate
+from rft_cli.pages.environment import make_environment
+from rft_cli.pages.figures import difference_scale, drawn_charts, histograms, over_each_other, result_rows
+from rft_cli.pages.script_data import embedded
 from rft_cli.view.comparing import Compared
-from rft_cli.view.curves import Chart
-from rft_cli.view.excerpt import Excerpt, read_common, read_excerpt
+from rft_cli.view.excerpt import read_common, read_excerpt
 from rft_cli.view.overview import Overview
 from rft_cli.view.reading import ReadProblems
-from rft_cli.view.validations import distribution
 from rft_cli.view.visible import visible
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-SCRIPTS = ("uplot/uPlot.iife.min.js", "report.js")
+SCRIPTS = ("uplot/uPlot.iife.min.js", "theme.js", "charts.js", "explorer.js", "report.js")
 STYLES = ("uplot/uPlot.min.css", "report.css")
 
 
@@ -41,7 +37,7 @@ def run_page(run: Overview) -> str:
     problems = ReadProblems()
     excerpt = read_excerpt(run.entry.path, run.entry.best_step, problems)
     run = replace(run, problems=list(dict.fromkeys([*run.problems, *problems.texts])))
-    rows = _table(run)
+    rows = result_rows(run)
     sections = [("result", "Result"), ("diagnosis", "Diagnosis")]
     sections += [("curves", "Curves")] if run.charts else []
     sections += [("completions", "Completions")] if excerpt.rows else []
@@ -54,16 +50,16 @@ def run_page(run: Overview) -> str:
         run=run,
         rows=rows,
         split=run.split,
-        scale=_scale([row.difference for row in rows]),
+        scale=difference_scale([row.difference for row in rows]),
         excerpt=excerpt,
-        histograms=_histograms(excerpt),
+        histograms=histograms(excerpt.rewards),
     )
 
 
 def comparison_page(compared: Compared) -> str:
     """The report of two to five runs, their curves over each other."""
     names = [visible(run.entry.name, 60) for run in compared.runs]
-    charts = _over_each_other(compared.runs, names)
+    charts = over_each_other(compared.runs, names)
     common = read_common(compared)
     return _render(
         "comparison.html",
@@ -79,63 +75,14 @@ def comparison_page(compared: Compared) -> str:
         data={"several": True, "best": 0, "rows": [row.to_json() for row in common]},
         common=common,
         compared=compared,
-        scale=_scale([row.difference for row in compared.differences]),
+        scale=difference_scale([row.difference for row in compared.differences]),
     )
-
-
-def _table(run: Overview) -> list[SummaryRow]:
-    if run.summary is not None:
-        return list(run.summary.table)
-    return [SummaryRow(name, c.before, c.after, c.difference) for name, c in run.measured.items()]
-
-
-def _scale(differences: Sequence[Estimate]) -> tuple[float, float]:
-    """The lowest and the highest end of any interval, and 0: what the pictures of differences are scaled by."""
-    ends = [end for found in differences for end in (*found.ci95, found.mean)]
-    low, high = min(ends, default=0.0), max(ends, default=0.0)
-    low, high = min(low, 0.0), max(high, 0.0)
-    return (low, high) if high > low else (-1.0, 1.0)
-
-
-def _histograms(excerpt: Excerpt) -> list[dict[str, Any]]:
-    found = []
-    for split, (before, after) in excerpt.rewards.items():
-        every = [*before, *after]
-        if not every:
-            continue
-        low, high = min(every), max(every)
-        if low >= 0 and high <= 1:
-            low, high = 0.0, 1.0
-        found.append(
-            {
-                "split": split,
-                "before": distribution(before, low, high),
-                "after": distribution(after, low, high),
-                "low": low,
-                "high": high,
-            }
-        )
-    return found
-
-
-def _over_each_other(runs: Sequence[Overview], names: Sequence[str]) -> list[Mapping[str, Any]]:
-    """A chart for each figure that some run has, with the curves of all of them; `run` is the place of its run."""
-    found: dict[str, dict[str, Any]] = {}
-    for place, run in enumerate(runs):
-        for chart in run.charts:
-            if chart.stacked:  # the phases of several runs would not be told apart
-                continue
-            known = found.setdefault(chart.name, {**chart.to_json(), "curves": []})
-            for curve in chart.curves:
-                label = f"{names[place]} {curve.source}"
-                known["curves"].append({**curve.to_json(), "label": label, "run": place})
-    return list(found.values())
 
 
 def _render(template: str, data: Mapping[str, Any], charts: Sequence[Any], **values: Any) -> str:
     from markupsafe import Markup
 
-    drawn = [chart.to_json() if isinstance(chart, Chart) else chart for chart in charts]
+    drawn = drawn_charts(charts)
     scripts, styles = [_asset(name) for name in SCRIPTS], "\n".join(_asset(name) for name in STYLES)
     return (
         _environment()
@@ -152,25 +99,6 @@ def _render(template: str, data: Mapping[str, Any], charts: Sequence[Any], **val
             written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         )
     )
-
-
-def embedded(data: Mapping[str, Any]) -> str:
-    """JSON for a `<script>` block: no text of it can end the block, open a comment or break a line."""
-    text = json.dumps(_visible_names(finite(data)), ensure_ascii=True, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _visible_names(data: Any) -> Any:
-    """The same with titles and labels of charts, which hold names of components, made harmless."""
-    charts = [
-        {
-            **chart,
-            "title": visible(chart["title"], 80),
-            "curves": [{**curve, "label": visible(curve["label"], 80)} for curve in chart["curves"]],
-        }
-        for chart in data["charts"]
-    ]
-    return {**data, "charts": charts}
 
 
 def _policy(scripts: Sequence[str], styles: str) -> str:
@@ -190,36 +118,4 @@ def _asset(name: str) -> str:
 
 @cache
 def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    made = Environment(loader=PackageLoader("rft_cli.pages"), autoescape=True, undefined=StrictUndefined)
-    made.filters |= {
-        "visible": _visible_filter,
-        "number": _number_filter,
-        "duration": duration,
-        "pilot": _pilot_filter,
-        "chart_label": chart_label,
-    }
-    return made
-
-
-def _visible_filter(text: object, most: int | None = None) -> str:
-    return visible(str(text), most)
-
-
-def _number_filter(value: float | None, sign: bool = False) -> str:
-    return number(value, 3, sign=sign)
-
-
-def _pilot_filter(pilot: Mapping[str, Any]) -> str:
-    return json.dumps(pilot, indent=1, ensure_ascii=False)
-
-
-def chart_label(chart: Mapping[str, Any]) -> str:
-    """What a chart shows, for those who can't see it: each curve's first and last value."""
-    said = [
-        f"{curve['label']} from {number(curve['values'][0])} to {number(curve['values'][-1])}"
-        for curve in chart["curves"]
-        if curve["values"]
-    ]
-    return f"{chart['title']}: {'; '.join(said)}"
+    return make_environment("rft_cli.pages")

@@ -236,7 +236,8 @@ class Ungraded:
 
 MOST_REASONS = 1000
 """Different reasons that are counted apart: a scorer may put the completion into its message."""
-_UNGRADED = (b'"status": "failed"', b'"status": "skipped"')
+UNGRADED = (b'"status": "failed"', b'"status": "skipped"')
+"""What the line of a completion without a grade holds one of."""
 
 
 def ungraded(run: Path, best_step: int, problems: ReadProblems, most: int) -> Ungraded:
@@ -246,7 +247,7 @@ def ungraded(run: Path, best_step: int, problems: ReadProblems, most: int) -> Un
     kept: list[Completion] = []
     for split in SPLITS:
         for sampled in files_of(run, split, best_step):
-            for found in completions_in(sampled, problems, _UNGRADED):
+            for found in completions_in(sampled, problems, UNGRADED):
                 if found.status not in counts:
                     continue
                 counts[found.status] += 1

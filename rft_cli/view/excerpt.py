@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -21,6 +21,7 @@ from rft_cli.view.completions import (
     worst,
 )
 from rft_cli.view.reading import ReadProblems
+from rft_cli.view.row_history import lowest_and_highest
 from rft_cli.view.visible import visible
 
 MOST_TEXT = 1500
@@ -200,20 +201,12 @@ def _training(run: Path, problems: ReadProblems) -> list[ShownRow]:
             known = rows.setdefault(
                 number, ShownRow("training", visible(group[0].id, 100), visible(group[0].prompt, MOST_TEXT))
             )
-            for completion in _ends(group):
+            for completion in lowest_and_highest(group):
                 known.add(completion)
             means = [c.reward for c in group if c.reward is not None]
             mean = sum(means) / len(means) if means else None
             known.before, known.after = (mean if known.before is None else known.before), mean
     return list(rows.values())
-
-
-def _ends(group: Sequence[Completion]) -> Iterator[Completion]:
-    """The completions with the highest and the lowest reward; one where they are equal."""
-    ranked = sorted(group, key=lambda c: (c.reward is not None, c.reward or 0.0))
-    yield ranked[-1]
-    if ranked[0].reward != ranked[-1].reward:
-        yield ranked[0]
 
 
 def _within(rows: Iterable[ShownRow], budget: int) -> list[ShownRow]:

@@ -40,7 +40,7 @@ def objects(file: Path, problems: ReadProblems, containing: Sequence[bytes] = ()
             for line in lines:
                 if containing and not any(part in line for part in containing):
                     continue
-                row = _parsed(line)
+                row = parsed(line)
                 if row is not None:
                     yield row
                 elif line.endswith(b"\n") and line.strip():  # else it is being written
@@ -53,7 +53,8 @@ def objects(file: Path, problems: ReadProblems, containing: Sequence[bytes] = ()
         problems.add(file, f"{counted(bad, 'damaged line')} left out")
 
 
-def _parsed(line: bytes) -> dict[str, Any] | None:
+def parsed(line: bytes) -> dict[str, Any] | None:
+    """The JSON object of this line; None where it is damaged."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):

@@ -31,3 +31,9 @@ def title(text: str, most: int = 100) -> str:
     """The text on one line, its beginning where it is long."""
     flat = " ".join(visible(text[: 4 * most]).split())
     return flat if len(flat) <= most else f"{flat[: most - 1]}…"
+
+
+def ending(text: str, most: int = 90) -> str:
+    """The end of the text on one line: prompts of a task often begin alike."""
+    flat = " ".join(visible(text[-4 * most :]).split())
+    return flat if len(flat) <= most and len(text) <= 4 * most else f"…{flat[-most:]}"

@@ -63,7 +63,7 @@ def test_wrong_usage_is_an_object(rft, files, args, message, where):
 def test_several_problems_stand_side_by_side(rft, files):
     error = error_of(rft("create", "-t", "none.jsonl", "-v", "none.jsonl", "--model", "gpt-4o", "--json"))
     assert len(error["problems"]) >= 3
-    assert error["problems"][0] == {key: error[key] for key in ("message", "fix", "where")}
+    assert error["problems"][0] == {key: error[key] for key in ("message", "fix", "where", "setting")}
 
 
 def test_a_checklist_with_problems_is_one_document(rft, files):

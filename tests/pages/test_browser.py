@@ -138,7 +138,11 @@ def test_a_curve_shows_the_values_under_the_cursor(open_page, page_of):
     page.mouse.move(box["x"] + box["width"] - 2, box["y"] + 40)
     values = chart.locator(".u-legend .u-value")
     page.wait_for_function("document.querySelector('.u-legend .u-value').textContent === '8'")
-    assert values.all_text_contents() == ["8", "0.8", "0.5"]  # step, training, validation
+    assert values.all_text_contents() == ["8", "0.8", "0.5 [0.25, 0.825]"]  # step, training, validation
+    chart.focus()
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function("document.querySelector('.u-legend .u-value').textContent === '7'")
+    assert values.all_text_contents()[1] == "0.7"
     assert (
         chart.get_attribute("aria-label")
         == "Reward: training from 0.100 to 0.800; validation from 0.425 to 0.500"

@@ -8,8 +8,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from rft_cli.pages.html_report import comparison_page, embedded, run_page
+from rft_cli.pages.html_report import comparison_page, run_page
 from rft_cli.pages.markdown_report import comparison_markdown, run_markdown
+from rft_cli.pages.script_data import embedded
 from rft_cli.view.comparing import compare_runs
 from rft_cli.view.overview import read_overview
 from rft_cli.view.visible import title, visible
@@ -65,7 +66,7 @@ def test_only_the_scripts_and_styles_that_the_policy_names_can_run(pages, which)
     assert policy.startswith("default-src 'none'")
     blocks = re.findall(r"<(script|style)([^>]*)>(.*?)</\1>", pages[which], re.DOTALL)
     running = [text for _, attributes, text in blocks if "application/json" not in attributes]
-    assert len(running) == 3
+    assert len(running) == 6
     for text in running:
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         assert f"'sha256-{digest}'" in policy

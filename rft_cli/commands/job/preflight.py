@@ -26,6 +26,11 @@ _IN_A_FILE = re.compile(r":\d+:\d+$")
 _HAS_LINE = re.compile(r"^[^\n]*?\S:\d+(:\d+)?: ")
 ROWS_GRADED = 3
 """Rows of each file on which the grader is tried."""
+_SETTINGS = {
+    **{f"{name} rows": f"data.{name}" for name in ("train", "validation", "test")},
+    **{"overlap": "data.overlap", "references": "data.train", "grader": "grader.path", "run": "name"},
+}
+"""The setting to blame for a check, where a problem comes without one."""
 DEMONSTRATION = "builtin/tiny"
 """The default model."""
 SAMPLE_TASK = "Triage this support message."
@@ -59,6 +64,8 @@ class Preflight:
         problems = error.problems
         if key is not None and _IN_A_FILE.search(self.origins.get(key, "")):
             problems = tuple(self._with_place(key, problem) for problem in problems)
+        for problem in problems:
+            problem.setting = key or _SETTINGS.get(name)
         self.problems.extend(problems)
         self.checks.append(Check(name, False, f"{counted(len(problems), 'problem')}, listed below"))
 

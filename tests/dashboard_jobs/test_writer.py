@@ -1,0 +1,97 @@
+"""Only the process that surely writes a run is asked to stop."""
+
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from rft_cli.dashboard.jobs.record import Record
+from rft_cli.dashboard.jobs.writer import ask_to_stop, is_written, writer_of
+from rft_cli.errors import UsageError
+from tests.command import environment
+
+HOLDS = """
+import sys, time
+from pathlib import Path
+from rft_cli.runs import Run
+with Run(Path(sys.argv[1])).lock():
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@contextlib.contextmanager
+def process(*arguments):
+    """A process that prints a line, and ends at the latest with the block."""
+    started = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, env=environment())
+    try:
+        started.stdout.readline()
+        yield started
+    finally:
+        started.kill()
+        started.wait()
+        started.stdout.close()
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = tmp_path / "job"
+    folder.mkdir()
+    return folder
+
+
+def test_the_process_that_holds_the_lock_is_found_and_asked_to_stop(run):
+    assert not is_written(run)
+    with process("-c", HOLDS, str(run)) as holder:
+        assert is_written(run)
+        found = writer_of(run)
+        assert found.pid == holder.pid
+        ask_to_stop(found)
+        assert holder.wait(10) == -15
+    with pytest.raises(UsageError, match="ended already"):
+        ask_to_stop(found)
+    # it was killed, and its note is still there
+    assert (run / ".lock-holder").exists()
+    with pytest.raises(UsageError, match="no process writes this run"):
+        writer_of(run)
+
+
+def test_a_process_that_only_has_the_number_is_left_alone(run):
+    with process("-c", HOLDS, str(run)), process("-c", "print(flush=True); input()") as other:
+        note = {"pid": other.pid, "host": socket.gethostname()}
+        (run / ".lock-holder").write_text(json.dumps(note))
+        with pytest.raises(
+            UsageError, match=f"process {other.pid}, named in the run, is not the one that writes it"
+        ):
+            writer_of(run)
+        assert other.poll() is None
+
+
+@pytest.mark.parametrize(
+    ("note", "said"),
+    [
+        ('{"pid": 1, "host": "another"}', "process 1 on another writes it, another machine"),
+        ("{", "it isn't known which process writes it"),
+        (None, "it isn't known which process writes it"),
+        (json.dumps({"pid": 2**22 + 1, "host": socket.gethostname()}), "is not the one that writes it"),
+    ],
+)
+def test_a_note_that_names_no_process_here_is_said(run, note, said):
+    with process("-c", HOLDS, str(run)):
+        (run / ".lock-holder").unlink()
+        if note is not None:
+            (run / ".lock-holder").write_text(note)
+        with pytest.raises(UsageError, match=said):
+            writer_of(run)
+
+
+def test_a_record_knows_its_process_by_its_time(run):
+    with process("-c", "print(flush=True); input()") as other:
+        created = psutil.Process(other.pid).create_time()
+        assert Record("job", [], other.pid, created).is_alive()
+        assert not Record("job", [], other.pid, created - 1).is_alive()
+    assert not Record("job", [], other.pid, created).is_alive()
