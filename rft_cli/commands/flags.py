@@ -71,6 +71,14 @@ RewardModel = Annotated[
         help="The grader: scorer.py, a spec (.json, .yaml) or a reward model. Several scorers are added up: b.py=0.2.",
     ),
 ]
+Guard = Annotated[
+    str | None,
+    typer.Option(
+        "--guard",
+        metavar="GRADER",
+        help="A second grader, never trained on: where the reward rises and it falls, the job warns.",
+    ),
+]
 FromOpenAI = Annotated[
     str | None,
     typer.Option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 import torch
 from accelerate import Accelerator, PartialState
 
+from rft_cli.config.schema import GraderConfig
 from rft_cli.events import OnEvent, Progress
+from rft_cli.grading.protocol import Grader
 from rft_cli.job import Job
 from rft_cli.runs import Run
 from rft_cli.runs.model_source import ModelSource, find_model, tuned_source
@@ -53,13 +56,15 @@ def validate_models(job: Job, base: str, run: Run | None, on_event: OnEvent) -> 
     for note in lengths.notes:
         on_event(note)
     tuned = None if run is None else run.best_checkpoint()
-    with (
-        tempfile.TemporaryDirectory(prefix="rft-validate-") as folder,
-        open_grader(
-            job.config.grader, log_path=Path(folder) / "grader.log", seed=job.config.seed, rows=job.shape()
-        ) as grader,
-    ):
-        context = JobContext(job, lengths.tokenizer, lengths.limits, grader, on_event, Stop())
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rft-validate-")))
+        guard = job.config.grader.of_guard()
+        grader, second = (
+            None if config is None else stack.enter_context(_open(job, config, folder / name))
+            for config, name in ((job.config.grader, "grader.log"), (guard, "guard.log"))
+        )
+        assert grader is not None
+        context = JobContext(job, lengths.tokenizer, lengths.limits, grader, on_event, Stop(), second)
         model = _on_device(job, find_model(base, revision))
         pilot = None
         if run is not None or job.config.pilot.prompts == 0:
@@ -78,6 +83,10 @@ def validate_models(job: Job, base: str, run: Run | None, on_event: OnEvent) -> 
 
         constants = grade_constants(grader, after, job.validation.examples, progress)
         return ValidationOutcome(first, after, constants=constants)
+
+
+def _open(job: Job, config: GraderConfig, log: Path) -> Grader:
+    return open_grader(config, log_path=log, seed=job.config.seed, rows=job.shape())
 
 
 def _pilot(context: JobContext, model: Any) -> PilotResult:
