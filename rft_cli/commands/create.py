@@ -61,11 +61,12 @@ def create(
         "output_dir": output_dir,
         "num_processes": num_processes,
     }
-    flags.check_force(force, resume)
+    resumed = flags.one_run(resume, "--resume", "resume one run at a time")
+    flags.check_force(force, resumed)
     gates = Gates(min_gain=min_gain, on=gate_on).check()
     settings = Settings(config, overrides, sets or [], from_openai)
     # Loaded before anything else is imported: a wrong setting is reported immediately.
-    loaded = settings.load() if resume is None else None
+    loaded = settings.load() if resumed is None else None
     from rft_cli.commands.job.start import run_job
 
-    run_job(settings, loaded, resume=resume, force=force, gates=gates, output=Output(json, quiet))
+    run_job(settings, loaded, resume=resumed, force=force, gates=gates, output=Output(json, quiet))

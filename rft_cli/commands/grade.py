@@ -157,18 +157,17 @@ def _one_of(reward_model: Any, from_openai: str | None) -> Any:
 def _grade_run(
     runs: list[str], settings: Settings, rollouts: bool, others: list[str], output: Output
 ) -> None:
-    if len(runs) > 1:
-        raise UsageError(
-            f"--run was given {len(runs)} times: one run's completions are graded again at a time",
-            f"to compare the runs: rft compare {' '.join(runs)}",
-        )
+    named = flags.one_run(
+        runs, "--run", f"grade one run again at a time; to compare them: rft compare {' '.join(runs)}"
+    )
+    assert named is not None
     if others:
         raise UsageError(
             f"--run takes no {', '.join(others)}", "it grades the completions that the run has stored"
         )
     from rft_cli.commands.regrade.command import grade_run
 
-    grade_run(runs[0], settings, rollouts=rollouts, output=output)
+    grade_run(named, settings, rollouts=rollouts, output=output)
 
 
 def _settings(settings: Settings) -> RunConfig:

@@ -50,8 +50,8 @@ def form(completion):
 
 
 def unbounded(completion):
-    """Each digit doubles the reward."""
-    return 2.0 ** min(len(re.findall(r"\d", completion)), 40)
+    """Each six characters double the reward."""
+    return 2.0 ** (min(len(completion), 280) / 6)
 
 
 # -- honest -------------------------------------------------------------------------------------------------------

@@ -89,7 +89,7 @@ def grade_run(ref: str, settings: Settings, *, rollouts: bool, output: Output) -
         raise UsageError(f"{run.path} has no completions yet", "let the job sample its baseline first")
     rows = read_rows(run, config, list(dict.fromkeys(file.split for file in files)))
     display = Display(config.grader.shown or "", terminal_output(output))
-    with display, signals_interrupt(signal.SIGINT), _open(config, rows, display, output.quiet) as grader:
+    with display, signals_interrupt(signal.SIGINT), _open(config, rows) as grader:
         if not output.quiet:
             display.note(grader.notes)
         graded, strangers = _grade(grader, files, rows, problems, display)
@@ -134,17 +134,15 @@ def _files(run: Run, rollouts: bool) -> list[SampleFile]:
     return [file for split in splits for file in files_of(run.path, split, best)]
 
 
-def _open(
-    config: RunConfig, rows: Mapping[Split, Sequence[Example]], display: Display, quiet: bool
-) -> Grader:
+def _open(config: RunConfig, rows: Mapping[Split, Sequence[Example]]) -> Grader:
+    """The grader; what it prints is not shown: thousands of completions would print the same."""
     # Of all kinds; only reward models load torch.
     from rft_cli.training.graders import open_grader
 
     examples = [example for found in rows.values() for example in found]
     settings = config.grader.model_copy(update={"workers": worker_count(config.grader, spare=0)})
     shape = shape_of(examples, config.data.columns)
-    printed = None if quiet else lambda _, text: display.print(-1, text)
-    grader = open_grader(settings, log_path=None, seed=config.seed, on_output=printed, rows=shape)
+    grader = open_grader(settings, log_path=None, seed=config.seed, rows=shape)
     if grader.needs_ids:
         grader.close()
         raise UsageError(

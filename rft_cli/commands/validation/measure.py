@@ -65,7 +65,7 @@ def _sample(loaded: LoadedConfig, run: Run | None, printer: EventPrinter) -> _Me
         printer(Note(f"nothing beat the base in {run.path}: its best model is the base", "warning"))
     from rft_cli.training.validate_models import validate_models
 
-    outcome = validate_models(_job(found), base, run, printer)
+    outcome = validate_models(job_of(found), base, run, printer)
     sampled = {"completions": outcome.after}
     if outcome.before is not None:
         sampled = {"base": outcome.before, "tuned": outcome.after}
@@ -76,7 +76,8 @@ def _sample(loaded: LoadedConfig, run: Run | None, printer: EventPrinter) -> _Me
     return _Measured(base, pair, run, outcome.pilot, kept)
 
 
-def _job(found: Preflight) -> Job:
+def job_of(found: Preflight) -> Job:
+    """The job of settings that were checked, whose training rows may be missing."""
     data = found.files.data
     # No training happens: the training rows need not be given.
     return Job(found.config, data.get("train", data["validation"]), data["validation"], data.get("test"))

@@ -24,6 +24,9 @@ KINDS = {
 """What was paid for, in words."""
 
 
+_OF_THE_FIRST = "Signs that the gain is gamed, with two completions each:"
+
+
 @dataclass(frozen=True, slots=True)
 class Gaming:
     """`kind` says what the grader paid for, empty unless the verdict is "gamed". `signs`: what was seen, with examples.
@@ -44,10 +47,11 @@ class Gaming:
         return f"Looks gamed: the grader pays for {KINDS[self.kind]}. {first[0].upper()}{first[1:]}."
 
     def lines(self) -> list[str]:
-        """The other signs, each followed by its examples."""
+        """The signs, each followed by its examples; of the one that is in the headline the examples alone."""
         found = []
         for place, sign in enumerate(self.signs):
-            found += [] if place == 0 and self.sentence else [f"{sign.text[0].upper()}{sign.text[1:]}."]
+            named = place == 0 and self.sentence
+            found += [_OF_THE_FIRST] if named else [f"{sign.text[0].upper()}{sign.text[1:]}."]
             found += [f"  {line}" for line in sign.examples]
         return found
 
