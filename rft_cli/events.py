@@ -79,7 +79,10 @@ class Stepped(Event):
 
 @dataclass(frozen=True, slots=True)
 class Validated(Event):
-    """Validation finished at `step` (0 = the base): mean reward with its interval."""
+    """Validation finished at `step` (0 = the base): mean reward with its interval.
+
+    `guard`: the second grader's mean, the ends of its interval and its rows; None without a guard.
+    """
 
     step: int
     epoch: float
@@ -88,6 +91,7 @@ class Validated(Event):
     high: float
     n: int
     best: bool
+    guard: Sequence[float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,13 @@ from rft_cli.data.references import solution_of
 from rft_cli.errors import GateNotMet, Interrupted, OutOfMemory, UsageError, UsageErrors
 from rft_cli.grading.imported_files import imported_files
 from rft_cli.grading.shape import shape_of
-from rft_cli.grading.source import is_reward_model, is_spec, read_sources, sha256_of_all
+from rft_cli.grading.source import (
+    is_reward_model,
+    is_spec,
+    read_source,
+    read_sources,
+    sha256_of_all,
+)
 from rft_cli.grading.wire.messages import ScorerSource
 from rft_cli.grading.wire.signature import Shape
 from rft_cli.runs import Run
@@ -176,6 +182,9 @@ def hashes(job: Job, graders: Sequence[ScorerSource]) -> dict[str, str]:
     found = {"train": job.train.sha256, "validation": job.validation.sha256}
     if job.test is not None:
         found["test"] = job.test.sha256
+    guard = job.config.grader.of_guard()
+    if guard is not None:
+        found["guard"] = read_source(guard).sha256
     each = {f"grader {place}": source.sha256 for place, source in enumerate(graders, 1)}
     return {**found, "grader": sha256_of_all(graders), **(each if len(graders) > 1 else {})}
 
@@ -199,6 +208,7 @@ PLACE = ("name", "output_dir")
 """Settings that say where a run is stored, not what it trains."""
 CONTENT = {
     "data.train": "train", "data.validation": "validation", "data.test": "test", "grader.path": "grader",
+    "grader.guard": "guard",
 }  # fmt: skip
 """Settings that name a file -> its name in `hashes`."""
 
@@ -210,11 +220,14 @@ def processes(config: RunConfig) -> int:
 
 
 def scorer_modules(config: RunConfig) -> dict[str, str]:
-    """Hashes of the files that the scorers import, from their own folders and from `grader.folder`."""
-    if config.grader.path is None or is_spec(config.grader) or is_reward_model(config.grader):
-        return {}
+    """Hashes of the files that the scorers import, the guard too, from their own folders and from `grader.folder`."""
+    graders = [one for one, _ in config.grader.each()]
+    guard = config.grader.of_guard()
+    graders += [] if guard is None else [guard]
     found: dict[str, str] = {}
-    for one, _ in config.grader.each():
+    for one in graders:
+        if one.path is None or is_spec(one) or is_reward_model(one):
+            continue
         file = Path(split_target(str(one.path))[0]).expanduser()
         found |= imported_files(file, None if one.folder is None else Path(one.folder).expanduser())
     return found
@@ -225,6 +238,8 @@ def create_run(job: Job) -> Run:
     config = with_absolute_paths(job.config)
     # Read once: the copy is what the record has the hash of.
     graders = read_sources(config.grader)
+    guard = config.grader.of_guard()
+    kept = graders if guard is None else [*graders, read_source(guard)]
     return Run.create(
         config.output_dir,
         config.name,
@@ -237,7 +252,7 @@ def create_run(job: Job) -> Run:
             "versions": versions(),
             "warnings": [{"step": 0, "text": text} for text in dict.fromkeys(job.warnings)],
         },
-        files=_copies(graders),
+        files=_copies(kept),
     )
 
 

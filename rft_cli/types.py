@@ -178,7 +178,7 @@ class Sample:
     """One completion of one row, graded: what validation files and reports are made of.
 
     `row` is the index into the data file's examples, `tokens` the completion length with EOS, `truncated` says
-    that it hit the length limit before EOS.
+    that it hit the length limit before EOS. `guard` is the second grader's grade, None where there is none.
     """
 
     row: int
@@ -188,12 +188,10 @@ class Sample:
     tokens: int
     truncated: bool
     grade: Grade
+    guard: Grade | None = None
 
     def to_json(self) -> dict[str, Any]:
         """One line of a rollouts or validation file. Its grade also has `seconds`, and a failed one its traceback."""
-        grade = {**self.grade.to_json(), "seconds": self.grade.seconds}
-        if self.grade.error is not None:
-            grade["error"]["trace"] = self.grade.error.trace
         return {
             "row": self.row,
             "id": self.example_id,
@@ -201,13 +199,13 @@ class Sample:
             "completion": self.completion,
             "tokens": self.tokens,
             "truncated": self.truncated,
-            "grade": grade,
+            "grade": _stored(self.grade),
+            **({} if self.guard is None else {"guard": _stored(self.guard)}),
         }
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Sample:
-        grade = row["grade"]
-        error = grade.get("error")
+        guard = row.get("guard")
         return cls(
             row=row["row"],
             example_id=row["id"],
@@ -215,13 +213,24 @@ class Sample:
             completion=row["completion"],
             tokens=row["tokens"],
             truncated=row["truncated"],
-            grade=Grade(
-                status=grade["status"],
-                reward=grade["reward"],
-                components=grade["components"],
-                error=None
-                if error is None
-                else GradeError(error["kind"], error["message"], error.get("trace", "")),
-                seconds=grade.get("seconds", 0.0),
-            ),
+            grade=_read(row["grade"]),
+            guard=None if guard is None else _read(guard),
         )
+
+
+def _stored(grade: Grade) -> dict[str, Any]:
+    stored = {**grade.to_json(), "seconds": grade.seconds}
+    if grade.error is not None:
+        stored["error"]["trace"] = grade.error.trace
+    return stored
+
+
+def _read(grade: Mapping[str, Any]) -> Grade:
+    error = grade.get("error")
+    return Grade(
+        status=grade["status"],
+        reward=grade["reward"],
+        components=grade["components"],
+        error=None if error is None else GradeError(error["kind"], error["message"], error.get("trace", "")),
+        seconds=grade.get("seconds", 0.0),
+    )

@@ -15,6 +15,7 @@ def create(
     test: flags.TestFile = None,
     model: flags.Model = None,
     reward_model: flags.RewardModel = None,
+    guard: flags.Guard = None,
     grader_env: flags.GraderEnv = None,
     limits: flags.Limits = None,
     learning_rate: flags.LearningRate = None,
@@ -52,6 +53,7 @@ def create(
         "data.test": flags.files(test),
         "model.path": model,
         "grader.path": reward_model or None,
+        "grader.guard": guard,
         "grader.env": flags.variables(grader_env),
         "grader.limits": limits,
         "optim.learning_rate": learning_rate,
@@ -63,18 +65,19 @@ def create(
         "num_processes": num_processes,
         "report_to": flags.files(report_to),
     }
-    flags.check_force(force, resume)
+    resumed = flags.one_run(resume, "--resume", "resume one run at a time")
+    flags.check_force(force, resumed)
     flags.check_progress(progress, quiet)
     gates = Gates(min_gain=min_gain, on=gate_on).check()
     settings = Settings(config, overrides, sets or [], from_openai)
     # Loaded before anything else is imported: a wrong setting is reported immediately.
-    loaded = settings.load() if resume is None else None
+    loaded = settings.load() if resumed is None else None
     output = Output(json, quiet, progress)
     if dry_run:
         from rft_cli.commands.job import dry_run as dry
 
-        dry.dry_run(settings, loaded, resume, force, output)
+        dry.dry_run(settings, loaded, resumed, force, output)
         return
     from rft_cli.commands.job.start import run_job
 
-    run_job(settings, loaded, resume=resume, force=force, gates=gates, output=output)
+    run_job(settings, loaded, resume=resumed, force=force, gates=gates, output=output)

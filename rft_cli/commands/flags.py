@@ -78,6 +78,14 @@ RewardModel = Annotated[
         help="The grader: scorer.py, a spec (.json, .yaml) or a reward model. Several scorers are added up: b.py=0.2.",
     ),
 ]
+Guard = Annotated[
+    str | None,
+    typer.Option(
+        "--guard",
+        metavar="GRADER",
+        help="A second grader, never trained on: where the reward rises and it falls, the job warns.",
+    ),
+]
 FromOpenAI = Annotated[
     str | None,
     typer.Option(
@@ -150,7 +158,7 @@ ReportTo = Annotated[
     ),
 ]
 Resume = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--resume",
         metavar="RUN",
@@ -223,6 +231,13 @@ def one_config(argument: str | None, option: str | None) -> str | None:
     if argument is not None and option is not None:
         raise UsageError(f"two configuration files: {argument} and --config {option}", "give one of them")
     return argument if option is None else option
+
+
+def one_run(runs: list[str] | None, flag: str, fix: str) -> str | None:
+    """The run that this flag names; UsageError where it was given twice, of which the last would win silently."""
+    if runs is not None and len(runs) > 1:
+        raise UsageError(f"{flag} was given {len(runs)} times: {', '.join(runs)}", fix)
+    return runs[0] if runs else None
 
 
 def check_force(force: bool, resume: str | None) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from rft_cli.commands import flags, terminal
 from rft_cli.commands.grading.options import OutputOptions
-from rft_cli.commands.settings import Settings
+from rft_cli.commands.settings import Output, Settings
 from rft_cli.commands.terminal import need_stdout
 from rft_cli.errors import UsageError
 
@@ -53,6 +53,19 @@ ValidationFile = Annotated[
     typer.Option("-v", "--validation-file", metavar="FILE", help="Rows for --audit, as FILE."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the summary, or the audit, as one JSON document.")]
+RunOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--run",
+        metavar="RUN",
+        help="Grade a run's stored completions again: its grader against this one.",
+        autocompletion=flags.complete_run,
+    ),
+]
+Rollouts = Annotated[
+    bool,
+    typer.Option("--rollouts", help="With --run: the completions of training too, not only validations."),
+]
 Shape = Annotated[
     Literal["rows", "openai-run"],
     typer.Option("--format", help="Output: the rows, or what OpenAI's /graders/run answers for each."),
@@ -63,6 +76,8 @@ def grade(
     files: FilesArgument = None,
     reward_model: flags.RewardModel = None,
     from_openai: flags.FromOpenAI = None,
+    run: RunOption = None,
+    rollouts: Rollouts = False,
     field: Field = "completion",
     gold: Gold = False,
     shape: Shape = "rows",
@@ -79,6 +94,7 @@ def grade(
     limits: flags.Limits = None,
     config: flags.ConfigFile = None,
     sets: flags.Sets = None,
+    output_dir: flags.OutputDir = None,
     json: Json = False,
     quiet: flags.Quiet = False,
     debug: flags.Debug = False,
@@ -92,6 +108,7 @@ def grade(
     rft grade --reward-model scorer.py --gold val.jsonl --summary
     rft grade --reward-model scorer.py --audit val.jsonl
     generate | rft grade --reward-model scorer.py --min-reward 0.8 > out.jsonl
+    rft grade --run latest --reward-model new.py
 
     Exit codes: 0 done, 1 below --min-reward or a problem in the audit, 2 wrong
     usage or rows, 3 too many failed grades, 128 + the signal when interrupted.
@@ -105,6 +122,18 @@ def grade(
         "data.train": flags.files(training_file),
         "data.validation": flags.files(validation_file),
     }
+    if run:
+        rows_flags = {
+            "FILE": files, "--field": field != "completion", "--gold": gold, "--format": shape != "rows",
+            "--audit": audit, "--audit-rows": audit_rows, "--summary-file": summary_file,
+            "--min-reward": min_reward is not None, "--from-openai": from_openai,
+        }  # fmt: skip
+        given = Settings(config, {**overrides, "output_dir": output_dir}, sets or [])
+        others = [name for name, value in rows_flags.items() if value]
+        _grade_run(run, given, rollouts, others, Output(json or summary, quiet))
+        return
+    if rollouts or output_dir is not None:
+        raise UsageError("--rollouts and --output-dir go with --run", "name the run with --run RUN")
     settings = _settings(Settings(config, overrides, sets or []))
     terminal.check_writable(summary_file)
     output = OutputOptions(not (summary or json), shape == "openai-run", summary_file, quiet)
@@ -123,6 +152,22 @@ def _one_of(reward_model: Any, from_openai: str | None) -> Any:
     if reward_model and from_openai is not None:
         raise UsageError("--reward-model and --from-openai name two graders", "give one of them")
     return reward_model or from_openai or None
+
+
+def _grade_run(
+    runs: list[str], settings: Settings, rollouts: bool, others: list[str], output: Output
+) -> None:
+    named = flags.one_run(
+        runs, "--run", f"grade one run again at a time; to compare them: rft compare {' '.join(runs)}"
+    )
+    assert named is not None
+    if others:
+        raise UsageError(
+            f"--run takes no {', '.join(others)}", "it grades the completions that the run has stored"
+        )
+    from rft_cli.commands.regrade.command import grade_run
+
+    grade_run(named, settings, rollouts=rollouts, output=output)
 
 
 def _settings(settings: Settings) -> RunConfig:

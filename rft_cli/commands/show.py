@@ -13,11 +13,17 @@ if TYPE_CHECKING:
     from rft_cli.runs import Run
     from rft_cli.view.completions import Change, Completion, Split
 
-RunArgument = Annotated[
-    str,
+RunArguments = Annotated[
+    list[str] | None,
     typer.Argument(
-        metavar="RUN", help="A run: a name, a path, or latest.", autocompletion=flags.complete_run
+        metavar="RUN...",
+        help="A run: a name, a path, or latest. Several are compared, as by rft compare.",
+        autocompletion=flags.complete_run,
     ),
+]
+RunOption = Annotated[
+    list[str] | None,
+    typer.Option("--run", metavar="RUN", help="The same as the argument.", autocompletion=flags.complete_run),
 ]
 RowOption = Annotated[
     str | None,
@@ -48,7 +54,8 @@ SHOWN_UNGRADED = 20
 
 
 def show(
-    run: RunArgument,
+    runs: RunArguments = None,
+    run: RunOption = None,
     row: RowOption = None,
     split: SplitOption = None,
     worst: Worst = None,
@@ -66,6 +73,7 @@ def show(
     \b
     rft show latest
     rft show latest --worst 5
+    rft show runs/a runs/b
     """
     from rft_cli.view.overview import open_run
 
@@ -74,7 +82,13 @@ def show(
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)} can't be shown together", "ask for one of them")
     chosen = _split(split)
-    opened = open_run(run, output_dir or "runs")
+    named = [*(runs or []), *(run or [])]
+    if not named:
+        raise UsageError("there is no RUN", "name one, or latest; `rft runs` lists them")
+    if len(named) > 1:
+        _compare(named, given, split, output_dir, json)
+        return
+    opened = open_run(named[0], output_dir or "runs")
     if row is not None:
         _show_row(opened, row, chosen, json)
     elif failed:
@@ -84,6 +98,20 @@ def show(
         _show_changes(opened, given[0].removeprefix("--"), count, chosen, json)
     else:
         _show_overview(opened, json)
+
+
+def _compare(
+    runs: list[str], given: list[str], split: str | None, output_dir: str | None, json: bool
+) -> None:
+    """Several runs side by side; what shows single completions takes one run."""
+    from rft_cli.commands.compare import compare
+
+    given = [*given, *([] if split is None else ["--split"])]
+    if given:
+        raise UsageError(
+            f"{', '.join(given)} with {len(runs)} runs: shows the completions of one run", "name one run"
+        )
+    compare(runs, output_dir=output_dir, json=json)
 
 
 def _split(named: str | None) -> Split | None:

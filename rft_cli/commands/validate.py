@@ -16,11 +16,11 @@ from rft_cli.commands.validation.gates import Gates
 from rft_cli.errors import UsageError
 
 RunOption = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--run",
         metavar="RUN",
-        help="Measure a run's best checkpoint against its base model.",
+        help="Measure a run's best checkpoint against its base model; given twice: the second run against the first.",
         autocompletion=flags.complete_run,
     ),
 ]
@@ -37,6 +37,7 @@ def validate(
     training_file: flags.TrainingFile = None,
     validation_file: flags.ValidationFile = None,
     reward_model: flags.RewardModel = None,
+    guard: flags.Guard = None,
     grader_env: flags.GraderEnv = None,
     limits: flags.Limits = None,
     model: ModelOption = None,
@@ -62,6 +63,7 @@ def validate(
     rft validate --from-openai job.json       the same for OpenAI's job
     rft validate config.yaml --model MODEL --min-reward 0.8
     rft validate --run latest --min-gain 0.1 --gate-on low
+    rft validate --run runs/a --run runs/b
     """
     config_file = flags.one_config(config_file, config)
     _check_flags(model, run, from_openai, min_reward, min_gain)
@@ -71,6 +73,7 @@ def validate(
         "data.validation": flags.files(validation_file),
         "model.path": model,
         "grader.path": reward_model or None,
+        "grader.guard": guard,
         "grader.env": flags.variables(grader_env),
         "grader.limits": limits,
         "output_dir": output_dir,
@@ -79,8 +82,11 @@ def validate(
     output = Output(json, quiet, progress)
     need_stdout()
     with signals_interrupt(signal.SIGINT):
-        if run is not None:
-            _measure_run(run, Settings(config_file, overrides, sets or []), gates, output)
+        if run and len(run) > 1:
+            _compare_runs(run, Settings(config_file, overrides, sets or []), gates, output)
+            return
+        if run:
+            _measure_run(run[0], Settings(config_file, overrides, sets or []), gates, output)
             return
         settings = Settings(config_file, overrides, sets or [], from_openai)
         loaded = settings.load(settings.needs() if model is None else MEASURE_NEEDS)
@@ -96,7 +102,7 @@ def validate(
 
 def _check_flags(
     model: str | None,
-    run: str | None,
+    run: list[str] | None,
     from_openai: str | None,
     min_reward: float | None,
     min_gain: float | None,
@@ -129,3 +135,14 @@ def _measure_run(ref: str, settings: Settings, gates: Gates, output: Output) -> 
     overrides = {**settings.overrides, "model.path": run.info["model"], "model.revision": revision_of(run)}
     loaded = Settings(file, overrides, settings.sets).load(MEASURE_NEEDS)
     measure(loaded, run, gates, output)
+
+
+def _compare_runs(refs: list[str], settings: Settings, gates: Gates, output: Output) -> None:
+    from rft_cli.commands.validation.two_runs import measure_two
+
+    if len(refs) > 2:
+        raise UsageError(
+            f"--run was given {len(refs)} times: two runs at most are sampled and compared",
+            f"compare what the runs have measured themselves: rft compare {' '.join(refs)}",
+        )
+    measure_two(refs[0], refs[1], settings, gates, output)

@@ -128,6 +128,10 @@ def _grader(config: RunConfig) -> list[Conflict]:
     if not parts or all(weight == 0 for _, weight in parts):
         message = "no scorer is named" if not parts else "every weight is 0: there is nothing to learn"
         return [Conflict(("grader.path",), message, "name a scorer: [a.py, b.py:short=0.2]")]
+    guard = config.grader.guard
+    if guard is not None and guard == config.grader.path:
+        message = "the guard is the grader itself: it would rise whenever the reward does"
+        return [Conflict(("grader.guard",), message, "name a scorer that measures something else")]
     if config.grader.path is None or config.grader.spec is None:
         return []
     message = "a grader file and an inline spec are both set"

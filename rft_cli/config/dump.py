@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel
 
-from rft_cli.config.paths import FILE_KEYS, absolute
+from rft_cli.config.paths import FILE_KEYS, GRADER_KEYS, absolute
 from rft_cli.config.scalars import means_itself
 from rft_cli.config.schema import RunConfig
 
-_PATH_KEYS = (*FILE_KEYS, "grader.path", "grader.folder", "grader.judge.cache", "model.path")
+_PATH_KEYS = (*FILE_KEYS, *GRADER_KEYS, "grader.folder", "grader.judge.cache", "model.path")
 SectionT = TypeVar("SectionT", bound=BaseModel)
 
 

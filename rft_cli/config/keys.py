@@ -29,6 +29,7 @@ _FLAGS = {
     "data.test": "--test",
     "model.path": "--model",
     "grader.path": "--reward-model",
+    "grader.guard": "--guard",
     "grader.timeout_s": "--timeout",
     "grader.env": "--grader-env",
 }

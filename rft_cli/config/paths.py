@@ -13,6 +13,8 @@ FILE_KEYS = ("data.train", "data.validation", "data.test")
 """Settings that name files of rows (`-`: standard input), or data sets of the hub; one, or a list."""
 JSON_OR_YAML = (".json", ".yaml", ".yml")
 """How names of files end that hold one document: a grader spec, a fine-tuning job."""
+GRADER_KEYS = ("grader.path", "grader.guard")
+"""Settings that name a grader."""
 _GRADER_FILES = (".py", *JSON_OR_YAML)
 
 
@@ -32,7 +34,7 @@ def is_path(key: str, value: str, folder: str = "") -> bool:
         return value != "-" and hub_name(value, folder) is None
     if key == "grader.folder":
         return True
-    if key == "grader.path":
+    if key in GRADER_KEYS:
         # `scorer.py:function=0.5` names a function of the file, and a weight.
         value = split_weight(value)[0]
         file = value.rpartition(":")[0] if ":" in value else value
@@ -60,7 +62,7 @@ def absolute(key: str, value: Any) -> Any:
     if isinstance(value, list):
         return [absolute(key, item) for item in value]
     if is_path(key, value) or (
-        key in ("model.path", "grader.path") and not value.startswith("builtin/") and Path(value).is_dir()
+        key in ("model.path", *GRADER_KEYS) and not value.startswith("builtin/") and Path(value).is_dir()
     ):
         return os.path.abspath(os.path.expanduser(value))
     return value

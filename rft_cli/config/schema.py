@@ -132,6 +132,12 @@ class GraderConfig(Section):
     path: Annotated[str | list[str] | None, BeforeValidator(one_or_several)] = None
     """`scorer.py` or `scorer.py:function`, an OpenAI grader spec (`.json`, `.yaml`), or a reward model. Several scorers
     are added up: `[a.py, b.py:short=0.2]`, each with its weight, else 1."""
+    guard: str | None = None
+    """A second grader, never trained on: a scorer, a spec or a reward model that grades each validation and the test
+    rows too. Where the reward rises and the guard falls, the job warns."""
+    on_guard_drop: Literal["warn", "choose", "stop"] = "warn"
+    """What follows where the guard falls below the base (its paired 95 % interval is below 0) while the reward rises.
+    choose: that step can't become the best checkpoint, either. stop: and the job ends there."""
     folder: str | None = None
     """Folder that scorers run in and import from, beside their own. Empty: where the command is typed."""
     spec: dict[str, Any] | None = None
@@ -174,6 +180,14 @@ class GraderConfig(Section):
             return [(self, 1.0)]
         parts = [weighted(text) for text in self.path]
         return [(self.model_copy(update={"path": part.path}), part.weight) for part in parts]
+
+    def of_guard(self) -> GraderConfig | None:
+        """The guard's own configuration: its file, under the grader's other settings; None where there is no guard."""
+        return (
+            None
+            if self.guard is None
+            else self.model_copy(update={"path": self.guard, "spec": None, "guard": None})
+        )
 
     @property
     def grade_limit_s(self) -> float:

@@ -287,5 +287,10 @@ def _validated_line(event: Validated) -> str:
     where = "base" if event.step == 0 else f"epoch {_epoch(event.epoch)}, step {event.step}"
     estimate = Estimate(event.mean, (event.low, event.high), event.n)
     low, high = (number(value) for value in estimate.ci95)
-    best = "  best so far" if event.best and event.step > 0 else ""
+    if event.guard is not None:
+        guard, *ends = (number(value) for value in event.guard[:3])
+        best = f"  guard {guard} [{', '.join(ends)}]"
+    else:
+        best = ""
+    best += "  best so far" if event.best and event.step > 0 else ""
     return f"validation ({where}): reward {number(event.mean)} [{low}, {high}] on {event.n} rows{best}"

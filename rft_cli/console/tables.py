@@ -55,11 +55,13 @@ def print_summary(summary: Summary, file: TextIO | None = None) -> None:
     console.print(Text(f"next  {clean(summary.next)}"), soft_wrap=True)
 
 
-def comparison_table(split: str, rows: Iterable[SummaryRow]) -> Table:
-    """Before, after and paired difference, each a mean with its 95 % interval."""
+def comparison_table(
+    split: str, rows: Iterable[SummaryRow], sides: tuple[str, str] = ("before", "after")
+) -> Table:
+    """Before, after and paired difference, each a mean with its 95 % interval. `sides` names the first two."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column(f"{split} rows", overflow="fold")
-    for name in ("before", "after", "difference"):
+    for name in (*sides, "difference"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         cells = (interval(row.before), interval(row.after), interval(row.difference, sign=True))
@@ -80,12 +82,16 @@ def print_estimates(title: str, rows: Mapping[str, Estimate], file: TextIO | Non
 
 
 def print_comparison(
-    title: str, rows: Iterable[SummaryRow], file: TextIO | None = None, notes: Iterable[str] = ()
+    title: str,
+    rows: Iterable[SummaryRow],
+    file: TextIO | None = None,
+    notes: Iterable[str] = (),
+    sides: tuple[str, str] = ("before", "after"),
 ) -> None:
     """The comparison table under a title, and what it says."""
     console = open_console(file)
     console.print(Text(clean(title), style="bold"))
-    console.print(comparison_table("validation", rows))
+    console.print(comparison_table("validation", rows, sides))
     console.print(Text(LEGEND, style="dim"))
     for note in notes:
         console.print(Text(clean(note)))

@@ -30,8 +30,13 @@ class Advice:
     text: str | None = None
 
 
-def advise(run: Run, best_step: int, metrics: Sequence[Mapping[str, Any]], pair: Pair) -> Advice:
-    """The advice after a job with these lines of metrics; `pair`: the rows that the result is about."""
+def advise(
+    run: Run, best_step: int, metrics: Sequence[Mapping[str, Any]], pair: Pair, fooled: bool = False
+) -> Advice:
+    """The advice after a job with these lines of metrics; `pair`: the rows that the result is about.
+
+    `fooled`: the gain looks gamed, or the guard fell.
+    """
     config = quoted(run.path / "config.yaml")
     cut = _mean(metrics, "truncated")
     if not best_step and cut is not None and cut > MOST_CUT:
@@ -49,6 +54,8 @@ def advise(run: Run, best_step: int, metrics: Sequence[Mapping[str, Any]], pair:
             f"rft validate {config} --model {quoted(run.info.get('model') or '')}",
             _NO_GROUP if set(shares) == {None} else _why_flat(rewards),
         )
+    if fooled:
+        return _of_a_fooled_scorer(run)
     if not best_step:
         return _nothing_beat(run, config, metrics)
     if run.info.get("algorithm") == "sft":
@@ -83,6 +90,16 @@ def _nothing_beat(run: Run, config: str, metrics: Sequence[Mapping[str, Any]]) -
     steps = max((int(row.get("step") or 0) for row in metrics), default=1)
     epochs = settings.get("optim.n_epochs", max((epoch_of(row) for row in metrics), default=1))
     return Advice(f"rft train {config} {longer(epochs, settings.get('optim.max_steps'), steps)}")
+
+
+def _of_a_fooled_scorer(run: Run) -> Advice:
+    grader = (run.info.get("settings") or {}).get("grader.path")
+    file = grader if isinstance(grader, str) else "scorer.py"
+    return Advice(
+        f"rft grade --run {quoted(run.path)} --reward-model {quoted(file)}",
+        "Change the scorer so that it no longer pays for that. The next command grades the completions of this run "
+        "with it, without a model: they are examples of what it has to refuse.",
+    )
 
 
 def _of_a_gain(run: Run, config: str, metrics: Sequence[Mapping[str, Any]], pair: Pair) -> Advice:

@@ -13,6 +13,7 @@ from rft_cli.config import RunConfig
 from rft_cli.config.paths import is_path
 from rft_cli.report.collapse import best_constant
 from rft_cli.report.estimates import compare, component_names
+from rft_cli.report.gaming.verdict import Gaming
 from rft_cli.report.markdown import code, prose
 from rft_cli.report.pairs import Pair, read_pairs
 from rft_cli.report.pilot import WITHOUT_PILOT
@@ -110,7 +111,16 @@ def _gain(run: Run, config: RunConfig, step: int) -> list[str]:
         f"top_p {settings.top_p:g}, seed {settings.seed}."
     )
     said += " The checkpoint was chosen on the validation rows, so the gain there is a little flattered."
-    return ["## Reward", "\n".join(lines), said, *constants]
+    return ["## Reward", "\n".join(lines), said, *constants, *_gamed(run, step)]
+
+
+def _gamed(run: Run, step: int) -> list[str]:
+    """The verdict of the run, where its gain looks gamed and this is its best checkpoint."""
+    found = (run.info.get("result") or {}).get("gaming")
+    if found is None or run.info.get("best_step") != step:
+        return []
+    sentence = Gaming.from_json(found).sentence
+    return [f"**{prose(sentence)}**"] if sentence else []
 
 
 def _constant(pair: Pair) -> list[str]:

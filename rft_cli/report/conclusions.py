@@ -8,6 +8,8 @@ from rft_cli.types import Comparison
 
 HOLDS = "the gain holds on rows that were not trained on; read the completions to see whether the scorer was fooled."
 
+GAMED = "the scorer pays for it on new rows too, but see above what it pays for."
+
 
 def headline(reward: Comparison, pair: Pair) -> str:
     """The verdict on the pair's rows."""

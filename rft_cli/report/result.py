@@ -11,6 +11,10 @@ from rft_cli.report.advice import advise, epoch_of
 from rft_cli.report.collapse import best_constant, repetition_of
 from rft_cli.report.diagnosis import diagnose_run
 from rft_cli.report.estimates import compare, compare_components
+from rft_cli.report.facts import batches_of
+from rft_cli.report.gaming.evidence import read_evidence
+from rft_cli.report.gaming.verdict import Gaming, judge
+from rft_cli.report.guard import guard_json
 from rft_cli.report.outcomes import outcomes
 from rft_cli.report.pairs import Pair, read_pairs
 from rft_cli.runs import Run
@@ -45,6 +49,9 @@ def build_result(run: Run, *, status: str = "finished") -> dict[str, Any]:
     for pair in pairs:
         result[pair.split] = {**compare(pair.before, pair.after).to_json(), **answers_json(pair)}
         components = compare_components(pair.before, pair.after)
+        guard = guard_json(pair.before, pair.after)
+        if guard is not None:
+            result.setdefault("guard", {})[pair.split] = guard
     result["components"] = {name: comparison.to_json() for name, comparison in components.items()}
     result["training_reward"] = training_reward(metrics)
     teaches = info.get("algorithm") == "sft"
@@ -53,9 +60,19 @@ def build_result(run: Run, *, status: str = "finished") -> dict[str, Any]:
     result["grader"] = outcomes(_sampled(pairs) if teaches else run.rollouts())
     result["warnings"] = texts(run)
     result["diagnosis"] = [found.to_json() for found in diagnose_run(run, metrics)]
-    advice = advise(run, best_step, metrics, pairs[-1])
+    gaming = gaming_of(run, pairs[-1], metrics) if best_step else Gaming("not measured")
+    result["gaming"] = gaming.to_json()
+    fooled = gaming.verdict == "gamed" or bool(
+        (result.get("guard") or {}).get(pairs[-1].split, {}).get("alarm")
+    )
+    advice = advise(run, best_step, metrics, pairs[-1], fooled)
     result |= {"advice": advice.text, "next": advice.next}
     return result
+
+
+def gaming_of(run: Run, pair: Pair, metrics: Sequence[dict[str, Any]]) -> Gaming:
+    """The verdict on whether the gain on these rows looks gamed."""
+    return judge(read_evidence(run, pair, [batch[0] for batch in batches_of(metrics)]))
 
 
 def answers_json(pair: Pair) -> dict[str, Any]:

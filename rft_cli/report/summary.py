@@ -8,7 +8,8 @@ from typing import Any
 
 from rft_cli.config.suggest import counted
 from rft_cli.report.collapse import best_constant
-from rft_cli.report.conclusions import answers_note, headline, matters, reward_verdict
+from rft_cli.report.conclusions import GAMED, answers_note, headline, matters, reward_verdict
+from rft_cli.report.gaming.verdict import Gaming
 from rft_cli.report.pairs import Pair, read_pairs
 from rft_cli.runs import Run
 from rft_cli.types import Comparison, Estimate, Sample
@@ -65,10 +66,12 @@ def build_summary(run: Run, result: Mapping[str, Any]) -> Summary:
     pair, validation = pairs[-1], pairs[0]
     reward = _comparison(result[pair.split])
     table = [_row("reward", reward), *constant_rows(pair)]
+    guard = (result.get("guard") or {}).get(pair.split)
+    table += [] if guard is None else [_row("guard", _comparison(guard))]
     table += [_row(name, _comparison(found)) for name, found in result["components"].items()]
     shown = () if result["best_step"] == 0 else tuple(pick_completions(pair, SHOWN))
     return Summary(
-        headline=NOTHING_BEAT if result["best_step"] == 0 else headline(reward, pair),
+        headline=NOTHING_BEAT if result["best_step"] == 0 else _headline(result, reward, pair),
         split=pair.split,
         table=tuple(table),
         notes=tuple(_notes(result, pair, validation)),
@@ -78,6 +81,19 @@ def build_summary(run: Run, result: Mapping[str, Any]) -> Summary:
         run=result["run"],
         next=result["next"],
     )
+
+
+def _headline(result: Mapping[str, Any], reward: Comparison, pair: Pair) -> str:
+    alarm = (result.get("guard") or {}).get(pair.split, {}).get("alarm")
+    said = [headline(reward, pair), _gaming(result).sentence]
+    said += [] if alarm is None else [f"Guard: {alarm}."]
+    return " ".join(text for text in said if text)
+
+
+def _gaming(result: Mapping[str, Any]) -> Gaming:
+    # a result that an older version wrote has none
+    found = result.get("gaming")
+    return Gaming("not measured") if found is None else Gaming.from_json(found)
 
 
 def _warnings(result: Mapping[str, Any]) -> list[str]:
@@ -110,6 +126,7 @@ def _notes(result: Mapping[str, Any], pair: Pair, validation: Pair) -> list[str]
     notes = [_rows_note(result, pair)]
     answers = answers_note(pair)
     notes += [] if answers is None else [answers]
+    notes += _gaming(result).lines()
     notes += _reward_notes(result, validation)
     advice = result.get("advice")
     return [*notes, *_grader_notes(result["grader"]), *([] if advice is None else [advice])]
@@ -171,7 +188,9 @@ def _reward_notes(result: Mapping[str, Any], validation: Pair) -> list[str]:
     if not result["best_step"]:
         lines.append(f"validation reward of the base {reward.before.mean:.3f}.")
     else:
-        verdict = reward_verdict(reward, 0.0 if taught is not None else last - first, validation)
+        gamed = _gaming(result).verdict == "gamed"
+        gain = 0.0 if taught is not None else last - first
+        verdict = GAMED if gamed else reward_verdict(reward, gain, validation)
         lines.append(f"validation reward {reward.before.mean:.3f} -> {reward.after.mean:.3f}: {verdict}")
     line = ", ".join(lines)
     return [line[0].upper() + line[1:]]

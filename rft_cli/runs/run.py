@@ -23,6 +23,8 @@ from rft_cli.runs.files import append_line, drafts, finite, read_lines, write_at
 from rft_cli.types import Sample
 
 PILOT = "pilot.json"
+MADE_LAST = ("constant", "references", "swapped", "swapped-base")
+"""What is graded of each split at the end of a job, for the verdict."""
 
 
 class Run:
@@ -187,7 +189,8 @@ class Run:
             if int(file.stem.removeprefix("step-")) >= step:
                 file.unlink()
         later = [f"step-{other:06d}" for other in self.validated_steps() if other > step]
-        for name in (*later, "test-after", "constant-validation", "constant-test"):
+        made_last = [f"{name}-{split}" for name in MADE_LAST for split in ("validation", "test")]
+        for name in (*later, "test-after", *made_last):
             self._samples(name).unlink(missing_ok=True)
 
     def _drafts(self) -> list[Path]:

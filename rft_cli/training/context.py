@@ -17,7 +17,10 @@ from rft_cli.training.distributed.group import stop_asked
 
 @dataclass(frozen=True, slots=True)
 class JobContext:
-    """A job with its tokenizer and its open grader; `emit` takes events, of which process 0's alone are shown."""
+    """A job with its tokenizer, its open grader and, where it has one, its open guard.
+
+    `emit` takes events, of which process 0's alone are shown.
+    """
 
     job: Job
     tokenizer: PreTrainedTokenizerBase
@@ -25,6 +28,7 @@ class JobContext:
     grader: Grader
     emit: OnEvent
     stop: Stop
+    guard: Grader | None = None
 
     @property
     def config(self) -> RunConfig:

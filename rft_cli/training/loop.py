@@ -24,6 +24,7 @@ from rft_cli.training.hooks.slow_grader import SlowGraderWarning
 from rft_cli.training.hooks.tripwires import TripwireMonitor, Tripwires
 from rft_cli.training.hooks.validate_and_save import ValidateAndSave
 from rft_cli.training.models import count_parameters
+from rft_cli.training.probes import keep_probes
 from rft_cli.training.rollouts.prompts import PromptEncoder, training_rows
 from rft_cli.training.rollouts.rewards import GraderReward
 from rft_cli.training.rollouts.validation import validator_of
@@ -78,6 +79,7 @@ def run_training(
             _load_weights(trainer, best)
             validations.sample_test("test-after")
     keep_constants(context, run)
+    keep_probes(context, run)
     if not accelerator.is_main_process:
         return {}
     result: dict[str, Any] = build_result(run)

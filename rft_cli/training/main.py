@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
 from transformers import PreTrainedTokenizerBase
 
+from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.events import Note, OnEvent
 from rft_cli.grading.protocol import Grader
@@ -127,15 +130,18 @@ def _train(
     logs.mkdir(exist_ok=True)
     log = logs / f"grader-{state.process_index}.log"
 
-    def opened() -> Grader:
+    def opened(config: GraderConfig, log: Path) -> Grader:
         # brief: a resumed run, or a child process, does not know the path that was typed, and must log the same.
-        return open_grader(
-            job.config.grader, log_path=log, seed=job.config.seed, brief=True, rows=job.shape()
-        )
+        return open_grader(config, log_path=log, seed=job.config.seed, brief=True, rows=job.shape())
 
-    # Until the grader is closed: a signal in the middle of that would leave its processes behind.
-    with stop.finishing(), group.agreed(opened) as grader, first_use(model, run, resume):
-        context = JobContext(job, lengths.tokenizer, lengths.limits, grader, emit, stop)
+    # Until the graders are closed: a signal in the middle of that would leave their processes behind.
+    with stop.finishing(), ExitStack() as graders, first_use(model, run, resume):
+        grader = graders.enter_context(group.agreed(partial(opened, job.config.grader, log)))
+        guard, second = None, job.config.grader.of_guard()
+        if second is not None:
+            guard_log = logs / f"guard-{state.process_index}.log"
+            guard = graders.enter_context(group.agreed(partial(opened, second, guard_log)))
+        context = JobContext(job, lengths.tokenizer, lengths.limits, grader, emit, stop, guard)
         resolved = with_pilot(context, run, model, resolution, resume)
         precision.choose_attention(
             model,

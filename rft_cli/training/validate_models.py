@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,9 @@ from typing import Any
 import torch
 from accelerate import Accelerator, PartialState
 
+from rft_cli.config.schema import GraderConfig
 from rft_cli.events import OnEvent, Progress
+from rft_cli.grading.protocol import Grader
 from rft_cli.job import Job
 from rft_cli.runs import Run
 from rft_cli.runs.model_source import ModelSource, find_model, tuned_source
@@ -47,23 +51,13 @@ def validate_models(job: Job, base: str, run: Run | None, on_event: OnEvent) -> 
 
     One model alone has a pilot first, from which the limit of a completion comes; a run has its own.
     """
-    quiet_libraries()
     revision = job.config.model.revision
-    lengths = check(job, trains=False)
-    for note in lengths.notes:
-        on_event(note)
     tuned = None if run is None else run.best_checkpoint()
-    with (
-        tempfile.TemporaryDirectory(prefix="rft-validate-") as folder,
-        open_grader(
-            job.config.grader, log_path=Path(folder) / "grader.log", seed=job.config.seed, rows=job.shape()
-        ) as grader,
-    ):
-        context = JobContext(job, lengths.tokenizer, lengths.limits, grader, on_event, Stop())
+    with _opened(job, on_event) as context:
         model = _on_device(job, find_model(base, revision))
         pilot = None
         if run is not None or job.config.pilot.prompts == 0:
-            limit = limit_of(job.config, lengths.limits, None if run is None else run.read_pilot()).value
+            limit = limit_of(job.config, context.limits, None if run is None else run.read_pilot()).value
         else:
             pilot = _pilot(context, model)
             limit = pilot.limit.value
@@ -76,8 +70,38 @@ def validate_models(job: Job, base: str, run: Run | None, on_event: OnEvent) -> 
         def progress(done: int, total: int) -> None:
             on_event(Progress("one answer for all rows", done, total))
 
-        constants = grade_constants(grader, after, job.validation.examples, progress)
+        constants = grade_constants(context.grader, after, job.validation.examples, progress)
         return ValidationOutcome(first, after, constants=constants)
+
+
+def sample_best(job: Job, run: Run, on_event: OnEvent) -> list[Sample]:
+    """Sample the validation rows from the best checkpoint of `run`, from its base where nothing beat that."""
+    base, revision = job.config.model.path, job.config.model.revision
+    best = run.best_checkpoint()
+    with _opened(job, on_event) as context:
+        source = find_model(base, revision) if best is None else tuned_source(best, base, revision)
+        limit = limit_of(job.config, context.limits, run.read_pilot()).value
+        return _sample(context, _on_device(job, source), run.name, limit)
+
+
+@contextmanager
+def _opened(job: Job, on_event: OnEvent) -> Iterator[JobContext]:
+    """The job with its tokenizer and its open graders, which are closed at the end of the block."""
+    quiet_libraries()
+    lengths = check(job, trains=False)
+    for note in lengths.notes:
+        on_event(note)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rft-validate-")))
+        grader = stack.enter_context(_open(job, job.config.grader, folder / "grader.log"))
+        guard, second = None, job.config.grader.of_guard()
+        if second is not None:
+            guard = stack.enter_context(_open(job, second, folder / "guard.log"))
+        yield JobContext(job, lengths.tokenizer, lengths.limits, grader, on_event, Stop(), guard)
+
+
+def _open(job: Job, config: GraderConfig, log: Path) -> Grader:
+    return open_grader(config, log_path=log, seed=job.config.seed, rows=job.shape())
 
 
 def _pilot(context: JobContext, model: Any) -> PilotResult:

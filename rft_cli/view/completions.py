@@ -20,7 +20,8 @@ SPLITS: Sequence[Split] = ("validation", "test", "training")
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One graded completion. `step`: optimizer steps done before it was sampled; `error`: why the grader failed."""
+    """One graded completion. `step`: optimizer steps done before it was sampled; `error`: why the grader failed;
+    `guard`: the second grader's reward, where the run has a guard."""
 
     split: Split
     step: int
@@ -35,6 +36,7 @@ class Completion:
     components: Mapping[str, float]
     error: str | None = None
     trace: str = ""
+    guard: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -50,6 +52,7 @@ class Completion:
             "reward": self.reward,
             "components": dict(self.components),
             "error": self.error,
+            **({} if self.guard is None else {"guard": self.guard}),
         }
 
 
@@ -103,7 +106,15 @@ def completion_of(line: Mapping[str, Any], split: Split, step: int) -> Completio
         },
         error=f"{error.get('kind')}: {error.get('message')}" if isinstance(error, Mapping) else None,
         trace=str(error.get("trace") or "") if isinstance(error, Mapping) else "",
+        guard=_guard(line.get("guard")),
     )
+
+
+def _guard(grade: object) -> float | None:
+    """The reward that the second grader gave, where there is one."""
+    if not isinstance(grade, Mapping) or grade.get("status") != "graded":
+        return None
+    return figure(grade.get("reward"))
 
 
 def _items(found: object) -> Iterable[tuple[Any, Any]]:

@@ -119,6 +119,8 @@ def _measured(run: Run, entry: Entry, result: object, problems: ReadProblems) ->
         components = result.get("components")
         named = components.items() if isinstance(components, Mapping) else ()
         found = {"reward": entry.reward}
+        guard = comparison_of((result.get("guard") or {}).get(entry.split) or {})
+        found |= {} if guard is None else {"guard": guard}
         found |= {
             str(n): c for n, v in named if isinstance(v, Mapping) and (c := comparison_of(v)) is not None
         }

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rft_cli.types import MOST_COMPONENTS
-from rft_cli.view.completions import completions_in, files_of
+from rft_cli.view.completions import Completion, completions_in, files_of
 from rft_cli.view.curves import Point, Validations
 from rft_cli.view.intervals import mean_cis
 from rft_cli.view.reading import ReadProblems
@@ -27,14 +27,12 @@ def read_validations(run: Path, problems: ReadProblems) -> Validations:
         for completion in completions_in(sampled, problems):
             tokens.append(completion.tokens)
             cut += completion.truncated
-            if completion.reward is not None:
-                measured = {"reward": completion.reward, **_components(completion.components)}
-                for name, value in measured.items():
-                    rows.setdefault(name, {}).setdefault(completion.row, []).append(value)
+            for name, value in _measured(completion).items():
+                rows.setdefault(name, {}).setdefault(completion.row, []).append(value)
         if tokens:
             found.setdefault("completion_tokens", []).append(Point(sampled.step, sum(tokens) / len(tokens)))
             found.setdefault("truncated", []).append(Point(sampled.step, cut / len(tokens)))
-        for name, by_row in list(rows.items())[: MOST_COMPONENTS + 1]:
+        for name, by_row in list(rows.items())[: MOST_COMPONENTS + 2]:
             names.append((name, sampled.step))
             columns.append([math.fsum(values) / len(values) for values in by_row.values()])
     for (name, step), estimate in zip(names, mean_cis(columns), strict=True):
@@ -42,6 +40,12 @@ def read_validations(run: Path, problems: ReadProblems) -> Validations:
             low, high = estimate.ci95
             found.setdefault(name, []).append(Point(step, estimate.mean, low, high))
     return found
+
+
+def _measured(completion: Completion) -> dict[str, float]:
+    found = {"reward": completion.reward, "guard": completion.guard}
+    components = {} if completion.reward is None else _components(completion.components)
+    return {name: value for name, value in found.items() if value is not None} | components
 
 
 def _components(components: object) -> dict[str, float]:

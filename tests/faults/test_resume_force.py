@@ -28,7 +28,7 @@ ACCEPTED = {
     "data.overlap": "drop", "data.system": "Be kind.", "data.prompt": "chat", "model.system_role": "user",
     "grader.embeddings.base_url": LOCAL, "grader.embeddings.model": "m", "grader.embeddings.api_key_env": "none",
     "grader.timeout_s": 20, "grader.workers": 2, "grader.max_failure_rate": 0.5, "grader.audit": "warn",
-    "grader.env": "[A_KEY]", "grader.memory_mb": 4000, "grader.fresh": True,
+    "grader.env": "[A_KEY]", "grader.memory_mb": 4000, "grader.fresh": True, "grader.on_guard_drop": "choose",
     "grader.judge.base_url": LOCAL, "grader.judge.api_key_env": "none", "grader.judge.model": "m",
     "grader.judge.concurrency": 2, "grader.judge.retries": 1, "grader.judge.timeout_s": 5,
     "grader.judge.cache": "none", "grader.judge.max_cost": 5, "grader.judge.max_tokens": 500,

@@ -103,6 +103,7 @@ def test_result_has_the_documented_shape_and_numbers(run):
         },
         "warnings": [],
         "diagnosis": [],
+        "gaming": {"verdict": "not measured", "kind": None, "signs": []},
         "advice": None,
         "next": f"rft export {run.path}",
     }

@@ -20,7 +20,9 @@ from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.job import DataFiles, Job, not_set, read_files
 
 if TYPE_CHECKING:
+    from rft_cli.config.schema import GraderConfig
     from rft_cli.grading.audit import AuditReport
+    from rft_cli.grading.preflight import PreflightReport
 
 _IN_A_FILE = re.compile(r":\d+:\d+$")
 _HAS_LINE = re.compile(r"^[^\n]*?\S:\d+(:\d+)?: ")
@@ -117,6 +119,7 @@ def preflight(
     _check_overlap(found)
     _check_demonstrations(found)
     _check_grader(found, needs)
+    _check_guard(found)
     if "model" in needs:
         _check_model(found, problem)
     if "train" in needs:
@@ -170,30 +173,49 @@ def _check_grader(found: Preflight, needs: Sequence[str]) -> None:
         else:
             found.absent("grader")
         return
-    from rft_cli.grading.preflight import check_grader
-    from rft_cli.training.graders import open_grader
-
-    rows = [example for data in found.files.data.values() for example in data.examples]
-    examples = [example for data in found.files.data.values() for example in data.examples[:ROWS_GRADED]]
-    references = [reference_of(example, found.config.data.columns) for example in examples]
     try:
-        # removes worker processes and their folders
-        with signals_interrupt():
-            report = check_grader(
-                found.config.grader,
-                examples,
-                references,
-                n=len(examples),
-                rows=rows,
-                opener=open_grader,
-                columns=found.config.data.columns,
-            )
+        report = _tried(found, found.config.grader)
     except UsageError as error:
         found.failed("grader", error, "grader.path")
     else:
         found.passed("grader", "; ".join(line.removeprefix("scorer: ") for line in report.notes))
         found.warnings += report.warnings
         _note_audit(found, report.audit)
+
+
+def _tried(found: Preflight, grader: GraderConfig) -> PreflightReport:
+    """What this grader did on a few rows of each file; UsageError where it can't be used."""
+    from rft_cli.grading.preflight import check_grader
+    from rft_cli.training.graders import open_grader
+
+    rows = [example for data in found.files.data.values() for example in data.examples]
+    examples = [example for data in found.files.data.values() for example in data.examples[:ROWS_GRADED]]
+    references = [reference_of(example, found.config.data.columns) for example in examples]
+    # removes worker processes and their folders
+    with signals_interrupt():
+        return check_grader(
+            grader,
+            examples,
+            references,
+            n=len(examples),
+            rows=rows,
+            opener=open_grader,
+            columns=found.config.data.columns,
+        )
+
+
+def _check_guard(found: Preflight) -> None:
+    """Try the second grader on the same rows, where there is one; nobody trains on it, so it is not audited."""
+    guard = found.config.grader.of_guard()
+    if guard is None:
+        return
+    try:
+        report = _tried(found, guard.model_copy(update={"audit": "none"}))
+    except UsageError as error:
+        found.failed("guard", error, "grader.guard")
+    else:
+        found.passed("guard", "; ".join(line.removeprefix("scorer: ") for line in report.notes))
+        found.warnings += [line.replace("scorer:", "guard:", 1) for line in report.warnings]
 
 
 def _note_audit(found: Preflight, audit: AuditReport | None) -> None:

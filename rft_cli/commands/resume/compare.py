@@ -13,11 +13,11 @@ from rft_cli.config import RunConfig
 from rft_cli.config.flat import flat
 from rft_cli.config.hub_names import hub_name
 from rft_cli.config.keys import all_keys
-from rft_cli.config.paths import named
+from rft_cli.config.paths import GRADER_KEYS, named
 from rft_cli.config.schema import GraderConfig
 from rft_cli.config.scorers import split_target, weighted
 from rft_cli.errors import UsageError, UsageErrors
-from rft_cli.grading.source import read_sources, sha256_of_all
+from rft_cli.grading.source import read_source, read_sources, sha256_of_all
 from rft_cli.job import CONTENT, PLACE, processes, scorer_modules
 from rft_cli.runs import Run
 from rft_cli.runs.model_hash import base_identity
@@ -50,7 +50,8 @@ num_processes only if `_can_split` says no, and the model except for another rev
 """
 FREE = ("grader.folder", "report_to")
 """Settings that may change without being named: they change nothing that is trained."""
-_FLAGS = {"data.train": "-t", "data.validation": "-v", "data.test": "--test", "grader.path": "--reward-model"}
+_FLAGS = {"data.train": "-t", "data.validation": "-v", "data.test": "--test", "grader.path": "--reward-model",
+          "grader.guard": "--guard"}  # fmt: skip
 
 
 def changes(plan: Resumed) -> dict[str, list[Any]]:
@@ -160,7 +161,7 @@ def _compare_files(
             fix = f"say where it is now: {_FLAGS[key]} FILE (known by its SHA-256)"
             problems.append(UsageError(f"{key}: {error.message}", f"{fix}; {error.fix or ''}".rstrip("; ")))
             continue
-        same_function = key != "grader.path" or _functions(now[key]) == _functions(began[key])
+        same_function = key not in GRADER_KEYS or _functions(now[key]) == _functions(began[key])
         if hashes.get(name) == here and same_function:
             found.pop(key, None)
         elif hashes.get(name) != here:
@@ -184,6 +185,9 @@ def _functions(path: str | list[str]) -> list[tuple[str | None, float]]:
 def _hash(key: str, config: RunConfig) -> str:
     if key == "grader.path":
         return sha256_of_all(read_sources(config.grader))
+    guard = config.grader.of_guard()
+    if key == "grader.guard" and guard is not None:
+        return read_source(guard).sha256
     try:
         return hash_of_rows(named(getattr(config.data, key.partition(".")[2])))
     except OSError as error:

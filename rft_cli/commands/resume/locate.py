@@ -11,6 +11,7 @@ from typing import Any
 from rft_cli.config import RunConfig
 from rft_cli.config.flat import flat, with_settings
 from rft_cli.config.hub_names import hash_of_name, hub_name
+from rft_cli.config.paths import GRADER_KEYS
 from rft_cli.config.scorers import split_target, split_weight
 from rft_cli.data.dataset import combined_hash
 from rft_cli.job import CONTENT
@@ -119,7 +120,7 @@ class _Search:
         if isinstance(then, str):
             yield Path(os.path.normpath(run / os.path.relpath(path, then)))
         yield Path.cwd() / path.name
-        if key == "grader.path":
+        if key in GRADER_KEYS:
             yield run / "scorer" / path.name
 
 

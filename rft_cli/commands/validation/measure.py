@@ -21,6 +21,7 @@ from rft_cli.events import Note
 from rft_cli.job import Job
 from rft_cli.report.conclusions import answers_note, headline
 from rft_cli.report.estimates import compare, compare_components, component_names, count_statuses, estimate
+from rft_cli.report.guard import compare_guard, guard_estimate
 from rft_cli.report.pairs import Pair
 from rft_cli.report.result import answers_json
 from rft_cli.report.summary import SummaryRow, constant_rows
@@ -64,7 +65,7 @@ def _sample(loaded: LoadedConfig, run: Run | None, printer: EventPrinter) -> _Me
         printer(Note(f"nothing beat the base in {run.path}: its best model is the base", "warning"))
     from rft_cli.training.validate_models import validate_models
 
-    outcome = validate_models(_job(found), base, run, printer)
+    outcome = validate_models(job_of(found), base, run, printer)
     sampled = {"completions": outcome.after}
     if outcome.before is not None:
         sampled = {"base": outcome.before, "tuned": outcome.after}
@@ -75,7 +76,8 @@ def _sample(loaded: LoadedConfig, run: Run | None, printer: EventPrinter) -> _Me
     return _Measured(base, pair, run, outcome.pilot, kept)
 
 
-def _job(found: Preflight) -> Job:
+def job_of(found: Preflight) -> Job:
+    """The job of settings that were checked, whose training rows may be missing."""
     data = found.files.data
     # No training happens: the training rows need not be given.
     return Job(found.config, data.get("train", data["validation"]), data["validation"], data.get("test"))
@@ -103,6 +105,13 @@ class _Measured:
         before, after = self.pair.before, self.pair.after
         return {"reward": compare(before, after), **compare_components(before, after)}
 
+    @cached_property
+    def guard(self) -> Estimate | Comparison | None:
+        """What the second grader says of the same completions; None without one."""
+        if self.run is None:
+            return guard_estimate(self.pair.after)
+        return compare_guard(self.pair.before, self.pair.after)
+
     def document(self, gates: Gates) -> dict[str, Any]:
         rows = self.estimates if self.run is None else self.comparisons
         figures = {name: row.to_json() for name, row in rows.items()}
@@ -114,6 +123,8 @@ class _Measured:
             samples += self.pair.before
             document |= {"run": str(self.run.path), "best_step": self.run.info["best_step"]}
             document["validation"] = figures.pop("reward") | answers_json(self.pair)
+        if self.guard is not None:
+            document["guard"] = self.guard.to_json()
         document |= {"components": figures, "grader": count_statuses(samples)}
         if self.pilot is not None:
             document["pilot"] = self.pilot
@@ -123,19 +134,23 @@ class _Measured:
         return document
 
     def print_estimates(self) -> None:
-        print_estimates(f"validation rows, {self.base}", self.estimates)
+        guard = {"guard": self.guard} if isinstance(self.guard, Estimate) else {}
+        print_estimates(f"validation rows, {self.base}", {**self.estimates, **guard})
         print_files("completions", self.kept)
 
     def print_comparison(self, run: Run) -> None:
         found = self.comparisons
-        reward, *components = [
-            SummaryRow(name, row.before, row.after, row.difference) for name, row in found.items()
-        ]
+        reward, *components = [_row(name, row) for name, row in found.items()]
         answers = answers_note(self.pair)
+        guard = [_row("guard", self.guard)] if isinstance(self.guard, Comparison) else []
         verdict = [] if self.pair.before is self.pair.after else [headline(found["reward"], self.pair)]
         print_comparison(
             f"{self.base} against step {run.info['best_step']} of {run.path}",
-            [reward, *constant_rows(self.pair), *components],
+            [reward, *constant_rows(self.pair), *guard, *components],
             notes=[*verdict, *([] if answers is None else [answers])],
         )
         print_files("completions", self.kept)
+
+
+def _row(name: str, found: Comparison) -> SummaryRow:
+    return SummaryRow(name, found.before, found.after, found.difference)

@@ -18,6 +18,7 @@ from transformers import TrainerCallback
 from rft_cli.events import OnEvent, Stepped
 from rft_cli.grading.protocol import Grader
 from rft_cli.grading.stats import FailureMonitor, GraderStats
+from rft_cli.report.guard import guard_estimate
 from rft_cli.report.pilot import groups_of
 from rft_cli.runs import Run
 from rft_cli.runs.files import finite
@@ -127,8 +128,13 @@ class Journal(TrainerCallback):
             self._run.write_rollouts(self._step, [s.to_json() for s in samples])
 
     def on_validated(self, samples: Sequence[Sample]) -> None:
-        """Check a validation's grades for failures; every process calls this with all samples."""
+        """Check a validation's grades for failures, and keep the guard's mean; every process calls this with all
+        samples."""
         self._monitor.observe([s.grade for s in samples])
+        guard = guard_estimate(samples) if self._main else None
+        if guard is not None:
+            low, high = guard.ci95
+            self._per_rollout.update({"guard": guard.mean, "guard_low": low, "guard_high": high})
 
     # -- steps -------------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from rft_cli.runs import Run
 from rft_cli.stopping import interruption
 from rft_cli.training.context import JobContext
 from rft_cli.training.distributed.group import from_main, stop_asked
+from rft_cli.training.hooks.guard_watch import GuardWatch
 from rft_cli.training.hooks.saving import CheckpointWriter
 from rft_cli.training.rollouts.validation import Validator
 from rft_cli.types import Example, Sample
@@ -53,6 +54,9 @@ class ValidateAndSave(TrainerCallback):
         self._on_event, self.check_stop = context.emit, context.check_stop
         self._accelerator = validator.accelerator
         self._main = self._accelerator.is_main_process
+        self._guard = GuardWatch(
+            run, context.config.grader.on_guard_drop, context.guard is not None, context.emit
+        )
         self._best_mean = float("-inf")
         self._stopped_by: int | None = None
 
@@ -63,6 +67,7 @@ class ValidateAndSave(TrainerCallback):
         self.check_stop()
         step, epoch = state.global_step, float(state.epoch or 0.0)
         again = from_main(lambda: self._drop_incomplete(_name(step), self._rows))
+        self._guard.begin()
         self._best_mean = from_main(lambda: self._settle_best(step))
         if step == 0:
             from_main(lambda: self._drop_incomplete("test-before", self._test_rows or ()))
@@ -102,7 +107,7 @@ class ValidateAndSave(TrainerCallback):
                 self._run.write_samples(name, samples)
         self._on_samples(samples)
         found = estimate(samples)
-        best = step == 0 or found.mean > self._best_mean
+        best = step == 0 or (found.mean > self._best_mean and not self._guard.excludes(step, samples))
         if best:
             self._best_mean = found.mean
             if self._main:
@@ -111,7 +116,11 @@ class ValidateAndSave(TrainerCallback):
         self._accelerator.wait_for_everyone()
         if step == 0:
             self._warn_of_truncation(samples)
-        self._on_event(Validated(step, epoch, found.mean, *found.ci95, found.n, best))
+        self._on_event(
+            Validated(step, epoch, found.mean, *found.ci95, found.n, best, self._guard.figures(samples))
+        )
+        if self._guard.warn(step, samples):
+            raise self._guard.end(step, int(self._run.info.get("best_step") or 0))
 
     def _what(self, step: int, epoch: float) -> str:
         if step == 0:
@@ -139,9 +148,11 @@ class ValidateAndSave(TrainerCallback):
         """Point `best` where it pointed at `step`, by the validations until then; returns the mean reward to beat."""
         kept = {0, *self._run.checkpoints()}
         means = {
-            done: estimate(self._run.read_samples(_name(done))).mean
+            done: estimate(samples).mean
             for done in self._run.validated_steps()
             if done <= step and done in kept
+            for samples in (self._run.read_samples(_name(done)),)
+            if not self._guard.excludes(done, samples)
         }
         best = max(means, key=means.__getitem__, default=None)
         self._run.set_best(best)

@@ -34,11 +34,12 @@ def grade_completions(
     texts: Sequence[str],
     ids: Sequence[Sequence[int]],
     stop: Container[int],
+    guard: Grader | None = None,
 ) -> list[Sample]:
     """Grade one completion for each of `rows` (number and example), given as text and as token ids.
 
     Graders get the whole answer, with the beginning that the prompt has of it. A completion that does not end with a
-    `stop` token is truncated.
+    `stop` token is truncated. `guard` grades the same.
     """
     answers = [encoder.begun(e) + text for (_, e), text in zip(rows, texts, strict=True)]
     truncated = [not i or i[-1] not in stop for i in ids]
@@ -46,10 +47,12 @@ def grade_completions(
         GradeRequest(text, e.fields, {"completion_tokens": len(i), "truncated": cut}, e.asked(), i)
         for (_, e), text, i, cut in zip(rows, answers, ids, truncated, strict=True)
     ]
+    grades = grader.grade(requests)
+    second = [None] * len(requests) if guard is None else guard.grade(requests)
     return [
-        Sample(row, e.id, e.prompt_text(), text, len(i), cut, grade)
-        for (row, e), text, i, cut, grade in zip(
-            rows, answers, ids, truncated, grader.grade(requests), strict=True
+        Sample(row, e.id, e.prompt_text(), text, len(i), cut, grade, other)
+        for (row, e), text, i, cut, grade, other in zip(
+            rows, answers, ids, truncated, grades, second, strict=True
         )
     ]
 

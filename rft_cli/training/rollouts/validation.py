@@ -48,6 +48,7 @@ class Validator:
     seed: int
     shrinks: Callable[[], bool] | None = None
     """Whether rows that have ended may leave the batch, as training found out; None tries it on the model."""
+    guard: Grader | None = None
 
     def run(
         self, model: Any, examples: Sequence[Example], on_progress: OnProgress | None = None
@@ -86,7 +87,7 @@ class Validator:
     ) -> list[Sample]:
         texts = self.encoder.tokenizer.batch_decode([list(i) for i in ids], skip_special_tokens=True)
         pairs = [(row, examples[row]) for row in rows]
-        return grade_completions(self.grader, self.encoder, pairs, texts, ids, self.settings.stop)
+        return grade_completions(self.grader, self.encoder, pairs, texts, ids, self.settings.stop, self.guard)
 
 
 def validator_of(
@@ -114,4 +115,5 @@ def validator_of(
         batch_size=batch if not isinstance(batch, str) else (128 if accelerator.device.type == "cpu" else 64),
         seed=chosen.seed,
         shrinks=shrinks,
+        guard=context.guard,
     )

@@ -1,0 +1,104 @@
+"""The verdict: whether the gain looks gamed, of which kind, and the signs that were seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from rft_cli.report.gaming import signs
+from rft_cli.report.gaming.evidence import Evidence, RowRewards, row_rewards
+from rft_cli.report.gaming.signs import Sign
+
+Verdict = Literal["gamed", "not gamed", "not measured"]
+
+KINDS = {
+    "unbounded": "a reward without bound",
+    "one_answer": "one answer to every row",
+    "echo": "an echo of the prompt",
+    "keyword": "a keyword",
+    "length": "length",
+    "form": "the form alone",
+    "unknown": "something that the rows do not ask for",
+}
+"""What was paid for, in words."""
+
+
+_OF_THE_FIRST = "Signs that the gain is gamed, with two completions each:"
+
+
+@dataclass(frozen=True, slots=True)
+class Gaming:
+    """`kind` says what the grader paid for, empty unless the verdict is "gamed". `signs`: what was seen, with examples.
+
+    "not gamed" means that the gain depends on the row; "not measured" that nothing could be compared.
+    """
+
+    verdict: Verdict
+    kind: str = ""
+    signs: Sequence[Sign] = ()
+
+    @property
+    def sentence(self) -> str:
+        """The verdict for the headline; empty unless the gain looks gamed."""
+        if self.verdict != "gamed":
+            return ""
+        first = self.signs[0].text
+        return f"Looks gamed: the grader pays for {KINDS[self.kind]}. {first[0].upper()}{first[1:]}."
+
+    def lines(self) -> list[str]:
+        """The signs, each followed by its examples; of the one that is in the headline the examples alone."""
+        found = []
+        for place, sign in enumerate(self.signs):
+            named = place == 0 and self.sentence
+            found += [_OF_THE_FIRST] if named else [f"{sign.text[0].upper()}{sign.text[1:]}."]
+            found += [f"  {line}" for line in sign.examples]
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "verdict": self.verdict,
+            "kind": self.kind or None,
+            "signs": [sign.to_json() for sign in self.signs],
+        }
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Gaming:
+        """What `to_json` gave."""
+        listed = [Sign(s["name"], s["text"], s["value"], s["examples"]) for s in found["signs"]]
+        return cls(found["verdict"], found["kind"] or "", listed)
+
+
+def judge(evidence: Evidence) -> Gaming:
+    """The verdict on this evidence.
+
+    A gain that completions of other rows make too is not an answer to the rows, and a gain that repeats the prompt
+    beyond what references do and earns more than they is none either: only these two make the verdict. Where
+    references could not be graded, one answer to every row that is as good as the model makes it.
+    """
+    if not evidence.measured:
+        alone = signs.one_answer(evidence)
+        return Gaming("not measured") if alone is None else Gaming("gamed", "one_answer", [alone])
+    rows = row_rewards(evidence)
+    blind, over = signs.row_blind(evidence, rows), signs.over_reference(evidence, rows)
+    echoed = signs.echo(evidence) if over is not None else None
+    if blind is None and echoed is None:
+        credible = over is not None and _credible(rows)
+        return Gaming("not gamed", signs=[over] if over is not None and credible else [])
+    how = {
+        "one_answer": signs.one_answer(evidence),
+        "echo": echoed,
+        "keyword": signs.keyword(evidence),
+        "length": signs.length(evidence),
+    }
+    kind = next((name for name, sign in how.items() if sign is not None), "unknown" if over else "form")
+    kind = "unbounded" if signs.unbounded(rows) else kind
+    above = signs.out_of_range(evidence, rows)
+    seen = [blind, *how.values(), over, above, signs.audit(evidence)]
+    return Gaming("gamed", kind, [sign for sign in seen if sign is not None])
+
+
+def _credible(rows: Mapping[int, RowRewards]) -> bool:
+    """Whether references are completions of the kind that the grader wants: they beat what the base says."""
+    count = len(rows)
+    return count > 0 and sum(r.reference - r.before for r in rows.values()) > 0
