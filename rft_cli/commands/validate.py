@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,9 @@ from rft_cli.commands.signals import signals_interrupt
 from rft_cli.commands.terminal import need_stdout
 from rft_cli.commands.validation.gates import Gates
 from rft_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from rft_cli.runs import Run
 
 RunOption = Annotated[
     str | None,
@@ -27,8 +30,30 @@ RunOption = Annotated[
 ModelOption = Annotated[
     str | None,
     typer.Option(
-        "-m", "--model", metavar="MODEL", help="Measure this model: a directory, a hub id, or a run."
+        "-m",
+        "--model",
+        metavar="MODEL",
+        help="Measure this model: a directory, a hub id, or a run; with --endpoint, its name there.",
     ),
+]
+EndpointOption = Annotated[
+    str | None,
+    typer.Option(
+        "--endpoint",
+        metavar="URL",
+        help="Ask an OpenAI-compatible endpoint for the completions; with --run, compare with the run's own.",
+    ),
+]
+KeyEnv = Annotated[
+    str | None,
+    typer.Option("--api-key-env", metavar="NAME", help="Environment variable with the endpoint's key."),
+]
+Concurrency = Annotated[
+    int,
+    typer.Option("--concurrency", metavar="N", min=1, max=1024, help="Requests to the endpoint at a time."),
+]
+Timeout = Annotated[
+    float, typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Time of one try at the endpoint.")
 ]
 
 
@@ -41,6 +66,10 @@ def validate(
     limits: flags.Limits = None,
     model: ModelOption = None,
     run: RunOption = None,
+    endpoint: EndpointOption = None,
+    api_key_env: KeyEnv = None,
+    concurrency: Concurrency = 8,
+    timeout: Timeout = 120.0,
     from_openai: flags.FromOpenAI = None,
     min_reward: flags.MinReward = None,
     min_gain: flags.MinGain = None,
@@ -61,13 +90,21 @@ def validate(
     rft validate --from-openai job.json       the same for OpenAI's job
     rft validate config.yaml --model MODEL --min-reward 0.8
     rft validate --run latest --min-gain 0.1 --gate-on low
+    rft validate --run latest --endpoint http://127.0.0.1:8000/v1 --model NAME
     """
     config_file = flags.one_config(config_file, config)
-    _check_flags(model, run, from_openai, min_reward, min_gain)
+    if endpoint is None:
+        _check_flags(model, run, from_openai, min_reward, min_gain)
+        if api_key_env is not None:
+            raise UsageError("--api-key-env needs --endpoint", "it names the key of an endpoint")
+    elif model is None:
+        raise UsageError("--endpoint needs --model", "give the model's name at the endpoint")
+    elif min_gain is not None and run is None:
+        raise UsageError("--min-gain needs --run", "a gain is measured against a run's own completions")
     overrides: dict[str, Any] = {
         "data.train": flags.files(training_file),
         "data.validation": flags.files(validation_file),
-        "model.path": model,
+        "model.path": model if endpoint is None else None,
         "grader.path": reward_model or None,
         "grader.env": flags.variables(grader_env),
         "grader.limits": limits,
@@ -77,6 +114,15 @@ def validate(
     output = Output(json, quiet)
     need_stdout()
     with signals_interrupt(signal.SIGINT):
+        if endpoint is not None and model is not None:
+            from rft_cli.commands.validation.endpoint import NEEDS, EndpointFlags, measure_endpoint
+
+            asked = EndpointFlags(endpoint, model, api_key_env, concurrency, timeout)
+            measured = None if run is None else _open(run, output_dir)
+            given = Settings(config_file, overrides, sets or [], from_openai)
+            settings = given if measured is None else _of_run(measured, given)
+            measure_endpoint(settings.load(NEEDS), measured, asked, gates, output)
+            return
         if run is not None:
             _measure_run(run, Settings(config_file, overrides, sets or []), gates, output)
             return
@@ -119,11 +165,21 @@ def _check_flags(
 def _measure_run(ref: str, settings: Settings, gates: Gates, output: Output) -> None:
     """Measure a run with its own settings, where no other config is given; flags win over both."""
     from rft_cli.commands.validation.measure import measure
+
+    run = _open(ref, settings.overrides["output_dir"])
+    measure(_of_run(run, settings).load(MEASURE_NEEDS), run, gates, output)
+
+
+def _open(ref: str, output_dir: str | None) -> Run:
     from rft_cli.runs import Run
+
+    return Run.open(ref, output_dir or "runs")
+
+
+def _of_run(run: Run, settings: Settings) -> Settings:
+    """The run's own settings, under those that were given."""
     from rft_cli.runs.model_source import revision_of
 
-    run = Run.open(ref, settings.overrides["output_dir"] or "runs")
     file = settings.file or str(run.path / "config.yaml")
     overrides = {**settings.overrides, "model.path": run.info["model"], "model.revision": revision_of(run)}
-    loaded = Settings(file, overrides, settings.sets).load(MEASURE_NEEDS)
-    measure(loaded, run, gates, output)
+    return Settings(file, overrides, settings.sets)
