@@ -87,7 +87,7 @@ def serve(
     if compare and run is None:
         raise UsageError(f"--compare needs a run; {what} is none", "give a run, or leave --compare out")
     gguf = run is None and what.lower().endswith(".gguf") and Path(what).is_file()
-    chosen = choose_engine(engine, gguf)
+    chosen = choose_engine(engine, gguf, converts=run is not None and not compare)
     from rft_cli.commands.signals import signals_interrupt
     from rft_cli.console import EventPrinter, choose_mode
     from rft_cli.events import Note
@@ -178,9 +178,11 @@ def _models(
 ) -> list[ServedModel]:
     config = settings_of(run, what, sets)
     if engine.name == "llama.cpp":
-        from rft_cli.serving.model import RequestDefaults, ServedModel
+        from rft_cli.serving.model import RequestDefaults, ServedModel, defaults_of_run
 
-        return [ServedModel(names["tuned"], Path(what).resolve(), "auto", 0, RequestDefaults())]
+        file = Path(what) if run is None else _gguf_of(run, note)
+        defaults = RequestDefaults() if run is None else defaults_of_run(config, run.read_pilot())
+        return [ServedModel(names["tuned"], file.resolve(), "auto", 0, defaults)]
     from rft_cli.runs.model_source import find_model
     from rft_cli.training.served_model import ToServe, models_of_run, prepare
 
@@ -191,6 +193,19 @@ def _models(
             note(f"nothing beat the base in {run.path}: its best model is the base")
         wanted = models_of_run(run, config, names, folder)
     return [prepare(one, folder / f"model-{number}", note) for number, one in enumerate(wanted)]
+
+
+def _gguf_of(run: Run, note: Callable[[str], None]) -> Path:
+    """The GGUF file that `rft export` made of the run, the newest of several; UsageError where there is none."""
+    files = (run.path / "export" / "gguf").glob("*.gguf")
+    newest = max(files, key=lambda file: file.stat().st_mtime, default=None)
+    if newest is None:
+        raise UsageError(
+            f"llama.cpp serves GGUF files, and {run.path} has none in export/gguf",
+            f"make one: rft export {run.path} --format gguf; or take another --engine",
+        )
+    note(f"serving {newest}")
+    return newest
 
 
 def _print(address: str, engine: Engine, models: list[ServedModel], needs_key: bool, as_json: bool) -> None:

@@ -17,6 +17,7 @@ from rft_cli.errors import RunFailed, UsageError, UsageErrors
 from rft_cli.grading.judge.check import Wording, check_model
 from rft_cli.grading.judge.client import JudgeClient
 from rft_cli.grading.judge.endpoint import Endpoint
+from rft_cli.serving.model import RequestDefaults
 from rft_cli.serving.requests import merge_system
 from rft_cli.types import Example, spoken
 
@@ -26,22 +27,16 @@ _SHOWN_ROWS = 5
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """How rows are asked: the endpoint's model, and the sampling settings.
+    """How rows are asked: the endpoint's model, and the settings of sampling.
 
-    `max_tokens` None: as many as the endpoint gives.
-    `as_text`: prompts that are texts stay as they are, without a chat template. `merges_system`: a system message goes
-    before the first user's. `template`: variables of the chat template. `failure_rate`: the share of rows without an
-    answer above which asking ends.
+    `as_text`: prompts that are texts stay as they are, without a chat template. `failure_rate`: the share of rows
+    without an answer above which asking ends.
     """
 
     endpoint: Endpoint
     model: str
-    temperature: float
-    top_p: float
-    max_tokens: int | None
+    sampling: RequestDefaults
     as_text: bool = False
-    merges_system: bool = False
-    template: Mapping[str, Any] | None = None
     concurrency: int = 8
     timeout_s: float = 120.0
     retries: int = 4
@@ -95,22 +90,23 @@ def _askable(examples: Sequence[Example]) -> Sequence[Example]:
 
 
 def _request(asking: Asking, example: Example) -> dict[str, Any]:
+    chosen = asking.sampling
     request: dict[str, Any] = {
         "model": asking.model,
-        "temperature": asking.temperature,
-        "top_p": asking.top_p,
+        "temperature": chosen.temperature,
+        "top_p": chosen.top_p,
     }
     if asking.as_text and isinstance(example.prompt, str):
-        limit = {} if asking.max_tokens is None else {"max_tokens": asking.max_tokens}
+        limit = {} if chosen.max_tokens is None else {"max_tokens": chosen.max_tokens}
         return {**request, **limit, "prompt": example.prompt}
-    if asking.max_tokens is not None:
-        request["max_completion_tokens"] = asking.max_tokens
+    if chosen.max_tokens is not None:
+        request["max_completion_tokens"] = chosen.max_tokens
     messages = [dict(message) for message in example.conversation()]
-    request["messages"] = merge_system(messages) if asking.merges_system else messages
+    request["messages"] = merge_system(messages) if chosen.merges_system else messages
     if example.tools is not None:
         request["tools"] = [dict(tool) for tool in example.tools]
-    if asking.template:
-        request["extra_body"] = {"chat_template_kwargs": dict(asking.template)}
+    if chosen.template:
+        request["extra_body"] = {"chat_template_kwargs": dict(chosen.template)}
     return request
 
 

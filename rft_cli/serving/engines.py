@@ -104,10 +104,10 @@ ENGINES = {
 """By name, in the order in which `auto` takes them."""
 
 
-def choose_engine(wanted: str, gguf: bool) -> Engine:
+def choose_engine(wanted: str, gguf: bool, converts: bool = False) -> Engine:
     """The engine to start; UsageError where it isn't here or doesn't read such files.
 
-    `gguf`: the model is a GGUF file.
+    `gguf`: the model is a GGUF file. `converts`: it may have one beside it.
     """
     lacks = [name for name in FRONT if not _installed(name)]
     if lacks:
@@ -121,7 +121,7 @@ def choose_engine(wanted: str, gguf: bool) -> Engine:
     fitting.sort(key=lambda engine: gguf and engine.reads_folder)
     if wanted != "auto":
         engine = ENGINES[wanted]
-        if engine not in fitting:
+        if engine not in fitting and not (converts and engine.reads_gguf):
             what = "does not serve a GGUF file" if gguf else "serves GGUF files alone, and this is none"
             fix = f"take --engine {' or '.join(one.name for one in fitting)}"
             raise UsageError(f"{engine.name} {what}", fix)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rft_cli.config import RunConfig
+
 
 @dataclass(frozen=True, slots=True)
 class RequestDefaults:
@@ -21,6 +23,21 @@ class RequestDefaults:
     system: str | None = None
     merges_system: bool = False
     template: Mapping[str, Any] | None = None
+
+
+def defaults_of_run(config: RunConfig, pilot: Mapping[str, Any] | None) -> RequestDefaults:
+    """The settings with which a run's validation sampled; `pilot` is the document of its pilot."""
+    limit = config.rollout.max_completion_tokens
+    if isinstance(limit, str):
+        limit = None if pilot is None else int(pilot["max_completion_tokens"])
+    return RequestDefaults(
+        temperature=config.validation.temperature,
+        top_p=config.validation.top_p,
+        max_tokens=limit,
+        system=config.data.system,
+        merges_system=config.model.system_role == "user",
+        template=config.model.chat_template_kwargs or None,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,8 +92,9 @@ def _plain_text(message: dict[str, Any]) -> dict[str, Any]:
     parts = message.get("content")
     if not isinstance(parts, list):
         return message
-    texts = [part.get("text") for part in parts if isinstance(part, dict) and part.get("type") == "text"]
-    if len(texts) < len(parts) or not all(isinstance(text, str) for text in texts):
+    found = [part.get("text") for part in parts if isinstance(part, dict) and part.get("type") == "text"]
+    texts = [text for text in found if isinstance(text, str)]
+    if len(texts) < len(parts):
         return message
     return {**message, "content": "".join(texts)}
 

@@ -17,11 +17,9 @@ from rft_cli.errors import UsageError
 from rft_cli.runs import Run
 from rft_cli.runs.exports import MARKER, staged
 from rft_cli.runs.model_source import ModelSource, find_model, tuned_source
-from rft_cli.serving.model import RequestDefaults, ServedModel
-from rft_cli.training.auto import LengthLimits
+from rft_cli.serving.model import RequestDefaults, ServedModel, defaults_of_run
 from rft_cli.training.library_output import quiet_libraries
 from rft_cli.training.models import context_length, load_config, load_model, load_tokenizer, weights_dtype
-from rft_cli.training.resolve import limit_of
 from rft_cli.training.response_template import give_response_template
 from rft_cli.training.rollouts.prompts import has_chat_template
 from rft_cli.training.stop_tokens import stop_tokens
@@ -80,10 +78,10 @@ def prepare(wanted: ToServe, folder: Path, note: Callable[[str], None]) -> Serve
     for file in place.iterdir():
         if file.name not in ("generation_config.json", MARKER, "README.md") and file.is_file():
             (folder / file.name).symlink_to(file.resolve())
-    measured = wanted.run is not None
+    run = wanted.run
     own = _generation_config(source)
     stops = stop_tokens(architecture, own, tokenizer)
-    _write_generation(folder, own, stops, int(tokenizer.pad_token_id), measured)
+    _write_generation(folder, own, stops, int(tokenizer.pad_token_id), measured=run is not None)
     if not has_chat_template(tokenizer):
         tokenizer.chat_template = PLAIN_TEMPLATE
         _replace(folder, "chat_template.jinja", PLAIN_TEMPLATE)
@@ -92,7 +90,7 @@ def prepare(wanted: ToServe, folder: Path, note: Callable[[str], None]) -> Serve
         if tokenizer.response_template is not None:
             _put_into(folder, "tokenizer_config.json", {"response_template": tokenizer.response_template})
     context = context_length(architecture)
-    defaults = _defaults(wanted, context, own)
+    defaults = _defaults_of(own) if run is None else defaults_of_run(wanted.config, run.read_pilot())
     begin = _beginning(tokenizer)
     return ServedModel(
         name=wanted.name,
@@ -167,22 +165,11 @@ def _write_generation(
     _replace(folder, "generation_config.json", json.dumps(config, indent=2) + "\n")
 
 
-def _defaults(wanted: ToServe, context: int, own: GenerationConfig) -> RequestDefaults:
-    config = wanted.config
-    if wanted.run is None:
-        # OpenAI's defaults, where the model does not say otherwise.
-        sampled = bool(own.do_sample)
-        temperature, top_p = own.temperature if sampled else None, own.top_p if sampled else None
-        return RequestDefaults(1.0 if temperature is None else temperature, 1.0 if top_p is None else top_p)
-    limits = LengthLimits(context=context, longest_prompt=0)
-    return RequestDefaults(
-        temperature=config.validation.temperature,
-        top_p=config.validation.top_p,
-        max_tokens=limit_of(config, limits, wanted.run.read_pilot()).value,
-        system=config.data.system,
-        merges_system=config.model.system_role == "user",
-        template=config.model.chat_template_kwargs or None,
-    )
+def _defaults_of(own: GenerationConfig) -> RequestDefaults:
+    """The model's own settings, else OpenAI's defaults."""
+    sampled = bool(own.do_sample)
+    temperature, top_p = own.temperature if sampled else None, own.top_p if sampled else None
+    return RequestDefaults(1.0 if temperature is None else temperature, 1.0 if top_p is None else top_p)
 
 
 def _counter(tokenizer: Any) -> Callable[[Mapping[str, Any]], int]:

@@ -80,6 +80,23 @@ def validate_models(job: Job, base: str, run: Run | None, on_event: OnEvent) -> 
         return ValidationOutcome(first, after, constants=constants)
 
 
+def sample_best(job: Job, run: Run, on_event: OnEvent) -> list[Sample]:
+    """The validation rows, answered by the run's best model with the job's settings, and graded."""
+    quiet_libraries()
+    lengths = check(job, trains=False)
+    best, base = run.best_checkpoint(), find_model(job.config.model.path, job.config.model.revision)
+    source = base if best is None else tuned_source(best, job.config.model.path, job.config.model.revision)
+    with (
+        tempfile.TemporaryDirectory(prefix="rft-validate-") as folder,
+        open_grader(
+            job.config.grader, log_path=Path(folder) / "grader.log", seed=job.config.seed, rows=job.shape()
+        ) as grader,
+    ):
+        context = JobContext(job, lengths.tokenizer, lengths.limits, grader, on_event, Stop())
+        limit = limit_of(job.config, lengths.limits, run.read_pilot()).value
+        return _sample(context, _on_device(job, source), "run", limit)
+
+
 def _pilot(context: JobContext, model: Any) -> PilotResult:
     """The model's pilot; it estimates the time of a job where there are rows to train on."""
     facts = ModelFacts(count_parameters(model), False, PartialState(), "float32")

@@ -17,15 +17,17 @@ from rft_cli.commands.validation.checklist import SCHEMA
 from rft_cli.commands.validation.gates import Gates
 from rft_cli.config import RunConfig
 from rft_cli.config.judges import url_problem
-from rft_cli.config.load import LoadedConfig
+from rft_cli.config.load import LoadedConfig, load_own
 from rft_cli.console import EventPrinter, choose_mode, print_comparison, print_estimates, print_files
 from rft_cli.errors import UsageError
 from rft_cli.events import Note, Progress
 from rft_cli.grading.judge.endpoint import OFFICIAL, Endpoint
 from rft_cli.grading.shape import shape_of
+from rft_cli.job import Job
 from rft_cli.report.estimates import compare, compare_components, component_names, count_statuses, estimate
 from rft_cli.report.summary import SummaryRow
 from rft_cli.runs import Run
+from rft_cli.serving.model import defaults_of_run
 from rft_cli.types import Example, Grade, GradeError, GradeRequest, Sample
 
 # It needs the openai package, an extra.
@@ -117,26 +119,18 @@ def _measure(
     kept = save_completions(
         beside, asked.model, {"completions": samples}, rows, lambda text: printer(Note(text, "warning"))
     )
-    own = None if run is None else _own_samples(run, rows, printer)
+    own = None if run is None else _own_samples(run, found, printer)
     return _Measured(asked, run, own, samples, kept, asking)
 
 
 def _asking(config: RunConfig, run: Run | None, asked: EndpointFlags, endpoint: Endpoint) -> Asking:
     from rft_cli.serving.asking import Asking
 
-    limit = config.rollout.max_completion_tokens
-    pilot = None if run is None else run.read_pilot()
-    if isinstance(limit, str):
-        limit = None if pilot is None else int(pilot["max_completion_tokens"])
     return Asking(
         endpoint=endpoint,
         model=asked.model,
-        temperature=config.validation.temperature,
-        top_p=config.validation.top_p,
-        max_tokens=limit,
+        sampling=defaults_of_run(config, None if run is None else run.read_pilot()),
         as_text=config.data.prompt == "text",
-        merges_system=config.model.system_role == "user",
-        template=config.model.chat_template_kwargs or None,
         concurrency=asked.concurrency,
         timeout_s=asked.timeout_s,
         failure_rate=config.grader.max_failure_rate,
@@ -186,23 +180,20 @@ def _graded(
     ]
 
 
-def _own_samples(run: Run, rows: Sequence[Example], printer: EventPrinter) -> list[Sample] | None:
-    """What the run's best model wrote for these rows in its last validation; None where it had others."""
-    step = run.info["best_step"] or 0
-    name = f"step-{step:06d}"
-    if not run.has_samples(name):
-        printer(
-            Note(
-                f"{run.path} kept no completions of step {step}: there is nothing to compare with", "warning"
-            )
-        )
-        return None
-    samples = run.read_samples(name)
-    asked = {sample.row: sample.prompt for sample in samples}
-    if asked != {number: row.prompt_text() for number, row in enumerate(rows)}:
-        printer(Note(f"the rows are not those of {run.path}: there is nothing to compare with", "warning"))
-        return None
-    return samples
+def _own_samples(run: Run, found: Preflight, printer: EventPrinter) -> list[Sample]:
+    """The run's best model on these rows: as its validation kept it, or sampled now where that had other settings."""
+    name = f"step-{run.info['best_step'] or 0:06d}"
+    data, rows = found.files.data, found.files.data["validation"].examples
+    if run.has_samples(name) and load_own(run.path).config.validation == found.config.validation:
+        samples = run.read_samples(name)
+        kept = {sample.row: sample.prompt for sample in samples}
+        if kept == {number: row.prompt_text() for number, row in enumerate(rows)}:
+            return samples
+    printer(Note("sampling the run's own model too: its validation had other settings or other rows"))
+    from rft_cli.training.validate_models import sample_best
+
+    job = Job(found.config, data.get("train", data["validation"]), data["validation"])
+    return sample_best(job, run, printer)
 
 
 @dataclass(frozen=True)
@@ -229,9 +220,9 @@ class _Measured:
         document["validation"] = figures.pop("reward")
         document |= {"components": figures, "grader": count_statuses(self.samples)}
         document["sampling"] = {
-            "temperature": self.asking.temperature,
-            "top_p": self.asking.top_p,
-            "max_completion_tokens": self.asking.max_tokens,
+            "temperature": self.asking.sampling.temperature,
+            "top_p": self.asking.sampling.top_p,
+            "max_completion_tokens": self.asking.sampling.max_tokens,
         }
         document["completions"] = list(self.kept)
         document["gates"] = gates.unmet(document)
@@ -245,7 +236,7 @@ class _Measured:
         else:
             rows = self._rows(self.own)
             print_comparison(
-                f"{self.run.path} as it was validated (before) and {name} (after)",
+                f"{self.run.path} itself (before) and {name} (after)",
                 rows,
                 notes=[self._verdict(rows[0])],
             )
