@@ -24,6 +24,11 @@ CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
+RESPONSE_TEMPLATE = {
+    "start_anchor": ASSISTANT,
+    "fields": {"content": {"close": END, "content": "text", "content_args": {"strip": False}}},
+}
+"""How servers find the completion in what the model wrote; without it, transformers' takes that of Qwen3."""
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, max_length: int) -> PreTrainedTokenizerFast:
@@ -52,6 +57,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, max_length: int) -> P
         clean_up_tokenization_spaces=False,
         model_max_length=max_length,
         padding_side="left",
+        response_template=RESPONSE_TEMPLATE,
     )
 
 

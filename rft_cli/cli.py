@@ -25,10 +25,12 @@ from rft_cli.commands.flags import DEBUG_KEY, PROGRESS_KEY
 from rft_cli.commands.grade import grade
 from rft_cli.commands.report import report
 from rft_cli.commands.runs import runs
+from rft_cli.commands.serve import serve
 from rft_cli.commands.show import show
 from rft_cli.commands.signals import ignore_signals
 from rft_cli.commands.terminal import forget_stdout, is_first_process, repair_streams
 from rft_cli.commands.train import train
+from rft_cli.commands.try_prompt import try_run
 from rft_cli.commands.validate import validate
 from rft_cli.errors import Interrupted, RftError, RunFailed, UsageError
 
@@ -189,6 +191,8 @@ app.command("train", cls=OneValueEach, short_help="Run or continue the job of a 
 app.command("grade", cls=OneValueEach, short_help="Grade completions in a JSONL file or pipe.")(grade)
 app.command("validate", cls=OneValueEach, short_help="Check a job, or measure a model or a run.")(validate)
 app.command("export", cls=OneValueEach, short_help="Take the tuned model out of a run.")(export)
+app.command("serve", cls=OneValueEach, short_help="Serve a run or a model to OpenAI's clients.")(serve)
+app.command("try", cls=OneValueEach, short_help="Ask a run's base and its best model one prompt.")(try_run)
 app.command("runs", cls=OneValueEach, short_help="List the runs of a folder.")(runs)
 app.command("show", cls=OneValueEach, short_help="Show a run: result, curves, diagnosis.")(show)
 app.command("compare", cls=OneValueEach, short_help="Compare two to five runs.")(compare)

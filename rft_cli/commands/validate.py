@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 import signal
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from rft_cli.commands import flags
 from rft_cli.commands.needs import MEASURE_NEEDS
 from rft_cli.commands.settings import Output, Settings
 from rft_cli.commands.signals import signals_interrupt
 from rft_cli.commands.terminal import need_stdout
+from rft_cli.commands.validation import options
 from rft_cli.commands.validation.gates import Gates
-from rft_cli.errors import UsageError
-
-RunOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--run",
-        metavar="RUN",
-        help="Measure a run's best checkpoint against its base model; given twice: the second run against the first.",
-        autocompletion=flags.complete_run,
-    ),
-]
-ModelOption = Annotated[
-    str | None,
-    typer.Option(
-        "-m", "--model", metavar="MODEL", help="Measure this model: a directory, a hub id, or a run."
-    ),
-]
 
 
 def validate(
@@ -40,12 +22,19 @@ def validate(
     guard: flags.Guard = None,
     grader_env: flags.GraderEnv = None,
     limits: flags.Limits = None,
-    model: ModelOption = None,
-    run: RunOption = None,
+    model: options.ModelOption = None,
+    run: options.RunOption = None,
+    endpoint: options.EndpointOption = None,
+    api_key_env: options.KeyEnv = None,
+    concurrency: options.Concurrency = 8,
+    timeout: options.Timeout = 120.0,
     from_openai: flags.FromOpenAI = None,
     min_reward: flags.MinReward = None,
     min_gain: flags.MinGain = None,
     gate_on: flags.GateOnOption = "mean",
+    plan: options.PlanOption = False,
+    gpu: options.GpuOption = None,
+    gpus: options.GpusOption = 1,
     config: flags.ConfigFile = None,
     sets: flags.Sets = None,
     output_dir: flags.OutputDir = None,
@@ -64,85 +53,47 @@ def validate(
     rft validate config.yaml --model MODEL --min-reward 0.8
     rft validate --run latest --min-gain 0.1 --gate-on low
     rft validate --run runs/a --run runs/b
+    rft validate --run latest --endpoint http://127.0.0.1:8000/v1 --model NAME
+    rft validate --model Qwen/Qwen2.5-7B-Instruct --plan --gpu 80GB
     """
     config_file = flags.one_config(config_file, config)
-    _check_flags(model, run, from_openai, min_reward, min_gain)
     flags.check_progress(progress, quiet)
+    options.Asked(model, run or (), from_openai, endpoint, api_key_env, plan, gpu, gpus).check(
+        min_reward, min_gain
+    )
     overrides: dict[str, Any] = {
         "data.train": flags.files(training_file),
         "data.validation": flags.files(validation_file),
-        "model.path": model,
+        "model.path": model if endpoint is None else None,
         "grader.path": reward_model or None,
         "grader.guard": guard,
         "grader.env": flags.variables(grader_env),
         "grader.limits": limits,
         "output_dir": output_dir,
     }
+    settings = Settings(config_file, overrides, sets or [], from_openai)
     gates = Gates(min_reward, min_gain, gate_on).check()
     output = Output(json, quiet, progress)
     need_stdout()
     with signals_interrupt(signal.SIGINT):
-        if run and len(run) > 1:
-            _compare_runs(run, Settings(config_file, overrides, sets or []), gates, output)
-            return
-        if run:
-            _measure_run(run[0], Settings(config_file, overrides, sets or []), gates, output)
-            return
-        settings = Settings(config_file, overrides, sets or [], from_openai)
-        loaded = settings.load(settings.needs() if model is None else MEASURE_NEEDS)
-        if model is None:
-            from rft_cli.commands.validation.checklist import check_job
+        if endpoint is not None and model is not None:
+            from rft_cli.commands.validation.endpoint import EndpointFlags, measure_endpoint
 
-            check_job(settings, loaded, output)
-        else:
+            asked = EndpointFlags(endpoint, model, api_key_env, concurrency, timeout)
+            measure_endpoint(settings, run or (), asked, gates, output)
+        elif run:
+            from rft_cli.commands.validation.runs import measure_runs
+
+            measure_runs(run, settings, gates, output)
+        elif plan:
+            from rft_cli.commands.validation.plan import plan_memory
+
+            plan_memory(settings, gpu, gpus, output)
+        elif model is not None:
             from rft_cli.commands.validation.measure import measure
 
-            measure(loaded, None, gates, output)
+            measure(settings.load(MEASURE_NEEDS), None, gates, output)
+        else:
+            from rft_cli.commands.validation.checklist import check_job
 
-
-def _check_flags(
-    model: str | None,
-    run: list[str] | None,
-    from_openai: str | None,
-    min_reward: float | None,
-    min_gain: float | None,
-) -> None:
-    """Raise UsageError for flags that exclude or need each other."""
-    if model is not None and run is not None:
-        raise UsageError(
-            "--model and --run exclude each other", "--run measures the run's base and best model"
-        )
-    if from_openai is not None and run is not None:
-        raise UsageError(
-            "--from-openai and --run exclude each other", "a run is measured with its own grader"
-        )
-    if min_gain is not None and run is None:
-        raise UsageError(
-            "--min-gain needs --run", "a gain is measured from a run's base to its best checkpoint"
-        )
-    if min_reward is not None and model is None and run is None:
-        raise UsageError("--min-reward needs --model or --run", "say which model is to be measured")
-
-
-def _measure_run(ref: str, settings: Settings, gates: Gates, output: Output) -> None:
-    """Measure a run with its own settings, where no other config is given; flags win over both."""
-    from rft_cli.commands.validation.measure import measure
-    from rft_cli.runs import Run
-    from rft_cli.runs.model_source import revision_of
-
-    run = Run.open(ref, settings.overrides["output_dir"] or "runs")
-    file = settings.file or str(run.path / "config.yaml")
-    overrides = {**settings.overrides, "model.path": run.info["model"], "model.revision": revision_of(run)}
-    loaded = Settings(file, overrides, settings.sets).load(MEASURE_NEEDS)
-    measure(loaded, run, gates, output)
-
-
-def _compare_runs(refs: list[str], settings: Settings, gates: Gates, output: Output) -> None:
-    from rft_cli.commands.validation.two_runs import measure_two
-
-    if len(refs) > 2:
-        raise UsageError(
-            f"--run was given {len(refs)} times: two runs at most are sampled and compared",
-            f"compare what the runs have measured themselves: rft compare {' '.join(refs)}",
-        )
-    measure_two(refs[0], refs[1], settings, gates, output)
+            check_job(settings, settings.load(settings.needs()), output)

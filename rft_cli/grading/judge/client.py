@@ -15,6 +15,8 @@ from weakref import WeakValueDictionary
 
 import httpx2
 import openai
+from openai.types import Completion
+from openai.types.chat import ChatCompletion
 
 from rft_cli.config.schema import JudgeConfig
 from rft_cli.grading.judge.endpoint import Endpoint
@@ -39,8 +41,10 @@ class JudgeClient:
     """Sends requests from an event loop in its own thread, so that they can be cancelled at any time. Close it.
 
     `on_retry` is called at each retry. `places`: the limit of requests in flight. `asking`: a lock for each question
-    in flight, by its key.
+    in flight, by its key. `timeout_setting`: what messages call the limit of a request's time.
     """
+
+    timeout_setting = "grader.judge.timeout_s"
 
     def __init__(self, endpoint: Endpoint, settings: JudgeConfig, on_retry: Callable[[], None]) -> None:
         self.endpoint = endpoint
@@ -75,7 +79,11 @@ class JudgeClient:
             self._thread.join(_CLOSE_S)
 
     async def ask(self, request: Mapping[str, Any], retries: int | None = None) -> Reply:
-        """The reply to a chat completion request; raises the openai client's errors when its retries are used up.
+        """The judge's reply to a chat completion request; raises what `complete` raises."""
+        return read_reply(request, await self.complete(request, retries), self.endpoint)
+
+    async def complete(self, request: Mapping[str, Any], retries: int | None = None) -> ChatCompletion:
+        """The chat completion; raises the openai client's errors when its retries are used up.
 
         A parameter of `_REJECTED_BY` that the endpoint rejects is not sent to this model again. `retries` overrides the
         settings.
@@ -85,14 +93,21 @@ class JudgeClient:
         while True:
             sent = _without(unknown, request)
             try:
-                completion = await client.chat.completions.create(**sent, extra_headers=self._headers)
+                completion: ChatCompletion = await client.chat.completions.create(
+                    **sent, extra_headers=self._headers
+                )
             except openai.APIStatusError as error:
                 rejected = _rejected_parameter(error.response)
                 if rejected is None:
                     raise
                 unknown.add(rejected)
             else:
-                return read_reply(request, completion, self.endpoint)
+                return completion
+
+    async def complete_text(self, request: Mapping[str, Any]) -> Completion:
+        """The completion of a text, without a chat template; raises the openai client's errors."""
+        completion: Completion = await self._openai.completions.create(**request, extra_headers=self._headers)
+        return completion
 
     async def models(self) -> list[str]:
         """The names of the models that the endpoint lists; raises the openai client's errors, without a retry."""
@@ -106,7 +121,7 @@ class JudgeClient:
         if isinstance(error, openai.APITimeoutError):
             kind, message = (
                 "judge_timeout",
-                f"no answer within {self._timeout_s:g} s (grader.judge.timeout_s)",
+                f"no answer within {self._timeout_s:g} s ({self.timeout_setting})",
             )
         elif isinstance(error, openai.APIStatusError):
             kind = "judge_rate_limit" if error.status_code == 429 else kind
@@ -174,7 +189,10 @@ def _check_completion(response: httpx2.Response) -> None:
     if choices == []:
         raise NoCompletion("the reply has no choices", response)
     first = choices[0] if isinstance(choices, list) else None
-    if not isinstance(first, dict) or not isinstance(first.get("message"), dict):
+    whole = isinstance(first, dict) and (
+        isinstance(first.get("message"), dict) or isinstance(first.get("text"), str)
+    )
+    if not whole:
         raise NoCompletion("the reply is not a chat completion", response)
 
 

@@ -1,0 +1,151 @@
+"""The engines that `rft serve` starts: what is installed, which one fits, and the command of each."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rft_cli.config.suggest import did_you_mean
+from rft_cli.errors import UsageError
+from rft_cli.serving.model import ServedModel
+
+HOST = "127.0.0.1"
+FRONT = ("starlette", "uvicorn", "httpx2")
+"""Packages that the front needs, whatever the engine."""
+INSTALL = "pip install 'rft-cli[serve]'"
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A program that answers OpenAI's requests.
+
+    `missing`: what it lacks here, None where it can start. `name_of`: the model's name in requests to it. `reads_gguf`,
+    `reads_folder`: whether it serves a GGUF file, and a folder of transformers'. `checks_length`: whether it refuses
+    prompts that are too long.
+    """
+
+    name: str
+    install: str
+    missing: Callable[[], str | None]
+    command: Callable[[ServedModel, int], list[str]]
+    name_of: Callable[[ServedModel], str]
+    reads_gguf: bool = False
+    reads_folder: bool = True
+    checks_length: bool = True
+
+
+def _transformers_missing() -> str | None:
+    lacks = [name for name in ("fastapi", "openai", "uvicorn") if not _installed(name)]
+    return f"the packages {', '.join(lacks)}" if lacks else None
+
+
+def _transformers_command(model: ServedModel, port: int) -> list[str]:
+    options = ["--host", HOST, "--port", str(port), "--dtype", model.dtype, "--log-level", "error"]
+    trust = ["--trust-remote-code"] if model.trust_remote_code else []
+    # As a module: its script may be that of another environment.
+    program = [sys.executable, "-P", "-m", "transformers.cli.transformers"]
+    return [*program, "serve", str(model.place), *options, *trust]
+
+
+def _vllm_program() -> list[str] | None:
+    if _installed("vllm"):
+        return [sys.executable, "-P", "-m", "vllm.entrypoints.openai.api_server"]
+    script = shutil.which("vllm")
+    return None if script is None else [script, "serve"]
+
+
+def _vllm_command(model: ServedModel, port: int) -> list[str]:
+    program = _vllm_program() or ["vllm", "serve"]
+    where = ["--host", HOST, "--port", str(port), "--served-model-name", model.name]
+    trust = ["--trust-remote-code"] if model.trust_remote_code else []
+    return [*program, "--model", str(model.place), *where, "--dtype", model.dtype, *trust]
+
+
+def _llama_command(model: ServedModel, port: int) -> list[str]:
+    where = ["--host", HOST, "--port", str(port), "--alias", model.name]
+    return ["llama-server", "--model", str(model.place), *where, "--jinja"]
+
+
+ENGINES = {
+    engine.name: engine
+    for engine in (
+        Engine(
+            name="vllm",
+            install="pip install vllm",
+            missing=lambda: None if _vllm_program() else "the package vllm",
+            command=_vllm_command,
+            name_of=lambda model: model.name,
+        ),
+        Engine(
+            name="transformers",
+            install=INSTALL,
+            missing=_transformers_missing,
+            command=_transformers_command,
+            name_of=lambda model: str(model.place),
+            # rft unpacks it.
+            reads_gguf=True,
+            checks_length=False,
+        ),
+        Engine(
+            name="llama.cpp",
+            install="install llama.cpp (https://github.com/ggml-org/llama.cpp), so that llama-server is in PATH",
+            missing=lambda: None if shutil.which("llama-server") else "the program llama-server",
+            command=_llama_command,
+            name_of=lambda model: model.name,
+            reads_gguf=True,
+            reads_folder=False,
+        ),
+    )
+}
+"""By name, in the order in which `auto` takes them."""
+
+
+def choose_engine(wanted: str, gguf: bool, converts: bool = False) -> Engine:
+    """The engine to start; UsageError where it isn't here or doesn't read such files.
+
+    `gguf`: the model is a GGUF file. `converts`: it may have one beside it.
+    """
+    lacks = [name for name in FRONT if not _installed(name)]
+    if lacks:
+        raise UsageError(f"rft serve needs {', '.join(lacks)}, which is not installed", INSTALL)
+    if wanted != "auto" and wanted not in ENGINES:
+        known = ["auto", *ENGINES]
+        fix = did_you_mean(wanted, known) or f"take one of: {', '.join(known)}"
+        raise UsageError(f"--engine {wanted!r} is not known", fix)
+    fitting = [engine for engine in ENGINES.values() if (engine.reads_gguf if gguf else engine.reads_folder)]
+    # A GGUF file is made for llama.cpp; the others unpack it.
+    fitting.sort(key=lambda engine: gguf and engine.reads_folder)
+    if wanted != "auto":
+        engine = ENGINES[wanted]
+        if engine not in fitting and not (converts and engine.reads_gguf):
+            what = "does not serve a GGUF file" if gguf else "serves GGUF files alone, and this is none"
+            fix = f"take --engine {' or '.join(one.name for one in fitting)}"
+            raise UsageError(f"{engine.name} {what}", fix)
+        lacking = engine.missing()
+        if lacking is not None:
+            raise UsageError(f"--engine {engine.name} needs {lacking}, which is not here", engine.install)
+        return engine
+    for engine in fitting:
+        if engine.missing() is None:
+            return engine
+    offers = "; or ".join(f"{engine.name}: {engine.install}" for engine in fitting)
+    raise UsageError("no engine that serves this model is installed", offers)
+
+
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def own_fields(engine: Engine, body: Mapping[str, Any]) -> dict[str, Any]:
+    """The request with the fields that make this engine sample from all tokens, as rft does, where it has none."""
+    plain = {
+        "llama.cpp": {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0},
+        # Its defaults come from the folder's generation_config.json.
+        "vllm": {},
+        "transformers": {},
+    }[engine.name]
+    return {**plain, **body}
