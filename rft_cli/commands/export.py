@@ -23,7 +23,9 @@ To = Annotated[
 Format = Annotated[
     str,
     typer.Option(
-        "--format", metavar="FORMAT", help="merged: whole weights. adapter: the LoRA adapter alone."
+        "--format",
+        metavar="FORMAT",
+        help="merged: whole weights. adapter: the LoRA adapter alone. gguf: one file for llama.cpp and Ollama.",
     ),
 ]
 Checkpoint = Annotated[
@@ -35,6 +37,15 @@ Dtype = Annotated[
         "--dtype", metavar="DTYPE", help="float32, bfloat16 or float16. Default: as the weights are stored."
     ),
 ]
+Quantize = Annotated[
+    str | None,
+    typer.Option(
+        "--quantize",
+        metavar="TYPE",
+        help="How --format gguf stores matrices: f32, f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0. "
+        "Default: as the weights are stored.",
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace an earlier export at DIR.")]
 
 
@@ -44,6 +55,7 @@ def export(
     format: Format = "merged",
     checkpoint: Checkpoint = "best",
     dtype: Dtype = None,
+    quantize: Quantize = None,
     force: Force = False,
     output_dir: flags.OutputDir = None,
     json: flags.Json = False,
@@ -61,7 +73,9 @@ def export(
     from rft_cli.runs.exports import plan_export
 
     opened = Run.open(run, output_dir or "runs")
-    plan = plan_export(opened, checkpoint=checkpoint, format=format, dtype=dtype, to=to, force=force)
+    plan = plan_export(
+        opened, checkpoint=checkpoint, format=format, dtype=dtype, to=to, force=force, quantize=quantize
+    )
     from rft_cli.commands.signals import signals_interrupt
     from rft_cli.config.load import load_own
     from rft_cli.console import EventPrinter, choose_mode
@@ -102,7 +116,11 @@ def _print(done: Exported) -> None:
             f"          {done.dtype} against float32: {cost.equal} of {cost.prompts} greedy completions equal, largest "
             f"logit difference {cost.absolute:.2g}"
         )
-    if plan.format == "merged":
+    if plan.format == "gguf":
+        file = clean(quoted(plan.target / f"model-{done.dtype.upper()}.gguf"))
+        print(f"next      llama.cpp: llama-server -m {file}")
+        print(f"          Ollama:    ollama create my-model -f {clean(quoted(plan.target / 'Modelfile'))}")
+    elif plan.format == "merged":
         print(f"next      python: AutoModelForCausalLM.from_pretrained({str(plan.target)!r})")
         print(f'          shell:  transformers serve {typed}   (after: pip install "transformers[serving]")')
     else:

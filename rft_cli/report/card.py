@@ -26,7 +26,7 @@ BUILTIN_PATH = 'str(files("rft_cli") / "{}")'
 class Made:
     """What was exported: `precision` is that of the files, `base` what a PEFT user loads under an adapter.
 
-    `stop` ends a completion, `pad` fills up; `chat`: whether the tokenizer has a chat template.
+    `stop` ends a completion, `pad` fills up; `chat`: whether the tokenizer has a chat template; `file`: that of a GGUF.
     """
 
     step: int
@@ -36,6 +36,7 @@ class Made:
     stop: Sequence[int]
     pad: int
     chat: bool
+    file: str = ""
 
 
 def model_card(run: Run, config: RunConfig, made: Made) -> str:
@@ -209,7 +210,7 @@ def _answer(run: Run, config: RunConfig, made: Made) -> list[str]:
     return [
         *ask,
         "output = model.generate(",
-        f"    **prompt, max_new_tokens={_limit(run, config)}, {how},",
+        f"    **prompt, max_new_tokens={completion_limit(run, config)}, {how},",
         f"    repetition_penalty=1.0, eos_token_id={stop!r}, pad_token_id={made.pad},",
         ")",
         'answer = tokenizer.decode(output[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)',
@@ -217,7 +218,7 @@ def _answer(run: Run, config: RunConfig, made: Made) -> list[str]:
     ]
 
 
-def _limit(run: Run, config: RunConfig) -> int:
+def completion_limit(run: Run, config: RunConfig) -> int:
     """Tokens that a completion of the run could have."""
     setting = config.rollout.max_completion_tokens
     if not isinstance(setting, str):
