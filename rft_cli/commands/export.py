@@ -46,6 +46,21 @@ Quantize = Annotated[
         "Default: as the weights are stored.",
     ),
 ]
+Verify = Annotated[
+    bool,
+    typer.Option(
+        "--verify",
+        help="Grade the validation rows through the export, in the engine that serves it, and compare the reward with "
+        "the run's. GGUF: in llama-server.",
+    ),
+]
+PushTo = Annotated[
+    str | None,
+    typer.Option(
+        "--push", metavar="ORG/NAME", help="Put the export on the Hugging Face hub, as this repository."
+    ),
+]
+Private = Annotated[bool, typer.Option("--private", help="Make the repository of --push a private one.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace an earlier export at DIR.")]
 
 
@@ -57,6 +72,9 @@ def export(
     dtype: Dtype = None,
     quantize: Quantize = None,
     force: Force = False,
+    verify: Verify = False,
+    push: PushTo = None,
+    private: Private = False,
     output_dir: flags.OutputDir = None,
     json: flags.Json = False,
     quiet: flags.Quiet = False,
@@ -76,23 +94,27 @@ def export(
     plan = plan_export(
         opened, checkpoint=checkpoint, format=format, dtype=dtype, to=to, force=force, quantize=quantize
     )
+    from rft_cli.commands.exporting import Afterwards, run_export
     from rft_cli.commands.signals import signals_interrupt
     from rft_cli.config.load import load_own
     from rft_cli.console import EventPrinter, choose_mode
     from rft_cli.events import Note
 
-    config = load_own(opened.path).config
+    loaded = load_own(opened.path)
     with terminal.stdout_to_stderr(), signals_interrupt(), EventPrinter(choose_mode(quiet)) as printer:
-        from rft_cli.training.export.exporter import export as run_export
-
+        after = Afterwards.checked(plan, loaded, verify=verify, push=push, private=private)
         if opened.info.get("status") == "running" and checkpoint == "best":
             printer(Note(f"{opened.path} is still running: step {plan.step} is its best so far"))
-        done = run_export(plan, config, printer)
+        done = run_export(plan, loaded, after, printer)
+    unmet = done.error()
     with terminal.results():
         if json:
-            terminal.print_json(done.to_json())
+            terminal.print_json(done.to_json(), unmet)
         else:
-            _print(done)
+            _print(done.exported)
+            done.print_more()
+    if unmet is not None:
+        raise unmet
 
 
 def _print(done: Exported) -> None:

@@ -31,6 +31,7 @@ from rft_cli.training.export.parts import (
     save_tokenizer,
     validation_prompts,
 )
+from rft_cli.training.export.regrade import Greedy
 from rft_cli.training.export.verify import (
     TOLERANCE,
     Verified,
@@ -54,15 +55,16 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A finished export; `bytes` counts all its files."""
+    """A finished export; `bytes` counts all its files. `greedy`: what the run's own model answered."""
 
     plan: ExportPlan
     dtype: str
     bytes: int
     verified: Verified
+    greedy: Greedy
 
     def to_json(self) -> dict[str, Any]:
-        """The document of `rft export --json`."""
+        """The document of `rft export --json`, without what came after the export."""
         return {
             **_described(self.plan, str(self.plan.run.path), self.dtype),
             "path": str(self.plan.target),
@@ -91,7 +93,7 @@ def export(plan: ExportPlan, config: RunConfig, on_event: OnEvent) -> Exported:
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise RunFailed(f"the export failed, nothing was left at {plan.target}: {lines[0]}") from error
-    return Exported(plan, exporter.dtype, size, verified)
+    return Exported(plan, exporter.dtype, size, verified, exporter.greedy)
 
 
 class _Exporter:
@@ -107,13 +109,14 @@ class _Exporter:
         self._source = find_model(self._model.path, self._model.revision)
         self._public = public_base(plan, self._base.path) if plan.format == "adapter" else ""
         self.dtype = "float32"
+        self.greedy: Greedy
 
     def make(self, draft: Path) -> Verified:
         """Save into `draft`, reload, compare."""
         plan = self._plan
-        if plan.format == "gguf":
-            self._check_gguf()
         tokenizer = load_tokenizer(self._model)
+        if plan.format == "gguf":
+            self._check_gguf(tokenizer)
         own = self._read_base()
         examples = validation_prompts(plan.run)
         encoder = PromptEncoder.of(tokenizer, self._config)
@@ -126,6 +129,7 @@ class _Exporter:
 
         self._on_event(Note(f"asking step {plan.step} {len(prompts)} validation prompts"))
         checkpoint = ask(model)
+        self.greedy = Greedy(prompts, checkpoint, settings)
         if plan.format == "gguf":
             texts = [encoder.render(example).text for example in examples]
             return self._make_gguf(model, checkpoint, ask, tokenizer, texts, settings, draft)
@@ -167,21 +171,25 @@ class _Exporter:
 
     def _merged(
         self, model: Any, checkpoint: GreedyCompletions, ask: Callable[[Any], GreedyCompletions]
-    ) -> Any:
-        """Whole weights: under LoRA adapter and base merged, which must not change the answers."""
+    ) -> tuple[Any, GreedyCompletions]:
+        """Whole weights and their answers: under LoRA adapter and base merged, which must not change the answers."""
         if not self._plan.is_lora:
-            return model
+            return model, checkpoint
         model = model.merge_and_unload(safe_merge=True)
-        merged = distance(checkpoint, ask(model))
+        answers = ask(model)
+        merged = distance(checkpoint, answers)
         if not merged.relative <= TOLERANCE:
             raise mismatch(self._plan, f"merging the adapter changes the model: {said(merged)}")
-        return model
+        return model, answers
 
-    def _check_gguf(self) -> None:
-        """UsageError for an architecture that rft does not write, before any weights are read."""
+    def _check_gguf(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """UsageError for an architecture or a tokenizer that rft does not write, before any weights are read."""
         from rft_cli.training.export.gguf_file.architectures import architecture_of
+        from rft_cli.training.export.gguf_file.vocabulary import vocabulary_of
 
-        architecture_of(load_config(self._model).get_text_config())
+        config = load_config(self._model).get_text_config()
+        architecture_of(config)
+        vocabulary_of(tokenizer, config.vocab_size, ())
 
     def _make_gguf(
         self,
@@ -203,9 +211,9 @@ class _Exporter:
         limits = Limits(context_length(model.config), completion_limit(plan.run, self._config))
         sampling = Sampling(validation.temperature, validation.top_p)
         asked = Asked(plan, self._model, tokenizer, texts, sampling, limits, settings.stop, self.dtype)
-        merged = self._merged(model, checkpoint, ask)
+        merged, answers = self._merged(model, checkpoint, ask)
         self._on_event(Note(f"writing {gguf_name(self.dtype)}, and reloading it to compare"))
-        verified = export_gguf(asked, merged, checkpoint, ask, draft)
+        verified = export_gguf(asked, merged, answers, ask, draft)
         made = Made(
             plan.step, plan.format, self.dtype, "", settings.stop, settings.pad,
             has_chat_template(tokenizer), gguf_name(self.dtype),
@@ -226,7 +234,7 @@ class _Exporter:
         dtype, dtypes = stored_precision(self._source, wanted, self._trust)
         self.dtype = dtype_name(dtype)
         expected = checkpoint
-        model = self._merged(model, checkpoint, ask)
+        model, _ = self._merged(model, checkpoint, ask)
         if self.dtype != "float32":
             round_weights(model, dtypes)
             expected = ask(model)

@@ -47,7 +47,7 @@ def gguf_name(type: str) -> str:
 def export_gguf(asked: Asked, merged: Any, checkpoint: GreedyCompletions, ask: Ask, draft: Path) -> Verified:
     """Write `merged`, whole weights in float32, and compare the file with it; raises RunFailed where they differ.
 
-    `checkpoint`: the answers of the run's own model. `merged` has the file's rounded weights afterwards.
+    `checkpoint`: the answers of these weights. `merged` has the file's rounded ones afterwards.
     """
     vocabulary = vocabulary_of(asked.tokenizer, merged.config.vocab_size, asked.stop)
     name = f"{asked.plan.run.name} step {asked.plan.step}"

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from gguf import GGUFReader, TokenType
-from tokenizers import AddedToken, Tokenizer, decoders, models
-from transformers import AutoConfig, AutoTokenizer
+from tokenizers import AddedToken, Tokenizer, models, normalizers
+from transformers import AutoConfig
 
 from rft_cli.config.schema import ModelConfig
 from rft_cli.runs.model_source import ModelSource
 from rft_cli.training.export.gguf_file.pre_tokenizers import named, splitter
-from rft_cli.training.export.gguf_file.vocabulary import BYTE_LEVEL, Vocabulary
+from rft_cli.training.export.gguf_file.vocabulary import (
+    BYTE_LEVEL,
+    NEVER_STRIPS,
+    UNUSED_SCORE,
+    Vocabulary,
+    strips_after_tokens,
+)
 from rft_cli.training.models import load_model, place_of
 
+SPACE = "▁"
+"""How SentencePiece writes a space."""
 HARD_TEXTS = (
     "3 apples, 12 pears and 1,234,567.89 more: 100%",
     "  two  spaces,\ttabs\t\tand\n\nempty lines \n \n end ",
@@ -51,30 +59,59 @@ class Fields:
         return default if found is None else found.contents()
 
 
-def tokenizer_of(fields: Fields) -> Tokenizer | None:
-    """The tokenizer that llama.cpp makes of byte-level fields; None for SentencePiece's.
-
-    Raises ValueError where the way to split has no name.
-    """
-    if fields.get("tokenizer.ggml.model") != BYTE_LEVEL:
-        return None
-    known = named(fields.get("tokenizer.ggml.pre"))
-    if known is None:
-        raise ValueError(f"tokenizer.ggml.pre is {fields.get('tokenizer.ggml.pre')!r}")
+def tokenizer_of(fields: Fields) -> Tokenizer:
+    """The tokenizer that llama.cpp makes of these fields; ValueError where the way to split has no name."""
     tokens, kinds = fields.get("tokenizer.ggml.tokens"), fields.get("tokenizer.ggml.token_type")
-    merges = [tuple(merge.split(" ", 1)) for merge in fields.get("tokenizer.ggml.merges")]
     vocabulary = {token: number for number, token in enumerate(tokens)}
-    made = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=known.ignore_merges))
-    made.pre_tokenizer = splitter(known)
-    made.decoder = decoders.ByteLevel()
+    byte_level = fields.get("tokenizer.ggml.model") == BYTE_LEVEL
+    made = _byte_level(fields, vocabulary) if byte_level else _sentencepiece(fields, vocabulary)
     whole = (int(TokenType.CONTROL), int(TokenType.USER_DEFINED))
+    strips = strips_after_tokens(fields.get("general.name"))
     made.add_tokens(
         [
-            AddedToken(token, normalized=False)
+            AddedToken(token, normalized=False, rstrip=strips and token not in NEVER_STRIPS)
             for token, kind in zip(tokens, kinds, strict=True)
             if kind in whole
         ]
     )
+    return made
+
+
+def _byte_level(fields: Fields, vocabulary: dict[str, int]) -> Tokenizer:
+    known = named(fields.get("tokenizer.ggml.pre"))
+    if known is None:
+        raise ValueError(f"tokenizer.ggml.pre is {fields.get('tokenizer.ggml.pre')!r}")
+    merges = [tuple(merge.split(" ", 1)) for merge in fields.get("tokenizer.ggml.merges")]
+    made = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=known.ignore_merges))
+    made.pre_tokenizer = splitter(known)
+    return made
+
+
+def _sentencepiece(fields: Fields, vocabulary: dict[str, int]) -> Tokenizer:
+    """The two neighbours whose joined token has the highest score are merged first; spaces are ▁."""
+    scores = fields.get("tokenizer.ggml.scores")
+    unknown = fields.get("tokenizer.ggml.unknown_token_id")
+    ranked = sorted(vocabulary, key=lambda token: -scores[vocabulary[token]])
+    merges = [
+        (token[:cut], token[cut:])
+        for token in ranked
+        if scores[vocabulary[token]] > UNUSED_SCORE
+        for cut in range(1, len(token))
+        if token[:cut] in vocabulary and token[cut:] in vocabulary
+    ]
+    made = Tokenizer(
+        models.BPE(
+            vocab=vocabulary,
+            merges=merges,
+            unk_token=None if unknown is None else fields.get("tokenizer.ggml.tokens")[unknown],
+            fuse_unk=True,
+            byte_fallback=True,
+        )
+    )
+    steps: list[Any] = [normalizers.Replace(" ", SPACE)]
+    if fields.get("tokenizer.ggml.add_space_prefix", True):
+        steps.insert(0, normalizers.Prepend(SPACE))
+    made.normalizer = normalizers.Sequence(steps)
     return made
 
 
@@ -94,25 +131,14 @@ def tokenizer_faults(file: Path, wanted: Vocabulary, original: Any, texts: Seque
         made = tokenizer_of(fields)
     except ValueError as error:
         return [*faults, str(error)]
-    if made is None:
-        theirs = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-
-        def ids(text: str) -> list[int]:
-            return list(theirs.encode(text, add_special_tokens=False))
-    else:
-        own = made
-
-        def ids(text: str) -> list[int]:
-            return list(own.encode(text, add_special_tokens=False).ids)
-
-    faults += _other_ids(ids, original, texts)
-    return faults
+    return faults + _other_ids(made, original, texts)
 
 
-def _other_ids(ids: Callable[[str], list[int]], original: Any, texts: Sequence[str]) -> list[str]:
+def _other_ids(made: Tokenizer, original: Any, texts: Sequence[str]) -> list[str]:
     """The first text with other ids than the model's own tokenizer gives, in words."""
     for text in texts:
-        if ids(text) != list(original.encode(text, add_special_tokens=False)):
+        ids = made.encode(text, add_special_tokens=False).ids
+        if ids != list(original.encode(text, add_special_tokens=False)):
             return [f"its tokenizer gives other ids for {text[:60]!r}"]
     return []
 

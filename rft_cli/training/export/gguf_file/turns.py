@@ -83,7 +83,7 @@ def ollama_template(turns: Turns) -> str:
     """The same in Go's template language, each fixed text as a quoted string."""
     parts = ["{{- range .Messages }}"]
     if turns.opening:
-        parts.insert(0, "{{- if not .System }}" + _quoted(turns.opening) + "{{ end }}\n")
+        parts.insert(0, "{{- if not .System }}" + _quoted(turns.opening) + "{{ end }}")
     for number, (role, (before, after)) in enumerate(turns.around.items()):
         word = "if" if number == 0 else "else if"
         parts.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,9 @@ from rft_cli.training.export.gguf_file.pre_tokenizers import known_as
 BYTE_LEVEL = "gpt2"
 SENTENCEPIECE = "llama"
 UNUSED_SCORE = -1e6
+PHI3 = ("phi-3", "phi3")
+NEVER_STRIPS = ("<unk>", "<s>", "<|endoftext|>")
+"""Tokens of Phi-3 after which white space stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,19 @@ def write_vocabulary(writer: GGUFWriter, found: Vocabulary) -> None:
     writer.add_add_eos_token(found.adds_end)
     if found.chat_template is not None:
         writer.add_chat_template(found.chat_template)
+
+
+def strips_after_tokens(name: str) -> bool:
+    """Whether llama.cpp drops white space after special tokens: it knows Phi-3 by the model's name alone."""
+    return any(word in name.lower() for word in PHI3)
+
+
+def model_name(name: str, found: Vocabulary, architecture: str) -> str:
+    """A name by which llama.cpp takes the model for a Phi-3 if it is one, and for none if not: it fails at once where
+    Phi-3's tokens are missing."""
+    if architecture == "phi3" and "</s>" in found.tokens:
+        return name if strips_after_tokens(name) else f"Phi-3 {name}"
+    return re.sub("phi-?3", "phi 3", name, flags=re.IGNORECASE)
 
 
 def _tokens(inner: Mapping[str, Any], rows: int) -> tuple[list[str], list[int]]:

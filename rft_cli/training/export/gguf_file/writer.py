@@ -22,7 +22,7 @@ from rft_cli.training.export.gguf_file.architectures import (
     rope_factors,
     write_sizes,
 )
-from rft_cli.training.export.gguf_file.vocabulary import Vocabulary, write_vocabulary
+from rft_cli.training.export.gguf_file.vocabulary import Vocabulary, model_name, write_vocabulary
 
 TYPES: Mapping[str, tuple[GGMLQuantizationType, LlamaFileType]] = {
     "f32": (GGMLQuantizationType.F32, LlamaFileType.ALL_F32),
@@ -66,7 +66,7 @@ def write_gguf(file: Path, model: Any, content: Content) -> None:
     architecture = architecture_of(config)
     writer = GGUFWriter(str(file), architecture.name)
     writer.add_type("model")
-    writer.add_name(content.name)
+    writer.add_name(model_name(content.name, content.vocabulary, architecture.name))
     writer.add_file_type(int(TYPES[content.type][1]))
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     writer.add_sampling_temp(content.sampling.temperature)
