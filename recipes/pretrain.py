@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -32,9 +32,12 @@ RESPONSE_TEMPLATE = {
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, max_length: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE that reads any UTF-8 text; each digit is a token, so that numbers can be copied."""
+    """A byte-level BPE that reads any UTF-8 text; each digit is a token, so that numbers can be copied.
+
+    It splits text as SmolLM's does: llama.cpp has that built in.
+    """
     tokenizer = Tokenizer(models.BPE())
-    digits = pre_tokenizers.Split(Regex(r"[0-9]"), behavior="isolated")
+    digits = pre_tokenizers.Digits(individual_digits=True)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [digits, pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )

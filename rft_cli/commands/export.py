@@ -23,7 +23,9 @@ To = Annotated[
 Format = Annotated[
     str,
     typer.Option(
-        "--format", metavar="FORMAT", help="merged: whole weights. adapter: the LoRA adapter alone."
+        "--format",
+        metavar="FORMAT",
+        help="merged: whole weights. adapter: the LoRA adapter alone. gguf: one file for llama.cpp and Ollama.",
     ),
 ]
 Checkpoint = Annotated[
@@ -35,6 +37,30 @@ Dtype = Annotated[
         "--dtype", metavar="DTYPE", help="float32, bfloat16 or float16. Default: as the weights are stored."
     ),
 ]
+Quantize = Annotated[
+    str | None,
+    typer.Option(
+        "--quantize",
+        metavar="TYPE",
+        help="How --format gguf stores matrices: f32, f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0. "
+        "Default: as the weights are stored.",
+    ),
+]
+Verify = Annotated[
+    bool,
+    typer.Option(
+        "--verify",
+        help="Grade the validation rows through the export, in the engine that serves it, and compare the reward with "
+        "the run's. GGUF: in llama-server.",
+    ),
+]
+PushTo = Annotated[
+    str | None,
+    typer.Option(
+        "--push", metavar="ORG/NAME", help="Put the export on the Hugging Face hub, as this repository."
+    ),
+]
+Private = Annotated[bool, typer.Option("--private", help="Make the repository of --push a private one.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace an earlier export at DIR.")]
 
 
@@ -44,7 +70,11 @@ def export(
     format: Format = "merged",
     checkpoint: Checkpoint = "best",
     dtype: Dtype = None,
+    quantize: Quantize = None,
     force: Force = False,
+    verify: Verify = False,
+    push: PushTo = None,
+    private: Private = False,
     output_dir: flags.OutputDir = None,
     json: flags.Json = False,
     quiet: flags.Quiet = False,
@@ -63,28 +93,34 @@ def export(
     from rft_cli.runs.exports import plan_export
 
     opened = Run.open(run, output_dir or "runs")
-    plan = plan_export(opened, checkpoint=checkpoint, format=format, dtype=dtype, to=to, force=force)
+    plan = plan_export(
+        opened, checkpoint=checkpoint, format=format, dtype=dtype, to=to, force=force, quantize=quantize
+    )
+    from rft_cli.commands.exporting import Afterwards, run_export
     from rft_cli.commands.signals import signals_interrupt
     from rft_cli.config.load import load_own
     from rft_cli.console import EventPrinter, choose_mode
     from rft_cli.events import Note
 
-    config = load_own(opened.path).config
+    loaded = load_own(opened.path)
     with (
         terminal.stdout_to_stderr(),
         signals_interrupt(),
         EventPrinter(choose_mode(quiet, progress=progress)) as printer,
     ):
-        from rft_cli.training.export.exporter import export as run_export
-
+        after = Afterwards.checked(plan, loaded, verify=verify, push=push, private=private)
         if opened.info.get("status") == "running" and checkpoint == "best":
             printer(Note(f"{opened.path} is still running: step {plan.step} is its best so far"))
-        done = run_export(plan, config, printer)
+        done = run_export(plan, loaded, after, printer)
+    unmet = done.error()
     with terminal.results():
         if json:
-            terminal.print_json(done.to_json())
+            terminal.print_json(done.to_json(), unmet)
         else:
-            _print(done)
+            _print(done.exported)
+            done.print_more()
+    if unmet is not None:
+        raise unmet
 
 
 def _print(done: Exported) -> None:
@@ -108,7 +144,11 @@ def _print(done: Exported) -> None:
             f"          {done.dtype} against float32: {cost.equal} of {cost.prompts} greedy completions equal, largest "
             f"logit difference {cost.absolute:.2g}"
         )
-    if plan.format == "merged":
+    if plan.format == "gguf":
+        file = clean(quoted(plan.target / f"model-{done.dtype.upper()}.gguf"))
+        print(f"next      llama.cpp: llama-server -m {file}")
+        print(f"          Ollama:    ollama create my-model -f {clean(quoted(plan.target / 'Modelfile'))}")
+    elif plan.format == "merged":
         print(f"next      python: AutoModelForCausalLM.from_pretrained({str(plan.target)!r})")
         print(f'          shell:  transformers serve {typed}   (after: pip install "transformers[serving]")')
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from rft_cli.config import RunConfig
 from rft_cli.config.paths import is_path
 from rft_cli.report.collapse import best_constant
 from rft_cli.report.estimates import compare, component_names
+from rft_cli.report.eval_results import hash_rows, model_index
 from rft_cli.report.gaming.verdict import Gaming
 from rft_cli.report.markdown import code, prose
 from rft_cli.report.pairs import Pair, read_pairs
@@ -27,7 +29,7 @@ BUILTIN_PATH = 'str(files("rft_cli") / "{}")'
 class Made:
     """What was exported: `precision` is that of the files, `base` what a PEFT user loads under an adapter.
 
-    `stop` ends a completion, `pad` fills up; `chat`: whether the tokenizer has a chat template.
+    `stop` ends a completion, `pad` fills up; `chat`: whether the tokenizer has a chat template; `file`: that of a GGUF.
     """
 
     step: int
@@ -37,12 +39,13 @@ class Made:
     stop: Sequence[int]
     pad: int
     chat: bool
+    file: str = ""
 
 
 def model_card(run: Run, config: RunConfig, made: Made) -> str:
     """README.md of an export, as Markdown with the front matter that the hub reads."""
     front: dict[str, Any] = {
-        "library_name": "peft" if made.format == "adapter" else "transformers",
+        "library_name": {"adapter": "peft", "gguf": "gguf"}.get(made.format, "transformers"),
         "pipeline_tag": "text-generation",
         "tags": [
             "rft",
@@ -53,11 +56,15 @@ def model_card(run: Run, config: RunConfig, made: Made) -> str:
     base = config.model.path
     if not base.startswith("builtin/") and not is_path("model.path", base):
         front["base_model"] = base
+    pairs = _measured(run, made.step)
+    index = model_index(run.name, pairs, run.info.get("hashes") or {})
+    if index:
+        front["model-index"] = index
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---",
         f"# {prose(run.name)}, step {made.step}",
         _origin(run, config, made),
-        *_gain(run, config, made.step),
+        *_gain(config, pairs),
         "## Use",
         _use(run, config, made),
     ]
@@ -70,7 +77,7 @@ def _origin(run: Run, config: RunConfig, made: Made) -> str:
     paths = config.grader.path if isinstance(config.grader.path, list) else [config.grader.shown or "unknown"]
     scorer = code(" + ".join(Path(path).name for path in paths))
     revision = f" (revision {code(config.model.revision)})" if config.model.revision else ""
-    base = code(config.model.path)
+    base = code(_public(config.model.path))
     how = (
         f"taught the references of its rows, and measured with the grader {scorer}"
         if config.teaches
@@ -85,14 +92,19 @@ def _origin(run: Run, config: RunConfig, made: Made) -> str:
         f"| checkpoint | step {made.step} of the run {code(run.name)} |",
         f"| format | {made.format}, {made.precision} |",
     ]
+    rows += hash_rows(run.info.get("hashes") or {})
     if versions:
         listed = ", ".join(f"{name} {version}" for name, version in versions.items())
         rows.append(f"| made with | {listed} |")
     return "\n".join(rows)
 
 
-def _gain(run: Run, config: RunConfig, step: int) -> list[str]:
-    pairs = _measured(run, step)
+def _public(model: str) -> str:
+    """The model's name; of a directory its last part, since where it lies is nobody else's business."""
+    return Path(model).name if is_path("model.path", model) and not model.startswith("builtin/") else model
+
+
+def _gain(config: RunConfig, pairs: Sequence[Pair]) -> list[str]:
     if not pairs:
         return [
             "## Reward",
@@ -163,7 +175,31 @@ def _interval(estimate: Estimate, sign: str = "") -> str:
     return f"{estimate.mean:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
 
 
+def _use_gguf(run: Run, config: RunConfig, made: Made) -> str:
+    """How llama.cpp and Ollama take the file."""
+    chosen = config.validation
+    request = {
+        "messages": [{"role": "user", "content": "Your question"}],
+        "max_tokens": completion_limit(run, config),
+        "temperature": chosen.temperature,
+        "top_p": chosen.top_p,
+    }
+    ask = f"curl http://127.0.0.1:8080/v1/chat/completions -d '{json.dumps(request)}'"
+    if not made.chat:
+        plain = {**request, "prompt": "Your question\n", "messages": None}
+        plain = {key: value for key, value in plain.items() if value is not None}
+        ask = f"curl http://127.0.0.1:8080/v1/completions -d '{json.dumps(plain)}'"
+    return (
+        f"llama.cpp, in this directory:\n\n```sh\nllama-server -m {made.file} --jinja --port 8080\n{ask}\n```\n\n"
+        "Ollama:\n\n```sh\nollama create my-model -f Modelfile\nollama run my-model\n```\n\n"
+        "Sampling is as in the job's validations: the file and the Modelfile have the temperature and top_p. "
+        "A system message of the training rows goes before the question."
+    )
+
+
 def _use(run: Run, config: RunConfig, made: Made) -> str:
+    if made.format == "gguf":
+        return _use_gguf(run, config, made)
     trust = ", trust_remote_code=True" if config.model.trust_remote_code else ""
     merged = made.format == "merged"
     imports, load, note = [], [], ""
@@ -219,7 +255,7 @@ def _answer(run: Run, config: RunConfig, made: Made) -> list[str]:
     return [
         *ask,
         "output = model.generate(",
-        f"    **prompt, max_new_tokens={_limit(run, config)}, {how},",
+        f"    **prompt, max_new_tokens={completion_limit(run, config)}, {how},",
         f"    repetition_penalty=1.0, eos_token_id={stop!r}, pad_token_id={made.pad},",
         ")",
         'answer = tokenizer.decode(output[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)',
@@ -227,7 +263,7 @@ def _answer(run: Run, config: RunConfig, made: Made) -> list[str]:
     ]
 
 
-def _limit(run: Run, config: RunConfig) -> int:
+def completion_limit(run: Run, config: RunConfig) -> int:
     """Tokens that a completion of the run could have."""
     setting = config.rollout.max_completion_tokens
     if not isinstance(setting, str):

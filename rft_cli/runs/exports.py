@@ -9,6 +9,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, cast, get_args
 
@@ -18,8 +19,14 @@ from rft_cli.runs.files import fsync_path
 from rft_cli.runs.run import Run
 from rft_cli.runs.suggested_commands import resume_command
 
-Format = Literal["merged", "adapter"]
+Format = Literal["merged", "adapter", "gguf"]
 Precision = Literal["float32", "bfloat16", "float16"]
+
+Quantization = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
+"""How the matrices of a GGUF file are stored; what its Python package can write."""
+
+LLAMA_SERVER = "llama-server"
+"""llama.cpp's server, as it is called in PATH."""
 
 MARKER = "rft-export.json"
 """A file in every export that says what was verified; only directories with it are replaced."""
@@ -27,7 +34,8 @@ MARKER = "rft-export.json"
 
 @dataclass(frozen=True, slots=True)
 class ExportPlan:
-    """An export that was asked for and can be made. `precision` None keeps the one the weights are stored in."""
+    """An export that was asked for and can be made. `precision` None keeps the one the weights are stored in; so does
+    `quantization` None, which GGUF has in its place."""
 
     run: Run
     step: int
@@ -35,6 +43,7 @@ class ExportPlan:
     precision: Precision | None
     target: Path
     replace: bool
+    quantization: Quantization | None = None
 
     @property
     def checkpoint(self) -> Path:
@@ -47,14 +56,23 @@ class ExportPlan:
 
 
 def plan_export(
-    run: Run, *, checkpoint: str, format: str, dtype: str | None, to: str | None, force: bool
+    run: Run,
+    *,
+    checkpoint: str,
+    format: str,
+    dtype: str | None,
+    to: str | None,
+    force: bool,
+    quantize: str | None = None,
 ) -> ExportPlan:
     """Check what was asked for against what the run has; UsageError if it can't be done."""
     chosen = cast(Format, _known("--format", format, get_args(Format)))
     precision = None if dtype is None else cast(Precision, _known("--dtype", dtype, get_args(Precision)))
+    quantization = None if quantize is None else _quantization(quantize)
+    _check_gguf(chosen, dtype, quantize)
     step = _step(run, checkpoint)
     target = (run.path / "export" / chosen if to is None else Path(to).expanduser()).resolve()
-    plan = ExportPlan(run, step, chosen, precision, target, force)
+    plan = ExportPlan(run, step, chosen, precision, target, force, quantization)
     if chosen == "adapter" and not plan.is_lora:
         raise UsageError(
             f"{run.path} has no adapter: all weights were trained, so what was learned is spread over them",
@@ -70,11 +88,37 @@ def plan_export(
 def _known(flag: str, word: str, known: tuple[str, ...]) -> str:
     if word in known:
         return word
-    if word == "gguf":
-        fix = "export merged weights, and turn them into GGUF with llama.cpp's convert_hf_to_gguf.py"
-    else:
-        fix = did_you_mean(word, known) or f"take one of: {', '.join(known)}"
-    raise UsageError(f"{flag} {word!r} is not known", fix)
+    raise UsageError(
+        f"{flag} {word!r} is not known", did_you_mean(word, known) or f"take one of: {', '.join(known)}"
+    )
+
+
+def _quantization(word: str) -> Quantization:
+    """The type with this name, in any case; llama.cpp's own tool writes those that its Python package does not."""
+    known, name = get_args(Quantization), word.lower()
+    if name in known:
+        return cast(Quantization, name)
+    if re.fullmatch(r"i?q\d_(k|k_[sml]|xxs|xs|s|m|nl)|[tm]\w*q\d\w*", name):
+        raise UsageError(
+            f"--quantize {word}: rft does not write this type ({', '.join(known)})",
+            f"export with --quantize f32, then: llama-quantize DIR/model-F32.gguf DIR/model-{word.upper()}.gguf "
+            f"{word.upper()}   (comes with llama.cpp)",
+        )
+    return cast(Quantization, _known("--quantize", word, known))
+
+
+def _check_gguf(format: Format, dtype: str | None, quantize: str | None) -> None:
+    """The flags that only GGUF has, or that it has not, and its package."""
+    if format != "gguf":
+        if quantize is not None:
+            raise UsageError(
+                f"--quantize is for --format gguf, not {format}", "add --format gguf, or take --dtype"
+            )
+        return
+    if dtype is not None:
+        raise UsageError("--dtype is not for --format gguf", "say --quantize f32, bf16 or f16")
+    if find_spec("gguf") is None:
+        raise UsageError("writing a GGUF file needs the package gguf", "pip install 'rft-cli[gguf]'")
 
 
 def _step(run: Run, wanted: str) -> int:

@@ -317,21 +317,21 @@ def test_overflow_is_named(full_run: Run, tmp_path: Path, monkeypatch: pytest.Mo
 def test_other_tokens_and_other_stops_are_caught(
     full_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save = exporting._save_tokenizer
+    save = exporting.save_tokenizer
 
     def other_template(tokenizer: Any, draft: Path) -> None:
         save(tokenizer, draft)
         (draft / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
 
     with monkeypatch.context() as patch:
-        patch.setattr(exporting, "_save_tokenizer", other_template)
+        patch.setattr(exporting, "save_tokenizer", other_template)
         done = rft("export", full_run.path, "--to", tmp_path / "model")
     refused(done, tmp_path / "model", "its tokenizer gives other ids")
 
     def other_stop(own: Any, settings: Any, draft: Path) -> None:
         (draft / "generation_config.json").write_text('{"eos_token_id": 5}')
 
-    monkeypatch.setattr(exporting, "_save_generation_config", other_stop)
+    monkeypatch.setattr(exporting, "save_generation_config", other_stop)
     done = rft("export", full_run.path, "--to", tmp_path / "model")
     refused(done, tmp_path / "model", "generation_config.json ends completions at [5], not at [3]")
 

@@ -16,15 +16,22 @@ from safetensors.torch import load_file, save_file
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from rft_cli.config import RunConfig
-from rft_cli.errors import RunFailed, UsageError
+from rft_cli.errors import RunFailed
 from rft_cli.events import Note, OnEvent
-from rft_cli.report.card import Made, model_card
-from rft_cli.runs import Run
+from rft_cli.report.card import Made, completion_limit, model_card
 from rft_cli.runs.exports import MARKER, ExportPlan, size_of, staged
 from rft_cli.runs.model_source import ModelSource, find_model, first_base
 from rft_cli.training.export.base_model import BaseFiles, read_base, write_json
 from rft_cli.training.export.cast import LORA, cast_weights, fingerprints, round_weights, stored_precision
 from rft_cli.training.export.compare import GreedyCompletions, complete, distance
+from rft_cli.training.export.parts import (
+    greedy_settings,
+    public_base,
+    save_generation_config,
+    save_tokenizer,
+    validation_prompts,
+)
+from rft_cli.training.export.regrade import Greedy
 from rft_cli.training.export.verify import (
     TOLERANCE,
     Verified,
@@ -38,30 +45,26 @@ from rft_cli.training.export.verify import (
     said,
 )
 from rft_cli.training.library_output import quiet_libraries
-from rft_cli.training.models import context_length, load_model, load_tokenizer
+from rft_cli.training.models import context_length, load_config, load_model, load_tokenizer
 from rft_cli.training.rollouts.prompts import PromptEncoder, has_chat_template
 from rft_cli.training.rollouts.sampling import SamplingSettings
-from rft_cli.training.stop_tokens import stop_tokens
-from rft_cli.types import Example, Source
 
 SCHEMA = "rft.export/1"
-PROMPTS = 32
-MOST_TOKENS = 32
-"""Greedy tokens compared for each prompt."""
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A finished export; `bytes` counts all its files."""
+    """A finished export; `bytes` counts all its files. `greedy`: what the run's own model answered."""
 
     plan: ExportPlan
     dtype: str
     bytes: int
     verified: Verified
+    greedy: Greedy
 
     def to_json(self) -> dict[str, Any]:
-        """The document of `rft export --json`."""
+        """The document of `rft export --json`, without what came after the export."""
         return {
             **_described(self.plan, str(self.plan.run.path), self.dtype),
             "path": str(self.plan.target),
@@ -90,7 +93,7 @@ def export(plan: ExportPlan, config: RunConfig, on_event: OnEvent) -> Exported:
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise RunFailed(f"the export failed, nothing was left at {plan.target}: {lines[0]}") from error
-    return Exported(plan, exporter.dtype, size, verified)
+    return Exported(plan, exporter.dtype, size, verified, exporter.greedy)
 
 
 class _Exporter:
@@ -104,30 +107,38 @@ class _Exporter:
         self._model = self._base if plan.is_lora else self._base.model_copy(update=own)
         self._trust = self._base.trust_remote_code
         self._source = find_model(self._model.path, self._model.revision)
-        self._public = _public_base(plan, self._base.path) if plan.format == "adapter" else ""
+        self._public = public_base(plan, self._base.path) if plan.format == "adapter" else ""
         self.dtype = "float32"
+        self.greedy: Greedy
 
     def make(self, draft: Path) -> Verified:
         """Save into `draft`, reload, compare."""
         plan = self._plan
         tokenizer = load_tokenizer(self._model)
+        if plan.format == "gguf":
+            self._check_gguf(tokenizer)
         own = self._read_base()
-        examples = _prompts(plan.run)
-        prompts = PromptEncoder.of(tokenizer, self._config).encode(examples)
+        examples = validation_prompts(plan.run)
+        encoder = PromptEncoder.of(tokenizer, self._config)
+        prompts = encoder.encode(examples)
         model = self._load()
-        settings = _settings(model, tokenizer, prompts)
+        settings = greedy_settings(model, tokenizer, prompts)
 
         def ask(model: Any) -> GreedyCompletions:
             return complete(model, prompts, settings)
 
         self._on_event(Note(f"asking step {plan.step} {len(prompts)} validation prompts"))
         checkpoint = ask(model)
+        self.greedy = Greedy(prompts, checkpoint, settings)
+        if plan.format == "gguf":
+            texts = [encoder.render(example).text for example in examples]
+            return self._make_gguf(model, checkpoint, ask, tokenizer, texts, settings, draft)
         if plan.format == "merged":
             written = self._save_merged(model, checkpoint, ask, own, draft)
         else:
             written = self._save_adapter(model, checkpoint, ask, draft)
-        _save_tokenizer(tokenizer, draft)
-        _save_generation_config(own, settings, draft)
+        save_tokenizer(tokenizer, draft)
+        save_generation_config(own, settings, draft)
         chat = has_chat_template(tokenizer)
         made = Made(plan.step, plan.format, self.dtype, self._public, settings.stop, settings.pad, chat)
         (draft / "README.md").write_text(model_card(plan.run, self._config, made), encoding="utf-8")
@@ -158,6 +169,58 @@ class _Exporter:
             return placed(model)
         return placed(PeftModel.from_pretrained(model, str(self._plan.checkpoint)))
 
+    def _merged(
+        self, model: Any, checkpoint: GreedyCompletions, ask: Callable[[Any], GreedyCompletions]
+    ) -> tuple[Any, GreedyCompletions]:
+        """Whole weights and their answers: under LoRA adapter and base merged, which must not change the answers."""
+        if not self._plan.is_lora:
+            return model, checkpoint
+        model = model.merge_and_unload(safe_merge=True)
+        answers = ask(model)
+        merged = distance(checkpoint, answers)
+        if not merged.relative <= TOLERANCE:
+            raise mismatch(self._plan, f"merging the adapter changes the model: {said(merged)}")
+        return model, answers
+
+    def _check_gguf(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """UsageError for an architecture or a tokenizer that rft does not write, before any weights are read."""
+        from rft_cli.training.export.gguf_file.architectures import architecture_of
+        from rft_cli.training.export.gguf_file.vocabulary import vocabulary_of
+
+        config = load_config(self._model).get_text_config()
+        architecture_of(config)
+        vocabulary_of(tokenizer, config.vocab_size, ())
+
+    def _make_gguf(
+        self,
+        model: Any,
+        checkpoint: GreedyCompletions,
+        ask: Callable[[Any], GreedyCompletions],
+        tokenizer: PreTrainedTokenizerBase,
+        texts: Sequence[str],
+        settings: SamplingSettings,
+        draft: Path,
+    ) -> Verified:
+        """Write the GGUF file with Modelfile and card, and compare it."""
+        from rft_cli.training.export.gguf_file.export import Asked, export_gguf, gguf_name
+        from rft_cli.training.export.gguf_file.modelfile import Limits
+        from rft_cli.training.export.gguf_file.writer import Sampling, type_of
+
+        plan, validation = self._plan, self._config.validation
+        self.dtype = plan.quantization or type_of(stored_precision(self._source, None, self._trust)[0])
+        limits = Limits(context_length(model.config), completion_limit(plan.run, self._config))
+        sampling = Sampling(validation.temperature, validation.top_p)
+        asked = Asked(plan, self._model, tokenizer, texts, sampling, limits, settings.stop, self.dtype)
+        merged, answers = self._merged(model, checkpoint, ask)
+        self._on_event(Note(f"writing {gguf_name(self.dtype)}, and reloading it to compare"))
+        verified = export_gguf(asked, merged, answers, ask, draft)
+        made = Made(
+            plan.step, plan.format, self.dtype, "", settings.stop, settings.pad,
+            has_chat_template(tokenizer), gguf_name(self.dtype),
+        )  # fmt: skip
+        (draft / "README.md").write_text(model_card(plan.run, self._config, made), encoding="utf-8")
+        return verified
+
     def _save_merged(
         self,
         model: Any,
@@ -171,11 +234,7 @@ class _Exporter:
         dtype, dtypes = stored_precision(self._source, wanted, self._trust)
         self.dtype = dtype_name(dtype)
         expected = checkpoint
-        if self._plan.is_lora:
-            model = model.merge_and_unload(safe_merge=True)
-            merged = distance(checkpoint, ask(model))
-            if not merged.relative <= TOLERANCE:
-                raise mismatch(self._plan, f"merging the adapter changes the model: {said(merged)}")
+        model, _ = self._merged(model, checkpoint, ask)
         if self.dtype != "float32":
             round_weights(model, dtypes)
             expected = ask(model)
@@ -213,64 +272,6 @@ class _Exporter:
                         parameter.copy_(parameter.to(dtype))
             expected = ask(model)
         return Written(checkpoint, expected, self.dtype, {type(model): fingerprints(model, LORA)})
-
-
-def _public_base(plan: ExportPlan, base: str) -> str:
-    """The base that an adapter is for, as PEFT can load it; refused where it was only ever merged in memory."""
-    source = find_model(base)
-    if source.adapters:
-        raise UsageError(
-            f"{plan.run.path} began with {base}, an adapter that was merged into its base: the new adapter fits "
-            "that merged model alone",
-            "export whole weights with --format merged",
-        )
-    if source.is_gguf:
-        raise UsageError(
-            f"{plan.run.path} began with {base}: PEFT can't load an adapter's base from a GGUF file",
-            "export whole weights with --format merged",
-        )
-    return source.base
-
-
-def _prompts(run: Run) -> list[Example]:
-    """Up to 32 prompts of the validation rows, as the run kept them: the data file may be gone."""
-    first = {sample.row: sample for sample in run.read_samples("step-000000")}
-    source = Source(str(run.path / "validation"), 0)
-    return [Example(s.example_id, s.prompt, {}, source) for s in list(first.values())[:PROMPTS]]
-
-
-def _settings(
-    model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Sequence[int]]
-) -> SamplingSettings:
-    """Greedy, ending where the run's completions end."""
-    room = context_length(model.config) - max(len(p) for p in prompts)
-    return SamplingSettings(
-        max_new_tokens=max(1, min(MOST_TOKENS, room)),
-        temperature=0.0,
-        top_p=1.0,
-        stop=tuple(stop_tokens(model.config, model.generation_config, tokenizer)),
-        pad=int(tokenizer.pad_token_id),
-    )
-
-
-def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, draft: Path) -> None:
-    """Save it so that transformers 4 reads it too: version 5 writes a class name that 4 does not know."""
-    tokenizer.save_pretrained(draft)
-    file = draft / "tokenizer_config.json"
-    config = json.loads(file.read_text(encoding="utf-8"))
-    if config.get("tokenizer_class") == "TokenizersBackend":
-        config["tokenizer_class"] = "PreTrainedTokenizerFast"
-    for local in ("is_local", "local_files_only"):  # said of the place it was loaded from
-        config.pop(local, None)
-    write_json(file, config)
-
-
-def _save_generation_config(own: BaseFiles | None, settings: SamplingSettings, draft: Path) -> None:
-    """The base's own sampling defaults, whatever they are, ending completions where the run ended them."""
-    config = {} if own is None else dict(own.generation)
-    config["eos_token_id"] = list(settings.stop) if len(settings.stop) != 1 else settings.stop[0]
-    config["pad_token_id"] = settings.pad
-    write_json(draft / "generation_config.json", config)
 
 
 def _free() -> None:
