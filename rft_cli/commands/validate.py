@@ -31,6 +31,20 @@ ModelOption = Annotated[
     ),
 ]
 
+PlanOption = Annotated[
+    bool,
+    typer.Option(
+        "--plan", help="Say how much memory the job needs, from the model's configuration; loads no weights."
+    ),
+]
+GpuOption = Annotated[
+    str | None,
+    typer.Option(
+        "--gpu", metavar="SIZE", help="With --plan: memory of a GPU, as 80GB. Default: this machine's."
+    ),
+]
+GpusOption = Annotated[int, typer.Option("--gpus", min=1, help="With --plan: how many GPUs.")]
+
 
 def validate(
     config_file: flags.ConfigArgument = None,
@@ -45,6 +59,9 @@ def validate(
     min_reward: flags.MinReward = None,
     min_gain: flags.MinGain = None,
     gate_on: flags.GateOnOption = "mean",
+    plan: PlanOption = False,
+    gpu: GpuOption = None,
+    gpus: GpusOption = 1,
     config: flags.ConfigFile = None,
     sets: flags.Sets = None,
     output_dir: flags.OutputDir = None,
@@ -61,9 +78,11 @@ def validate(
     rft validate --from-openai job.json       the same for OpenAI's job
     rft validate config.yaml --model MODEL --min-reward 0.8
     rft validate --run latest --min-gain 0.1 --gate-on low
+    rft validate --model Qwen/Qwen2.5-7B-Instruct --plan --gpu 80GB
     """
     config_file = flags.one_config(config_file, config)
     _check_flags(model, run, from_openai, min_reward, min_gain)
+    _check_plan_flags(plan, run, gpu, gpus, min_reward)
     overrides: dict[str, Any] = {
         "data.train": flags.files(training_file),
         "data.validation": flags.files(validation_file),
@@ -81,6 +100,11 @@ def validate(
             _measure_run(run, Settings(config_file, overrides, sets or []), gates, output)
             return
         settings = Settings(config_file, overrides, sets or [], from_openai)
+        if plan:
+            from rft_cli.commands.validation.plan import plan_memory
+
+            plan_memory(settings, gpu, gpus, output)
+            return
         loaded = settings.load(settings.needs() if model is None else MEASURE_NEEDS)
         if model is None:
             from rft_cli.commands.validation.checklist import check_job
@@ -114,6 +138,16 @@ def _check_flags(
         )
     if min_reward is not None and model is None and run is None:
         raise UsageError("--min-reward needs --model or --run", "say which model is to be measured")
+
+
+def _check_plan_flags(
+    plan: bool, run: str | None, gpu: str | None, gpus: int, min_reward: float | None
+) -> None:
+    if not plan and (gpu is not None or gpus != 1):
+        raise UsageError("--gpu and --gpus need --plan", "they say which GPUs a job is planned for")
+    if plan and (run is not None or min_reward is not None):
+        other = "--run" if run is not None else "--min-reward"
+        raise UsageError(f"--plan and {other} exclude each other", "a plan measures nothing")
 
 
 def _measure_run(ref: str, settings: Settings, gates: Gates, output: Output) -> None:
