@@ -62,6 +62,11 @@ def choose_attention(model: Any, setting: str | None, device: str, compute: str,
         setting: `model.attention`; device: its type; compute: what products are computed in.
         tokens: of the longest prompt and completion.
     """
-    slow = device == "cpu" and compute == "bfloat16" and tokens <= SHORT_SEQUENCE
-    if setting is None and slow and model.config._attn_implementation == "sdpa":
+    wanted = setting is None and wants_plain_attention(device, compute, tokens)
+    if wanted and model.config._attn_implementation == "sdpa":
         model.set_attn_implementation("eager")
+
+
+def wants_plain_attention(device: str, compute: str, tokens: int) -> bool:
+    """Whether the plain implementation of attention is the faster one; see `choose_attention`."""
+    return device == "cpu" and compute == "bfloat16" and tokens <= SHORT_SEQUENCE

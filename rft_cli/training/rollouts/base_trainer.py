@@ -37,7 +37,7 @@ class BaseTrainer(Trainer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.accelerator.mixed_precision != "no":
-            _leave_casts_to_autocast(self.model)
+            leave_casts_to_autocast(self.model)
 
     @cached_property
     def _sharded(self) -> bool:
@@ -85,7 +85,7 @@ class BaseTrainer(Trainer):
         return self.accelerator.reduce(x, reduction="mean")
 
 
-def _leave_casts_to_autocast(model: nn.Module) -> None:
+def leave_casts_to_autocast(model: nn.Module) -> None:
     """PEFT casts what an adapter reads to its float32, and autocast back to 16 bits: two copies for nothing."""
     for module in model.modules():
         if isinstance(module, BaseTunerLayer):

@@ -88,7 +88,7 @@ def states_before_each_token(
     prompt = ids.size(1) - length
     places = positions(backbone, attention)
     before = {name: value[:, :prompt][distinct.rows] for name, value in places.items()}
-    first, cache = _prompts(backbone, forward, ids[:, :prompt], attention[:, :prompt], distinct, **before)
+    first, cache = run_prompts(backbone, forward, ids[:, :prompt], attention[:, :prompt], distinct, **before)
     last: Tensor = first.last_hidden_state[distinct.where, -1:]
     order, parts = [], []
     for rows, longest in by_length(attention[:, prompt:].sum(dim=1)):
@@ -101,7 +101,7 @@ def states_before_each_token(
         rest = forward(
             input_ids=ids[rows, prompt:end],
             attention_mask=attention[rows, :end],
-            past_key_values=_for_rows(cache, distinct.where[rows]),
+            past_key_values=cache_of_rows(cache, distinct.where[rows]),
             use_cache=True,
             **{name: value[rows, prompt:end] for name, value in places.items()},
         )
@@ -125,7 +125,7 @@ def by_length(lengths: Tensor) -> list[tuple[Tensor, int]]:
     return [*parts, (empty, 1)] if len(empty) else parts
 
 
-def _for_rows(cache: DynamicCache, rows: Tensor) -> DynamicCache:
+def cache_of_rows(cache: DynamicCache, rows: Tensor) -> DynamicCache:
     """A cache of these rows of `cache`, which stays as it is."""
     own = copy(cache)
     own.layers = [copy(layer) for layer in cache.layers]
@@ -152,7 +152,7 @@ def prompts_sampled_once(model: nn.Module) -> Iterator[None]:
             extra = (
                 {} if positions is None else {"position_ids": positions.expand(len(ids), -1)[distinct.rows]}
             )
-            output, filled = _prompts(backbone, forward, ids, attention, distinct, **extra)
+            output, filled = run_prompts(backbone, forward, ids, attention, distinct, **extra)
             filled.batch_select_indices(distinct.where)
             last = output.last_hidden_state[:, -1][distinct.where]
             output.past_key_values = filled
@@ -167,7 +167,7 @@ def prompts_sampled_once(model: nn.Module) -> Iterator[None]:
         yield
 
 
-def _prompts(
+def run_prompts(
     backbone: Any, forward: Any, ids: Tensor, attention: Tensor, distinct: Distinct, **extra: Any
 ) -> tuple[Any, DynamicCache]:
     """The backbone's output for the distinct prompts `(U, P)`, and their keys and values."""
