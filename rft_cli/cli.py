@@ -56,13 +56,16 @@ class ErrorsToExitCodes(TyperGroup):
                 return super().invoke(ctx)
         except RftError as error:
             _show_traceback(ctx)
-            _print_error(ctx, error)
+            if not _print_event(ctx, error):
+                _print_error(error)
             _print_json(ctx, error)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             _show_traceback(ctx)
-            _say("interrupted")
-            _print_json(ctx, Interrupted(signal.SIGINT, "interrupted"))
+            interrupted = Interrupted(signal.SIGINT, "interrupted")
+            if not _print_event(ctx, interrupted):
+                _say("interrupted")
+            _print_json(ctx, interrupted)
             raise typer.Exit(128 + signal.SIGINT) from None
         except BrokenPipeError:
             forget_stdout()
@@ -74,9 +77,9 @@ class ErrorsToExitCodes(TyperGroup):
             said = str(error).strip().splitlines()
             reason = f"{type(error).__name__}: {said[0][:300]}" if said else type(error).__name__
             fix = "run with --debug for the traceback"
-            if not _show_traceback(ctx):
-                _say(f"internal error: {reason} ({fix})")
             internal = RunFailed(f"internal error: {reason}", fix)
+            if not _show_traceback(ctx) and not _print_event(ctx, internal):
+                _say(f"internal error: {reason} ({fix})")
             _print_json(ctx, internal)
             raise typer.Exit(internal.exit_code) from None
 
@@ -135,10 +138,15 @@ def _wrapped(text: str) -> str:
     return wrapped(text, terminal_width())
 
 
-def _print_error(ctx: Any, error: RftError) -> None:
-    if ctx.meta.get(PROGRESS_KEY) == "json" and is_first_process():
+def _print_event(ctx: Any, error: RftError) -> bool:
+    """Print the error as a JSON line where --progress json was given; whether it was."""
+    wanted = bool(ctx.meta.get(PROGRESS_KEY) == "json")
+    if wanted and is_first_process():
         print(json.dumps({"event": "Failed", **error.to_json()}), file=sys.stderr, flush=True)
-        return
+    return wanted
+
+
+def _print_error(error: RftError) -> None:
     for problem in error.problems:
         _say(f"error: {problem.message}")
         if problem.fix:

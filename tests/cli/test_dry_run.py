@@ -42,6 +42,8 @@ def test_a_run_that_is_resumed(rft, finished, tmp_path):
     assert told.code == 0, told.err
     assert "5 steps in 5 epochs" in told.out
     assert "2 are done" in told.out
+    given = told.out[told.out.index("settings given") :].splitlines()[:2]
+    assert (given[0].split(), given[1]) == (["settings", "given", "optim.n_epochs:", "5"], "")
     assert tree(tmp_path) == before
 
 

@@ -189,7 +189,7 @@ class WarmServer:
     def close(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(20)
+        self._process.wait(60)
 
     def _ask(self, request: dict[str, Any]) -> Any:
         assert self._process.stdin is not None

@@ -9,7 +9,7 @@ from rft_cli.commands.job.preflight import Preflight, preflight
 from rft_cli.commands.resume.checked import check_resumable, finished
 from rft_cli.commands.resume.plan import plan_resume
 from rft_cli.commands.settings import Output, Settings
-from rft_cli.commands.terminal import is_first_process, print_json, results, stdout_to_stderr
+from rft_cli.commands.terminal import is_first_process, need_stdout, print_json, results, stdout_to_stderr
 from rft_cli.config.flat import flat
 from rft_cli.config.load import LoadedConfig
 from rft_cli.console import Check, EventPrinter, Mode, print_checks
@@ -32,6 +32,7 @@ def dry_run(
     """
     if not is_first_process():
         return
+    need_stdout()
     mode: Mode = "json" if output.progress == "json" else "quiet" if output.quiet else "plain"
     printer = EventPrinter(mode)
     with stdout_to_stderr():
@@ -73,10 +74,19 @@ def dry_run(
         if output.json:
             print_json(whole, problems)
         elif document is not None:
-            given = [key for key, origin in loaded.origins.items() if origin != "default"]
-            print_plan(document, {key: every[key] for key in given}, path)
+            print_plan(document, {key: every[key] for key in _given(loaded, resumed)}, path)
     if problems is not None:
         raise problems
+
+
+def _given(loaded: LoadedConfig, resumed: Run | None) -> list[str]:
+    """The settings that are neither defaults nor a resumed run's own."""
+    own = "" if resumed is None else f"{resumed.path / 'config.yaml'}:"
+    return [
+        key
+        for key, origin in loaded.origins.items()
+        if origin != "default" and not (own and origin.startswith(own))
+    ]
 
 
 def _run_path(found: Preflight, resumed: Run | None) -> str:
