@@ -94,6 +94,7 @@ def test_the_tree_keeps_its_layers(tree: Path):
         ("commands/planted.py", "def f():\n    import transformers", "Only training/ imports torch"),
         ("view/planted.py", "import rft_cli.console", "Layers"),
         ("pages/planted.py", "import rich", "Only console/ imports rich"),
+        ("pages/planted.py", "import rft_cli.dashboard", "Layers"),
         ("report/planted.py", "import rich", "Only console/ imports rich"),
         ("runs/planted.py", "import typer", "Only cli.py and commands/ import typer"),
     ],

@@ -20,7 +20,7 @@ def show_run(request: Request) -> Response:
     """The run that the path names, or 304 where the browser has it as it is, or a page that asks can wait."""
     run = open_named(request)
     state = state_of(run.path)
-    actions = jobs_of(request).actions(run.path, str(run.info.get("status")))
+    actions = jobs_of(request).actions(run.path, run.info)
     # a press on Stop is seen at once, also where the run's files are not read anew yet
     can_do = digest([actions])[:8]
     etag = f"{digest(['run', state])}-{can_do}"

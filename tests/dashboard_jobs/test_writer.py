@@ -12,13 +12,15 @@ import pytest
 from rft_cli.dashboard.jobs.record import Record
 from rft_cli.dashboard.jobs.writer import ask_to_stop, is_written, writer_of
 from rft_cli.errors import UsageError
+from rft_cli.runs import Run
 from tests.command import environment
 
 HOLDS = """
 import sys, time
 from pathlib import Path
 from rft_cli.runs import Run
-with Run(Path(sys.argv[1])).lock():
+run = Run(Path(sys.argv[1]))
+with run.session() if sys.argv[2] == "trains" else run.lock():
     print("held", flush=True)
     time.sleep(60)
 """
@@ -39,14 +41,12 @@ def process(*arguments):
 
 @pytest.fixture
 def run(tmp_path):
-    folder = tmp_path / "job"
-    folder.mkdir()
-    return folder
+    return Run.create(tmp_path, "job", config_yaml="", info={"pid": None}).path
 
 
 def test_the_process_that_holds_the_lock_is_found_and_asked_to_stop(run):
     assert not is_written(run)
-    with process("-c", HOLDS, str(run)) as holder:
+    with process("-c", HOLDS, str(run), "trains") as holder:
         assert is_written(run)
         found = writer_of(run)
         assert found.pid == holder.pid
@@ -61,7 +61,7 @@ def test_the_process_that_holds_the_lock_is_found_and_asked_to_stop(run):
 
 
 def test_a_process_that_only_has_the_number_is_left_alone(run):
-    with process("-c", HOLDS, str(run)), process("-c", "print(flush=True); input()") as other:
+    with process("-c", HOLDS, str(run), "trains"), process("-c", "print(flush=True); input()") as other:
         note = {"pid": other.pid, "host": socket.gethostname()}
         (run / ".lock-holder").write_text(json.dumps(note))
         with pytest.raises(
@@ -69,6 +69,14 @@ def test_a_process_that_only_has_the_number_is_left_alone(run):
         ):
             writer_of(run)
         assert other.poll() is None
+
+
+def test_a_process_that_writes_the_run_and_does_not_train_it_is_left_alone(run):
+    with (
+        process("-c", HOLDS, str(run), "exports") as holder,
+        pytest.raises(UsageError, match=f"process {holder.pid} writes it, and does not train it"),
+    ):
+        writer_of(run)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +89,7 @@ def test_a_process_that_only_has_the_number_is_left_alone(run):
     ],
 )
 def test_a_note_that_names_no_process_here_is_said(run, note, said):
-    with process("-c", HOLDS, str(run)):
+    with process("-c", HOLDS, str(run), "trains"):
         (run / ".lock-holder").unlink()
         if note is not None:
             (run / ".lock-holder").write_text(note)

@@ -1,6 +1,7 @@
-"""The dashboard in a real browser: list, live run, curves, completions over steps, filters, comparison, hostile text."""
+"""The dashboard in a real browser: list, live run, curves, completions, filters, comparison, hostile text."""
 
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -79,12 +80,20 @@ def visit(browser, served):
         page.on("request", lambda request: page.asked.append(request.url))
         page.goto(start.origin + path)
         page.evaluate(f"{RELOADED} = true")
-        page.wait_for_function(DRAWN)
+        until(lambda: page.evaluate(DRAWN))
         return page
 
     yield opened
     for context in contexts:
         context.close()
+
+
+def until(true, seconds=30):
+    """Wait until this is true. The pages' policy forbids what Playwright's `wait_for_function` needs."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not become true"
+        time.sleep(0.05)
 
 
 def hover(page, chart):
@@ -108,7 +117,7 @@ def test_the_list_is_sorted_filtered_and_leads_to_a_comparison(visit):
     page = visit("/")
     names = page.locator("table.runs tbody a")
     page.fill("input[name=q]", "tiny")
-    page.wait_for_function("document.querySelector('#count').textContent === '3 of 5 runs'")
+    until(lambda: page.evaluate("document.querySelector('#count').textContent === '3 of 5 runs'"))
     page.click("th a:text-is('run')")
     page.wait_for_selector("th[aria-sort=ascending] a:text-is('run')")
     assert names.all_text_contents() == ["a", "b", "many"]
@@ -126,11 +135,11 @@ def test_the_list_is_sorted_filtered_and_leads_to_a_comparison(visit):
     page.check("input[value=a]")
     page.check("input[value=b]")
     page.click("button:text-is('Compare the marked runs')")
-    page.wait_for_function(DRAWN)
+    until(lambda: page.evaluate(DRAWN))
     assert page.locator("h1").text_content() == "b against a"
     assert "a is worse than b by 0.100" in page.locator(".lead").text_content()
     values = hover(page, page.locator(".chart").first)
-    page.wait_for_function("document.querySelector('.u-legend .u-value').textContent === '8'")
+    until(lambda: page.evaluate("document.querySelector('.u-legend .u-value').textContent === '8'"))
     assert len(values.all_text_contents()) == 5
     assert page.locator("#detail .shot header b:first-child").all_text_contents() == ["base", "b", "a"]
     assert page.said == []
@@ -150,29 +159,24 @@ def test_a_run_that_trains_updates_without_a_reload(visit, folder):
             run.append_metrics(line(step, reward=0.1 * step))
         run.write_samples("step-000003", [sample(row, 0.75, f"better {row}") for row in range(4)])
         run.update(best_step=3)
-        page.wait_for_function(
-            "document.querySelector('.big b').textContent === '0.250 → 0.750'", timeout=LIVE_MS
-        )
-        page.wait_for_function(
-            "document.querySelector('.chart').getAttribute('aria-label').includes('validation from 0.250 to 0.750')",
-            timeout=LIVE_MS,
+        until(lambda: page.evaluate("document.querySelector('.big b').textContent === '0.250 → 0.750'"))
+        until(
+            lambda: page.evaluate(
+                "document.querySelector('.chart').getAttribute('aria-label').includes('validation from 0.250 to 0.750')"
+            )
         )
         values = hover(page, chart)
-        page.wait_for_function("document.querySelector('.u-legend .u-value').textContent === '3'")
+        until(lambda: page.evaluate("document.querySelector('.u-legend .u-value').textContent === '3'"))
         assert values.all_text_contents()[1:] == ["0.3", "0.75 [0.75, 0.75]"]
         assert page.locator("details[open] summary").all_text_contents() == ["Configuration"]
-        listed.wait_for_function(
-            "document.querySelector('table.runs').textContent.includes('step 3, ')", timeout=LIVE_MS
+        until(
+            lambda: listed.evaluate("document.querySelector('table.runs').textContent.includes('step 3, ')")
         )
-    listed.wait_for_function(
-        "!document.querySelector('table.runs').textContent.includes('step 3, ')", timeout=LIVE_MS
-    )
+    until(lambda: listed.evaluate("!document.querySelector('table.runs').textContent.includes('step 3, ')"))
     shutil.rmtree(run.path)
-    page.wait_for_function("document.querySelector('h1').textContent === 'Not shown'", timeout=LIVE_MS)
+    until(lambda: page.evaluate("document.querySelector('h1').textContent === 'Not shown'"))
     assert "there is no run 'live'" in page.locator("main").text_content()
-    listed.wait_for_function(
-        "document.querySelector('#count').textContent.startsWith('0 of ')", timeout=LIVE_MS
-    )
+    until(lambda: listed.evaluate("document.querySelector('#count').textContent.startsWith('0 of ')"))
     assert page.evaluate(RELOADED)
     assert listed.evaluate(RELOADED)
     assert [said for said in page.said + listed.said if "404" not in said] == []
@@ -188,11 +192,11 @@ def test_a_row_is_followed_through_the_steps(visit):
     assert shots.nth(0).locator(".chips").text_content() == "form 1.000"
     assert "best checkpoint" in shots.nth(2).text_content()
     page.keyboard.press("j")
-    page.wait_for_function("document.querySelector('#detail h2').textContent.startsWith('line-2')")
+    until(lambda: page.evaluate("document.querySelector('#detail h2').textContent.startsWith('line-2')"))
     page.keyboard.press("j")
-    page.wait_for_function("document.querySelector('#detail h2').textContent.startsWith('line-3')")
+    until(lambda: page.evaluate("document.querySelector('#detail h2').textContent.startsWith('line-3')"))
     page.keyboard.press("k")
-    page.wait_for_function("document.querySelector('#detail h2').textContent.startsWith('line-2')")
+    until(lambda: page.evaluate("document.querySelector('#detail h2').textContent.startsWith('line-2')"))
     assert page.evaluate("document.activeElement.closest('#rows') !== null")
     assert page.evaluate(RELOADED)
     page.reload()
@@ -204,11 +208,7 @@ def test_completions_are_filtered_ordered_and_searched(visit):
     rows = page.locator("#rows a > b:first-child")
 
     def shows(*ids):
-        page.wait_for_function(
-            "ids => JSON.stringify(Array.from(document.querySelectorAll('#rows a > b:first-child'), b => b.textContent))"
-            " === JSON.stringify(ids)",
-            arg=list(ids),
-        )
+        until(lambda: rows.all_text_contents() == list(ids))
 
     page.select_option("select[name=show]", "lost")
     shows("line-3")
@@ -223,7 +223,7 @@ def test_completions_are_filtered_ordered_and_searched(visit):
     page.select_option("select[name=order]", "loss")
     shows("line-3", "line-2", "line-1", "line-4")
     page.select_option("select[name=after]", "4")
-    page.wait_for_function("document.querySelector('#rows b.up').textContent === '0.400'")
+    until(lambda: page.evaluate("document.querySelector('#rows b.up').textContent === '0.300'"))
     page.fill("input[name=q]", "text 2 at 4")
     shows("line-3")
     assert page.locator("#count").text_content() == "1 of 4 rows"
@@ -294,9 +294,10 @@ def test_a_page_says_when_the_dashboard_has_ended(visit, folder):
 
 
 HOSTILE_NAME = "%3Cimg%20src%3Dx%20onerror%3D%27window.__owned%3D1%27%3E"
+HOSTILE_RUN = f"/runs/{HOSTILE_NAME}"
 HOSTILE_PAGES = [
-    "/", "/?q=%22%3E%3Cscript%3E", f"/runs/{HOSTILE_NAME}", f"/runs/{HOSTILE_NAME}/completions?order=file",
-    f"/runs/{HOSTILE_NAME}/completions?split=training", f"/runs/{HOSTILE_NAME}/completions?show=ungraded&q=%3Cscript%3E",
+    "/", "/?q=%22%3E%3Cscript%3E", HOSTILE_RUN, f"{HOSTILE_RUN}/completions?order=file",
+    f"{HOSTILE_RUN}/completions?split=training", f"{HOSTILE_RUN}/completions?show=ungraded&q=%3Cscript%3E",
     f"/compare?run={HOSTILE_NAME}&run=hostile+2", "/runs/%3Cscript%3Ewindow.__owned=1%3C%2Fscript%3E",
 ]  # fmt: skip
 
@@ -309,9 +310,10 @@ def test_nothing_of_a_run_runs(visit, served, path):
     for _ in range(3):
         page.keyboard.press("j")
         page.wait_for_timeout(100)
-    for select in page.locator("form.filters select:visible").all():
-        select.select_option(index=1)
-        page.wait_for_timeout(100)
+    for name in ("status", "split", "show", "order"):
+        if page.locator(f"form.filters[data-swap] select[name={name}]").count():
+            page.select_option(f"select[name={name}]", index=1)
+            page.wait_for_timeout(200)
     if page.locator("form.filters input[type=search]").count():
         page.fill("form.filters input[type=search]", "<script>")
         page.wait_for_timeout(400)
@@ -328,7 +330,7 @@ def test_nothing_of_a_run_runs(visit, served, path):
 
 
 def test_a_hostile_completion_is_shown_as_the_text_that_it_is(visit):
-    page = visit(f"/runs/{HOSTILE_NAME}/completions?q=egnihsif&split=validation")
+    page = visit(f"/runs/{HOSTILE_NAME}/completions?q=gnihsif&split=validation")
     assert "\\x1b[31m\\x1b]0;owned\\x07\\x9b2J\\u202egnihsif" in page.locator("#detail").text_content()
     page.fill("input[name=q]", "aaaaaaaaaa")
     page.wait_for_selector("#detail pre.prompt:has-text('aaaaaaaaaa')")
@@ -336,13 +338,16 @@ def test_a_hostile_completion_is_shown_as_the_text_that_it_is(visit):
     assert cut in page.locator("#detail").text_content()
 
 
-PAGES = ["/", "/runs/a", "/runs/a/completions", "/runs/a/completions?split=training&show=ungraded", "/compare?run=a&run=b", "/runs/nothing"]  # fmt: skip
+PAGES = [
+    "/", "/runs/a", "/runs/a/completions", "/runs/a/completions?split=training&show=ungraded", "/compare?run=a&run=b",
+    "/runs/nothing", HOSTILE_RUN, f"{HOSTILE_RUN}/completions", f"/compare?run={HOSTILE_NAME}&run=hostile+2",
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("path", [*PAGES, *HOSTILE_PAGES])
+@pytest.mark.parametrize("path", PAGES)
 def test_it_fits_and_is_accessible(visit, path):
     page = visit(path)
-    for width, dark in ((1280, False), (800, True), (390, True), (390, False)):
+    for width, dark in ((1280, False), (800, False), (390, True)):
         page.set_viewport_size({"width": width, "height": 900})
         page.emulate_media(color_scheme="dark" if dark else "light")
         page.wait_for_timeout(150)

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import psutil
 from starlette.requests import Request
 
-from rft_cli.dashboard.jobs.actions import RESUMABLE, Actions, last_error
+from rft_cli.dashboard.jobs.actions import RESUMABLE, Actions, Doing, last_error
 from rft_cli.dashboard.jobs.command import create_arguments, resume_arguments, rft, shown
 from rft_cli.dashboard.jobs.record import FOLDER, Record, folder_of, read_log, read_record, write_record
 from rft_cli.dashboard.jobs.writer import ask_to_stop, is_written, writer_of
@@ -103,28 +103,27 @@ class Jobs:
         if process is not None and not is_written(self.runs / name):
             ask_to_stop(process)
 
-    def actions(self, run: Path, status: str) -> Actions:
-        """What can be done with this run, whose run.json has that status."""
+    def actions(self, run: Path, info: Mapping[str, Any]) -> Actions:
+        """What can be done with this run, which has that run.json."""
         job = self.find(run.name)
-        alive = job is not None and job.alive
         if not is_written(run):
+            can_resume = info.get("status") in RESUMABLE
+            if job is None:
+                return Actions("nothing", can_resume=can_resume)
+            if job.alive:
+                doing: Doing = "ending" if job.record.created < _began(info) else "starting"
+                return Actions(doing, job.record.pid, has_log=True)
             # over 128: a signal ended it, as somebody wished
-            failed = job is not None and not alive and 0 < (job.code or 0) <= 128 and status in RESUMABLE
+            failed = can_resume and 0 < (job.code or 0) <= 128
             return Actions(
-                "starting" if alive else "nothing",
-                job.record.pid if job is not None and alive else None,
-                can_resume=status in RESUMABLE and not alive,
-                failed=last_error(job.log) if job is not None and failed else "",
-                has_log=job is not None,
+                "nothing", None, "", can_resume, last_error(job.log) if failed else "", has_log=True
             )
         try:
             process = writer_of(run)
         except UsageError as error:
             return Actions("running", refused=f"{error.message}: {error.fix}", has_log=job is not None)
-        doing: Literal["stopping", "running"] = (
-            "stopping" if self._asked.get(run.name) == process else "running"
-        )
-        return Actions(doing, process.pid, has_log=job is not None)
+        asked = self._asked.get(run.name) == process
+        return Actions("stopping" if asked else "running", process.pid, has_log=job is not None)
 
     def find(self, name: str) -> Started | None:
         """The job of this name; None if the dashboard started none."""
@@ -182,6 +181,14 @@ class Jobs:
         except (OSError, ValueError) as error:
             said = error.strerror if isinstance(error, OSError) else str(error)
             raise RunFailed(f"{folder}: the job can't be started: {said}") from None
+
+
+def _began(info: Mapping[str, Any]) -> float:
+    """When the process that trained the run last began to, in seconds; 0 where none did."""
+    try:
+        return datetime.fromisoformat(str(info.get("started"))).timestamp()
+    except ValueError:
+        return 0.0
 
 
 def jobs_of(request: Request) -> Jobs:

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from rft_cli.errors import UsageError
+from rft_cli.runs.find import read_info
 from rft_cli.runs.lock import check_free
 
 
@@ -24,7 +25,7 @@ def is_written(run: Path) -> bool:
 
 
 def writer_of(run: Path) -> psutil.Process:
-    """The process that writes this run; UsageError where there is none, or it can't be told for sure.
+    """The process that writes this run to train it; UsageError where there is none, or that isn't sure.
 
     It holds the run's lock file open: no other process has that file open for long, so that a note of a process that
     died, whose number another one got, can't end that one.
@@ -54,6 +55,10 @@ def writer_of(run: Path) -> psutil.Process:
         raise UsageError(
             f"{run.name}: process {pid}, named in the run, is not the one that writes it",
             "stop it where it was started",
+        )
+    if read_info(run).get("pid") != pid:
+        raise UsageError(
+            f"{run.name}: process {pid} writes it, and does not train it", "wait until that has ended"
         )
     return process
 

@@ -125,20 +125,26 @@
     });
   });
 
-  function addressOf(form) {
+  // `resets`: a choice after which the other ones of the form begin anew.
+  function addressOf(form, resets) {
     var fields = new URLSearchParams();
-    new FormData(form).forEach(function (value, name) { if (value !== "") fields.append(name, value); });
+    new FormData(form).forEach(function (value, name) {
+      if (value !== "" && (!resets || name === resets.name || name === "q")) fields.append(name, value);
+    });
     return location.pathname + (String(fields) ? "?" + fields : "");
   }
 
   var typing = 0;
-  function submit(form, wait) {
+  function submit(form, wait, resets) {
     clearTimeout(typing);
-    typing = setTimeout(function () { goTo(addressOf(form)); }, wait);
+    typing = setTimeout(function () { goTo(addressOf(form, resets)); }, wait);
   }
   each(document, "form[data-swap]", function (form) {
     form.addEventListener("submit", function (event) { event.preventDefault(); submit(form, 0); });
-    form.addEventListener("change", function (event) { if (event.target.tagName === "SELECT") submit(form, 0); });
+    form.addEventListener("change", function (event) {
+      var choice = event.target;
+      if (choice.tagName === "SELECT") submit(form, 0, choice.dataset.resets === undefined ? null : choice);
+    });
     form.addEventListener("input", function (event) { if (event.target.type === "search") submit(form, 250); });
   });
 
