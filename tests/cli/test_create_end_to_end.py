@@ -1,6 +1,7 @@
 """The real thing, small: create, resume, validate and a re-targeted run, on builtin/tiny with few short completions."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -170,3 +171,23 @@ def test_a_lora_run_of_two_processes_is_the_base_of_a_full_one(job):
     found = more(*common, "--name", "full", "-m", str(checkpoint))
     assert found.code == 0, found.err
     assert "parameters, all weights, " in found.err
+
+
+@pytest.mark.parametrize("model", [[], ["--model", "runs/first"]])
+def test_the_command_that_trains_with_another_scorer_works(job, model):
+    """What `rft grade --run` prints, from the base; and from the run, where that is better under the new scorer too."""
+    folder, _, more = job
+    (folder / "brief.py").write_text("def score(completion):\n    return 1 / (1 + len(completion))\n")
+    graded = more("grade", "--run", "first", "--reward-model", "brief.py", "--json")
+    assert graded.code == 0, graded.err
+    found = json.loads(graded.out)
+    assert found["next"] == "rft train runs/first/config.yaml --reward-model brief.py"
+    trained = more(*shlex.split(found["next"])[1:], *model, "--name", f"brief{len(model)}", "--json")
+    assert trained.code == 0, trained.err
+    run = Run(folder / "runs" / f"brief{len(model)}")
+    assert run.info["settings"]["grader.path"] == str(folder / "brief.py")
+    assert json.loads(trained.out)["model"].endswith("runs/first" if model else "builtin/tiny")
+    # The new baseline is what the old run's completions were graded to: the same base, rows and seeds.
+    if not model:
+        again = found["steps"][0]["new"]["mean"]
+        assert json.loads(trained.out)["validation"]["before"]["mean"] == pytest.approx(again)

@@ -66,7 +66,7 @@ def test_old_against_new_by_step_and_the_best_checkpoint_that_would_be(rft, run)
     assert found["rows"]["reversed"] == 4
     assert found["grades"]["graded"] == 12
     # What was learned is worse than the base under the new scorer: the job starts anew.
-    assert found["next"] == f"rft train {run.path}/config.yaml --reward-model brief.py"
+    assert found["next"] == "rft train runs/long/config.yaml --reward-model brief.py"
     shown = rft("grade", "--run", "latest", "--reward-model", "brief.py")
     assert "The best checkpoint would be another: the base in place of step 8." in shown.out
     assert "4 rows gained under the old grader and lost under the new one." in shown.out

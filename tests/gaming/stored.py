@@ -52,7 +52,10 @@ def evidence_of(found):
     constants = _samples(found, [[constant, reward] for reward in rewards])
     places = others([text for text, _ in found["references"]])
     swapped, swapped_base = (
-        [_sample(found, int(row), found[side][places[int(row)]][0], reward) for row, reward in found[name].items()]
+        [
+            _sample(found, int(row), found[side][places[int(row)]][0], reward)
+            for row, reward in found[name].items()
+        ]
         for side, name in (("after", "swapped"), ("before", "swapped_base"))
     )
     return Evidence(

@@ -38,13 +38,14 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class RowRewards:
-    """The rewards of one row: base, tuned, its reference, and both models' completions of another row."""
+    """The rewards of one row: base, tuned, its reference, and both models' completions of another row, `lender`."""
 
     before: float
     after: float
     reference: float
     swapped: float
     swapped_before: float | None
+    lender: int
 
 
 def read_evidence(run: Run, pair: Pair, batches: Sequence[Metrics]) -> Evidence:
@@ -81,8 +82,10 @@ def row_rewards(evidence: Evidence) -> dict[int, RowRewards]:
     before, after = row_means(evidence.pair.before), row_means(evidence.pair.after)
     references, swapped = row_means(evidence.references), row_means(evidence.swapped)
     base: Mapping[int, float] = row_means(evidence.swapped_base)
+    texts = {sample.row: sample.completion for sample in evidence.references}
+    lenders = others([texts.get(row) for row in range(max(texts, default=-1) + 1)])
     return {
-        row: RowRewards(before[row], after[row], references[row], swapped[row], base.get(row))
+        row: RowRewards(before[row], after[row], references[row], swapped[row], base.get(row), lenders[row])
         for row in after
-        if row in before and row in references and row in swapped
+        if row in before and row in references and row in swapped and row in lenders
     }

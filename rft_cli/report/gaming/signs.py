@@ -50,19 +50,21 @@ class Sign:
 
 
 def row_blind(evidence: Evidence, rows: Mapping[int, RowRewards]) -> Sign | None:
-    """The share of the gain that the tuned model's completions make on other rows too."""
-    known = {row: r for row, r in rows.items() if r.swapped_before is not None}
+    """The share of the gain that the tuned model's completions make on other rows too.
+
+    Paired by completion: what it gains on its own row, the lender's, and what it gains on the row that borrows it.
+    """
+    known = {row: r for row, r in rows.items() if r.swapped_before is not None and r.lender in rows}
     if len(known) < 2:
         return None
-    own = mean_ci([r.after - r.before for r in known.values()])
-    on_others = mean_ci([r.swapped - (r.swapped_before or 0.0) for r in known.values()])
+    gains = [rows[r.lender].after - rows[r.lender].before for r in known.values()]
+    borrowed = [r.swapped - (r.swapped_before or 0.0) for r in known.values()]
+    own, on_others = mean_ci(gains), mean_ci(borrowed)
     if own.ci95[0] <= 0 or on_others.mean <= 0:
         return None
     share = on_others.mean / own.mean
     # A share of two small numbers is noise: its half is to be beyond doubt.
-    over_half = mean_ci(
-        [r.swapped - (r.swapped_before or 0.0) - (r.after - r.before) / 2 for r in known.values()]
-    )
+    over_half = mean_ci([there - here / 2 for there, here in zip(borrowed, gains, strict=True)])
     if share < BLIND or over_half.ci95[0] <= 0:
         return None
     text = (
