@@ -64,7 +64,7 @@ def model_card(run: Run, config: RunConfig, made: Made) -> str:
         f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---",
         f"# {prose(run.name)}, step {made.step}",
         _origin(run, config, made),
-        *_gain(config, pairs),
+        *_gain(config, pairs, _gamed(run, made.step)),
         "## Use",
         _use(run, config, made),
     ]
@@ -104,7 +104,7 @@ def _public(model: str) -> str:
     return Path(model).name if is_path("model.path", model) and not model.startswith("builtin/") else model
 
 
-def _gain(config: RunConfig, pairs: Sequence[Pair]) -> list[str]:
+def _gain(config: RunConfig, pairs: Sequence[Pair], gamed: Sequence[str]) -> list[str]:
     if not pairs:
         return [
             "## Reward",
@@ -123,7 +123,7 @@ def _gain(config: RunConfig, pairs: Sequence[Pair]) -> list[str]:
         f"top_p {settings.top_p:g}, seed {settings.seed}."
     )
     said += " The checkpoint was chosen on the validation rows, so the gain there is a little flattered."
-    return ["## Reward", "\n".join(lines), said, *constants, *_gamed(run, step)]
+    return ["## Reward", "\n".join(lines), said, *constants, *gamed]
 
 
 def _gamed(run: Run, step: int) -> list[str]:
