@@ -35,14 +35,16 @@ def make_plan(config: RunConfig, rows: Sequence[Example], memory: int | None, co
     else:
         prompt = min(WITHOUT_ROWS, context // 2)
         notes.append(f"Prompts of {prompt} tokens are assumed; with -t the longest of the rows counts.")
-    limit = config.rollout.max_completion_tokens
-    if isinstance(limit, str):
+    setting = config.rollout.max_completion_tokens
+    if isinstance(setting, str):
         limit = min(WITHOUT_PILOT, context - prompt)
         notes.append(
             f"Completions of at most {limit} tokens are assumed: the pilot finds the limit, or "
             "--set rollout.max_completion_tokens=N."
         )
-    plan = Planner(config, device(memory, count), prompt, min(limit, context - prompt)).plan()
+    else:
+        limit = min(setting, context - prompt)
+    plan = Planner(config, device(memory, count), prompt, limit).plan()
     return replace(plan, notes=tuple(notes))
 
 
