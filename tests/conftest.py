@@ -6,6 +6,7 @@ And the fault table: what tests marked `fault(name)` survived, at the end of the
 import os
 import shutil
 import signal
+import tempfile
 import time
 from collections import defaultdict
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from hypothesis import HealthCheck, settings
 from tests.command import FULL
 
 _BEGAN = pytest.StashKey[float]()
+_TRACKIO = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
 
 _ANY_TIME = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
 settings.register_profile("short", max_examples=60, derandomize=True, **_ANY_TIME)
@@ -43,12 +45,21 @@ def pytest_configure(config):
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_DFL)
+    # Read once, when trackio is imported; TRL imports it where it is installed.
+    if "TRACKIO_DIR" not in os.environ:
+        config.stash[_TRACKIO] = tempfile.TemporaryDirectory(prefix="trackio-")
+        os.environ["TRACKIO_DIR"] = config.stash[_TRACKIO].name
     config.stash[_BEGAN] = time.monotonic()
     config.addinivalue_line(
         "markers",
         "fault(name): the row of the fault table that the test counts in, once, or as often as its property "
         "`fault_count` (survived, tried) says",
     )
+
+
+def pytest_unconfigure(config):
+    if _TRACKIO in config.stash:
+        config.stash[_TRACKIO].cleanup()
 
 
 def pytest_collection_modifyitems(items):
