@@ -114,6 +114,7 @@ def accessible(page):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_job_is_started_watched_stopped_and_resumed(open_page, dashboard):
     folder = dashboard.folder
     run = Run(folder / "runs" / "one")

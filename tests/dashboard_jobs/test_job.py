@@ -50,6 +50,7 @@ def test_a_start_that_fails_shows_its_message(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_it_outlives_the_dashboard_and_another_one_stops_it(tmp_path):
     folder = fill(tmp_path / "work")
     first = Dashboard(folder)
