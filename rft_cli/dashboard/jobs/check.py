@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rft_cli.dashboard.jobs.command import rft
-from rft_cli.dashboard.jobs.form import FIELDS
+from rft_cli.dashboard.jobs.form import fields
 
 LONGEST_S = 300.0
 """Seconds that a check may take. It grades a few rows, so that a slow grader makes it slow."""
@@ -104,7 +104,7 @@ def read_check(code: int, out: bytes, err: bytes, values: Mapping[str, str]) -> 
         found.add("", Problem(f"the check ended with exit code {code}: {' '.join(last)}"))
     if found.ok:
         found.plan = document
-    places = {name: place for place, name in enumerate(FIELDS)}
+    places = {name: place for place, name in enumerate(fields())}
     found.problems = dict(sorted(found.problems.items(), key=lambda one: places.get(one[0], -1)))
     return found
 
@@ -118,13 +118,13 @@ def _field_of(problem: Mapping[str, Any], values: Mapping[str, str]) -> str:
     config = values.get("config")
     if config and where.startswith(config):
         return "config"
-    for name, its in FIELDS.items():
+    for name, its in fields().items():
         if key and key in (its.key, its.flag):
             # of two --set for one setting the later one counts, and a flag wins over both
             own = name in values and (its.flag or key not in lines)
             return "more" if key in lines and not own else name
     named = [
-        name for name, value in values.items() if FIELDS[name].kind == "file" and message.startswith(value)
+        name for name, value in values.items() if fields()[name].kind == "file" and message.startswith(value)
     ]
     if named:
         return named[0]

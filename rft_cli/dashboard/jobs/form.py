@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from rft_cli.config.keys import Key, all_keys, flag_of
@@ -80,7 +81,9 @@ def _default(key: Key) -> str:
     )
 
 
-def _made() -> dict[str, tuple[Field, ...]]:
+@cache
+def sections() -> Mapping[str, tuple[Field, ...]]:
+    """The form, section by section."""
     keys = all_keys()
     algorithm, model = keys["algorithm"], keys["model.path"]
     return {
@@ -132,14 +135,13 @@ def _made() -> dict[str, tuple[Field, ...]]:
     }
 
 
-SECTIONS: Mapping[str, tuple[Field, ...]] = _made()
-"""The form, section by section."""
-
-FIELDS: Mapping[str, Field] = {field.name: field for fields in SECTIONS.values() for field in fields}
-"""Every field by its name."""
+@cache
+def fields() -> Mapping[str, Field]:
+    """Every field by its name."""
+    return {field.name: field for section in sections().values() for field in section}
 
 
 def read_values(sent: Mapping[str, object]) -> dict[str, str]:
     """What was sent for the form's fields, without the spaces around it; other keys and empty values are left out."""
-    values = {name: str(sent.get(name) or "").strip() for name in FIELDS}
+    values = {name: str(sent.get(name) or "").strip() for name in fields()}
     return {name: value for name, value in values.items() if value}

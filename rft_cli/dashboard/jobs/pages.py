@@ -16,7 +16,7 @@ from rft_cli.dashboard.context import NoSuchRun, context_of, open_named, open_ru
 from rft_cli.dashboard.jobs.check import Checked, Problem, check
 from rft_cli.dashboard.jobs.command import shown
 from rft_cli.dashboard.jobs.files import list_files
-from rft_cli.dashboard.jobs.form import FIELDS, MODELS, SECTIONS, read_values
+from rft_cli.dashboard.jobs.form import MODELS, fields, read_values, sections
 from rft_cli.dashboard.jobs.jobs import Started, jobs_of
 from rft_cli.dashboard.jobs.like import values_like
 from rft_cli.dashboard.rendering import page, unchanged
@@ -62,7 +62,7 @@ async def show_command(request: Request) -> Response:
 
 def show_files(request: Request) -> Response:
     """The files of one folder, for the picker of one field."""
-    field = FIELDS.get(request.query_params.get("field", ""))
+    field = fields().get(request.query_params.get("field", ""))
     if field is None:
         raise HTTPException(404)
     at = request.query_params.get("at", "")
@@ -116,8 +116,8 @@ def _form(request: Request, values: Mapping[str, str], checked: Checked | None =
         "start.html",
         title="Start a job",
         status=200 if checked is None or checked.ok else 400,
-        sections=SECTIONS,
-        fields=FIELDS,
+        sections=sections(),
+        fields=fields(),
         values=values,
         checked=checked,
         command=shown(jobs.arguments(values)),
