@@ -166,8 +166,9 @@ def _make_run(
 def _line(step: int) -> dict[str, Any]:
     return {
         "step": step, "epoch": step / 10, "reward": 0.5, "kl_per_token": 0.01, "entropy": 1.0,
-        "completion_tokens": 20.0, "truncated": 0.0, "constant_groups": 0.1, "grade_seconds": 0.01, "rollout_seconds": 1.0,
-        "step_seconds": 2.0, "update_seconds": 1.0, "learning_rate": 1e-5, "completions": 64 * step, "grader_failed_rate": 0.0,
+        "completion_tokens": 20.0, "truncated": 0.0, "constant_groups": 0.1, "grade_seconds": 0.01,
+        "rollout_seconds": 1.0, "step_seconds": 2.0, "update_seconds": 1.0, "learning_rate": 1e-5,
+        "completions": 64 * step, "grader_failed_rate": 0.0,
     }  # fmt: skip
 
 
