@@ -141,7 +141,7 @@ def test_a_job_is_started_watched_stopped_and_resumed(open_page, dashboard):
         page.click("#job-actions button:has-text('Stop')")
         page.wait_for_selector("#job-actions button:has-text('Resume')")
         assert max(run.checkpoints()) > steps
-        page.click("text=start a job like it")
+        page.click("#job-actions >> text=Start a job like it")
         assert page.input_value('[id="rollout.group_size"]') == "2"
         assert [text for text in page.said if "304" not in text] == []
     finally:
