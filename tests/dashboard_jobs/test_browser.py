@@ -153,6 +153,7 @@ def test_without_javascript_the_form_works(browser, dashboard):  # noqa: F811
     try:
         page = context.new_page()
         page.goto(dashboard.opening)
+        page.wait_for_url(f"{dashboard.address}/")
         page.goto(f"{dashboard.address}/start")
         assert page.locator("[data-pick]:visible").count() == 0
         page.click("button[value=check]")
