@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from benchmarks.common import Row, table
 
 # In the order in which they run: the quick ones first. Each is a module of this package (benchmarks/common.py).
-MODULES = ("startup", "grading", "checkpoints", "memory", "speed", "time_to_reward")
+MODULES = ("startup", "dashboard", "grading", "checkpoints", "memory", "speed", "time_to_reward")
 
 
 def run_module(name: str) -> list[Row] | None:

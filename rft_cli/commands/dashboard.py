@@ -14,7 +14,7 @@ from rft_cli.errors import UsageError
 
 Port = Annotated[
     int,
-    typer.Option("--port", min=0, max=65535, metavar="N", help="Port on 127.0.0.1. Default 0: any free one."),
+    typer.Option("--port", min=0, max=65535, metavar="N", help="Port on 127.0.0.1; 0 takes any free one."),
 ]
 Open = Annotated[bool, typer.Option("--open", help="Open it in the browser of this machine.")]
 

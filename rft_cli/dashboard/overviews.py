@@ -9,15 +9,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rft_cli.dashboard.live import rest
+from rft_cli.dashboard.state import state_of
 from rft_cli.pages.figures import Rewards
 from rft_cli.runs import Run
 from rft_cli.view.completions import Split
-from rft_cli.view.overview import Overview, read_overview
-from rft_cli.view.progress import Progress, progress_of
+from rft_cli.view.overview import Overview, read_overview, with_new_steps
+from rft_cli.view.progress import RunProgress, progress_of
 from rft_cli.view.reading import ReadProblems
 from rft_cli.view.row_list import read_rows, rewards_of, sampled_ends
 
 KEPT = 10
+WHOLE_S = 60.0
+"""Seconds after which a run whose steps alone have changed is read as a whole, for its diagnosis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +29,19 @@ class Seen:
 
     overview: Overview
     rewards: Rewards
-    progress: Progress | None
+    progress: RunProgress | None
 
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """`until`: when it may be read again for a page that is open, by the monotonic clock."""
+    """`slow`: the state but for metrics.jsonl. By the monotonic clock: `until` it is not read again for an open page,
+    and at `whole` all of it is read."""
 
     state: str
+    slow: str
     seen: Seen
     until: float
+    whole: float
 
 
 class Overviews:
@@ -57,15 +63,26 @@ class Overviews:
             kept = self._kept.get(run.path)
         if kept is not None and kept.state == state:
             return kept.seen
-        began = time.thread_time()
-        seen = _read(run)
+        began, now = time.thread_time(), time.monotonic()
+        slow = state_of(run.path, without=run.metrics_path.name)
+        if kept is not None and kept.slow == slow and now < kept.whole:
+            seen, whole = _read_steps(run, kept.seen), kept.whole
+        else:
+            seen, whole = _read(run), now + WHOLE_S
         until = time.monotonic() + rest(time.thread_time() - began)
         with self._lock:
-            self._kept[run.path] = _Kept(state, seen, until)
+            self._kept[run.path] = _Kept(state, slow, seen, until, whole)
             self._kept.move_to_end(run.path)
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         return seen
+
+
+def _read_steps(run: Run, seen: Seen) -> Seen:
+    """The same with new steps: nothing else has changed but what is made of them, which a minute's patience serves."""
+    return replace(
+        seen, overview=with_new_steps(seen.overview), progress=progress_of(run.path, seen.overview.info)
+    )
 
 
 def _read(run: Run) -> Seen:

@@ -17,7 +17,7 @@ from rft_cli.dashboard.rendering import choose, page, unchanged
 from rft_cli.dashboard.state import digest
 from rft_cli.runs.find import read_info
 from rft_cli.view.entries import Entry, list_entries
-from rft_cli.view.progress import Progress, progress_of
+from rft_cli.view.progress import RunProgress, progress_of
 
 SORTS: Mapping[str, Callable[[Entry], str | float]] = {
     "created": lambda entry: entry.created,
@@ -55,7 +55,7 @@ class RunLine:
     """A run in the list; `progress` while it trains."""
 
     entry: Entry
-    progress: Progress | None
+    progress: RunProgress | None
 
 
 def show_runs(request: Request) -> Response:
@@ -99,7 +99,7 @@ def chosen(entries: Sequence[Entry], query: ListQuery) -> list[Entry]:
     return sorted(found, key=SORTS[query.sort], reverse=downward)
 
 
-def _progress(entry: Entry) -> Progress | None:
+def _progress(entry: Entry) -> RunProgress | None:
     return progress_of(entry.path, read_info(entry.path)) if entry.status == "running" else None
 
 

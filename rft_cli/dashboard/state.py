@@ -17,12 +17,17 @@ SAMPLED = ("validation", "rollouts")
 """Those with completions."""
 
 
-def state_of(run: Path, folders: Sequence[str] = WATCHED) -> str:
-    """The state of these folders of the run."""
+def state_of(run: Path, folders: Sequence[str] = WATCHED, *, without: str = "") -> str:
+    """The state of these folders of the run, but for the file `without`."""
     found: list[str] = []
     for folder in folders:
         with contextlib.suppress(OSError), os.scandir(run / folder) as entries:
-            found += sorted(f"{folder}/{entry.name} {_stamp(entry)}" for entry in entries)
+            found += sorted(
+                f"{folder}/{entry.name} {_stamp(entry)}"
+                for entry in entries
+                # hidden: the lock, and what is being written
+                if entry.name != without and not entry.name.startswith(".")
+            )
     return digest([*found, "free" if _is_free(run) else "written"])
 
 

@@ -6,7 +6,7 @@ Reads run.json, metrics.jsonl, the validations and small files; no rollouts, so 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from rft_cli.runs.suggested_commands import resume_command
 from rft_cli.runs.warnings import texts
 from rft_cli.types import Comparison
 from rft_cli.view.completions import changes
-from rft_cli.view.curves import Chart, charts
+from rft_cli.view.curves import Chart, Validations, charts
 from rft_cli.view.entries import DIED, Entry, entry_of
 from rft_cli.view.intervals import mean_cis
 from rft_cli.view.reading import ReadProblems, objects, text_of
@@ -42,7 +42,8 @@ class Input:
 class Overview:
     """`measured`: name → before, after, difference; for a run without a result those of the best step so far.
 
-    `summary` is what the job printed at its end, None before that. `problems` says what could not be read.
+    `summary` is what the job printed at its end, None before that. `validations` is what the charts are made of beside
+    metrics.jsonl. `problems` says what could not be read.
     """
 
     entry: Entry
@@ -50,6 +51,7 @@ class Overview:
     measured: Mapping[str, Comparison]
     split: str
     summary: Summary | None
+    validations: Validations
     charts: Sequence[Chart]
     diagnosis: Sequence[Diagnosis]
     warnings: Sequence[str]
@@ -96,6 +98,7 @@ def read_overview(run: Run) -> Overview:
         info=info,
         **_measured(run, entry, result, problems),
         summary=_summary(run, result, problems),
+        validations=validations,
         charts=charts(lines, validations, entry.algorithm),
         diagnosis=_diagnosis(run, lines, problems),
         warnings=_warnings(run, problems),
@@ -108,9 +111,25 @@ def read_overview(run: Run) -> Overview:
         },
         inputs=_inputs(info),
         next=_next(run, entry, info),
-        steps=max((s for line in lines if isinstance(s := line.get("step"), int)), default=0),
+        steps=_steps(lines),
         problems=problems.texts,
     )
+
+
+def with_new_steps(seen: Overview) -> Overview:
+    """The same with the steps that metrics.jsonl has got since; the rest, the diagnosis too, as it was read before."""
+    problems = ReadProblems()
+    lines = list(objects(Run(seen.entry.path).metrics_path, problems))
+    return replace(
+        seen,
+        charts=charts(lines, seen.validations, seen.entry.algorithm),
+        steps=_steps(lines),
+        problems=list(dict.fromkeys([*seen.problems, *problems.texts])),
+    )
+
+
+def _steps(lines: Sequence[Mapping[str, Any]]) -> int:
+    return max((s for line in lines if isinstance(s := line.get("step"), int)), default=0)
 
 
 def _measured(run: Run, entry: Entry, result: object, problems: ReadProblems) -> dict[str, Any]:

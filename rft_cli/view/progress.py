@@ -15,7 +15,7 @@ _TAIL = 65_536
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class RunProgress:
     """The last step, its epoch and mean training reward; `share` of the epochs that are done. None: unknown."""
 
     step: int
@@ -24,7 +24,7 @@ class Progress:
     share: float | None
 
 
-def progress_of(run: Path, info: Mapping[str, Any]) -> Progress | None:
+def progress_of(run: Path, info: Mapping[str, Any]) -> RunProgress | None:
     """The progress of this run; None before its first step."""
     line = _last_line(run / "metrics.jsonl")
     step = None if line is None else line.get("step")
@@ -32,7 +32,7 @@ def progress_of(run: Path, info: Mapping[str, Any]) -> Progress | None:
         return None
     epoch, epochs = figure(line.get("epoch")), figure((info.get("settings") or {}).get("optim.n_epochs"))
     share = None if epoch is None or not epochs else min(1.0, max(0.0, epoch / epochs))
-    return Progress(step, epoch, figure(line.get("reward")), share)
+    return RunProgress(step, epoch, figure(line.get("reward")), share)
 
 
 def _last_line(file: Path) -> dict[str, Any] | None:

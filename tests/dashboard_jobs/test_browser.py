@@ -114,6 +114,7 @@ def accessible(page):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_job_is_started_watched_stopped_and_resumed(open_page, dashboard):
     folder = dashboard.folder
     run = Run(folder / "runs" / "one")
@@ -140,7 +141,7 @@ def test_a_job_is_started_watched_stopped_and_resumed(open_page, dashboard):
         page.click("#job-actions button:has-text('Stop')")
         page.wait_for_selector("#job-actions button:has-text('Resume')")
         assert max(run.checkpoints()) > steps
-        page.click("text=start a job like it")
+        page.click("#job-actions >> text=Start a job like it")
         assert page.input_value('[id="rollout.group_size"]') == "2"
         assert [text for text in page.said if "304" not in text] == []
     finally:
@@ -152,6 +153,7 @@ def test_without_javascript_the_form_works(browser, dashboard):  # noqa: F811
     try:
         page = context.new_page()
         page.goto(dashboard.opening)
+        page.wait_for_url(f"{dashboard.address}/")
         page.goto(f"{dashboard.address}/start")
         assert page.locator("[data-pick]:visible").count() == 0
         page.click("button[value=check]")

@@ -4,14 +4,14 @@ import json
 import shlex
 
 from rft_cli.config.keys import all_keys
-from rft_cli.dashboard.jobs.form import SECTIONS
+from rft_cli.dashboard.jobs.form import sections
 from tests.command import rft
 from tests.dashboard_jobs.conftest import SHORT, command, problems
 
 
 def test_it_offers_ten_settings_with_the_schemas_words_and_defaults(dashboard):
     page = dashboard.get("/start").text
-    settings = SECTIONS["Settings"]
+    settings = sections()["Settings"]
     assert len(settings) == 10
     for field in settings:
         key = all_keys()[field.key]

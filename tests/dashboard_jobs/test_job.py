@@ -50,9 +50,10 @@ def test_a_start_that_fails_shows_its_message(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_it_outlives_the_dashboard_and_another_one_stops_it(tmp_path):
     folder = fill(tmp_path / "work")
-    first = Dashboard(folder)
+    first, second = Dashboard(folder), Dashboard(folder)
     answer = first.post("/start", do="start", name="one", **SHORT | {"optim.n_epochs": "200"})
     assert (answer.status_code, answer.headers["location"]) == (303, "/jobs/one")
     run = Run(folder / "runs" / "one")
@@ -65,7 +66,6 @@ def test_it_outlives_the_dashboard_and_another_one_stops_it(tmp_path):
         pid = run.info["pid"]
         assert os.getsid(pid) == pid
 
-        second = Dashboard(folder)
         assert second.post("/runs/one/resume").status_code == 400
         assert "is being written by process" in second.post("/runs/one/resume").text
         again = second.post("/start", do="start", name="one", **SHORT)
@@ -80,9 +80,19 @@ def test_it_outlives_the_dashboard_and_another_one_stops_it(tmp_path):
         like = second.get("/start", like="one").text
         assert 'value="train.jsonl"' in like
         assert "pilot.prompts=0" in like
-        second.end()
+
+        # a start that fails says so on the run's page
+        (folder / "train.jsonl").write_text((folder / "val.jsonl").read_text())
+        assert second.post("/runs/one/resume").status_code == 303
+        until(lambda: "The last start failed" in second.get("/runs/one").text)
+        page = second.get("/runs/one").text
+        assert "changed since the run started" in page
+        assert "train.jsonl has changed" in page
+        assert ">Resume</button>" in page
     finally:
         end_job(folder)
+        first.end()
+        second.end()
 
 
 def end_job(folder, name="one"):

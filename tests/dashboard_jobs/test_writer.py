@@ -9,6 +9,8 @@ import sys
 import psutil
 import pytest
 
+from rft_cli.dashboard.jobs.actions import Actions
+from rft_cli.dashboard.jobs.jobs import Jobs
 from rft_cli.dashboard.jobs.record import Record
 from rft_cli.dashboard.jobs.writer import ask_to_stop, is_written, writer_of
 from rft_cli.errors import UsageError
@@ -16,13 +18,18 @@ from rft_cli.runs import Run
 from tests.command import environment
 
 HOLDS = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from rft_cli.runs import Run
 run = Run(Path(sys.argv[1]))
+if sys.argv[3:]:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: print(signal.Signals(number).name, flush=True))
 with run.session() if sys.argv[2] == "trains" else run.lock():
     print("held", flush=True)
-    time.sleep(60)
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        time.sleep(1)
 """
 
 
@@ -58,6 +65,20 @@ def test_the_process_that_holds_the_lock_is_found_and_asked_to_stop(run):
     assert (run / ".lock-holder").exists()
     with pytest.raises(UsageError, match="no process writes this run"):
         writer_of(run)
+
+
+def test_a_second_wish_counts_only_where_it_says_at_once(run):
+    jobs = Jobs(run.parent, run.parent)
+    with process("-c", HOLDS, str(run), "trains", "answers") as holder:
+        assert jobs.actions(run, Run(run).info) == Actions("running", holder.pid)
+        # no first wish, so this is one
+        jobs.stop(run, at_once=True)
+        assert holder.stdout.readline() == b"SIGTERM\n"
+        assert jobs.actions(run, Run(run).info) == Actions("stopping", holder.pid)
+        jobs.stop(run)
+        jobs.stop(run, at_once=True)
+        assert holder.stdout.readline() == b"SIGINT\n"
+    assert jobs.actions(run, Run(run).info) == Actions("nothing", can_resume=True)
 
 
 def test_a_process_that_only_has_the_number_is_left_alone(run):

@@ -13,9 +13,12 @@ Doing = Literal["starting", "running", "stopping", "ending", "nothing"]
 
 @dataclass(frozen=True, slots=True)
 class Actions:
-    """`doing`: starting: a process of this dashboard begins to resume it. running: a process writes the run.
-    stopping: that process was asked to end. ending: it writes no more, and has not ended yet. `pid`: of the process. `refused`: why it can't be stopped from here.
-    `failed`: the last lines of a start that ended with an error. `has_log`: the dashboard started it."""
+    """`doing`: starting: a process of this dashboard begins to resume it. running: a process trains the run.
+    stopping: that process was asked to end. ending: it writes no more, and has not ended yet.
+
+    `pid`: of the process. `refused`: why it can't be stopped from here. `failed`: the last lines of a start that ended
+    with an error. `has_log`: the dashboard started it.
+    """
 
     doing: Doing
     pid: int | None = None

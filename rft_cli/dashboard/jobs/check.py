@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from rft_cli.dashboard.jobs.command import rft
-from rft_cli.dashboard.jobs.form import FIELDS
+from rft_cli.dashboard.jobs.form import fields
 
 LONGEST_S = 300.0
 """Seconds that a check may take. It grades a few rows, so that a slow grader makes it slow."""
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class FieldProblem:
     """What is wrong, and what to do about it."""
 
     message: str
@@ -33,14 +33,14 @@ class Checked:
     `plan`: the document of the dry run, empty where there are problems.
     """
 
-    problems: dict[str, list[Problem]] = field(default_factory=dict)
+    problems: dict[str, list[FieldProblem]] = field(default_factory=dict)
     plan: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
         return not self.problems
 
-    def add(self, name: str, problem: Problem) -> None:
+    def add(self, name: str, problem: FieldProblem) -> None:
         """Keep this problem at the field of this name."""
         self.problems.setdefault(name, []).append(problem)
 
@@ -50,7 +50,7 @@ async def check(arguments: Sequence[str], values: Mapping[str, str], folder: Pat
     found = Checked()
     for name, value in values.items():
         if "\0" in value:
-            found.add(name, Problem("holds a NUL character", "write it as text"))
+            found.add(name, FieldProblem("holds a NUL character", "write it as text"))
     if not found.ok:
         return found
     try:
@@ -58,11 +58,12 @@ async def check(arguments: Sequence[str], values: Mapping[str, str], folder: Pat
     except TimeoutError:
         said = f"the check took more than {LONGEST_S:.0f} s and was ended"
         found.add(
-            "", Problem(said, "is the grader slow, or does it wait for something? try it with `rft grade`")
+            "",
+            FieldProblem(said, "is the grader slow, or does it wait for something? try it with `rft grade`"),
         )
         return found
     except (OSError, ValueError) as error:
-        found.add("", Problem(f"the check could not be started: {error}"))
+        found.add("", FieldProblem(f"the check could not be started: {error}"))
         return found
     return read_check(*done, values)
 
@@ -94,17 +95,17 @@ def read_check(code: int, out: bytes, err: bytes, values: Mapping[str, str]) -> 
         error = document.get("error")
         problems = [] if error is None else error.get("problems") or [error]
         for one in problems:
-            problem = Problem(str(one["message"]), str(one.get("fix") or ""))
+            problem = FieldProblem(str(one["message"]), str(one.get("fix") or ""))
             found.add(_field_of(one, values), problem)
     except (ValueError, KeyError, TypeError, AttributeError):
         found.problems.clear()
         document = {}
     if code != 0 and found.ok:
         last = err.decode("utf-8", errors="replace").strip().splitlines()[-3:]
-        found.add("", Problem(f"the check ended with exit code {code}: {' '.join(last)}"))
+        found.add("", FieldProblem(f"the check ended with exit code {code}: {' '.join(last)}"))
     if found.ok:
         found.plan = document
-    places = {name: place for place, name in enumerate(FIELDS)}
+    places = {name: place for place, name in enumerate(fields())}
     found.problems = dict(sorted(found.problems.items(), key=lambda one: places.get(one[0], -1)))
     return found
 
@@ -118,13 +119,13 @@ def _field_of(problem: Mapping[str, Any], values: Mapping[str, str]) -> str:
     config = values.get("config")
     if config and where.startswith(config):
         return "config"
-    for name, its in FIELDS.items():
+    for name, its in fields().items():
         if key and key in (its.key, its.flag):
             # of two --set for one setting the later one counts, and a flag wins over both
             own = name in values and (its.flag or key not in lines)
             return "more" if key in lines and not own else name
     named = [
-        name for name, value in values.items() if FIELDS[name].kind == "file" and message.startswith(value)
+        name for name, value in values.items() if fields()[name].kind == "file" and message.startswith(value)
     ]
     if named:
         return named[0]

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rft_cli.dashboard.jobs.form import FIELDS
+from rft_cli.dashboard.jobs.form import fields
 
 SHORT = {"--training-file": "-t", "--validation-file": "-v"}
 """The short names that people know these flags by."""
@@ -25,7 +25,7 @@ def rft(arguments: Sequence[str]) -> list[str]:
 def create_arguments(values: Mapping[str, str], output_dir: Path | str) -> list[str]:
     """The arguments of `rft create` for the form's values."""
     arguments = ["create"]
-    for name, field in FIELDS.items():
+    for name, field in fields().items():
         value = values.get(name, "")
         if field.kind == "lines":
             for line in filter(None, map(str.strip, value.splitlines())):

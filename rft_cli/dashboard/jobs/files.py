@@ -14,7 +14,7 @@ MOST = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class FolderContents:
     """One folder: its path below the root (empty: the root), its folders and files, and how many are left out."""
 
     at: str
@@ -23,7 +23,7 @@ class Listing:
     left_out: int
 
 
-def list_files(root: Path, at: str, endings: Collection[str] = ()) -> Listing:
+def list_files(root: Path, at: str, endings: Collection[str] = ()) -> FolderContents:
     """The folder `at` below `root`, with files that have one of these endings.
 
     Hidden names are left out, and links that lead out of the root. UsageError if `at` is no folder in the root.
@@ -48,7 +48,7 @@ def list_files(root: Path, at: str, endings: Collection[str] = ()) -> Listing:
             files.append((entry.name, target.stat().st_size))
     left_out = max(0, len(folders) - MOST) + max(0, len(files) - MOST)
     inside = "" if folder == root else str(folder.relative_to(root))
-    return Listing(inside, folders[:MOST], files[:MOST], left_out)
+    return FolderContents(inside, folders[:MOST], files[:MOST], left_out)
 
 
 def _hidden(path: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from rft_cli.config.keys import Key, all_keys, flag_of
@@ -12,7 +13,7 @@ Kind = Literal["file", "model", "choice", "text", "lines"]
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class FormField:
     """One field. `key`: the setting that it sets, empty where it is a flag alone.
 
     `flag`: how the command line gives it; empty: as `--set KEY=VALUE`. `endings`: of the files that its picker shows.
@@ -58,16 +59,16 @@ _LABELS = {
 _FLAGGED = ("optim.n_epochs", "optim.learning_rate", "seed")
 
 
-def _file(key: str, label: str, endings: tuple[str, ...], needed: bool = False) -> Field:
-    return Field(
+def _file(key: str, label: str, endings: tuple[str, ...], needed: bool = False) -> FormField:
+    return FormField(
         key, label, all_keys()[key].description, "file", key, flag_of(key), endings=endings, needed=needed
     )
 
 
-def _setting(key: str) -> Field:
+def _setting(key: str) -> FormField:
     found = all_keys()[key]
     flag = flag_of(key) if key in _FLAGGED else ""
-    return Field(key, _LABELS[key], found.description, "text", key, flag, placeholder=_default(found))
+    return FormField(key, _LABELS[key], found.description, "text", key, flag, placeholder=_default(found))
 
 
 def _default(key: Key) -> str:
@@ -80,12 +81,14 @@ def _default(key: Key) -> str:
     )
 
 
-def _made() -> dict[str, tuple[Field, ...]]:
+@cache
+def sections() -> Mapping[str, tuple[FormField, ...]]:
+    """The form, section by section."""
     keys = all_keys()
     algorithm, model = keys["algorithm"], keys["model.path"]
     return {
         "What to train": (
-            Field(
+            FormField(
                 "model.path",
                 "Model",
                 model.description,
@@ -94,7 +97,7 @@ def _made() -> dict[str, tuple[Field, ...]]:
                 flag_of(model.name),
                 str(model.default),
             ),
-            Field(
+            FormField(
                 "algorithm",
                 "Algorithm",
                 algorithm.description,
@@ -113,8 +116,8 @@ def _made() -> dict[str, tuple[Field, ...]]:
         ),
         "Settings": tuple(map(_setting, _LABELS)),
         "More": (
-            Field("name", "Name of the run", keys["name"].description, "text", "name", "--name"),
-            Field(
+            FormField("name", "Name of the run", keys["name"].description, "text", "name", "--name"),
+            FormField(
                 "config",
                 "Configuration file",
                 "A YAML file with settings; the fields of this form win over it.",
@@ -122,7 +125,7 @@ def _made() -> dict[str, tuple[Field, ...]]:
                 flag="--config",
                 endings=CONFIGS,
             ),
-            Field(
+            FormField(
                 "more",
                 "More settings",
                 "Any other settings, `KEY=VALUE`, one a line, for example `optim.max_steps=20`.",
@@ -132,14 +135,13 @@ def _made() -> dict[str, tuple[Field, ...]]:
     }
 
 
-SECTIONS: Mapping[str, tuple[Field, ...]] = _made()
-"""The form, section by section."""
-
-FIELDS: Mapping[str, Field] = {field.name: field for fields in SECTIONS.values() for field in fields}
-"""Every field by its name."""
+@cache
+def fields() -> Mapping[str, FormField]:
+    """Every field by its name."""
+    return {field.name: field for section in sections().values() for field in section}
 
 
 def read_values(sent: Mapping[str, object]) -> dict[str, str]:
     """What was sent for the form's fields, without the spaces around it; other keys and empty values are left out."""
-    values = {name: str(sent.get(name) or "").strip() for name in FIELDS}
+    values = {name: str(sent.get(name) or "").strip() for name in fields()}
     return {name: value for name, value in values.items() if value}

@@ -33,7 +33,7 @@ State = Literal["starting", "run", "ended"]
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
+class StartedJob:
     """A job as a page shows it. `code`: the exit code of its process, None while that runs, or where it isn't known."""
 
     record: Record
@@ -125,7 +125,7 @@ class Jobs:
         asked = self._asked.get(run.name) == process
         return Actions("stopping" if asked else "running", process.pid, has_log=job is not None)
 
-    def find(self, name: str) -> Started | None:
+    def find(self, name: str) -> StartedJob | None:
         """The job of this name; None if the dashboard started none."""
         record = read_record(folder_of(self.runs, name)) if is_name(name) else None
         if record is None:
@@ -135,9 +135,9 @@ class Jobs:
         alive = record.is_alive()
         state: State = "run" if is_run(self.runs / name) else "starting" if alive else "ended"
         log = read_log(folder_of(self.runs, name), record.log_from)
-        return Started(record, state, alive, code, log)
+        return StartedJob(record, state, alive, code, log)
 
-    def without_run(self) -> list[Started]:
+    def without_run(self) -> list[StartedJob]:
         """The jobs that have no run directory, newest first: those that start, and of today those that failed at it."""
         try:
             names = [path.name for path in (self.runs / FOLDER).iterdir()]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rft_cli.config.keys import all_keys
-from rft_cli.dashboard.jobs.form import FIELDS
+from rft_cli.dashboard.jobs.form import fields
 
 _OWN = ("name", "output_dir", "model.revision", "grader.folder")
 """Settings that belong to the one run alone."""
@@ -19,14 +19,14 @@ def values_like(settings: Mapping[str, Any], folder: Path) -> dict[str, str]:
 
     Paths inside `folder` are written as one would type them there.
     """
-    fields = {field.key: field for field in FIELDS.values() if field.key and field.key not in _OWN}
+    with_field = {field.key for field in fields().values()} - {""}
     values, lines = dict[str, str](), list[str]()
     for key, value in settings.items():
         known = all_keys().get(key)
         if known is None or key in _OWN or value == known.default or isinstance(value, dict):
             continue
         text = _text(value, folder)
-        if key in fields:
+        if key in with_field:
             values[key] = text
         elif value is not None:
             lines.append(f"{key}={text}")

@@ -13,11 +13,11 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from rft_cli.dashboard.context import NoSuchRun, context_of, open_named, open_run, read_form
-from rft_cli.dashboard.jobs.check import Checked, Problem, check
+from rft_cli.dashboard.jobs.check import Checked, FieldProblem, check
 from rft_cli.dashboard.jobs.command import shown
 from rft_cli.dashboard.jobs.files import list_files
-from rft_cli.dashboard.jobs.form import FIELDS, MODELS, SECTIONS, read_values
-from rft_cli.dashboard.jobs.jobs import Started, jobs_of
+from rft_cli.dashboard.jobs.form import MODELS, fields, read_values, sections
+from rft_cli.dashboard.jobs.jobs import StartedJob, jobs_of
 from rft_cli.dashboard.jobs.like import values_like
 from rft_cli.dashboard.rendering import page, unchanged
 from rft_cli.dashboard.state import digest
@@ -48,9 +48,9 @@ async def send_form(request: Request) -> Response:
         try:
             return _to(f"/jobs/{quote(await run_in_threadpool(jobs.start, values))}")
         except UsageError as error:
-            checked.add("name", Problem(error.message, error.fix or ""))
+            checked.add("name", FieldProblem(error.message, error.fix or ""))
         except RftError as error:
-            checked.add("", Problem(error.message, error.fix or ""))
+            checked.add("", FieldProblem(error.message, error.fix or ""))
     return await run_in_threadpool(_form, request, values, checked)
 
 
@@ -62,7 +62,7 @@ async def show_command(request: Request) -> Response:
 
 def show_files(request: Request) -> Response:
     """The files of one folder, for the picker of one field."""
-    field = FIELDS.get(request.query_params.get("field", ""))
+    field = fields().get(request.query_params.get("field", ""))
     if field is None:
         raise HTTPException(404)
     at = request.query_params.get("at", "")
@@ -116,8 +116,8 @@ def _form(request: Request, values: Mapping[str, str], checked: Checked | None =
         "start.html",
         title="Start a job",
         status=200 if checked is None or checked.ok else 400,
-        sections=SECTIONS,
-        fields=FIELDS,
+        sections=sections(),
+        fields=fields(),
         values=values,
         checked=checked,
         command=shown(jobs.arguments(values)),
@@ -126,7 +126,7 @@ def _form(request: Request, values: Mapping[str, str], checked: Checked | None =
     )
 
 
-def _job(request: Request) -> Started:
+def _job(request: Request) -> StartedJob:
     name = request.path_params["name"]
     job = jobs_of(request).find(name)
     if job is None:
