@@ -61,8 +61,7 @@ def create(
         "output_dir": output_dir,
         "num_processes": num_processes,
     }
-    resumed = flags.one_run(resume, "--resume", "resume one run at a time")
-    flags.check_force(force, resumed)
+    resumed = flags.one_resumed(resume, force)
     gates = Gates(min_gain=min_gain, on=gate_on).check()
     settings = Settings(config, overrides, sets or [], from_openai)
     # Loaded before anything else is imported: a wrong setting is reported immediately.

@@ -122,18 +122,20 @@ def grade(
         "data.train": flags.files(training_file),
         "data.validation": flags.files(validation_file),
     }
-    if run:
-        rows_flags = {
-            "FILE": files, "--field": field != "completion", "--gold": gold, "--format": shape != "rows",
-            "--audit": audit, "--audit-rows": audit_rows, "--summary-file": summary_file,
-            "--min-reward": min_reward is not None, "--from-openai": from_openai,
-        }  # fmt: skip
+    if run or rollouts or output_dir is not None:
+        other = (
+            files,
+            field != "completion",
+            gold,
+            shape != "rows",
+            audit,
+            audit_rows,
+            summary_file,
+            min_reward,
+        )
         given = Settings(config, {**overrides, "output_dir": output_dir}, sets or [])
-        others = [name for name, value in rows_flags.items() if value]
-        _grade_run(run, given, rollouts, others, Output(json or summary, quiet))
+        _grade_run(run, rollouts, given, (*other, from_openai), Output(json or summary, quiet))
         return
-    if rollouts or output_dir is not None:
-        raise UsageError("--rollouts and --output-dir go with --run", "name the run with --run RUN")
     settings = _settings(Settings(config, overrides, sets or []))
     terminal.check_writable(summary_file)
     output = OutputOptions(not (summary or json), shape == "openai-run", summary_file, quiet)
@@ -154,16 +156,27 @@ def _one_of(reward_model: Any, from_openai: str | None) -> Any:
     return reward_model or from_openai or None
 
 
+_OF_ROWS = ("FILE", "--field", "--gold", "--format", "--audit", "--audit-rows", "--summary-file", "--min-reward",
+            "--from-openai")  # fmt: skip
+"""What has no meaning beside --run."""
+
+
 def _grade_run(
-    runs: list[str], settings: Settings, rollouts: bool, others: list[str], output: Output
+    runs: list[str] | None, rollouts: bool, settings: Settings, of_rows: tuple[Any, ...], output: Output
 ) -> None:
+    """`of_rows`: the values of `_OF_ROWS`, false where they were not given."""
+    if not runs:
+        what = "--rollouts" if rollouts else "--output-dir"
+        raise UsageError(f"{what} goes with --run", "name the run with --run RUN")
+    others = " ".join(runs)
     named = flags.one_run(
-        runs, "--run", f"grade one run again at a time; to compare them: rft compare {' '.join(runs)}"
+        runs, "--run", f"grade one run again at a time; to compare them: rft compare {others}"
     )
     assert named is not None
-    if others:
+    wrong = [name for name, value in zip(_OF_ROWS, of_rows, strict=True) if value not in (None, False, [])]
+    if wrong:
         raise UsageError(
-            f"--run takes no {', '.join(others)}", "it grades the completions that the run has stored"
+            f"--run takes no {', '.join(wrong)}", "it grades the completions that the run has stored"
         )
     from rft_cli.commands.regrade.command import grade_run
 

@@ -80,22 +80,29 @@ def validate(
     output = Output(json, quiet)
     need_stdout()
     with signals_interrupt(signal.SIGINT):
-        if run and len(run) > 1:
-            _compare_runs(run, Settings(config_file, overrides, sets or []), gates, output)
-            return
         if run:
-            _measure_run(run[0], Settings(config_file, overrides, sets or []), gates, output)
-            return
-        settings = Settings(config_file, overrides, sets or [], from_openai)
-        loaded = settings.load(settings.needs() if model is None else MEASURE_NEEDS)
-        if model is None:
-            from rft_cli.commands.validation.checklist import check_job
-
-            check_job(settings, loaded, output)
+            _of_runs(run, Settings(config_file, overrides, sets or []), gates, output)
         else:
-            from rft_cli.commands.validation.measure import measure
+            _of_settings(Settings(config_file, overrides, sets or [], from_openai), model, gates, output)
 
-            measure(loaded, None, gates, output)
+
+def _of_runs(runs: list[str], settings: Settings, gates: Gates, output: Output) -> None:
+    if len(runs) > 1:
+        _compare_runs(runs, settings, gates, output)
+    else:
+        _measure_run(runs[0], settings, gates, output)
+
+
+def _of_settings(settings: Settings, model: str | None, gates: Gates, output: Output) -> None:
+    loaded = settings.load(settings.needs() if model is None else MEASURE_NEEDS)
+    if model is None:
+        from rft_cli.commands.validation.checklist import check_job
+
+        check_job(settings, loaded, output)
+    else:
+        from rft_cli.commands.validation.measure import measure
+
+        measure(loaded, None, gates, output)
 
 
 def _check_flags(

@@ -35,8 +35,11 @@ def graded(row, text, reward):
 
 def case(before, after, references, swapped, swapped_base):
     """Evidence of rows with these rewards."""
-    sides = [[graded(r, f"{side} {r}", v) for r, v in enumerate(values)]
-             for side, values in (("b", before), ("a", after), ("r", references), ("s", swapped), ("t", swapped_base))]  # fmt: skip
+    given = {"b": before, "a": after, "r": references, "s": swapped, "t": swapped_base}
+    sides = [
+        [graded(row, f"{side} {row}", value) for row, value in enumerate(values)]
+        for side, values in given.items()
+    ]
     return Evidence(Pair("validation", sides[0], sides[1]), *sides[2:])
 
 
