@@ -37,8 +37,7 @@ def case(before, after, references, swapped, swapped_base):
     """Evidence of rows with these rewards."""
     given = {"b": before, "a": after, "r": references, "s": swapped, "t": swapped_base}
     sides = [
-        [graded(row, f"{side} {row}", value) for row, value in enumerate(values)]
-        for side, values in given.items()
+        [graded(row, f"text {row}", value) for row, value in enumerate(values)] for values in given.values()
     ]
     return Evidence(Pair("validation", sides[0], sides[1]), *sides[2:])
 
