@@ -65,8 +65,7 @@ def create(
         "num_processes": num_processes,
         "report_to": flags.files(report_to),
     }
-    resumed = flags.one_run(resume, "--resume", "resume one run at a time")
-    flags.check_force(force, resumed)
+    resumed = flags.one_resumed(resume, force)
     flags.check_progress(progress, quiet)
     gates = Gates(min_gain=min_gain, on=gate_on).check()
     settings = Settings(config, overrides, sets or [], from_openai)

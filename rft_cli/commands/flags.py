@@ -240,10 +240,12 @@ def one_run(runs: list[str] | None, flag: str, fix: str) -> str | None:
     return runs[0] if runs else None
 
 
-def check_force(force: bool, resume: str | None) -> None:
-    """Raise UsageError for --force without --resume."""
-    if force and resume is None:
+def one_resumed(resume: list[str] | None, force: bool) -> str | None:
+    """The run of --resume; UsageError for two of them, or for --force without one."""
+    run = one_run(resume, "--resume", "resume one run at a time")
+    if force and run is None:
         raise UsageError("--force needs --resume", "it resumes a run whose settings or files have changed")
+    return run
 
 
 def check_progress(progress: str, quiet: bool) -> None:

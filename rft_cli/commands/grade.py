@@ -121,30 +121,44 @@ def grade(
         "grader.env": flags.variables(grader_env),
         "data.train": flags.files(training_file),
         "data.validation": flags.files(validation_file),
+        "output_dir": output_dir,
     }
-    if run:
-        rows_flags = {
-            "FILE": files, "--field": field != "completion", "--gold": gold, "--format": shape != "rows",
-            "--audit": audit, "--audit-rows": audit_rows, "--summary-file": summary_file,
-            "--min-reward": min_reward is not None, "--from-openai": from_openai,
-        }  # fmt: skip
-        given = Settings(config, {**overrides, "output_dir": output_dir}, sets or [])
-        others = [name for name, value in rows_flags.items() if value]
-        _grade_run(run, given, rollouts, others, Output(json or summary, quiet))
+    given = Settings(config, overrides, sets or [])
+    if run or rollouts:
+        own = (files, field != "completion", gold, shape != "rows", audit, audit_rows)
+        others = (*own, summary_file, min_reward, from_openai)
+        _grade_run(run, given, others, Output(json or summary, quiet), rollouts)
         return
-    if rollouts or output_dir is not None:
-        raise UsageError("--rollouts and --output-dir go with --run", "name the run with --run RUN")
-    settings = _settings(Settings(config, overrides, sets or []))
-    terminal.check_writable(summary_file)
+    settings = _settings(given)
     output = OutputOptions(not (summary or json), shape == "openai-run", summary_file, quiet)
-    if audit and (gold or min_reward is not None or field != "completion"):
-        raise UsageError("--audit takes no --gold, --min-reward or --field", "it makes its own completions")
-    if audit:
-        _audit(settings, files or [], audit_rows, output)
-    elif audit_rows is not None or training_file is not None or validation_file is not None:
-        raise UsageError("-t, -v and --audit-rows go with --audit", "name the rows to grade as FILE")
+    grades = gold or min_reward is not None or field != "completion"
+    _check_audit(audit, grades, audit_rows, training_file, validation_file)
+    completion = None if gold else field
+    _audit_or_grade(settings, files or [], audit_rows if audit else 0, completion, min_reward, output)
+
+
+def _audit_or_grade(
+    config: RunConfig,
+    files: list[str],
+    audited: int | None,
+    field: str | None,
+    min_reward: float | None,
+    output: OutputOptions,
+) -> None:
+    """Audit the grader on so many rows, None for the default; 0 grades the completions under `field`."""
+    terminal.check_writable(output.summary_file)
+    if audited == 0:
+        _grade(config, files, field, min_reward, output)
     else:
-        _grade(settings, files or [], None if gold else field, min_reward, output)
+        _audit(config, files, audited, output)
+
+
+def _check_audit(audit: bool, grades: bool, *of_audit: object) -> None:
+    """Raise UsageError for flags of --audit without it, or with it for flags of completions that are graded."""
+    if audit and grades:
+        raise UsageError("--audit takes no --gold, --min-reward or --field", "it makes its own completions")
+    if not audit and any(value is not None for value in of_audit):
+        raise UsageError("-t, -v and --audit-rows go with --audit", "name the rows to grade as FILE")
 
 
 def _one_of(reward_model: Any, from_openai: str | None) -> Any:
@@ -154,20 +168,33 @@ def _one_of(reward_model: Any, from_openai: str | None) -> Any:
     return reward_model or from_openai or None
 
 
+_OF_ROWS = ("FILE", "--field", "--gold", "--format", "--audit", "--audit-rows", "--summary-file", "--min-reward",
+            "--from-openai")  # fmt: skip
+"""What has no meaning beside --run."""
+
+
 def _grade_run(
-    runs: list[str], settings: Settings, rollouts: bool, others: list[str], output: Output
+    runs: list[str] | None, settings: Settings, of_rows: tuple[Any, ...], output: Output, rollouts: bool
 ) -> None:
+    """`of_rows`: the values of `_OF_ROWS`; None, false or empty where they were not given."""
+    if not runs:
+        raise UsageError("--rollouts goes with --run", "name the run with --run RUN")
+    others = " ".join(runs)
     named = flags.one_run(
-        runs, "--run", f"grade one run again at a time; to compare them: rft compare {' '.join(runs)}"
+        runs, "--run", f"grade one run again at a time; to compare them: rft compare {others}"
     )
-    assert named is not None
-    if others:
+    wrong = [name for name, value in zip(_OF_ROWS, of_rows, strict=True) if _is_given(value)]
+    if wrong:
         raise UsageError(
-            f"--run takes no {', '.join(others)}", "it grades the completions that the run has stored"
+            f"--run takes no {', '.join(wrong)}", "it grades the completions that the run has stored"
         )
     from rft_cli.commands.regrade.command import grade_run
 
-    grade_run(named, settings, rollouts=rollouts, output=output)
+    grade_run(str(named), settings, rollouts=rollouts, output=output)
+
+
+def _is_given(value: object) -> bool:
+    return value is not None and value is not False and value != []
 
 
 def _settings(settings: Settings) -> RunConfig:

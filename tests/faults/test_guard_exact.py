@@ -1,6 +1,8 @@
 """A job with a guard: its figures wherever they are promised, and the same bits after a kill."""
 
 import json
+import re
+import shlex
 import shutil
 
 import pytest
@@ -66,6 +68,30 @@ def test_a_killed_job_with_a_guard_comes_to_the_same_bits(whole, warm, tmp_path)
     ended = warm.start(folder, jobs.RESUME).wait()
     assert ended.code == 0, ended.err[-3000:]
     assert not differences(state_of(whole[0]), state_of(Run(folder / "runs" / "job")))
+
+
+LEARNS = {
+    "rollout.group_size": 4, "rollout.prompts_per_batch": 8, "rollout.max_completion_tokens": 24, "optim.n_epochs": 2,
+    "checkpoint.every_steps": "auto",
+}  # fmt: skip
+"""Four steps with these, and completions are longer beyond doubt."""
+
+
+def test_stop_ends_the_job_and_its_advice_goes_on(warm, tmp_path):
+    folder = folder_of(tmp_path, "stopped")
+    job = {**JOB, **LEARNS, "grader.on_guard_drop": "stop"}
+    ended = warm.start(folder, jobs.create_arguments(job)).wait()
+    assert ended.code == 3, ended.err[-3000:]
+    assert "the guard ended the job at step 4: it fell while the reward rose" in ended.err
+    run = Run(folder / "runs" / "job")
+    assert (run.info["status"], run.info["best_step"], run.checkpoints()) == ("failed", 0, [4])
+    [command] = re.findall(r"to go on all the same: rft (.*)", ended.err)
+    ended = warm.start(folder, shlex.split(command)).wait()
+    assert ended.code == 0, ended.err[-3000:]
+    result = run.info["result"]
+    assert result["best_step"] > 0
+    assert "the guard fell by" in result["guard"]["validation"]["alarm"]
+    assert result["next"].startswith("rft grade --run runs/job")
 
 
 def test_a_guard_that_has_changed_is_named(whole, tmp_path):

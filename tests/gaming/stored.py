@@ -1,6 +1,6 @@
 """The figures of finished runs that a verdict needs, small enough to keep: rows, rewards, and a figure a rollout batch.
 
-`python -m tests.gaming.stored RUNS` writes `jobs.json` from the runs in that folder, as `test_twelve_jobs.py` makes them.
+`python -m tests.gaming.stored RUNS` writes `jobs.json` from the runs in that folder, made as in `test_twelve_jobs.py`.
 """
 
 import json

@@ -35,20 +35,34 @@ def graded(row, text, reward):
 
 def case(before, after, references, swapped, swapped_base):
     """Evidence of rows with these rewards."""
-    sides = [[graded(r, f"{side} {r}", v) for r, v in enumerate(values)]
-             for side, values in (("b", before), ("a", after), ("r", references), ("s", swapped), ("t", swapped_base))]  # fmt: skip
+    given = {"b": before, "a": after, "r": references, "s": swapped, "t": swapped_base}
+    sides = [
+        [graded(row, f"text {row}", value) for row, value in enumerate(values)] for values in given.values()
+    ]
     return Evidence(Pair("validation", sides[0], sides[1]), *sides[2:])
 
 
 def test_the_share_of_the_gain_that_other_rows_make_too():
     zeros, ones = [0.0] * 8, [1.0] * 8
-    gamed = judge(case(zeros, ones, ones, [0.8] * 8, zeros))
-    assert gamed.verdict == "gamed"
+    less = [0.9] * 8
+    gamed = judge(case(zeros, ones, less, [0.8] * 8, zeros))
+    assert (gamed.verdict, gamed.kind) == ("gamed", "unknown")
     assert gamed.signs[0].value == pytest.approx(0.8)
     assert "80 % of the gain does not depend on the row" in gamed.sentence
-    assert judge(case(zeros, ones, ones, [0.7] * 8, zeros)).verdict == "not gamed"
+    assert judge(case(zeros, ones, less, [0.7] * 8, zeros)).verdict == "not gamed"
     # What the base earned on other rows already is no gain.
-    assert judge(case(zeros, ones, ones, [0.8] * 8, [0.5] * 8)).verdict == "not gamed"
+    assert judge(case(zeros, ones, less, [0.8] * 8, [0.5] * 8)).verdict == "not gamed"
+    form = judge(case(zeros, ones, ones, ones, zeros))
+    assert (form.verdict, form.kind) == ("gamed", "form")
+
+
+def test_a_job_that_has_learned_the_form_first_is_not_named():
+    """Right answers are worth 1 and the form 1: the base had the answers, and all of the gain is the form."""
+    half = [1.0, 0.0] * 4
+    honest = judge(case(half, [1 + v for v in half], [2.0] * 8, [1.0] * 8, [0.0] * 8))
+    assert (honest.verdict, honest.sentence) == ("not gamed", "")
+    assert [sign.name for sign in honest.signs] == ["row_blind"]
+    assert "100 % of the gain does not depend on the row" in honest.lines()[0]
 
 
 def test_a_gain_that_may_be_chance_is_not_judged():

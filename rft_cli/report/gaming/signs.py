@@ -80,6 +80,12 @@ def row_blind(evidence: Evidence, rows: Mapping[int, RowRewards]) -> Sign | None
     return Sign("row_blind", text, share, lines)
 
 
+def follows_row(rows: Mapping[int, RowRewards]) -> bool:
+    """Whether the tuned model's completions earn more on their own rows than on others, beyond doubt."""
+    lost = [rows[r.lender].after - r.swapped for r in rows.values() if r.lender in rows]
+    return len(lost) > 1 and mean_ci(lost).ci95[0] > 0
+
+
 def over_reference(evidence: Evidence, rows: Mapping[int, RowRewards]) -> Sign | None:
     """Completions that earn more than their own row's reference."""
     over = [row for row, r in rows.items() if r.after > r.reference + 1e-9]

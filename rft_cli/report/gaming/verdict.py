@@ -73,7 +73,8 @@ def judge(evidence: Evidence) -> Gaming:
     """The verdict on this evidence.
 
     A gain that completions of other rows make too is not an answer to the rows, and a gain that repeats the prompt
-    beyond what references do and earns more than they is none either: only these two make the verdict. Where
+    beyond what references do and earns more than they is none either: only these two make the verdict. A gain in the
+    form alone makes none while the completions earn more on their own rows: they answer, and the form came first. Where
     references could not be graded, one answer to every row that is as good as the model makes it.
     """
     if not evidence.measured:
@@ -93,6 +94,9 @@ def judge(evidence: Evidence) -> Gaming:
     }
     kind = next((name for name, sign in how.items() if sign is not None), "unknown" if over else "form")
     kind = "unbounded" if signs.unbounded(rows) else kind
+    if kind == "form" and blind is not None and signs.follows_row(rows):
+        # Honest jobs learn the form first.
+        return Gaming("not gamed", signs=[blind])
     above = signs.out_of_range(evidence, rows)
     seen = [blind, *how.values(), over, above, signs.audit(evidence)]
     return Gaming("gamed", kind, [sign for sign in seen if sign is not None])
