@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -12,11 +12,9 @@ from rft_cli.commands.needs import MEASURE_NEEDS
 from rft_cli.commands.settings import Output, Settings
 from rft_cli.commands.signals import signals_interrupt
 from rft_cli.commands.terminal import need_stdout
+from rft_cli.commands.validation.asked_endpoint import AskedEndpoint
 from rft_cli.commands.validation.gates import Gates
 from rft_cli.errors import UsageError
-
-if TYPE_CHECKING:
-    from rft_cli.runs import Run
 
 RunOption = Annotated[
     str | None,
@@ -93,18 +91,15 @@ def validate(
     rft validate --run latest --endpoint http://127.0.0.1:8000/v1 --model NAME
     """
     config_file = flags.one_config(config_file, config)
-    if endpoint is None:
+    asked = AskedEndpoint(endpoint, model or "", api_key_env, concurrency, timeout).check(
+        model, run, min_gain
+    )
+    if asked is None:
         _check_flags(model, run, from_openai, min_reward, min_gain)
-        if api_key_env is not None:
-            raise UsageError("--api-key-env needs --endpoint", "it names the key of an endpoint")
-    elif model is None:
-        raise UsageError("--endpoint needs --model", "give the model's name at the endpoint")
-    elif min_gain is not None and run is None:
-        raise UsageError("--min-gain needs --run", "a gain is measured against a run's own completions")
     overrides: dict[str, Any] = {
         "data.train": flags.files(training_file),
         "data.validation": flags.files(validation_file),
-        "model.path": model if endpoint is None else None,
+        "model.path": model if asked is None else None,
         "grader.path": reward_model or None,
         "grader.env": flags.variables(grader_env),
         "grader.limits": limits,
@@ -114,14 +109,11 @@ def validate(
     output = Output(json, quiet)
     need_stdout()
     with signals_interrupt(signal.SIGINT):
-        if endpoint is not None and model is not None:
-            from rft_cli.commands.validation.endpoint import NEEDS, EndpointFlags, measure_endpoint
+        if asked is not None:
+            from rft_cli.commands.validation.endpoint import measure_endpoint
 
-            asked = EndpointFlags(endpoint, model, api_key_env, concurrency, timeout)
-            measured = None if run is None else _open(run, output_dir)
-            given = Settings(config_file, overrides, sets or [], from_openai)
-            settings = given if measured is None else _of_run(measured, given)
-            measure_endpoint(settings.load(NEEDS), measured, asked, gates, output)
+            settings = Settings(config_file, overrides, sets or [], from_openai)
+            measure_endpoint(asked, run, settings, gates, output)
             return
         if run is not None:
             _measure_run(run, Settings(config_file, overrides, sets or []), gates, output)
@@ -165,21 +157,11 @@ def _check_flags(
 def _measure_run(ref: str, settings: Settings, gates: Gates, output: Output) -> None:
     """Measure a run with its own settings, where no other config is given; flags win over both."""
     from rft_cli.commands.validation.measure import measure
-
-    run = _open(ref, settings.overrides["output_dir"])
-    measure(_of_run(run, settings).load(MEASURE_NEEDS), run, gates, output)
-
-
-def _open(ref: str, output_dir: str | None) -> Run:
     from rft_cli.runs import Run
-
-    return Run.open(ref, output_dir or "runs")
-
-
-def _of_run(run: Run, settings: Settings) -> Settings:
-    """The run's own settings, under those that were given."""
     from rft_cli.runs.model_source import revision_of
 
+    run = Run.open(ref, settings.overrides["output_dir"] or "runs")
     file = settings.file or str(run.path / "config.yaml")
     overrides = {**settings.overrides, "model.path": run.info["model"], "model.revision": revision_of(run)}
-    return Settings(file, overrides, settings.sets)
+    loaded = Settings(file, overrides, settings.sets).load(MEASURE_NEEDS)
+    measure(loaded, run, gates, output)

@@ -27,13 +27,12 @@ class RequestDefaults:
 
 def defaults_of_run(config: RunConfig, pilot: Mapping[str, Any] | None) -> RequestDefaults:
     """The settings with which a run's validation sampled; `pilot` is the document of its pilot."""
-    limit = config.rollout.max_completion_tokens
-    if isinstance(limit, str):
-        limit = None if pilot is None else int(pilot["max_completion_tokens"])
+    setting = config.rollout.max_completion_tokens
+    found = None if pilot is None else int(pilot["max_completion_tokens"])
     return RequestDefaults(
         temperature=config.validation.temperature,
         top_p=config.validation.top_p,
-        max_tokens=limit,
+        max_tokens=found if isinstance(setting, str) else setting,
         system=config.data.system,
         merges_system=config.model.system_role == "user",
         template=config.model.chat_template_kwargs or None,

@@ -78,8 +78,9 @@ def served(lora_run: Run) -> Iterator[Served]:
     assert len(engines) >= 4
     yield Served(lora_run, json.loads("".join(lines)), own)
     process.terminate()
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 143, errors
+    rest, errors = process.communicate(timeout=60)
+    assert (process.returncode, rest) == (143, ""), errors
+    assert errors.endswith("stopped\n")
     assert psutil.wait_procs(engines, timeout=30)[1] == []
 
 

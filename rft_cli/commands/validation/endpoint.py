@@ -7,26 +7,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from rft_cli.commands.grading.saved_completions import save_completions
 from rft_cli.commands.job.preflight import Preflight, preflight
-from rft_cli.commands.settings import Output
+from rft_cli.commands.settings import Output, Settings
 from rft_cli.commands.terminal import print_json, results, stdout_to_stderr
+from rft_cli.commands.validation.asked_endpoint import AskedEndpoint
 from rft_cli.commands.validation.checklist import SCHEMA
 from rft_cli.commands.validation.gates import Gates
 from rft_cli.config import RunConfig
-from rft_cli.config.judges import url_problem
-from rft_cli.config.load import LoadedConfig, load_own
+from rft_cli.config.load import load_own
 from rft_cli.console import EventPrinter, choose_mode, print_comparison, print_estimates, print_files
 from rft_cli.errors import UsageError
 from rft_cli.events import Note, Progress
-from rft_cli.grading.judge.endpoint import OFFICIAL, Endpoint
+from rft_cli.grading.judge.endpoint import Endpoint
 from rft_cli.grading.shape import shape_of
 from rft_cli.job import Job
 from rft_cli.report.estimates import compare, compare_components, component_names, count_statuses, estimate
 from rft_cli.report.summary import SummaryRow
 from rft_cli.runs import Run
+from rft_cli.runs.model_source import revision_of
 from rft_cli.serving.model import defaults_of_run
 from rft_cli.types import Example, Grade, GradeError, GradeRequest, Sample
 
@@ -37,44 +37,16 @@ if TYPE_CHECKING:
 NEEDS = ("validation", "grader")
 
 
-@dataclass(frozen=True, slots=True)
-class EndpointFlags:
-    """What the flags say of the endpoint."""
-
-    url: str
-    model: str
-    key_env: str | None
-    concurrency: int
-    timeout_s: float
-
-    def endpoint(self) -> Endpoint:
-        """The endpoint with its key; UsageError where one of them can't be used.
-
-        OPENAI_API_KEY goes to OpenAI alone, unless --api-key-env names it.
-        """
-        wrong = url_problem(self.url)
-        if wrong is not None:
-            raise UsageError(
-                f"--endpoint {wrong}", "write the address alone, for example http://127.0.0.1:8000/v1"
-            )
-        url, variable = self.url.rstrip("/"), self.key_env
-        if variable is None and urlsplit(url).hostname == urlsplit(OFFICIAL).hostname:
-            variable = "OPENAI_API_KEY"
-        if variable is None:
-            return Endpoint(url)
-        from rft_cli.commands.serve import read_key
-
-        return Endpoint(url, read_key(variable), variable)
-
-
 def measure_endpoint(
-    loaded: LoadedConfig, run: Run | None, asked: EndpointFlags, gates: Gates, output: Output
+    asked: AskedEndpoint, ref: str | None, settings: Settings, gates: Gates, output: Output
 ) -> None:
     """Ask the endpoint for the validation rows, grade them, print the estimates; GateNotMet if a gate is not met.
 
-    With `run`, its own completions of the same rows, as kept by its validation, are what the endpoint is compared with.
+    With the run `ref`, settings not given are its own, and what its best model writes for the same rows is compared.
     """
     endpoint = asked.endpoint()
+    run = None if ref is None else Run.open(ref, settings.overrides["output_dir"] or "runs")
+    loaded = (settings if run is None else _under(settings, run)).load(NEEDS)
     with stdout_to_stderr(), EventPrinter(choose_mode(output.quiet)) as printer:
         found = preflight(loaded.config, NEEDS, loaded.origins)
         for line in loaded.notes:
@@ -96,9 +68,16 @@ def measure_endpoint(
         raise unmet
 
 
+def _under(settings: Settings, run: Run) -> Settings:
+    """The run's own settings, where others were not given."""
+    own = {"model.path": run.info["model"], "model.revision": revision_of(run)}
+    file = settings.file or str(run.path / "config.yaml")
+    return Settings(file, {**settings.overrides, **own}, settings.sets)
+
+
 def _measure(
-    found: Preflight, run: Run | None, asked: EndpointFlags, endpoint: Endpoint, printer: EventPrinter
-) -> _Measured:
+    found: Preflight, run: Run | None, asked: AskedEndpoint, endpoint: Endpoint, printer: EventPrinter
+) -> _EndpointMeasured:
     config, rows = found.config, found.files.data["validation"].examples
     repeats = config.validation.samples_per_prompt
     numbers = [row for row in range(len(rows)) for _ in range(repeats)]
@@ -120,10 +99,10 @@ def _measure(
         beside, asked.model, {"completions": samples}, rows, lambda text: printer(Note(text, "warning"))
     )
     own = None if run is None else _own_samples(run, found, printer)
-    return _Measured(asked, run, own, samples, kept, asking)
+    return _EndpointMeasured(asked, run, own, samples, kept, asking)
 
 
-def _asking(config: RunConfig, run: Run | None, asked: EndpointFlags, endpoint: Endpoint) -> Asking:
+def _asking(config: RunConfig, run: Run | None, asked: AskedEndpoint, endpoint: Endpoint) -> Asking:
     from rft_cli.serving.asking import Asking
 
     return Asking(
@@ -197,10 +176,10 @@ def _own_samples(run: Run, found: Preflight, printer: EventPrinter) -> list[Samp
 
 
 @dataclass(frozen=True)
-class _Measured:
+class _EndpointMeasured:
     """The endpoint's samples; `own` are the run's of the same rows."""
 
-    asked: EndpointFlags
+    asked: AskedEndpoint
     run: Run | None
     own: Sequence[Sample] | None
     samples: Sequence[Sample]
