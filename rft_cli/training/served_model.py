@@ -93,10 +93,9 @@ def prepare(wanted: ToServe, folder: Path, note: Callable[[str], None]) -> Serve
     if not has_chat_template(tokenizer):
         tokenizer.chat_template = plain_template(begin)
         _replace(folder, "chat_template.jinja", tokenizer.chat_template)
-    else:
-        give_response_template(tokenizer, architecture.model_type)
-        if tokenizer.response_template is not None:
-            _put_into(folder, "tokenizer_config.json", {"response_template": tokenizer.response_template})
+    give_response_template(tokenizer, architecture.model_type, stops)
+    if tokenizer.response_template is not None:
+        _put_into(folder, "tokenizer_config.json", {"response_template": tokenizer.response_template})
     context = context_length(architecture)
     defaults = _defaults_of(own) if run is None else defaults_of_run(wanted.config, run.read_pilot())
     return ServedModel(

@@ -179,7 +179,7 @@ def test_the_reward_through_the_endpoint_is_the_runs(served: Served, tmp_path: P
         return rft("validate", *flags, folder=tmp_path, env={"KEY": "secret"})
 
     done = validate("tuned")
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, done.errors) == (0, [])
     document = json.loads(done.out)
     assert document["same_completions"] == 8
     assert document["validation"]["difference"]["mean"] == 0

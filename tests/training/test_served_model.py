@@ -20,23 +20,25 @@ def tokenizer() -> Any:
     return AutoTokenizer.from_pretrained(BUILTIN / "tiny")
 
 
-def test_the_response_template_is_made_of_the_chat_template(tokenizer: Any) -> None:
-    shipped, tokenizer.response_template = tokenizer.response_template, None
-    give_response_template(tokenizer, "qwen3")
-    assert tokenizer.response_template == shipped
-    for completion in ('{"team": "billing"}', " two lines\n\nand blanks \n"):
-        ids = tokenizer(f"{completion}<|end|>")["input_ids"]
+@pytest.mark.parametrize("shipped", [True, False])
+@pytest.mark.parametrize("completion", ['{"team": "billing"}', " two lines\n\nand blanks \n"])
+def test_transformers_finds_the_completion_alone(tokenizer: Any, completion: str, shipped: bool) -> None:
+    if not shipped:
+        tokenizer.response_template = None
+        give_response_template(tokenizer, "qwen3", [tokenizer.eos_token_id])
+    for end in ("<|end|>", ""):
+        ids = tokenizer(f"{completion}{end}")["input_ids"]
         found = tokenizer.parse_response(ids, prefix="<|user|>Hi<|end|><|assistant|>")
         assert found["content"] == completion
 
 
 def test_it_is_left_alone_where_transformers_is_right(tokenizer: Any) -> None:
     tokenizer.response_template = None
-    give_response_template(tokenizer, "llama")
+    give_response_template(tokenizer, "llama", [3])
     tokenizer.chat_template = (
         "{% for m in messages %}<|im_start|>{{ m['role'] }}{% endfor %}<|im_start|>assistant"
     )
-    give_response_template(tokenizer, "qwen3")
+    give_response_template(tokenizer, "qwen3", [3])
     assert tokenizer.response_template is None
 
 
