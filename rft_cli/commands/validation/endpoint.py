@@ -32,7 +32,7 @@ from rft_cli.types import Example, Grade, GradeError, GradeRequest, Sample
 
 # It needs the openai package, an extra.
 if TYPE_CHECKING:
-    from rft_cli.serving.asking import Answer, Asking
+    from rft_cli.serving.asking import Asking, Received
 
 NEEDS = ("validation", "grader")
 
@@ -87,13 +87,13 @@ def _measure(
         fix = "pip install 'rft-cli[serve]'"
         raise UsageError("--endpoint needs the openai package, which is not installed", fix) from None
     asking = _asking(config, run, asked, endpoint)
-    answers = ask_rows(
+    received = ask_rows(
         asking, [rows[row] for row in numbers], lambda done, total: printer(Progress("endpoint", done, total))
     )
-    samples = _graded(config, [(row, rows[row]) for row in numbers], answers)
-    lost = [answer.error for answer in answers if answer.error is not None]
+    samples = _graded(config, [(row, rows[row]) for row in numbers], received)
+    lost = [one.error for one in received if one.error is not None]
     if lost:
-        printer(Note(f"{len(lost)} of {len(answers)} requests got no completion: {lost[0]}", "warning"))
+        printer(Note(f"{len(lost)} of {len(received)} requests got no completion: {lost[0]}", "warning"))
     beside = Path(config.output_dir) if run is None else run.path.parent
     kept = save_completions(
         beside, asked.model, {"completions": samples}, rows, lambda text: printer(Note(text, "warning"))
@@ -117,18 +117,18 @@ def _asking(config: RunConfig, run: Run | None, asked: AskedEndpoint, endpoint: 
 
 
 def _graded(
-    config: RunConfig, rows: Sequence[tuple[int, Example]], answers: Sequence[Answer]
+    config: RunConfig, rows: Sequence[tuple[int, Example]], received: Sequence[Received]
 ) -> list[Sample]:
     """A sample for each row; one that got no completion has a failed grade."""
     from rft_cli.training.graders import open_grader
 
     shape = shape_of((example for _, example in rows), config.data.columns)
-    there = [place for place, answer in enumerate(answers) if answer.error is None]
+    there = [place for place, one in enumerate(received) if one.error is None]
     requests = [
         GradeRequest(
-            answers[place].text,
+            received[place].text,
             rows[place][1].fields,
-            {"completion_tokens": answers[place].tokens, "truncated": answers[place].truncated},
+            {"completion_tokens": received[place].tokens, "truncated": received[place].truncated},
             rows[place][1].asked(),
         )
         for place in there
@@ -150,12 +150,12 @@ def _graded(
             row,
             example.id,
             example.prompt_text(),
-            answer.text,
-            answer.tokens,
-            answer.truncated,
-            grades.get(place) or Grade("failed", error=GradeError("endpoint", answer.error or "")),
+            one.text,
+            one.tokens,
+            one.truncated,
+            grades.get(place) or Grade("failed", error=GradeError("endpoint", one.error or "")),
         )
-        for place, ((row, example), answer) in enumerate(zip(rows, answers, strict=True))
+        for place, ((row, example), one) in enumerate(zip(rows, received, strict=True))
     ]
 
 
