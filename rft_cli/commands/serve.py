@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rft_cli.commands import flags, terminal
-from rft_cli.errors import UsageError
+from rft_cli.commands.validation.asked_endpoint import read_key
+from rft_cli.errors import Interrupted, RftError, UsageError
 
 if TYPE_CHECKING:
+    from rft_cli.console import EventPrinter
     from rft_cli.runs import Run
     from rft_cli.serving.engines import Engine
     from rft_cli.serving.model import ServedModel
@@ -80,7 +84,6 @@ def serve(
             "--compare and --name exclude each other", "with --compare the names are base and tuned"
         )
     key = None if api_key_env is None else read_key(api_key_env)
-    from rft_cli.serving.engine_process import listen
     from rft_cli.serving.engines import choose_engine
 
     run = find_run(what, output_dir or "runs")
@@ -88,48 +91,39 @@ def serve(
         raise UsageError(f"--compare needs a run; {what} is none", "give a run, or leave --compare out")
     gguf = run is None and what.lower().endswith(".gguf") and Path(what).is_file()
     chosen = choose_engine(engine, gguf, converts=run is not None and not compare)
+    names = {"base": "base", "tuned": "tuned"} if compare else {"tuned": name or model_name(what, run)}
     from rft_cli.commands.signals import signals_interrupt
     from rft_cli.console import EventPrinter, choose_mode
     from rft_cli.events import Note
+    from rft_cli.serving.engine_process import engines_running, listen
+    from rft_cli.serving.server import serve as serve_front
 
     with (
         listen(port) as sock,
         signals_interrupt(signal.SIGINT),
         tempfile.TemporaryDirectory(prefix="rft-serve-") as folder,
+        contextlib.ExitStack() as stack,
     ):
-        from rft_cli.serving.engine_process import engines_running
-        from rft_cli.serving.server import serve as serve_front
-
-        with EventPrinter(choose_mode(quiet)) as printer, terminal.stdout_to_stderr():
-
-            def note(text: str) -> None:
-                printer(Note(text))
-
-            names = (
-                {"base": "base", "tuned": "tuned"} if compare else {"tuned": name or model_name(what, run)}
-            )
-            models = _models(what, run, names, chosen, sets or [], Path(folder), note)
-            note(f"starting the engine {chosen.name}" + ("" if engine != "auto" else ", which is installed"))
-            running = engines_running(chosen, models, Path(folder), lambda _: None)
-            engines = running.__enter__()
-        try:
-            address = f"http://127.0.0.1:{sock.getsockname()[1]}/v1"
+        with terminal.stdout_to_stderr(), EventPrinter(choose_mode(quiet)) as printer:
+            models = _models(what, run, names, chosen, sets or [], Path(folder), printer)
+            printer(Note(f"starting the engine {chosen.name}"))
+            engines = stack.enter_context(engines_running(chosen, models, Path(folder)))
+        address = f"http://127.0.0.1:{sock.getsockname()[1]}/v1"
+        with _after_the_document():
             serve_front(engines, sock, key, lambda: _print(address, chosen, models, key is not None, json))
-        finally:
-            running.__exit__(None, None, None)
 
 
-def read_key(variable: str) -> str:
-    """The key in this environment variable; UsageError where it can't be used."""
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        raise UsageError(
-            f"--api-key-env {variable}: the variable is not set",
-            f"set it: export {variable}=... (give the name, not the key)",
-        )
-    if not key.isascii() or not key.isprintable():
-        raise UsageError(f"--api-key-env {variable}: holds characters that no key has", "set it anew")
-    return key
+@contextlib.contextmanager
+def _after_the_document() -> Iterator[None]:
+    """A signal is how a server ends: no error. Standard output has its one document already."""
+    try:
+        yield
+    except Interrupted as stop:
+        print("stopped", file=sys.stderr)
+        raise typer.Exit(stop.exit_code) from None
+    except RftError as error:
+        error.in_document = True
+        raise
 
 
 def find_run(what: str, output_dir: str) -> Run | None:
@@ -174,8 +168,13 @@ def _models(
     engine: Engine,
     sets: list[str],
     folder: Path,
-    note: Callable[[str], None],
+    printer: EventPrinter,
 ) -> list[ServedModel]:
+    from rft_cli.events import Note
+
+    def note(text: str) -> None:
+        printer(Note(text))
+
     config = settings_of(run, what, sets)
     if engine.name == "llama.cpp":
         from rft_cli.serving.model import RequestDefaults, ServedModel, defaults_of_run

@@ -77,10 +77,11 @@ def validate(
     need_stdout()
     with signals_interrupt(signal.SIGINT):
         if endpoint is not None and model is not None:
-            from rft_cli.commands.validation.endpoint import EndpointFlags, measure_endpoint
+            from rft_cli.commands.validation.asked_endpoint import AskedEndpoint
+            from rft_cli.commands.validation.endpoint import measure_endpoint
 
-            asked = EndpointFlags(endpoint, model, api_key_env, concurrency, timeout)
-            measure_endpoint(settings, run or (), asked, gates, output)
+            asked = AskedEndpoint(endpoint, model, api_key_env, concurrency, timeout)
+            measure_endpoint(asked, run or (), settings, gates, output)
         elif run:
             from rft_cli.commands.validation.runs import measure_runs
 

@@ -30,7 +30,7 @@ class Asking:
     """How rows are asked: the endpoint's model, and the settings of sampling.
 
     `as_text`: prompts that are texts stay as they are, without a chat template. `failure_rate`: the share of rows
-    without an answer above which asking ends.
+    without a completion above which asking ends.
     """
 
     endpoint: Endpoint
@@ -44,7 +44,7 @@ class Asking:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Received:
     """What the endpoint wrote for one row; `error` says why there is nothing. `tokens`: as it counts them, else 0."""
 
     text: str = ""
@@ -59,8 +59,8 @@ class _EndpointClient(JudgeClient):
 
 def ask_rows(
     asking: Asking, examples: Sequence[Example], on_progress: Callable[[int, int], None]
-) -> list[Answer]:
-    """An answer for each of the rows, in order, after one check that the model is there.
+) -> list[Received]:
+    """What was received for each of the rows, in order, after one check that the model is there.
 
     Raises UsageError where the endpoint can't be asked or a row is none that it can be asked, RunFailed where too many
     requests fail.
@@ -69,7 +69,7 @@ def ask_rows(
     settings = JudgeConfig(concurrency=asking.concurrency, retries=asking.retries, timeout_s=asking.timeout_s)
     with closing(_EndpointClient(asking.endpoint, settings, lambda: None)) as client:
         client.start(check_model(client, asking.model, _WORDS)).result()
-        futures = [client.start(_answer(client, request)) for request in requests]
+        futures = [client.start(_receive(client, request)) for request in requests]
         most = int(asking.failure_rate * len(futures))
         _wait(futures, most, asking, on_progress)
         return [future.result() for future in futures]
@@ -110,7 +110,7 @@ def _request(asking: Asking, example: Example) -> dict[str, Any]:
     return request
 
 
-async def _answer(client: JudgeClient, request: Mapping[str, Any]) -> Answer:
+async def _receive(client: JudgeClient, request: Mapping[str, Any]) -> Received:
     async with client.places:
         try:
             if "prompt" in request:
@@ -118,10 +118,10 @@ async def _answer(client: JudgeClient, request: Mapping[str, Any]) -> Answer:
                 return _read(text_reply.choices[0].text, text_reply)
             reply = await client.complete(request)
         except Exception as error:
-            return Answer(error=client.failure(error).message)
+            return Received(error=client.failure(error).message)
     message = reply.choices[0].message
     if message.refusal:
-        return Answer(error=f"the model refused: {message.refusal[:200]}")
+        return Received(error=f"the model refused: {message.refusal[:200]}")
     calls = [call.to_dict() for call in message.tool_calls or ()]
     said: Any = {
         "role": "assistant",
@@ -131,16 +131,16 @@ async def _answer(client: JudgeClient, request: Mapping[str, Any]) -> Answer:
     return _read(spoken(said), reply)
 
 
-def _read(text: str, reply: Any) -> Answer:
+def _read(text: str, reply: Any) -> Received:
     tokens = getattr(reply.usage, "completion_tokens", None)
     counted = tokens if isinstance(tokens, int) and tokens >= 0 else 0
-    return Answer(text, counted, reply.choices[0].finish_reason == "length")
+    return Received(text, counted, reply.choices[0].finish_reason == "length")
 
 
 def _wait(
-    futures: Sequence[Future[Answer]], most: int, asking: Asking, on_progress: Callable[[int, int], None]
+    futures: Sequence[Future[Received]], most: int, asking: Asking, on_progress: Callable[[int, int], None]
 ) -> None:
-    """Return once all are answered; RunFailed, with the others cancelled, where more than `most` have failed."""
+    """Return once all are there; RunFailed, with the others cancelled, where more than `most` have failed."""
     failed: list[str] = []
     try:
         for done, future in enumerate(as_completed(futures), 1):

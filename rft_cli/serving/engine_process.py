@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -41,12 +41,10 @@ class EngineProcess:
     def has_ended(self) -> bool:
         return self._child.poll() is not None
 
-    def wait_until_ready(self, on_wait: Callable[[float], None]) -> None:
-        """Return once it answers; RunFailed with the end of its log where it ends first. `on_wait` gets the seconds."""
-        started = time.monotonic()
+    def wait_until_ready(self) -> None:
+        """Return once it answers; RunFailed with the end of its log where it ends first."""
         while not self._answers():
             self.check()
-            on_wait(time.monotonic() - started)
             time.sleep(POLL_S)
 
     def check(self) -> None:
@@ -85,16 +83,14 @@ class EngineProcess:
 
 
 @contextlib.contextmanager
-def engines_running(
-    engine: Engine, models: list[ServedModel], logs: Path, on_wait: Callable[[float], None]
-) -> Iterator[list[EngineProcess]]:
+def engines_running(engine: Engine, models: list[ServedModel], logs: Path) -> Iterator[list[EngineProcess]]:
     """One process a model, ready to answer; ended at the end of the block, and where one of them does not start."""
     started: list[EngineProcess] = []
     try:
         for number, model in enumerate(models):
             started.append(EngineProcess(engine, model, logs / f"engine-{number}.log"))
         for process in started:
-            process.wait_until_ready(on_wait)
+            process.wait_until_ready()
         yield started
     finally:
         for process in started:

@@ -51,18 +51,19 @@ def _transformers_command(model: ServedModel, port: int) -> list[str]:
     return [*program, "serve", str(model.place), *options, *trust]
 
 
-def _vllm_program() -> list[str] | None:
-    if _installed("vllm"):
-        return [sys.executable, "-P", "-m", "vllm.entrypoints.openai.api_server"]
-    script = shutil.which("vllm")
-    return None if script is None else [script, "serve"]
+def _vllm_missing() -> str | None:
+    return None if _installed("vllm") or shutil.which("vllm") else "the package vllm"
 
 
 def _vllm_command(model: ServedModel, port: int) -> list[str]:
-    program = _vllm_program() or ["vllm", "serve"]
+    place = str(model.place)
+    if _installed("vllm"):
+        program = [sys.executable, "-P", "-m", "vllm.entrypoints.openai.api_server", "--model", place]
+    else:
+        program = ["vllm", "serve", place]
     where = ["--host", HOST, "--port", str(port), "--served-model-name", model.name]
     trust = ["--trust-remote-code"] if model.trust_remote_code else []
-    return [*program, "--model", str(model.place), *where, "--dtype", model.dtype, *trust]
+    return [*program, *where, "--dtype", model.dtype, *trust]
 
 
 def _llama_command(model: ServedModel, port: int) -> list[str]:
@@ -76,7 +77,7 @@ ENGINES = {
         Engine(
             name="vllm",
             install="pip install vllm",
-            missing=lambda: None if _vllm_program() else "the package vllm",
+            missing=_vllm_missing,
             command=_vllm_command,
             name_of=lambda model: model.name,
         ),

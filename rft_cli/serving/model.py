@@ -29,11 +29,10 @@ def defaults_of_run(config: RunConfig, pilot: Mapping[str, Any] | None) -> Reque
     """The settings with which a run's validation sampled; `pilot` is the document of its pilot."""
     setting = config.rollout.max_completion_tokens
     found = None if pilot is None else int(pilot["max_completion_tokens"])
-    limit = found if isinstance(setting, str) else setting
     return RequestDefaults(
         temperature=config.validation.temperature,
         top_p=config.validation.top_p,
-        max_tokens=limit,
+        max_tokens=found if isinstance(setting, str) else setting,
         system=config.data.system,
         merges_system=config.model.system_role == "user",
         template=config.model.chat_template_kwargs or None,

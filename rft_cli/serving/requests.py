@@ -42,12 +42,18 @@ class Refused(Exception):
 def read_body(content: bytes) -> dict[str, Any]:
     """The JSON object of a request; Refused where it is none."""
     try:
-        body = json.loads(content)
+        body = json.loads(content, parse_constant=_no_number)
+        # A lone half of a surrogate pair is JSON, and no text.
+        json.dumps(body, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise Refused(400, f"the request is not valid JSON: {error}") from None
     if not isinstance(body, dict):
         raise Refused(400, "the request must be a JSON object")
     return body
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is not a JSON number")
 
 
 def for_engine(body: Mapping[str, Any], kind: Kind, model: ServedModel, engine: Engine) -> dict[str, Any]:

@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
+from safetensors import SafetensorError
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from rft_cli.config import RunConfig
-from rft_cli.errors import UsageError
+from rft_cli.errors import RunFailed, UsageError
 from rft_cli.runs import Run
 from rft_cli.runs.exports import MARKER, staged
 from rft_cli.runs.model_source import ModelSource, find_model, tuned_source
@@ -24,11 +25,6 @@ from rft_cli.training.response_template import give_response_template
 from rft_cli.training.rollouts.prompts import has_chat_template
 from rft_cli.training.stop_tokens import stop_tokens
 
-PLAIN_TEMPLATE = (
-    "{% for message in messages %}{{ message['content'] }}"
-    "{% if not loop.last %}{{ '\\n\\n' }}{% endif %}{% endfor %}{{ '\\n' }}"
-)
-"""The chat template of a base model: messages as rft puts them before one, with blank lines between them."""
 _WEIGHTS = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "*.py")
 """Files of a hub model that an engine reads."""
 
@@ -45,6 +41,17 @@ class ToServe:
     config: RunConfig
     run: Run | None
     cache: Path
+
+
+def plain_template(begin: str) -> str:
+    """The chat template of a base model: messages with blank lines between them, as rft puts them before one.
+
+    `begin`: the token that its tokenizer puts before a text, which a server leaves to the template.
+    """
+    return (
+        f"{{{{ {json.dumps(begin)} }}}}{{% for message in messages %}}{{{{ message['content'] }}}}"
+        "{% if not loop.last %}{{ '\\n\\n' }}{% endif %}{% endfor %}{{ '\\n' }}"
+    )
 
 
 def models_of_run(run: Run, config: RunConfig, names: Mapping[str, str], folder: Path) -> list[ToServe]:
@@ -82,16 +89,15 @@ def prepare(wanted: ToServe, folder: Path, note: Callable[[str], None]) -> Serve
     own = _generation_config(source)
     stops = stop_tokens(architecture, own, tokenizer)
     _write_generation(folder, own, stops, int(tokenizer.pad_token_id), measured=run is not None)
+    begin = _beginning(tokenizer)
     if not has_chat_template(tokenizer):
-        tokenizer.chat_template = PLAIN_TEMPLATE
-        _replace(folder, "chat_template.jinja", PLAIN_TEMPLATE)
-    else:
-        give_response_template(tokenizer, architecture.model_type)
-        if tokenizer.response_template is not None:
-            _put_into(folder, "tokenizer_config.json", {"response_template": tokenizer.response_template})
+        tokenizer.chat_template = plain_template(begin)
+        _replace(folder, "chat_template.jinja", tokenizer.chat_template)
+    give_response_template(tokenizer, architecture.model_type, stops)
+    if tokenizer.response_template is not None:
+        _put_into(folder, "tokenizer_config.json", {"response_template": tokenizer.response_template})
     context = context_length(architecture)
     defaults = _defaults_of(own) if run is None else defaults_of_run(wanted.config, run.read_pilot())
-    begin = _beginning(tokenizer)
     return ServedModel(
         name=wanted.name,
         place=folder,
@@ -131,13 +137,19 @@ def _merged(
     if (place / MARKER).is_file():
         return place
     note(f"merging the adapter into its base, once: {place}")
-    with staged(place, replace=False) as draft:
-        model = load_model(wanted.source, wanted.config.model, getattr(torch, dtype))
-        # transformers refuses to save some that it loads.
-        model.generation_config = GenerationConfig()
-        model.save_pretrained(draft)
-        tokenizer.save_pretrained(draft)
-        (draft / MARKER).write_text(json.dumps({"schema": "rft.serving/1", "dtype": dtype}) + "\n")
+    model = load_model(wanted.source, wanted.config.model, getattr(torch, dtype))
+    # transformers refuses to save some that it loads.
+    model.generation_config = GenerationConfig()
+    try:
+        with staged(place, replace=False) as draft:
+            model.save_pretrained(draft)
+            tokenizer.save_pretrained(draft)
+            (draft / MARKER).write_text(json.dumps({"schema": "rft.serving/1", "dtype": dtype}) + "\n")
+    except (OSError, RuntimeError, SafetensorError) as error:
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise RunFailed(
+            f"the merged model can't be written to {place}: {said}", "make room on the disk"
+        ) from error
     return place
 
 

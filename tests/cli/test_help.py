@@ -6,11 +6,13 @@ import sys
 
 import pytest
 
-from rft_cli.commands import create, export, grade, train, validate
+from rft_cli.commands import create, export, grade, serve, train, validate
 from rft_cli.config.suggest import wrapped
 from tests.command import environment
 
-COMMANDS = {"create": create, "train": train, "grade": grade, "validate": validate, "export": export}
+COMMANDS = {
+    "create": create, "train": train, "grade": grade, "validate": validate, "export": export, "serve": serve
+}  # fmt: skip
 
 
 def help_of(command: str, columns: int) -> list[str]:

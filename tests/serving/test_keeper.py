@@ -49,10 +49,10 @@ def test_nothing_is_left_of_a_killed_parent(tmp_path: Path, number: int) -> None
 def test_the_exit_code_is_that_of_the_command() -> None:
     keeper = [sys.executable, "-m", "rft_cli.serving.keeper"]
     for command, code in (("exit 7", 7), ("kill -9 $$", 137)):
-        done = subprocess.Popen(
+        with subprocess.Popen(
             [*keeper, "sh", "-c", command],
             env=environment(traced=False),
             stdin=subprocess.PIPE,
             start_new_session=True,
-        )
-        assert done.wait(60) == code
+        ) as done:
+            assert done.wait(60) == code

@@ -119,7 +119,9 @@ def test_a_prompt_that_fills_the_context_is_refused() -> None:
     }
 
 
-@pytest.mark.parametrize("content", [b"{nope", b"[1]", b"", b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "content", [b"{nope", b"[1]", b"", b"\xff", b"[" * 100_000, b'{"a": NaN}', b'["\\ud800"]']
+)
 def test_a_body_that_is_no_json_object_is_refused(content: bytes) -> None:
     with pytest.raises(Refused, match="the request"):
         read_body(content)

@@ -19,7 +19,7 @@ import pytest
 
 from rft_cli.runs import Run
 from rft_cli.types import Sample
-from tests.command import RFT, environment, rft
+from tests.command import RFT, Ended, environment, rft
 
 
 @dataclass
@@ -78,8 +78,9 @@ def served(lora_run: Run) -> Iterator[Served]:
     assert len(engines) >= 4
     yield Served(lora_run, json.loads("".join(lines)), own)
     process.terminate()
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 143, errors
+    rest, errors = process.communicate(timeout=60)
+    assert (process.returncode, rest) == (143, ""), errors
+    assert errors.endswith("stopped\n")
     assert psutil.wait_procs(engines, timeout=30)[1] == []
 
 
@@ -163,17 +164,31 @@ def test_clients_that_go_away_stop_nobody(served: Served) -> None:
 
 
 def test_the_reward_through_the_endpoint_is_the_runs(served: Served, tmp_path: Path) -> None:
-    asked = ("--endpoint", served.url, "--model", "tuned", "--api-key-env", "KEY", "--json", "--quiet")
-    done = rft("validate", "--run", served.run.path, *asked, folder=tmp_path, env={"KEY": "secret"})
-    assert (done.code, done.err) == (0, "")
+    def validate(name: str) -> Ended:
+        asked = (
+            "--endpoint",
+            served.url,
+            "--model",
+            name,
+            "--api-key-env",
+            "KEY",
+            "--set",
+            "grader.audit=none",
+        )
+        flags = ("--run", served.run.path, *asked, "--json", "--quiet")
+        return rft("validate", *flags, folder=tmp_path, env={"KEY": "secret"})
+
+    done = validate("tuned")
+    assert (done.code, done.errors) == (0, [])
     document = json.loads(done.out)
     assert document["same_completions"] == 8
     assert document["validation"]["difference"]["mean"] == 0
     assert document["validation"]["after"] == document["validation"]["before"]
-    done = rft(
-        "validate", "--run", served.run.path, *asked, "--model", "no", folder=tmp_path, env={"KEY": "secret"}
+    [problem] = validate("tuna").problems
+    assert problem == (
+        f"the endpoint {served.url} does not answer for the model 'tuna': "
+        "HTTP 404: there is no model 'tuna' here; there is: base, tuned"
     )
-    assert done.code == 2
 
 
 def test_a_port_in_use_is_one_message(served: Served, tmp_path: Path) -> None:

@@ -7,22 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from rft_cli.commands.grading.saved_completions import save_completions
 from rft_cli.commands.job.preflight import Preflight, preflight
 from rft_cli.commands.settings import Output, Settings
 from rft_cli.commands.terminal import print_json, results, stdout_to_stderr
+from rft_cli.commands.validation.asked_endpoint import AskedEndpoint
 from rft_cli.commands.validation.checklist import SCHEMA
 from rft_cli.commands.validation.gates import Gates
 from rft_cli.commands.validation.runs import open_run, settings_of
 from rft_cli.config import RunConfig
-from rft_cli.config.judges import url_problem
 from rft_cli.config.load import load_own
 from rft_cli.console import EventPrinter, choose_mode, print_comparison, print_estimates, print_files
 from rft_cli.errors import UsageError
 from rft_cli.events import Note, Progress
-from rft_cli.grading.judge.endpoint import OFFICIAL, Endpoint
+from rft_cli.grading.judge.endpoint import Endpoint
 from rft_cli.grading.shape import shape_of
 from rft_cli.job import Job
 from rft_cli.report.estimates import compare, compare_components, component_names, count_statuses, estimate
@@ -33,58 +32,22 @@ from rft_cli.types import Example, Grade, GradeError, GradeRequest, Sample
 
 # It needs the openai package, an extra.
 if TYPE_CHECKING:
-    from rft_cli.serving.asking import Answer, Asking
+    from rft_cli.serving.asking import Asking, Received
 
 NEEDS = ("validation", "grader")
 
 
-@dataclass(frozen=True, slots=True)
-class EndpointFlags:
-    """What the flags say of the endpoint."""
-
-    url: str
-    model: str
-    key_env: str | None
-    concurrency: int
-    timeout_s: float
-
-    def endpoint(self) -> Endpoint:
-        """The endpoint with its key; UsageError where one of them can't be used.
-
-        OPENAI_API_KEY goes to OpenAI alone, unless --api-key-env names it.
-        """
-        wrong = url_problem(self.url)
-        if wrong is not None:
-            raise UsageError(
-                f"--endpoint {wrong}", "write the address alone, for example http://127.0.0.1:8000/v1"
-            )
-        url, variable = self.url.rstrip("/"), self.key_env
-        if variable is None and urlsplit(url).hostname == urlsplit(OFFICIAL).hostname:
-            variable = "OPENAI_API_KEY"
-        if variable is None:
-            return Endpoint(url)
-        from rft_cli.commands.serve import read_key
-
-        return Endpoint(url, read_key(variable), variable)
-
-
-def _one_run(refs: Sequence[str], settings: Settings) -> Run | None:
-    if len(refs) > 1:
-        raise UsageError(f"--run was given {len(refs)} times", "compare an endpoint with one run")
-    return open_run(refs[0], settings) if refs else None
-
-
 def measure_endpoint(
-    settings: Settings, refs: Sequence[str], asked: EndpointFlags, gates: Gates, output: Output
+    asked: AskedEndpoint, refs: Sequence[str], settings: Settings, gates: Gates, output: Output
 ) -> None:
     """Ask the endpoint for the validation rows, grade them, print the estimates; GateNotMet if a gate is not met.
 
-    With a run, its own completions of the same rows, as kept by its validation, are what the endpoint is compared with.
+    With a run, settings not given are its own, and what its best model writes for the same rows is compared.
     """
+    endpoint = asked.endpoint()
     run = _one_run(refs, settings)
     loaded = (settings if run is None else settings_of(run, settings)).load(NEEDS)
-    endpoint = asked.endpoint()
-    with stdout_to_stderr(), EventPrinter(choose_mode(output.quiet)) as printer:
+    with stdout_to_stderr(), EventPrinter(choose_mode(output.quiet, progress=output.progress)) as printer:
         found = preflight(loaded.config, NEEDS, loaded.origins)
         for line in loaded.notes:
             printer(Note(line))
@@ -105,9 +68,15 @@ def measure_endpoint(
         raise unmet
 
 
+def _one_run(refs: Sequence[str], settings: Settings) -> Run | None:
+    if len(refs) > 1:
+        raise UsageError(f"--run was given {len(refs)} times", "compare an endpoint with one run")
+    return open_run(refs[0], settings) if refs else None
+
+
 def _measure(
-    found: Preflight, run: Run | None, asked: EndpointFlags, endpoint: Endpoint, printer: EventPrinter
-) -> _Measured:
+    found: Preflight, run: Run | None, asked: AskedEndpoint, endpoint: Endpoint, printer: EventPrinter
+) -> _EndpointMeasured:
     config, rows = found.config, found.files.data["validation"].examples
     repeats = config.validation.samples_per_prompt
     numbers = [row for row in range(len(rows)) for _ in range(repeats)]
@@ -117,22 +86,22 @@ def _measure(
         fix = "pip install 'rft-cli[serve]'"
         raise UsageError("--endpoint needs the openai package, which is not installed", fix) from None
     asking = _asking(config, run, asked, endpoint)
-    answers = ask_rows(
+    received = ask_rows(
         asking, [rows[row] for row in numbers], lambda done, total: printer(Progress("endpoint", done, total))
     )
-    samples = _graded(config, [(row, rows[row]) for row in numbers], answers)
-    lost = [answer.error for answer in answers if answer.error is not None]
+    samples = _graded(config, [(row, rows[row]) for row in numbers], received)
+    lost = [one.error for one in received if one.error is not None]
     if lost:
-        printer(Note(f"{len(lost)} of {len(answers)} requests got no completion: {lost[0]}", "warning"))
+        printer(Note(f"{len(lost)} of {len(received)} requests got no completion: {lost[0]}", "warning"))
     beside = Path(config.output_dir) if run is None else run.path.parent
     kept = save_completions(
         beside, asked.model, {"completions": samples}, rows, lambda text: printer(Note(text, "warning"))
     )
     own = None if run is None else _own_samples(run, found, printer)
-    return _Measured(asked, run, own, samples, kept, asking)
+    return _EndpointMeasured(asked, run, own, samples, kept, asking)
 
 
-def _asking(config: RunConfig, run: Run | None, asked: EndpointFlags, endpoint: Endpoint) -> Asking:
+def _asking(config: RunConfig, run: Run | None, asked: AskedEndpoint, endpoint: Endpoint) -> Asking:
     from rft_cli.serving.asking import Asking
 
     return Asking(
@@ -147,18 +116,18 @@ def _asking(config: RunConfig, run: Run | None, asked: EndpointFlags, endpoint: 
 
 
 def _graded(
-    config: RunConfig, rows: Sequence[tuple[int, Example]], answers: Sequence[Answer]
+    config: RunConfig, rows: Sequence[tuple[int, Example]], received: Sequence[Received]
 ) -> list[Sample]:
     """A sample for each row; one that got no completion has a failed grade."""
     from rft_cli.training.graders import open_grader
 
     shape = shape_of((example for _, example in rows), config.data.columns)
-    there = [place for place, answer in enumerate(answers) if answer.error is None]
+    there = [place for place, one in enumerate(received) if one.error is None]
     requests = [
         GradeRequest(
-            answers[place].text,
+            received[place].text,
             rows[place][1].fields,
-            {"completion_tokens": answers[place].tokens, "truncated": answers[place].truncated},
+            {"completion_tokens": received[place].tokens, "truncated": received[place].truncated},
             rows[place][1].asked(),
         )
         for place in there
@@ -180,12 +149,12 @@ def _graded(
             row,
             example.id,
             example.prompt_text(),
-            answer.text,
-            answer.tokens,
-            answer.truncated,
-            grades.get(place) or Grade("failed", error=GradeError("endpoint", answer.error or "")),
+            one.text,
+            one.tokens,
+            one.truncated,
+            grades.get(place) or Grade("failed", error=GradeError("endpoint", one.error or "")),
         )
-        for place, ((row, example), answer) in enumerate(zip(rows, answers, strict=True))
+        for place, ((row, example), one) in enumerate(zip(rows, received, strict=True))
     ]
 
 
@@ -206,10 +175,10 @@ def _own_samples(run: Run, found: Preflight, printer: EventPrinter) -> list[Samp
 
 
 @dataclass(frozen=True)
-class _Measured:
+class _EndpointMeasured:
     """The endpoint's samples; `own` are the run's of the same rows."""
 
-    asked: EndpointFlags
+    asked: AskedEndpoint
     run: Run | None
     own: Sequence[Sample] | None
     samples: Sequence[Sample]
