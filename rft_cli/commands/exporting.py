@@ -20,7 +20,7 @@ from rft_cli.types import Estimate
 
 if TYPE_CHECKING:
     from rft_cli.training.export.exporter import Exported
-    from rft_cli.training.export.regrade import Regraded
+    from rft_cli.training.export.regrade import ExportReward
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Done:
     """An export with what followed it."""
 
     exported: Exported
-    regraded: Regraded | None
+    regraded: ExportReward | None
     address: str | None
 
     def to_json(self) -> dict[str, Any]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from rft_cli.errors import RftError, RunFailed, UsageError
+
+_NAME = re.compile(r"[A-Za-z0-9_]([\w.-]{0,94}[A-Za-z0-9_])?", re.ASCII)
+"""What the hub takes as either part of a repository's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +25,16 @@ class Push:
 def check_push(push: Push) -> None:
     """UsageError where the name is wrong, nobody is logged in, or the hub is out of reach: before anything is made."""
     from huggingface_hub import HfApi, get_token
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
 
-    try:
-        validate_repo_id(push.repo)
-    except HFValidationError:
-        raise _bad_name(push.repo) from None
-    if push.repo.count("/") != 1:
-        raise _bad_name(push.repo)
+    parts = push.repo.split("/")
+    if (
+        len(parts) != 2
+        or not all(_NAME.fullmatch(part) for part in parts)
+        or re.search(r"--|\.\.", push.repo)
+    ):
+        raise UsageError(
+            f"--push {push.repo}: not a name on the hub", "give ORG/NAME, such as my-team/my-model"
+        )
     if get_token() is None:
         raise UsageError(f"--push {push.repo}: you are not logged in to the hub", "hf auth login")
     with _explained(push, UsageError):
@@ -78,7 +83,3 @@ def _explained(push: Push, kind: type[RftError], after: str = "") -> Iterator[No
         raise kind(
             f"--push {push.repo}: the hub can't be reached: {said}{after}", "try again later"
         ) from None
-
-
-def _bad_name(repo: str) -> UsageError:
-    return UsageError(f"--push {repo}: not a name on the hub", "give ORG/NAME, such as my-team/my-model")

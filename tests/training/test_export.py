@@ -113,6 +113,8 @@ def test_merged_weights_of_lora_and_the_document(lora_run: Run, tmp_path: Path) 
         "dtype": "float32",
         "path": str(target),
         "bytes": sum(path.stat().st_size for path in target.iterdir()),
+        "regraded": None,
+        "pushed": None,
     }
     assert 0 < verified["max_logit_difference"] < 1e-3
     assert verified["relative_difference"] < verified["tolerance"] == 1e-4

@@ -16,8 +16,8 @@ from huggingface_hub import ModelCard
 from rft_cli.runs import Run
 from tests.command import RFT, environment
 from tests.push_hub import TOKEN, PushHub
-
-HASHES = {"train": "1" * 64, "validation": "2" * 64, "grader": "3" * 64}
+from tests.training.made_runs import VOCABULARY, run_of, save_base
+from tests.training.toys import qwen3
 
 
 @dataclass
@@ -65,6 +65,13 @@ def test_an_export_is_pushed_whole_and_says_nothing_of_this_machine(
     check_card(files["README.md"].decode(), full_run)
 
 
+@pytest.fixture(scope="module")
+def adapter_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A LoRA run that nothing trained, of a base that is a directory."""
+    folder = tmp_path_factory.mktemp("adapter")
+    return run_of(folder, save_base(folder / "base", qwen3(vocabulary=VOCABULARY)), lora=True)
+
+
 def check_card(text: str, run: Run) -> None:
     """The hub's own client reads the result from the card; the rows' hashes are there."""
     result: dict[str, Any] = run.info["result"]["validation"]
@@ -89,9 +96,9 @@ def check_card(text: str, run: Run) -> None:
     ],
 )
 def test_what_cannot_be_pushed_is_said_before_anything_is_made(
-    lora_run: Run, tmp_path: Path, flags: tuple[str, ...], said: str
+    adapter_run: Run, tmp_path: Path, flags: tuple[str, ...], said: str
 ) -> None:
-    done = push(lora_run, tmp_path, None, *flags)
+    done = push(adapter_run, tmp_path, None, *flags)
     assert (done.code, done.out) == (2, "")
     assert said in done.err
     assert not (tmp_path / "model").exists()

@@ -12,7 +12,7 @@ from torch import Tensor
 from rft_cli.training.generation_config import blank_generation_config
 from rft_cli.training.rollouts.sampling import SamplingSettings, cut, left_padded
 
-BATCH = 8
+BATCH = 32
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ class Greedy:
 
 
 @dataclass(frozen=True, slots=True)
-class Regraded:
+class ExportReward:
     """The reward of the same rows: `reward.before` in the run, `reward.after` through `engine`.
 
     `greedy_equal` of `greedy_prompts` completions are those of the run's model; None where the export's check says it.
@@ -73,7 +73,7 @@ class Regraded:
         }
 
 
-def regrade(job: Job, plan: ExportPlan, folder: Path, greedy: Greedy, on_event: OnEvent) -> Regraded:
+def regrade(job: Job, plan: ExportPlan, folder: Path, greedy: Greedy, on_event: OnEvent) -> ExportReward:
     """Sample the validation rows from the export in `folder` with the run's settings, and grade them."""
     own = plan.run.read_samples(f"step-{plan.step:06d}")
     found = check(job, trains=False)
@@ -87,7 +87,7 @@ def regrade(job: Job, plan: ExportPlan, folder: Path, greedy: Greedy, on_event: 
         limit = limit_of(job.config, found.limits, plan.run.read_pilot()).value
         if plan.format == "gguf":
             return _through_llama_cpp(context, plan, folder, own, limit, greedy)
-        return Regraded("transformers", compare(own, _through_transformers(context, folder, limit)))
+        return ExportReward("transformers", compare(own, _through_transformers(context, folder, limit)))
 
 
 def _through_transformers(context: JobContext, folder: Path, limit: int) -> list[Sample]:
@@ -104,7 +104,7 @@ def _through_transformers(context: JobContext, folder: Path, limit: int) -> list
 
 def _through_llama_cpp(
     context: JobContext, plan: ExportPlan, folder: Path, own: Sequence[Sample], limit: int, greedy: Greedy
-) -> Regraded:
+) -> ExportReward:
     """llama.cpp's server, asked with the same token ids."""
     from rft_cli.training.export.gguf_file.llama_server import serving
 
@@ -134,7 +134,7 @@ def _through_llama_cpp(
     graded = grade_completions(
         context.grader, encoder, [(row, rows[row]) for row in asked], answers, ids, stop
     )
-    return Regraded("llama.cpp", compare(own, graded), len(greedy.prompts), equal)
+    return ExportReward("llama.cpp", compare(own, graded), len(greedy.prompts), equal)
 
 
 def _progress(context: JobContext) -> Callable[[int, int], None]:

@@ -121,6 +121,8 @@ def tokenizer_faults(file: Path, wanted: Vocabulary, original: Any, texts: Seque
     faults = []
     if fields.get("tokenizer.chat_template") != wanted.chat_template:
         faults.append("its chat template is not the model's")
+    if fields.get("tokenizer.ggml.pre") != wanted.pre:
+        faults.append(f"it splits text as {fields.get('tokenizer.ggml.pre')!r}, not as {wanted.pre!r}")
     ends = [fields.get("tokenizer.ggml.eos_token_id"), fields.get("tokenizer.ggml.eot_token_id")]
     if [end for end in ends if end is not None] != list(wanted.stop[:2]):
         faults.append(f"it ends completions at {ends}, not at {list(wanted.stop[:2])}")
