@@ -82,7 +82,10 @@ def test_a_second_wish_counts_only_where_it_says_at_once(run):
 
 
 def test_a_process_that_only_has_the_number_is_left_alone(run):
-    with process("-c", HOLDS, str(run), "trains"), process("-c", "print(flush=True); input()") as other:
+    with (
+        process("-c", HOLDS, str(run), "trains"),
+        process("-c", "import time; print(flush=True); time.sleep(60)") as other,
+    ):
         note = {"pid": other.pid, "host": socket.gethostname()}
         (run / ".lock-holder").write_text(json.dumps(note))
         with pytest.raises(
@@ -119,7 +122,7 @@ def test_a_note_that_names_no_process_here_is_said(run, note, said):
 
 
 def test_a_record_knows_its_process_by_its_time(run):
-    with process("-c", "print(flush=True); input()") as other:
+    with process("-c", "import time; print(flush=True); time.sleep(60)") as other:
         created = psutil.Process(other.pid).create_time()
         assert Record("job", [], other.pid, created).is_alive()
         assert not Record("job", [], other.pid, created - 1).is_alive()
