@@ -48,7 +48,7 @@ def measure_two(first: str, second: str, settings: Settings, gates: Gates, outpu
     runs = [Run.open(ref, parent) for ref in (first, second)]
     if runs[0].path.resolve() == runs[1].path.resolve():
         raise UsageError(f"--run names {first} twice", "name two runs, or one to measure it against its base")
-    with stdout_to_stderr(), EventPrinter(choose_mode(output.quiet)) as printer:
+    with stdout_to_stderr(), EventPrinter(choose_mode(output.quiet, progress=output.progress)) as printer:
         shared = _load(runs[0], settings, None)
         one, rows = _sample(runs[0], shared, printer)
         two, _ = _sample(runs[1], _load(runs[1], settings, shared), printer)
