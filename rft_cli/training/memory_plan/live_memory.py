@@ -18,7 +18,7 @@ class LiveMemory(TorchDispatchMode):
     """While open: `live`, the bytes of all storages that operations made and that still exist; `peak`, the most."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.live = 0
         self.peak = 0
         self._bytes: dict[int, int] = {}
@@ -70,7 +70,8 @@ def empty_tensors(model: nn.Module) -> None:
         return made[id(tensor)]
 
     for module in model.modules():
-        for tensors in (module._parameters, module._buffers):
+        held: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+        for tensors in held:
             for name, tensor in tensors.items():
                 if tensor is not None:
                     tensors[name] = like(tensor)
