@@ -58,7 +58,7 @@ def validate(
     """
     config_file = flags.one_config(config_file, config)
     flags.check_progress(progress, quiet)
-    options.Asked(model, run or (), from_openai, endpoint, api_key_env, plan, gpu, gpus).check(
+    options.ValidateFlags(model, run or (), from_openai, endpoint, api_key_env, plan, gpu, gpus).check(
         min_reward, min_gain
     )
     overrides: dict[str, Any] = {

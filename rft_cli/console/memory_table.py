@@ -9,12 +9,12 @@ from rich.text import Text
 
 from rft_cli.console.tables import open_console
 from rft_cli.console.text import clean
-from rft_cli.report.memory import Plan
+from rft_cli.report.memory import MemoryPlan
 
 _COLUMNS = ("weights", "optimizer", "gradients", "cache", "activations")
 
 
-def print_memory_plan(plan: Plan, file: TextIO | None = None) -> None:
+def print_memory_plan(plan: MemoryPlan, file: TextIO | None = None) -> None:
     """What each phase holds on one device, and whether that fits."""
     console = open_console(file)
     device = "GPU" if plan.device == "cuda" else "CPU"

@@ -31,7 +31,7 @@ class Remedy:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class MemoryPlan:
     """`memory`, `usable`: bytes of one device, and those of them that tensors get; `count`: how many devices.
 
     `settings`: those that decide, as configured; `notes`: what was assumed. `remedy`: None where the job fits, and

@@ -13,7 +13,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from rft_cli.training.lora import lora_targets
 from rft_cli.training.memory_plan.live_memory import LiveMemory
-from rft_cli.training.memory_plan.passes import Shape, opened
+from rft_cli.training.memory_plan.passes import PassSizes, opened
 from rft_cli.training.rollouts.backbone import backbone_of
 from rft_cli.training.rollouts.scoring import score
 from tests.command import ROOT, rft
@@ -42,7 +42,7 @@ def adapter(model):
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_an_update_takes_what_was_predicted(name, lora):
     """Eight completions of two prompts, as the trainer scores them, on real tensors."""
-    shape = Shape(24, 20, 8, 8, 4, torch.float32, torch.float32, False, True)
+    shape = PassSizes(24, 20, 8, 8, 4, torch.float32, torch.float32, False, True)
     with opened(ARCHITECTURES[name], shape, adapter if lora else None, False) as traced:
         predicted = traced.update().peak
     model = AutoModelForCausalLM.from_config(ARCHITECTURES[name])

@@ -64,7 +64,7 @@ GpusOption = Annotated[int, typer.Option("--gpus", min=1, help="With --plan: how
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ValidateFlags:
     """What is to be validated: with none of these, the settings."""
 
     model: str | None

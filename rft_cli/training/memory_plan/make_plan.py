@@ -9,7 +9,7 @@ import psutil
 import torch
 
 from rft_cli.config import RunConfig
-from rft_cli.report.memory import Plan
+from rft_cli.report.memory import MemoryPlan
 from rft_cli.report.pilot import WITHOUT_PILOT
 from rft_cli.training.library_output import quiet_libraries
 from rft_cli.training.memory_plan.planner import Device, Planner
@@ -22,7 +22,7 @@ WITHOUT_ROWS = 512
 """Tokens of the longest prompt where no rows are given."""
 
 
-def make_plan(config: RunConfig, rows: Sequence[Example], memory: int | None, count: int) -> Plan:
+def make_plan(config: RunConfig, rows: Sequence[Example], memory: int | None, count: int) -> MemoryPlan:
     """The plan of a job; `memory`: bytes of one GPU, None for what this machine has."""
     quiet_libraries()
     own = load_config(config.model)

@@ -23,7 +23,7 @@ from rft_cli.training.rollouts.shared_prompts import Distinct, cache_of_rows, ru
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class PassSizes:
     """What one process computes. Tokens are those of the longest prompt and of a completion at its limit.
 
     `sampled`: completions sampled at a time; `micro`: completions in one pass of an update; `shares`: whether the
@@ -60,7 +60,7 @@ class Pass:
 class TracedModel:
     """The model as it trains, of tensors without content. Use inside of `opened`."""
 
-    def __init__(self, model: Any, shape: Shape, memory: LiveMemory) -> None:
+    def __init__(self, model: Any, shape: PassSizes, memory: LiveMemory) -> None:
         self.model, self.shape, self.memory = model, shape, memory
 
     def _pass(self, peak: int, cache: int = 0) -> Pass:
@@ -142,7 +142,7 @@ class TracedModel:
 
 
 @contextmanager
-def opened(config: Any, shape: Shape, adapter: Any, trust_remote_code: bool) -> Iterator[TracedModel]:
+def opened(config: Any, shape: PassSizes, adapter: Any, trust_remote_code: bool) -> Iterator[TracedModel]:
     """The model that a configuration describes. `adapter`: makes PEFT's configuration for a model, or is None."""
     with init_empty_weights(include_buffers=True):
         model = AutoModelForCausalLM.from_config(
@@ -170,7 +170,7 @@ def _groups(rows: int, size: int) -> Distinct:
     return Distinct(torch.arange(0, rows, size), where)
 
 
-def _prompts_cache(backbone: Any, ids: Tensor, shape: Shape) -> Any:
+def _prompts_cache(backbone: Any, ids: Tensor, shape: PassSizes) -> Any:
     """Keys and values of the prompts `(B, P)`."""
     if not shape.shares:
         return backbone(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=True).past_key_values
@@ -186,12 +186,12 @@ def _layers(cache: Any) -> list[Any]:
     return [layer for layer in layers if getattr(layer, "keys", None) is not None]
 
 
-def _whole(backbone: Any, forward: Any, shape: Shape, inputs: dict[str, Any]) -> Tensor:
+def _whole(backbone: Any, forward: Any, shape: PassSizes, inputs: dict[str, Any]) -> Tensor:
     states: Tensor = forward(**inputs).last_hidden_state
     return states[:, -shape.completion - 1 : -1]
 
 
-def _shared(backbone: Any, forward: Any, shape: Shape, inputs: dict[str, Any]) -> Tensor:
+def _shared(backbone: Any, forward: Any, shape: PassSizes, inputs: dict[str, Any]) -> Tensor:
     """As `shared_prompts.states_before_each_token`, where all completions are equally long."""
     ids, attention = inputs["input_ids"], inputs["attention_mask"]
     groups = _groups(shape.micro, shape.group)

@@ -14,12 +14,12 @@ import torch
 
 from rft_cli.config import RunConfig
 from rft_cli.errors import UsageError
-from rft_cli.report.memory import Phase, Plan, Remedy
+from rft_cli.report.memory import Phase, MemoryPlan, Remedy
 from rft_cli.training import auto, hf_args, precision
 from rft_cli.training.build import parameters_of
 from rft_cli.training.lora import lora_targets
 from rft_cli.training.memory import ADAM_BYTES
-from rft_cli.training.memory_plan.passes import Pass, Shape, opened
+from rft_cli.training.memory_plan.passes import Pass, PassSizes, opened
 from rft_cli.training.models import load_config, weights_dtype
 
 _OF_A_MODEL = (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError)
@@ -63,12 +63,12 @@ class Planner:
         self._known: dict[tuple[str, Setup], Pass] = {}
         self.first = self._as_configured(completion)
 
-    def plan(self) -> Plan:
+    def plan(self) -> MemoryPlan:
         """The job as it is configured, and the first settings with which it would fit where it does not."""
         phases = self._phases(self.first)
         parameters, trained = self._update(self.first).counts
         remedy = None if _peak(phases) <= self.device.usable else self._remedy()
-        return Plan(
+        return MemoryPlan(
             model=self.config.model.path,
             parameters=parameters,
             trained=trained,
@@ -112,13 +112,13 @@ class Planner:
 
     # -- what a setup needs ------------------------------------------------------------------------------------------
 
-    def _shape(self, setup: Setup) -> Shape:
+    def _shape(self, setup: Setup) -> PassSizes:
         kind, dtype = self.device.kind, self.config.model.dtype
         fast = kind == "cuda" or precision.has_bfloat16(kind, self.parameters)
         weights = weights_dtype(dtype, setup.lora, torch.device(kind), self.parameters)
         if kind == "cuda" and setup.lora and dtype == "auto":
             weights = torch.bfloat16
-        return Shape(
+        return PassSizes(
             prompt=self.prompt,
             completion=setup.completion,
             sampled=self._sampled(setup),
