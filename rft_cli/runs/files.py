@@ -103,7 +103,8 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
         file = path.open(encoding="utf-8", errors="replace", newline="\n")
     except FileNotFoundError:
         return
-    with file, jsonlines.Reader(file) as reader:
+    # Where orjson is installed, jsonlines would take it, which refuses the half surrogates that a model may write.
+    with file, jsonlines.Reader(file, loads=json.loads) as reader:
         yield from reader.iter(type=dict, skip_invalid=True, skip_empty=True)
 
 
