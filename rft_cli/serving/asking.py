@@ -44,7 +44,7 @@ class Asking:
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
+class EndpointReply:
     """What the endpoint wrote for one row; `error` says why there is nothing. `tokens`: as it counts them, else 0."""
 
     text: str = ""
@@ -59,7 +59,7 @@ class _EndpointClient(JudgeClient):
 
 def ask_rows(
     asking: Asking, examples: Sequence[Example], on_progress: Callable[[int, int], None]
-) -> list[Received]:
+) -> list[EndpointReply]:
     """What was received for each of the rows, in order, after one check that the model is there.
 
     Raises UsageError where the endpoint can't be asked or a row is none that it can be asked, RunFailed where too many
@@ -110,7 +110,7 @@ def _request(asking: Asking, example: Example) -> dict[str, Any]:
     return request
 
 
-async def _receive(client: JudgeClient, request: Mapping[str, Any]) -> Received:
+async def _receive(client: JudgeClient, request: Mapping[str, Any]) -> EndpointReply:
     async with client.places:
         try:
             if "prompt" in request:
@@ -118,10 +118,10 @@ async def _receive(client: JudgeClient, request: Mapping[str, Any]) -> Received:
                 return _read(text_reply.choices[0].text, text_reply)
             reply = await client.complete(request)
         except Exception as error:
-            return Received(error=client.failure(error).message)
+            return EndpointReply(error=client.failure(error).message)
     message = reply.choices[0].message
     if message.refusal:
-        return Received(error=f"the model refused: {message.refusal[:200]}")
+        return EndpointReply(error=f"the model refused: {message.refusal[:200]}")
     calls = [call.to_dict() for call in message.tool_calls or ()]
     said: Any = {
         "role": "assistant",
@@ -131,14 +131,17 @@ async def _receive(client: JudgeClient, request: Mapping[str, Any]) -> Received:
     return _read(spoken(said), reply)
 
 
-def _read(text: str, reply: Any) -> Received:
+def _read(text: str, reply: Any) -> EndpointReply:
     tokens = getattr(reply.usage, "completion_tokens", None)
     counted = tokens if isinstance(tokens, int) and tokens >= 0 else 0
-    return Received(text, counted, reply.choices[0].finish_reason == "length")
+    return EndpointReply(text, counted, reply.choices[0].finish_reason == "length")
 
 
 def _wait(
-    futures: Sequence[Future[Received]], most: int, asking: Asking, on_progress: Callable[[int, int], None]
+    futures: Sequence[Future[EndpointReply]],
+    most: int,
+    asking: Asking,
+    on_progress: Callable[[int, int], None],
 ) -> None:
     """Return once all are there; RunFailed, with the others cancelled, where more than `most` have failed."""
     failed: list[str] = []

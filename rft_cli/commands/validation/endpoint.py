@@ -32,7 +32,7 @@ from rft_cli.types import Example, Grade, GradeError, GradeRequest, Sample
 
 # It needs the openai package, an extra.
 if TYPE_CHECKING:
-    from rft_cli.serving.asking import Asking, Received
+    from rft_cli.serving.asking import Asking, EndpointReply
 
 NEEDS = ("validation", "grader")
 
@@ -116,7 +116,7 @@ def _asking(config: RunConfig, run: Run | None, asked: AskedEndpoint, endpoint: 
 
 
 def _graded(
-    config: RunConfig, rows: Sequence[tuple[int, Example]], received: Sequence[Received]
+    config: RunConfig, rows: Sequence[tuple[int, Example]], received: Sequence[EndpointReply]
 ) -> list[Sample]:
     """A sample for each row; one that got no completion has a failed grade."""
     from rft_cli.training.graders import open_grader
