@@ -14,7 +14,7 @@ import torch
 
 from rft_cli.config import RunConfig
 from rft_cli.errors import UsageError
-from rft_cli.report.memory import Phase, MemoryPlan, Remedy
+from rft_cli.report.memory import MemoryPlan, Phase, Remedy
 from rft_cli.training import auto, hf_args, precision
 from rft_cli.training.build import parameters_of
 from rft_cli.training.lora import lora_targets
