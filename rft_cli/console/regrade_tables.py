@@ -21,7 +21,7 @@ _LEGEND = (
 )
 
 
-class Outcome(Protocol):
+class ShownRegrade(Protocol):
     """What `print_regraded` draws."""
 
     @property
@@ -42,7 +42,7 @@ class Outcome(Protocol):
     def notes(self) -> Sequence[str]: ...
 
 
-def print_regraded(found: Outcome, file: TextIO | None = None) -> None:
+def print_regraded(found: ShownRegrade, file: TextIO | None = None) -> None:
     """Both graders' means by step, whether another checkpoint would be the best, the rows that changed most, next."""
     console = open_console(file)
     for label, grader in (("old", found.old), ("new", found.new)):

@@ -14,7 +14,7 @@ NAME = "guard"
 
 
 @dataclass(frozen=True, slots=True)
-class Alarm:
+class GuardAlarm:
     """The reward rose and the guard fell, both paired by row against the base, their intervals beside 0."""
 
     reward: Estimate
@@ -50,13 +50,13 @@ def compare_guard(before: Sequence[Sample], after: Sequence[Sample]) -> Comparis
         return None
 
 
-def alarm_of(base: Sequence[Sample], samples: Sequence[Sample]) -> Alarm | None:
+def alarm_of(base: Sequence[Sample], samples: Sequence[Sample]) -> GuardAlarm | None:
     """The alarm that these samples of a step are, None where there is none."""
     guard = compare_guard(base, samples)
     if guard is None or guard.difference.ci95[1] >= 0:
         return None
     reward = compare(base, samples).difference
-    return Alarm(reward, guard.difference) if reward.ci95[0] > 0 else None
+    return GuardAlarm(reward, guard.difference) if reward.ci95[0] > 0 else None
 
 
 def guard_json(before: Sequence[Sample], after: Sequence[Sample]) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from rft_cli.report.facts import batches_of
-from rft_cli.report.gaming.evidence import Evidence, others, read_evidence
+from rft_cli.report.gaming.evidence import GamingEvidence, others, read_evidence
 from rft_cli.report.pairs import Pair, read_pairs
 from rft_cli.runs import Run
 from rft_cli.types import Grade, Sample
@@ -58,7 +58,7 @@ def evidence_of(found):
         ]
         for side, name in (("after", "swapped"), ("before", "swapped_base"))
     )
-    return Evidence(
+    return GamingEvidence(
         Pair("validation", before, after, constants), references, swapped, swapped_base,
         [{"completion_tokens": tokens, "reward": reward} for tokens, reward in found["batches"]], found["audit"],
     )  # fmt: skip

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from rft_cli.report.gaming import figures
-from rft_cli.report.gaming.evidence import Evidence, others
+from rft_cli.report.gaming.evidence import GamingEvidence, others
 from rft_cli.report.gaming.verdict import Gaming, judge
 from rft_cli.report.pairs import Pair
 from rft_cli.types import Grade, Sample
@@ -34,12 +34,12 @@ def graded(row, text, reward):
 
 
 def case(before, after, references, swapped, swapped_base):
-    """Evidence of rows with these rewards."""
+    """GamingEvidence of rows with these rewards."""
     given = {"b": before, "a": after, "r": references, "s": swapped, "t": swapped_base}
     sides = [
         [graded(row, f"text {row}", value) for row, value in enumerate(values)] for values in given.values()
     ]
-    return Evidence(Pair("validation", sides[0], sides[1]), *sides[2:])
+    return GamingEvidence(Pair("validation", sides[0], sides[1]), *sides[2:])
 
 
 def test_the_share_of_the_gain_that_other_rows_make_too():
@@ -81,7 +81,7 @@ def test_references_that_the_scorer_refuses_are_no_yardstick():
 
 
 def test_without_references_there_is_no_verdict():
-    empty = Evidence(Pair("validation", [graded(0, "b", 0.0)], [graded(0, "a", 1.0)]))
+    empty = GamingEvidence(Pair("validation", [graded(0, "b", 0.0)], [graded(0, "a", 1.0)]))
     assert judge(empty).to_json() == {"verdict": "not measured", "kind": None, "signs": []}
 
 

@@ -37,7 +37,7 @@ _AT_A_TIME = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RegradedRun:
     """What the new grader says of a run's completions. `next`: the command that trains with it, and why that one.
 
     `old` and `new` name the graders, with the SHA-256 of their files; `stats` count the new grades.
@@ -211,7 +211,7 @@ def _outcome(
     graded: Mapping[tuple[Split, int], Sequence[Regraded]],
     grader: Grader,
     notes: list[str],
-) -> Outcome:
+) -> RegradedRun:
     info = run.info
     then = (info.get("hashes") or {}).get("grader")
     old = {"grader": str((info.get("settings") or {}).get("grader.path") or "grader.spec"), "sha256": then}
@@ -223,7 +223,7 @@ def _outcome(
     split: Split = "test" if ("test", best) in graded and best else "validation"
     order, choice = ranking(steps), retarget(run, config, settings, steps)
     rows = changed_rows(graded, split, best)
-    return Outcome(run, old, new, steps, order, rows, grader.stats, choice.command, choice.why, notes)
+    return RegradedRun(run, old, new, steps, order, rows, grader.stats, choice.command, choice.why, notes)
 
 
 def _clean(text: str) -> str:

@@ -31,7 +31,7 @@ SHARED = ("data.", "grader.", "validation.")
 
 
 @dataclass(frozen=True, slots=True)
-class _Side:
+class _BestOfRun:
     """One run with the completions of its best checkpoint."""
 
     run: Run
@@ -79,7 +79,7 @@ def _load(run: Run, settings: Settings, shared: LoadedConfig | None) -> LoadedCo
     return replace(loaded, config=with_settings(loaded.config, same))
 
 
-def _sample(run: Run, loaded: LoadedConfig, printer: EventPrinter) -> tuple[_Side, Sequence[Example]]:
+def _sample(run: Run, loaded: LoadedConfig, printer: EventPrinter) -> tuple[_BestOfRun, Sequence[Example]]:
     found = preflight(loaded.config, MEASURE_NEEDS, loaded.origins)
     found.raise_problems()
     for line in [*loaded.notes, *found.notes()]:
@@ -90,10 +90,10 @@ def _sample(run: Run, loaded: LoadedConfig, printer: EventPrinter) -> tuple[_Sid
         printer(Note(f"nothing beat the base in {run.path}: its base is measured", "warning"))
     from rft_cli.training.validate_models import sample_best
 
-    return _Side(run, sample_best(job_of(found), run, printer)), found.files.data["validation"].examples
+    return _BestOfRun(run, sample_best(job_of(found), run, printer)), found.files.data["validation"].examples
 
 
-def _comparisons(one: _Side, two: _Side) -> dict[str, Comparison]:
+def _comparisons(one: _BestOfRun, two: _BestOfRun) -> dict[str, Comparison]:
     guard = compare_guard(one.samples, two.samples)
     return {
         "reward": compare(one.samples, two.samples),
@@ -103,7 +103,7 @@ def _comparisons(one: _Side, two: _Side) -> dict[str, Comparison]:
 
 
 def _document(
-    one: _Side, two: _Side, found: dict[str, Comparison], gates: Gates, kept: Sequence[str]
+    one: _BestOfRun, two: _BestOfRun, found: dict[str, Comparison], gates: Gates, kept: Sequence[str]
 ) -> dict[str, Any]:
     figures = {name: row.to_json() for name, row in found.items()}
     document: dict[str, Any] = {
@@ -123,7 +123,7 @@ def _document(
     return document
 
 
-def _print(one: _Side, two: _Side, found: dict[str, Comparison], kept: Sequence[str]) -> None:
+def _print(one: _BestOfRun, two: _BestOfRun, found: dict[str, Comparison], kept: Sequence[str]) -> None:
     low, high = found["reward"].difference.ci95
     first, second = one.run.name, two.run.name
     said = f"{second} and {first} can't be told apart: the interval of their difference includes 0."

@@ -16,7 +16,7 @@ REFERENCES, SWAPPED, SWAPPED_BASE = "references", "swapped", "swapped-base"
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class GamingEvidence:
     """`references`: each row's reference as its completion. `swapped`: on each row the tuned model's completion of
     another row, whose reference differs; `swapped_base`: the same of the base. Empty where they were not graded.
 
@@ -48,7 +48,7 @@ class RowRewards:
     lender: int
 
 
-def read_evidence(run: Run, pair: Pair, batches: Sequence[Metrics]) -> Evidence:
+def read_evidence(run: Run, pair: Pair, batches: Sequence[Metrics]) -> GamingEvidence:
     """The evidence of a run's pair of samples."""
 
     def probe(name: str) -> Sequence[Sample]:
@@ -56,7 +56,7 @@ def read_evidence(run: Run, pair: Pair, batches: Sequence[Metrics]) -> Evidence:
         return run.read_samples(kept) if run.has_samples(kept) else ()
 
     warned = [str(found.get("text", "")) for found in run.info.get("warnings") or []]
-    return Evidence(
+    return GamingEvidence(
         pair,
         references=probe(REFERENCES),
         swapped=probe(SWAPPED),
@@ -77,7 +77,7 @@ def others(references: Sequence[str | None]) -> dict[int, int]:
     return found
 
 
-def row_rewards(evidence: Evidence) -> dict[int, RowRewards]:
+def row_rewards(evidence: GamingEvidence) -> dict[int, RowRewards]:
     """The rewards of each row that all sides but the swapped base have."""
     before, after = row_means(evidence.pair.before), row_means(evidence.pair.after)
     references, swapped = row_means(evidence.references), row_means(evidence.swapped)

@@ -13,7 +13,7 @@ from rft_cli.report.collapse import best_constant, repetition_of, shown
 from rft_cli.report.estimates import mean_ci
 from rft_cli.report.facts import is_number
 from rft_cli.report.gaming import figures
-from rft_cli.report.gaming.evidence import Evidence, RowRewards
+from rft_cli.report.gaming.evidence import GamingEvidence, RowRewards
 from rft_cli.types import Sample
 
 BLIND = 0.75
@@ -49,7 +49,7 @@ class Sign:
         return {"name": self.name, "text": self.text, "value": self.value, "examples": list(self.examples)}
 
 
-def row_blind(evidence: Evidence, rows: Mapping[int, RowRewards]) -> Sign | None:
+def row_blind(evidence: GamingEvidence, rows: Mapping[int, RowRewards]) -> Sign | None:
     """The share of the gain that the tuned model's completions make on other rows too.
 
     Paired by completion: what it gains on its own row, the lender's, and what it gains on the row that borrows it.
@@ -86,7 +86,7 @@ def follows_row(rows: Mapping[int, RowRewards]) -> bool:
     return len(lost) > 1 and mean_ci(lost).ci95[0] > 0
 
 
-def over_reference(evidence: Evidence, rows: Mapping[int, RowRewards]) -> Sign | None:
+def over_reference(evidence: GamingEvidence, rows: Mapping[int, RowRewards]) -> Sign | None:
     """Completions that earn more than their own row's reference."""
     over = [row for row, r in rows.items() if r.after > r.reference + 1e-9]
     if not rows or len(over) < OFTEN * len(rows):
@@ -100,7 +100,7 @@ def over_reference(evidence: Evidence, rows: Mapping[int, RowRewards]) -> Sign |
     return Sign("over_reference", text, len(over) / len(rows), lines)
 
 
-def out_of_range(evidence: Evidence, rows: Mapping[int, RowRewards]) -> Sign | None:
+def out_of_range(evidence: GamingEvidence, rows: Mapping[int, RowRewards]) -> Sign | None:
     """Rewards above those of all references."""
     if not rows:
         return None
@@ -126,7 +126,7 @@ def unbounded(rows: Mapping[int, RowRewards]) -> bool:
     return scale > 0 and mean > TIMES * scale
 
 
-def length(evidence: Evidence) -> Sign | None:
+def length(evidence: GamingEvidence) -> Sign | None:
     """Length that rises, or falls, with the reward: over the rollout batches, and among completions."""
     batches = [
         (float(line["completion_tokens"]), float(line["reward"]))
@@ -152,7 +152,7 @@ def length(evidence: Evidence) -> Sign | None:
     return Sign("length", text, over_steps, _examples(ordered))
 
 
-def echo(evidence: Evidence) -> Sign | None:
+def echo(evidence: GamingEvidence) -> Sign | None:
     """Completions that say more of their prompt's words than before and than the references, and are paid for that."""
     if not evidence.references:
         return None
@@ -173,7 +173,7 @@ def echo(evidence: Evidence) -> Sign | None:
     return Sign("echo", text, after, _examples(ordered))
 
 
-def keyword(evidence: Evidence) -> Sign | None:
+def keyword(evidence: GamingEvidence) -> Sign | None:
     """A word that nearly every completion has now, that the references lack, and that explains the reward."""
     if not evidence.references:
         return None
@@ -203,7 +203,7 @@ def keyword(evidence: Evidence) -> Sign | None:
     return Sign("keyword", text, after[word], _examples(having))
 
 
-def one_answer(evidence: Evidence) -> Sign | None:
+def one_answer(evidence: GamingEvidence) -> Sign | None:
     """Few texts for many prompts, of which one is as good as the model."""
     answers = repetition_of(evidence.pair.after)
     constant = best_constant(evidence.pair.constants, evidence.pair.after)
@@ -219,7 +219,7 @@ def one_answer(evidence: Evidence) -> Sign | None:
     return Sign("one_answer", text, answers.share, _examples(given))
 
 
-def audit(evidence: Evidence) -> Sign | None:
+def audit(evidence: GamingEvidence) -> Sign | None:
     """What the audit said before the job began."""
     if not evidence.audit:
         return None
@@ -228,7 +228,7 @@ def audit(evidence: Evidence) -> Sign | None:
     return Sign("audit", text, float(len(evidence.audit)), lines)
 
 
-def _graded(evidence: Evidence) -> list[Sample]:
+def _graded(evidence: GamingEvidence) -> list[Sample]:
     both = [*evidence.pair.before, *evidence.pair.after]
     return [sample for sample in both if sample.grade.reward is not None]
 

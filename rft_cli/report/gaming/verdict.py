@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from rft_cli.report.gaming import signs
-from rft_cli.report.gaming.evidence import Evidence, RowRewards, row_rewards
+from rft_cli.report.gaming.evidence import GamingEvidence, RowRewards, row_rewards
 from rft_cli.report.gaming.signs import Sign
 
 Verdict = Literal["gamed", "not gamed", "not measured"]
@@ -69,7 +69,7 @@ class Gaming:
         return cls(found["verdict"], found["kind"] or "", listed)
 
 
-def judge(evidence: Evidence) -> Gaming:
+def judge(evidence: GamingEvidence) -> Gaming:
     """The verdict on this evidence.
 
     A gain that completions of other rows make too is not an answer to the rows, and a gain that repeats the prompt
