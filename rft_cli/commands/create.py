@@ -69,14 +69,19 @@ def create(
     flags.check_progress(progress, quiet)
     gates = Gates(min_gain=min_gain, on=gate_on).check()
     settings = Settings(config, overrides, sets or [], from_openai)
+    _run(settings, resumed, force, gates, Output(json, quiet, progress), dry_run)
+
+
+def _run(
+    settings: Settings, resumed: str | None, force: bool, gates: Gates, output: Output, dry_run: bool
+) -> None:
     # Loaded before anything else is imported: a wrong setting is reported immediately.
     loaded = settings.load() if resumed is None else None
-    output = Output(json, quiet, progress)
     if dry_run:
         from rft_cli.commands.job import dry_run as dry
 
         dry.dry_run(settings, loaded, resumed, force, output)
-        return
-    from rft_cli.commands.job.start import run_job
+    else:
+        from rft_cli.commands.job.start import run_job
 
-    run_job(settings, loaded, resume=resumed, force=force, gates=gates, output=output)
+        run_job(settings, loaded, resume=resumed, force=force, gates=gates, output=output)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 from typing import Any
 
 from rft_cli.commands import flags
@@ -82,19 +83,26 @@ def validate(
 
             asked = AskedEndpoint(endpoint, model, api_key_env, concurrency, timeout)
             measure_endpoint(asked, run or (), settings, gates, output)
-        elif run:
-            from rft_cli.commands.validation.runs import measure_runs
-
-            measure_runs(run, settings, gates, output)
         elif plan:
             from rft_cli.commands.validation.plan import plan_memory
 
             plan_memory(settings, gpu, gpus, output)
-        elif model is not None:
-            from rft_cli.commands.validation.measure import measure
-
-            measure(settings.load(MEASURE_NEEDS), None, gates, output)
         else:
-            from rft_cli.commands.validation.checklist import check_job
+            _check_or_measure(settings, model, run or (), gates, output)
 
-            check_job(settings, settings.load(settings.needs()), output)
+
+def _check_or_measure(
+    settings: Settings, model: str | None, runs: Sequence[str], gates: Gates, output: Output
+) -> None:
+    if runs:
+        from rft_cli.commands.validation.runs import measure_runs
+
+        measure_runs(runs, settings, gates, output)
+    elif model is not None:
+        from rft_cli.commands.validation.measure import measure
+
+        measure(settings.load(MEASURE_NEEDS), None, gates, output)
+    else:
+        from rft_cli.commands.validation.checklist import check_job
+
+        check_job(settings, settings.load(settings.needs()), output)
