@@ -105,6 +105,12 @@ METRICS = (
     Metric("rollout_seconds", "seconds", ROLLOUTS, "Sampling, scoring and grading the rollout batch."),
     Metric("update_seconds", "seconds", ALL, "The step less `rollout_seconds`."),
     Metric("step_seconds", "seconds", ALL, "Wall time of the step, without checkpoint and validation."),
+    Metric(
+        "guard", "the guard's", ROLLOUTS,
+        "Mean of the second scorer (`grader.guard`) on the rows of the last validation.",
+    ),
+    Metric("guard_low", "the guard's", ROLLOUTS, "The low end of that mean's 95 % interval."),
+    Metric("guard_high", "the guard's", ROLLOUTS, "Its high end."),
     Metric("judge_requests", "requests", ROLLOUTS, "Requests to judges until now, validations included."),
     Metric("judge_cache_hits", "verdicts", ROLLOUTS, "Verdicts that came from the cache."),
     Metric("judge_retries", "requests", ROLLOUTS, "Requests that were sent again."),
