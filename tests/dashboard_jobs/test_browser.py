@@ -8,13 +8,12 @@ import pytest
 from rft_cli.runs import Run
 from tests.dashboard_jobs.conftest import SHORT
 from tests.dashboard_jobs.test_job import end_job, status, until
-from tests.pages.conftest import browser  # noqa: F401
 
 AXE = Path(__file__).parents[1] / "pages" / "vendor" / "axe.min.js"
 
 
 @pytest.fixture
-def open_page(browser, dashboard):  # noqa: F811
+def open_page(browser, dashboard):
     """Open a page of the dashboard; `said` has what the console said, but for answers that are errors."""
     contexts = []
 
@@ -148,7 +147,7 @@ def test_a_job_is_started_watched_stopped_and_resumed(open_page, dashboard):
         end_job(folder)
 
 
-def test_without_javascript_the_form_works(browser, dashboard):  # noqa: F811
+def test_without_javascript_the_form_works(browser, dashboard):
     context = browser.new_context(java_script_enabled=False)
     try:
         page = context.new_page()

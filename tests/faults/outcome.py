@@ -49,10 +49,18 @@ def state_of(run: Run) -> State:
         int(run.info["best_step"]),
         os.readlink(link) if link.is_symlink() else "",
         run.info["warnings"],
-        untimed(run.info["result"]),
+        _result(run),
         sorted(int(f.name.removeprefix("step-")) for f in (run.path / "checkpoints").glob("step-*")),
         sorted(f.name for pattern in LEFTOVERS for f in run.path.rglob(pattern)),
     )
+
+
+def _result(run: Run) -> Any:
+    """The result without what a clock says, and without the folder of the scorer, which the next command may name."""
+    result, grader = untimed(run.info["result"]), run.info["settings"]["grader.path"]
+    if not result or not isinstance(grader, str):
+        return result
+    return {**result, "next": result["next"].replace(str(Path(grader).parent), "FOLDER")}
 
 
 def loaded(file: Path) -> Any:

@@ -57,6 +57,7 @@ OTHERS = {
     *(f"data.columns.{name}" for name in ("instruction", "context", "problem", "query", "conversations")),
     "data.columns.system", "data.columns.tools", "model.chat_template_kwargs",  # nor these
     "grader.folder",  # where the scorer runs
+    "report_to",  # shows the run, and changes nothing in it
     "sft.batch_size",  # of another algorithm
     "grader.limits",  # refuses this scorer
     "validation.every_completions",  # stands in place of validation.every_epochs

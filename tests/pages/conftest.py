@@ -1,7 +1,4 @@
-"""A run whose every text attacks, pages made of runs, and a real browser to open them in."""
-
-import os
-import shutil
+"""A run whose every text attacks, and pages made of runs."""
 
 import pytest
 
@@ -9,8 +6,6 @@ from rft_cli.types import Grade, GradeError, Sample
 from tests.pages.hostile import HOSTILE
 from tests.view.made_runs import line, make_run
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next((found for name in NAMES if (found := shutil.which(name))), None)
 DRAWN = "document.querySelectorAll('.chart').length === document.querySelectorAll('.uplot').length"
 
 
@@ -45,20 +40,6 @@ def hostile_run(folder, name="job"):
     )
     run.update(status=texts[7] + texts[21], algorithm=texts[0] + texts[21])
     return run
-
-
-@pytest.fixture(scope="session")
-def browser():
-    """Headless Chromium; skipped where there is none."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox"] if os.geteuid() == 0 else []
-        )
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

@@ -59,7 +59,11 @@ def test_the_best_checkpoint_has_validation_and_test_rows(run: Run) -> None:
         "| 4 test | **reward** | 0.125 [0.125, 0.125] | 0.625 [0.625, 0.625] | +0.500 [+0.500, +0.500] |",
     ]
     assert "chosen on the validation rows" in text
-    assert yaml.safe_load(text.split("---\n")[1]) == {
+    front = yaml.safe_load(text.split("---\n")[1])
+    results = front.pop("model-index")[0]["results"]
+    assert [result["dataset"]["name"] for result in results] == ["validation rows", "test rows"]
+    assert [result["metrics"][0]["value"] for result in results] == [0.75, 0.625]
+    assert front == {
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
         "tags": ["rft", "reinforcement-fine-tuning", "ppo"],
