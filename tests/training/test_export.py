@@ -470,9 +470,6 @@ def test_refusals_about_words(unlucky: Run) -> None:
         "--format 'mergd' is not known",
         "did you mean 'merged'?",
     )
-    assert usage(unlucky.path, "--format", "gguf")[1] == (
-        "export merged weights, and turn them into GGUF with llama.cpp's convert_hf_to_gguf.py"
-    )
     assert usage(unlucky.path, "--dtype", "int4")[1] == "take one of: float32, bfloat16, float16"
     assert usage("nowhere", "--output-dir", unlucky.path.parent)[0] == "nowhere is not a run"
 

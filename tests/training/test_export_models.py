@@ -30,6 +30,7 @@ from typer.testing import CliRunner
 from rft_cli.cli import app
 from rft_cli.runs import Run
 from rft_cli.training.export import exporter as exporting
+from rft_cli.training.export import parts
 from tests.training.made_runs import END, PAD, VOCABULARY, run_of, save_base
 
 SIZE: dict[str, Any] = {
@@ -68,7 +69,7 @@ TEXT = {
 
 @pytest.fixture(autouse=True)
 def offline_and_quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporting, "MOST_TOKENS", 6)
+    monkeypatch.setattr(parts, "MOST_TOKENS", 6)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("NO_COLOR", "1")
 
@@ -340,7 +341,7 @@ def test_another_configuration_is_caught(
     def spoil(draft: Path) -> None:
         edit(draft / "config.json", rope_parameters={"rope_type": "default", "rope_theta": 500.0})
 
-    spoil_file(monkeypatch, "_save_tokenizer", spoil)
+    spoil_file(monkeypatch, "save_tokenizer", spoil)
     assert "reloaded, it answers otherwise" in refused(lora_made, tmp_path / "model")
 
 
@@ -348,7 +349,7 @@ def test_other_stops_are_caught(lora_made: Run, tmp_path: Path, monkeypatch: pyt
     def spoil(draft: Path) -> None:
         edit(draft / "generation_config.json", eos_token_id=5)
 
-    spoil_file(monkeypatch, "_save_generation_config", spoil)
+    spoil_file(monkeypatch, "save_generation_config", spoil)
     assert "ends completions at [5], not at [3]" in refused(lora_made, tmp_path / "model")
 
 
@@ -359,7 +360,7 @@ def test_another_tokenizer_is_caught(lora_made: Run, tmp_path: Path, monkeypatch
         words.update({word: len(words) - 1 - number for word, number in words.items()})
         (draft / "tokenizer.json").write_text(json.dumps(content))
 
-    spoil_file(monkeypatch, "_save_tokenizer", spoil)
+    spoil_file(monkeypatch, "save_tokenizer", spoil)
     assert "its tokenizer gives other ids" in refused(lora_made, tmp_path / "model")
 
 
@@ -379,5 +380,5 @@ def test_a_damaged_adapter_is_caught(lora_made: Run, tmp_path: Path, monkeypatch
         del weights[next(iter(weights))]
         save_file(weights, draft / "adapter_model.safetensors", metadata={"format": "pt"})
 
-    spoil_file(monkeypatch, "_save_tokenizer", spoil)
+    spoil_file(monkeypatch, "save_tokenizer", spoil)
     assert "of its weights differ" in refused(lora_made, tmp_path / "adapter", "--format", "adapter")

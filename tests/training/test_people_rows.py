@@ -93,8 +93,9 @@ def graded(folder: Path) -> list[str]:
 
 
 def samples(folder: Path) -> list[dict[str, Any]]:
-    """Every completion that a run keeps in a folder."""
-    return [json.loads(line) for file in folder.iterdir() for line in file.read_text().splitlines()]
+    """Every completion that was sampled and that a run keeps in a folder."""
+    files = folder.glob("step-*.jsonl")
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
 
 def test_a_prompt_that_leaves_no_room_is_named(tmp_path: Path) -> None:

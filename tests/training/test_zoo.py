@@ -14,6 +14,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from rft_cli.config.load import load_own
 from rft_cli.runs.exports import plan_export
 from rft_cli.training.export import exporter as exporting
+from rft_cli.training.export import parts
 from tests.training import zoo
 
 FULL = os.environ.get("RFT_ZOO") == "full"
@@ -38,7 +39,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_a_step_and_its_export(
     kind: str, lora: bool, bases: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporting, "MOST_TOKENS", 4)
+    monkeypatch.setattr(parts, "MOST_TOKENS", 4)
     step = zoo.one_step(bases(kind), tmp_path, lora)
     assert abs(step.ratio - 1) <= 1e-3
     assert abs(step.kl_per_token) <= 1e-4
