@@ -180,7 +180,9 @@ def _models(
         from rft_cli.serving.model import RequestDefaults, ServedModel, defaults_of_run
 
         file = Path(what) if run is None else _gguf_of(run, note)
-        defaults = RequestDefaults() if run is None else defaults_of_run(config, run.read_pilot())
+        # A GGUF file has its own settings, which llama.cpp reads.
+        own = RequestDefaults(temperature=None, top_p=None)
+        defaults = own if run is None else defaults_of_run(config, run.read_pilot())
         return [ServedModel(names["tuned"], file.resolve(), "auto", 0, defaults)]
     from rft_cli.runs.model_source import find_model
     from rft_cli.training.served_model import ToServe, models_of_run, prepare

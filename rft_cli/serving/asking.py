@@ -16,7 +16,7 @@ from rft_cli.config.schema import JudgeConfig
 from rft_cli.errors import RunFailed, UsageError, UsageErrors
 from rft_cli.grading.judge.check import Wording, check_model
 from rft_cli.grading.judge.client import JudgeClient
-from rft_cli.grading.judge.endpoint import Endpoint
+from rft_cli.grading.judge.endpoint import OFFICIAL, Endpoint
 from rft_cli.serving.model import RequestDefaults
 from rft_cli.serving.requests import merge_system
 from rft_cli.types import Example, spoken
@@ -96,6 +96,9 @@ def _request(asking: Asking, example: Example) -> dict[str, Any]:
         "temperature": chosen.temperature,
         "top_p": chosen.top_p,
     }
+    if asking.endpoint.url.startswith(OFFICIAL):
+        # 1 is the default there, and some of its models refuse the fields; other servers have other defaults.
+        request = {name: value for name, value in request.items() if value != 1}
     if asking.as_text and isinstance(example.prompt, str):
         limit = {} if chosen.max_tokens is None else {"max_tokens": chosen.max_tokens}
         return {**request, **limit, "prompt": example.prompt}
@@ -152,7 +155,8 @@ def _wait(
                 failed.append(error)
                 if len(failed) > most:
                     raise RunFailed(
-                        f"the endpoint {asking.endpoint.url} failed for {len(failed)} of {done} rows: {failed[0]}",
+                        f"the endpoint {asking.endpoint.url} failed for {len(failed)} of the first {done} rows: "
+                        f"{failed[0]}",
                         "see its log; fewer requests at a time: --concurrency 1; more time: --timeout SECONDS",
                     )
             on_progress(done, len(futures))

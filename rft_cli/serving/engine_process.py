@@ -122,7 +122,13 @@ def listen(port: int) -> socket.socket:
 
 def _start(command: list[str], log: Path) -> subprocess.Popen[bytes]:
     # Weights are local: an engine must not ask the hub for them. Its own prints go to the log.
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+    # An engine reads some variables as its own flags: a key among them would make it refuse us.
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("LLAMA_API_KEY", "VLLM_API_KEY") and not name.startswith("LLAMA_ARG_")
+    }
+    environment = {**inherited, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
     keeper = [sys.executable, "-P", "-m", "rft_cli.serving.keeper"]
     with log.open("wb") as output:
         return subprocess.Popen(

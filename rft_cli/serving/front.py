@@ -78,7 +78,7 @@ class Front:
         return {"id": name, "object": "model", "created": self._created, "owned_by": "rft"}
 
     def _engine(self, name: Any) -> EngineProcess:
-        if name not in self._engines:
+        if not isinstance(name, str) or name not in self._engines:
             known = ", ".join(self._engines)
             raise Refused(
                 404, f"there is no model {name!r} here; there is: {known}", "model_not_found", "model"

@@ -17,8 +17,8 @@ class RequestDefaults:
     `merges_system`: a system message's text goes before the first user's, as `model.system_role: user` says.
     """
 
-    temperature: float = 1.0
-    top_p: float = 1.0
+    temperature: float | None = 1.0
+    top_p: float | None = 1.0
     max_tokens: int | None = None
     system: str | None = None
     merges_system: bool = False

@@ -65,6 +65,11 @@ def for_engine(body: Mapping[str, Any], kind: Kind, model: ServedModel, engine: 
     for name, (types, words) in _TYPES.items():
         if name in sent and not isinstance(sent[name], types):
             raise Refused(400, f"{name} must be {words}", param=name)
+    stops = sent.get("stop")
+    if isinstance(stops, list) and not all(isinstance(text, str) for text in stops):
+        raise Refused(400, "stop must be a text or a list of texts", param="stop")
+    if not -(2**63) <= sent.get("seed", 0) < 2**63:
+        raise Refused(400, "seed must be a whole number of 64 bits", param="seed")
     if kind == "chat":
         sent["messages"] = _with_system(_messages(sent), model.defaults)
         if model.defaults.template:
@@ -72,8 +77,11 @@ def for_engine(body: Mapping[str, Any], kind: Kind, model: ServedModel, engine: 
     else:
         sent["prompt"] = _prompt(sent, model)
     for name, lowest, highest in (("temperature", 0, 2), ("top_p", 0, 1)):
-        sent.setdefault(name, getattr(model.defaults, name))
-        _check_number(sent, name, lowest, highest)
+        default = getattr(model.defaults, name)
+        if default is not None:
+            sent.setdefault(name, default)
+        if name in sent:
+            _check_number(sent, name, lowest, highest)
     if engine.name == "transformers":
         sent = _without_plain(sent)
     _limit_length(sent, model, engine)
