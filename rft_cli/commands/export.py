@@ -150,9 +150,9 @@ def _print(done: Exported) -> None:
         print(f"          Ollama:    ollama create my-model -f {clean(quoted(plan.target / 'Modelfile'))}")
     elif plan.format == "merged":
         print(f"next      python: AutoModelForCausalLM.from_pretrained({str(plan.target)!r})")
-        print(
-            f"          shell:  rft serve {clean(quoted(plan.run.path))}   (after: pip install 'rft-cli[serve]')"
-        )
+        best = plan.step == plan.run.info.get("best_step")
+        served = clean(quoted(plan.run.path)) if best else typed
+        print(f"          shell:  rft serve {served}   (after: pip install 'rft-cli[serve]')")
     else:
         print(
             f"next      python: PeftModel.from_pretrained(base, {str(plan.target)!r})   (see {path}/README.md)"

@@ -94,7 +94,7 @@ def test_merged_weights_of_full_fine_tuning(full_run: Run, tmp_path: Path) -> No
     ]
     assert "8 of 8 greedy completions equal, largest logit difference 0 " in done.out
     assert f"AutoModelForCausalLM.from_pretrained('{target}')" in done.out
-    assert f"transformers serve {target}" in done.out
+    assert "          shell:  rft serve " in done.out
     assert {path.stat().st_mode for path in target.iterdir()} == {(target / "README.md").stat().st_mode}
     assert [path.name for path in target.parent.iterdir()] == ["model"]
 
