@@ -35,7 +35,7 @@ class ShownRegrade(Protocol):
     @property
     def rows(self) -> Rows: ...
     @property
-    def next(self) -> str: ...
+    def next(self) -> str | None: ...
     @property
     def why(self) -> str: ...
     @property
@@ -56,8 +56,9 @@ def print_regraded(found: ShownRegrade, file: TextIO | None = None) -> None:
     console.print(Text(_order(found.ranking), style="bold"))
     _print_rows(console, found.rows)
     console.print()
-    console.print(Text(f"{found.why[0].upper()}{found.why[1:]}."))
-    console.print(Text(f"next  {clean(found.next)}"), soft_wrap=True)
+    console.print(Text(clean(f"{found.why[0].upper()}{found.why[1:]}.")))
+    if found.next is not None:
+        console.print(Text(f"next  {clean(found.next)}"), soft_wrap=True)
 
 
 def _print_steps(console: Console, steps: Sequence[StepScores]) -> None:

@@ -42,7 +42,10 @@ def print_runs(entries: Sequence[Entry], folder: str, file: TextIO | None = None
         reward = entry.reward
         table.add_row(
             Text(clean(entry.name)),
-            Text(one_line(entry.status, 20), style=_STYLES.get(entry.status, "yellow")),
+            Text.assemble(
+                (one_line(entry.status, 20), _STYLES.get(entry.status, "yellow")),
+                (f" ({entry.doubt})" if entry.doubt else "", "yellow"),
+            ),
             Text(one_line(entry.model, 60)),
             "–" if reward is None else f"{number(reward.before.mean)} -> {number(reward.after.mean)}",
             "" if reward is None else _difference(entry, console.width),
@@ -191,7 +194,10 @@ def _print_compared_runs(console: Console, found: Compared) -> None:
         entry, reward = run.entry, run.measured.get("reward")
         table.add_row(
             Text(clean(entry.name)),
-            Text(one_line(entry.status, 20), style=_STYLES.get(entry.status, "yellow")),
+            Text.assemble(
+                (one_line(entry.status, 20), _STYLES.get(entry.status, "yellow")),
+                (f" ({entry.doubt})" if entry.doubt else "", "yellow"),
+            ),
             "–" if reward is None else interval(reward.before),
             "–" if reward is None else interval(reward.after),
             str(entry.best_step),

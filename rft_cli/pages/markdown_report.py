@@ -30,6 +30,7 @@ def run_markdown(run: Overview) -> str:
     error = run.info.get("error")
     if error:
         parts.append(f"**{prose(title(str(error), 300))}**")
+    parts += _list("Whether the scorer was fooled", run.signs)
     parts += _list("Diagnosis", [found.text for found in run.diagnosis])
     parts += _list("Warnings", run.warnings)
     parts += _list("Could not be read", run.problems)

@@ -63,6 +63,8 @@ class Compared:
                     **run.entry.to_json(),
                     "measured": {name: found.to_json() for name, found in run.measured.items()},
                     "diagnosis": [found.to_json() for found in run.diagnosis],
+                    "gaming": run.part("gaming"),
+                    "guard": run.part("guard"),
                 }
                 for run in self.runs
             ],
@@ -136,7 +138,8 @@ def _row_values(run: Overview, split: Split, problems: ReadProblems) -> RowValue
         if completion.reward is None:
             continue
         row = (completion.id, completion.prompt)
-        for name, value in {"reward": completion.reward, **completion.components}.items():
+        guard = {} if completion.guard is None else {"guard": completion.guard}
+        for name, value in {"reward": completion.reward, **guard, **completion.components}.items():
             found.setdefault(name, {}).setdefault(row, []).append(value)
     return found
 
@@ -184,14 +187,20 @@ def _notes(runs: Sequence[Overview]) -> list[str]:
     notes = []
     for what, said in (
         ("grader", "the graders differ: rewards of different graders have different scales"),
+        ("guard", "the guards differ: their figures have different scales"),
         ("validation", "the validation files differ: only rows with the same id and prompt are compared"),
     ):
         seen = {(run.info.get("hashes") or {}).get(what) for run in runs}
-        if len(seen) > 1:
+        if len(seen - {None} if what == "guard" else seen) > 1:
             notes.append(said)
     notes += [
         f"{run.entry.name} is not finished ({run.entry.status}): its best checkpoint so far is compared"
         for run in runs
         if run.entry.status != "finished"
+    ]
+    notes += [
+        f"{run.entry.name}: {run.entry.doubt}, so its reward is no measure of what it learned"
+        for run in runs
+        if run.entry.doubt
     ]
     return notes

@@ -23,7 +23,7 @@ DIED = "died"
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A run in a list. `reward`: on the test rows where there are some, else on the validation rows; None without a
-    result. `problem`: why the run can't be read."""
+    result. `doubt`: why that is not to be believed, such as "looks gamed". `problem`: why the run can't be read."""
 
     path: Path
     name: str
@@ -35,6 +35,7 @@ class Entry:
     best_step: int = 0
     split: str = ""
     reward: Comparison | None = None
+    doubt: str = ""
     problem: str | None = None
 
     @property
@@ -57,6 +58,7 @@ class Entry:
             "best_step": self.best_step,
             "split": self.split or None,
             "reward": None if self.reward is None else self.reward.to_json(),
+            "doubt": self.doubt or None,
             "problem": self.problem,
         }
 
@@ -107,7 +109,16 @@ def entry_of(path: Path, info: Mapping[str, Any]) -> Entry:
         best_step=int(info.get("best_step") or 0),
         split=split,
         reward=comparison_of(result[split]) if split else None,
+        doubt=_doubt(result, split),
     )
+
+
+def _doubt(result: Mapping[str, Any], split: str) -> str:
+    gaming, guards = result.get("gaming"), result.get("guard")
+    guard = guards.get(split) if isinstance(guards, Mapping) else None
+    gamed = isinstance(gaming, Mapping) and gaming.get("verdict") == "gamed"
+    fell = isinstance(guard, Mapping) and bool(guard.get("alarm"))
+    return ", ".join([*(["looks gamed"] if gamed else []), *(["the guard fell"] if fell else [])])
 
 
 def _status(path: Path, said: str) -> str:

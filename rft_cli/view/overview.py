@@ -12,6 +12,7 @@ from typing import Any
 
 from rft_cli.errors import RftError
 from rft_cli.report.diagnosis import Diagnosis, diagnose_run
+from rft_cli.report.gaming.verdict import Gaming
 from rft_cli.report.summary import Summary, build_summary
 from rft_cli.runs import Run
 from rft_cli.runs.suggested_commands import resume_command
@@ -63,8 +64,21 @@ class Overview:
     steps: int
     problems: Sequence[str]
 
-    def to_json(self) -> dict[str, Any]:
+    @property
+    def signs(self) -> list[str]:
+        """Lines on whether the gain looks gamed: the signs with their examples, or why nothing was measured."""
+        found = self.part("gaming")
+        try:
+            return [] if found is None else Gaming.from_json(found).lines()
+        except _DAMAGE:
+            return []
+
+    def part(self, name: str) -> Any:
+        """A part of the result; None where there is no result, or it lacks that."""
         result = self.info.get("result")
+        return result.get(name) if isinstance(result, Mapping) else None
+
+    def to_json(self) -> dict[str, Any]:
         return {
             "schema": "rft.show/1",
             **self.entry.to_json(),
@@ -75,7 +89,7 @@ class Overview:
             "diagnosis": [found.to_json() for found in self.diagnosis],
             "warnings": list(self.warnings),
             "charts": [chart.to_json() for chart in self.charts],
-            "grader": result.get("grader") if isinstance(result, Mapping) else None,
+            **{name: self.part(name) for name in ("gaming", "guard", "grader")},
             "pilot": None if self.pilot is None else dict(self.pilot),
             "settings": self.info.get("settings") or {},
             "inputs": [{"what": s.what, "name": s.name, "sha256": s.digest or None} for s in self.inputs],
@@ -190,7 +204,7 @@ def _inputs(info: Mapping[str, Any]) -> list[Input]:
     settings, hashes = info.get("settings") or {}, info.get("hashes") or {}
     found = [Input("model", str(info.get("model") or ""), _digest(info.get("base")))]
     for what, key in (("train", "data.train"), ("validation", "data.validation"), ("test", "data.test"),
-                      ("grader", "grader.path")):  # fmt: skip
+                      ("grader", "grader.path"), ("guard", "grader.guard")):  # fmt: skip
         name = settings.get(key)
         if name:
             shown = ", ".join(map(str, name)) if isinstance(name, list) else str(name)

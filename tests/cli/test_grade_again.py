@@ -90,6 +90,8 @@ def test_what_the_scorer_fails_on_is_counted_and_the_rest_goes_on(rft, run):
     assert (found["grades"]["graded"], found["grades"]["failed"]) == (10, 2)
     assert found["steps"][1]["grades"] == {"graded": 2, "skipped": 0, "failed": 2}
     assert "no b, please" in found["error"]["message"]
+    assert found["next"] is None
+    assert found["why"].startswith("2 grades of 12 failed, so there is nothing to go by: raised: ")
     spared = ["--set", "grader.max_failure_rate=0.5"]
     done = rft("grade", "--run", "long", "--reward-model", "fussy.py", *spared)
     assert done.code == 0
@@ -140,3 +142,8 @@ def test_the_runs_own_scorer_as_it_is_now(rft, run, files):
     assert found["graders"]["new"]["grader"] == f"{files}/scorer.py"
     assert found["steps"][0]["new"]["mean"] == 0.25
     assert "--reward-model" not in found["next"]
+    run.update(hashes={**run.info["hashes"], "grader": found["graders"]["new"]["sha256"]})
+    again = json.loads(rft("grade", "--run", "long", "--json").out)
+    assert again["next"] is None
+    assert "the grader that the run was trained with" in again["why"]
+    assert "\nnext" not in rft("grade", "--run", "long").out

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from rft_cli.events import Event
+from rft_cli.report.gaming.evidence import REFERENCES, SWAPPED, SWAPPED_BASE
 from rft_cli.report.metrics_table import ALL, METRICS, unknown_keys, with_table
 from rft_cli.runs import Run
 from tests.command import ROOT, sets
@@ -84,7 +85,13 @@ def test_every_file_is_explained(folder):
     assert [path for path in there if not any(matches(pattern, path) for pattern in files)] == []
     # what this run does not have: the base may be best, and it has one process
     absent = {pattern for pattern in files if not any(matches(pattern, path) for path in there)}
-    assert absent <= {"best", "validation/test-after.jsonl", "logs/launch.log"}
+    probes = {
+        f"validation/{name}-{split}.jsonl"
+        for name in (REFERENCES, SWAPPED, SWAPPED_BASE)
+        for split in ("validation", "test")
+    }
+    assert probes <= files.keys()
+    assert absent <= {"best", "validation/test-after.jsonl", "logs/launch.log", *probes}
     assert set(json.loads((run / "run.json").read_text())) <= described("## `run.json`").keys() | {"error"}
 
 

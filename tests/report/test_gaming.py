@@ -20,6 +20,9 @@ def test_a_gamed_run_is_named_with_two_examples_of_each_sign(name):
     assert (found.verdict, found.kind) == ("gamed", name)
     assert found.sentence.startswith("Looks gamed: the grader pays for ")
     assert all(len(sign.examples) == 2 for sign in found.signs if sign.name != "audit")
+    first = found.signs[0]
+    assert found.lines()[1].lower() == f"{first.text}.".lower()
+    assert found.lines()[2:4] == [f"  {line}" for line in first.examples]
     assert Gaming.from_json(json.loads(json.dumps(found.to_json()))).lines() == found.lines()
 
 
@@ -82,7 +85,21 @@ def test_references_that_the_scorer_refuses_are_no_yardstick():
 
 def test_without_references_there_is_no_verdict():
     empty = GamingEvidence(Pair("validation", [graded(0, "b", 0.0)], [graded(0, "a", 1.0)]))
-    assert judge(empty).to_json() == {"verdict": "not measured", "kind": None, "signs": []}
+    why = "the rows have no references, or all the same one"
+    assert judge(empty).to_json() == {"verdict": "not measured", "kind": None, "why": why, "signs": []}
+    assert judge(empty).lines() == [f"Whether the scorer was fooled was not measured: {why}."]
+    worded = Pair(
+        "validation",
+        [graded(row, f"b{row}", 0.0) for row in range(4)],
+        [graded(row, f"a{row} please", 1.0) for row in range(4)],
+    )
+    audit = ["scorer: the prompt itself: earns as much"]
+    found = judge(GamingEvidence(worded, batches=[{"judge_requests": 3}], audit=audit))
+    assert (found.verdict, [sign.name for sign in found.signs]) == ("not measured", ["keyword", "audit"])
+    assert "a judge grades" in found.lines()[0]
+    assert found.lines()[1].startswith(
+        '"please" stands in 100 % of the completions, before in 0 %; correlation'
+    )
 
 
 def test_each_row_borrows_from_the_next_one_with_another_reference():

@@ -103,10 +103,12 @@ def test_result_has_the_documented_shape_and_numbers(run):
         },
         "warnings": [],
         "diagnosis": [],
-        "gaming": {"verdict": "not measured", "kind": None, "signs": []},
+        "gaming": result["gaming"],
         "advice": None,
         "next": f"rft export {run.path}",
     }
+    assert (result["gaming"]["verdict"], result["gaming"]["kind"]) == ("not measured", None)
+    assert result["gaming"]["why"] == "the rows have no references, or all the same one"
 
 
 def test_the_diagnosis_is_in_the_result_and_in_the_summary(run):

@@ -1,8 +1,14 @@
 """Runs compared: paired on common rows, what differs, what makes the comparison less than it looks."""
 
+from dataclasses import replace
+from io import StringIO
+
 import pytest
 
+from rft_cli.console.run_tables import print_runs
 from rft_cli.errors import UsageError
+from rft_cli.pages.markdown_report import run_markdown
+from rft_cli.types import Grade
 from rft_cli.view.comparing import compare_runs
 from rft_cli.view.overview import read_overview
 from tests.view.made_runs import line, make_run, sample
@@ -55,6 +61,27 @@ def test_runs_without_common_rows_are_said_to_have_none(tmp_path):
     found = compare_runs([one, two])
     assert (found.differences, found.verdicts) == ([], [])
     assert found.notes == ["b has no graded row in common with a"]
+
+
+def test_a_doubtful_gain_is_marked_and_the_guard_is_compared(tmp_path):
+    def guarded(name, guards):
+        base = [replace(sample(row, 0.0), guard=Grade("graded", 0.5)) for row in range(4)]
+        after = [replace(sample(row, 1.0), guard=Grade("graded", value)) for row, value in enumerate(guards)]
+        validations = {0: base, 4: after}
+        return read_overview(make_run(tmp_path, name, lines=LINES, validations=validations, best_step=4))
+
+    found = compare_runs([guarded("a", [0.6] * 4), guarded("b", [0.1] * 4)])
+    assert [(f.figure, round(f.difference.mean, 3)) for f in found.differences] == [
+        ("reward", 0.0),
+        ("guard", -0.5),
+    ]
+    assert any(note.startswith("b: the guard fell, so its reward is no measure") for note in found.notes)
+    assert found.runs[1].entry.doubt == "the guard fell"
+    assert found.to_json()["runs"][1]["guard"]["validation"]["alarm"] is not None
+    assert "**Whether the scorer was fooled**" in run_markdown(found.runs[1])
+    console = StringIO()
+    print_runs([run.entry for run in found.runs], "runs", console)
+    assert console.getvalue().count("(the guard fell)") == 1
 
 
 @pytest.mark.parametrize("count", [1, 6])

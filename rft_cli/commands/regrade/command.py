@@ -10,7 +10,7 @@ from typing import Any
 
 from rft_cli.commands import terminal
 from rft_cli.commands.grading.output import Display
-from rft_cli.commands.regrade.retarget import retarget
+from rft_cli.commands.regrade.retarget import no_job, retarget
 from rft_cli.commands.regrade.rows import read_rows
 from rft_cli.commands.resume.locate import find_moved_files
 from rft_cli.commands.resume.plan import began_with
@@ -38,7 +38,8 @@ _AT_A_TIME = 256
 
 @dataclass(frozen=True, slots=True)
 class RegradedRun:
-    """What the new grader says of a run's completions. `next`: the command that trains with it, and why that one.
+    """What the new grader says of a run's completions. `next`: the command that trains with it, and why that one;
+    None where the grades failed or the grader is the old one, which `why` says then.
 
     `old` and `new` name the graders, with the SHA-256 of their files; `stats` count the new grades.
     """
@@ -50,7 +51,7 @@ class RegradedRun:
     ranking: Ranking
     rows: Rows
     stats: GraderStats
-    next: str
+    next: str | None
     why: str
     notes: Sequence[str]
 
@@ -216,12 +217,17 @@ def _outcome(
     then = (info.get("hashes") or {}).get("grader")
     old = {"grader": str((info.get("settings") or {}).get("grader.path") or "grader.spec"), "sha256": then}
     new = {"grader": config.grader.shown, "sha256": sha256_of_all(read_sources(config.grader))}
-    if then == new["sha256"] and _function(old["grader"]) == _function(new["grader"]):
+    same = then == new["sha256"] and _function(old["grader"]) == _function(new["grader"])
+    if same:
         notes = ["the grader's file is the one that the run was trained with", *notes]
     steps = step_scores(graded)
     best = int(info.get("best_step") or 0)
     split: Split = "test" if ("test", best) in graded and best else "validation"
-    order, choice = ranking(steps), retarget(run, config, settings, steps)
+    order = ranking(steps)
+    typed = {key for key, value in settings.overrides.items() if value is not None}
+    unedited = same and not settings.sets and typed <= {"grader.path", "output_dir"}
+    nothing = no_job(grader.stats, config.grader.max_failure_rate, unedited)
+    choice = nothing or retarget(run, config, settings, steps)
     rows = changed_rows(graded, split, best)
     return RegradedRun(run, old, new, steps, order, rows, grader.stats, choice.command, choice.why, notes)
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from rft_cli.commands.settings import Settings
 from rft_cli.config import RunConfig
 from rft_cli.config.paths import named
+from rft_cli.config.suggest import counted
+from rft_cli.grading.stats import GraderStats
 from rft_cli.runs import Run
 from rft_cli.runs.suggested_commands import quoted
 from rft_cli.view.regraded import StepScores
@@ -18,10 +20,24 @@ _FLAGS = {"data.train": "-t", "data.validation": "-v", "grader.path": "--reward-
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """`command` starts the job; `why` says what speaks for its first model."""
+    """`command` starts the job, None where no job follows from these grades; `why` says what speaks for its first
+    model, or why there is none."""
 
-    command: str
+    command: str | None
     why: str
+
+
+def no_job(stats: GraderStats, most_failed: float, unedited: bool) -> Choice | None:
+    """What to say in place of a command: the grades failed, there are none, or the grader is still the old one."""
+    if stats.failure_rate > most_failed or not stats.graded:
+        reasons = stats.reasons()
+        if not reasons:
+            return Choice(None, "nothing was graded, so there is nothing to compare")
+        text = f"{counted(stats.failed, 'grade')} of {stats.total:,} failed, so there is nothing to go by"
+        return Choice(None, f"{text}: {reasons[0].kind}: {reasons[0].message}")
+    if unedited:
+        return Choice(None, "this is the grader that the run was trained with: change it, then grade again")
+    return None
 
 
 def retarget(run: Run, config: RunConfig, settings: Settings, steps: Sequence[StepScores]) -> Choice:

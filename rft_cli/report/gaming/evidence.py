@@ -35,6 +35,17 @@ class GamingEvidence:
         """Whether there is something to compare the completions with."""
         return bool(self.references and self.swapped)
 
+    @property
+    def missing(self) -> str:
+        """Why there is nothing to compare with; empty where there is."""
+        if self.measured:
+            return ""
+        if self.references:
+            return "grading the references alone took too long"
+        if any(key.startswith("judge_") for line in self.batches for key in line):
+            return "a judge grades, and would have to be paid for it"
+        return "the rows have no references, or all the same one"
+
 
 @dataclass(frozen=True, slots=True)
 class RowRewards:

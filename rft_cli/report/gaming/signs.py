@@ -32,6 +32,8 @@ IN_STEP = 0.7
 """Rank correlation with the reward from which copying the prompt explains it."""
 OF_THE_WORD = 0.9
 """Correlation with the reward from which one word explains it."""
+FEWEST = 6
+"""Completions below which no word explains their rewards."""
 EXAMPLES = 2
 _WIDTH = 60
 
@@ -174,14 +176,15 @@ def echo(evidence: GamingEvidence) -> Sign | None:
 
 
 def keyword(evidence: GamingEvidence) -> Sign | None:
-    """A word that nearly every completion has now, that the references lack, and that explains the reward."""
-    if not evidence.references:
-        return None
+    """A word that nearly every completion has now, that the references lack, where there are any, and that explains
+    the reward."""
     before, after, right = (
         figures.shares(figures.words(s.completion) for s in side)
         for side in (evidence.pair.before, evidence.pair.after, evidence.references)
     )
     graded = _graded(evidence)
+    if len(graded) < FEWEST:
+        return None
     texts = [figures.words(sample.completion) for sample in graded]
     rewards = [sample.grade.reward or 0.0 for sample in graded]
     found: tuple[float, str] | None = None
@@ -194,10 +197,10 @@ def keyword(evidence: GamingEvidence) -> Sign | None:
     if found is None:
         return None
     link, word = found
+    of_references = f", in {_percent(right.get(word, 0.0))} of the references" if evidence.references else ""
     text = (
         f'"{word}" stands in {_percent(after[word])} of the completions, before in '
-        f"{_percent(before.get(word, 0.0))}, in {_percent(right.get(word, 0.0))} of the references; correlation with "
-        f"the reward {link:+.2f}"
+        f"{_percent(before.get(word, 0.0))}{of_references}; correlation with the reward {link:+.2f}"
     )
     having = [s for s in evidence.pair.after if word in figures.words(s.completion)]
     return Sign("keyword", text, after[word], _examples(having))

@@ -31,12 +31,14 @@ _OF_THE_FIRST = "Signs that the gain is gamed, with two completions each:"
 class Gaming:
     """`kind` says what the grader paid for, empty unless the verdict is "gamed". `signs`: what was seen, with examples.
 
-    "not gamed" means that the gain depends on the row; "not measured" that nothing could be compared.
+    "not gamed" means that the gain depends on the row; "not measured" that nothing could be compared: `why` says what
+    was missing, empty where there is no gain to judge.
     """
 
     verdict: Verdict
     kind: str = ""
     signs: Sequence[Sign] = ()
+    why: str = ""
 
     @property
     def sentence(self) -> str:
@@ -47,18 +49,18 @@ class Gaming:
         return f"Looks gamed: the grader pays for {KINDS[self.kind]}. {first[0].upper()}{first[1:]}."
 
     def lines(self) -> list[str]:
-        """The signs, each followed by its examples; of the one that is in the headline the examples alone."""
-        found = []
-        for place, sign in enumerate(self.signs):
-            named = place == 0 and self.sentence
-            found += [_OF_THE_FIRST] if named else [f"{sign.text[0].upper()}{sign.text[1:]}."]
-            found += [f"  {line}" for line in sign.examples]
+        """Why nothing was measured, then the signs, each followed by its examples."""
+        found = [f"Whether the scorer was fooled was not measured: {self.why}."] if self.why else []
+        found += [_OF_THE_FIRST] if self.sentence else []
+        for sign in self.signs:
+            found += [f"{sign.text[0].upper()}{sign.text[1:]}.", *(f"  {line}" for line in sign.examples)]
         return found
 
     def to_json(self) -> dict[str, Any]:
         return {
             "verdict": self.verdict,
             "kind": self.kind or None,
+            "why": self.why or None,
             "signs": [sign.to_json() for sign in self.signs],
         }
 
@@ -66,7 +68,7 @@ class Gaming:
     def from_json(cls, found: Mapping[str, Any]) -> Gaming:
         """What `to_json` gave."""
         listed = [Sign(s["name"], s["text"], s["value"], s["examples"]) for s in found["signs"]]
-        return cls(found["verdict"], found["kind"] or "", listed)
+        return cls(found["verdict"], found["kind"] or "", listed, found.get("why") or "")
 
 
 def judge(evidence: GamingEvidence) -> Gaming:
@@ -78,8 +80,7 @@ def judge(evidence: GamingEvidence) -> Gaming:
     references could not be graded, one answer to every row that is as good as the model makes it.
     """
     if not evidence.measured:
-        alone = signs.one_answer(evidence)
-        return Gaming("not measured") if alone is None else Gaming("gamed", "one_answer", [alone])
+        return _unmeasured(evidence)
     rows = row_rewards(evidence)
     blind, over = signs.row_blind(evidence, rows), signs.over_reference(evidence, rows)
     echoed = signs.echo(evidence) if over is not None else None
@@ -100,6 +101,16 @@ def judge(evidence: GamingEvidence) -> Gaming:
     above = signs.out_of_range(evidence, rows)
     seen = [blind, *how.values(), over, above, signs.audit(evidence)]
     return Gaming("gamed", kind, [sign for sign in seen if sign is not None])
+
+
+def _unmeasured(evidence: GamingEvidence) -> Gaming:
+    """What can be said without references: one answer to every row makes the verdict, other signs are notes."""
+    alone = signs.one_answer(evidence)
+    notes = [signs.keyword(evidence), signs.length(evidence), signs.audit(evidence)]
+    seen = [sign for sign in (alone, *notes) if sign is not None]
+    if alone is not None:
+        return Gaming("gamed", "one_answer", seen)
+    return Gaming("not measured", signs=seen, why=evidence.missing)
 
 
 def _credible(rows: Mapping[int, RowRewards]) -> bool:
