@@ -159,8 +159,8 @@ def test_a_damaged_or_newer_run_is_one_message_and_the_rest_goes_on(served):
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        ("", "0 runs are chosen"), ("run=good", "one run is chosen"), ("run=good&run=good", "one run is chosen"),
-        ("run=a&run=b&run=c&run=d&run=e&run=f", "6 runs are chosen"), ("run=good&run=nothing", "there is no run"),
+        ("", "no run is marked"), ("run=good", "one run is marked"), ("run=good&run=good", "one run is marked"),
+        ("run=a&run=b&run=c&run=d&run=e&run=f", "6 runs are marked"), ("run=good&run=nothing", "there is no run"),
     ],
 )  # fmt: skip
 def test_a_comparison_that_can_not_be_made_says_why(served, query, said):
