@@ -46,6 +46,13 @@ def test_both_files_check_and_train():
         assert any("--gate-on low" in text and "> result.json" in text for text in train)
 
 
+def test_github_checks_each_push_and_needs_no_requirements_file():
+    text = (CI / "github-actions.yml").read_text(encoding="utf-8")
+    # YAML 1.1 reads the key `on` as true
+    assert {"push", "pull_request", "workflow_dispatch"} <= set(yaml.safe_load(text)[True])
+    assert "cache:" not in text
+
+
 @pytest.mark.parametrize("command", commands())
 def test_the_command_line_takes_it(command):
     words = shlex.split(re.split(r" >>? ", command)[0])

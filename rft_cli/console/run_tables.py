@@ -89,7 +89,7 @@ def print_run(run: Overview, file: TextIO | None = None) -> None:
     _print_head(console, run)
     _print_result(console, run)
     _print_curves(console, run)
-    _print_list(console, "Diagnosis", [found.text for found in run.diagnosis] or ["nothing stands out"])
+    _print_list(console, "Diagnosis", [found.text for found in run.diagnosis] or [run.no_findings])
     _print_list(console, "Warnings", run.warnings, "bold yellow")
     _print_list(console, "Could not be read", run.problems, "bold red")
     console.print()
@@ -106,7 +106,7 @@ def _print_head(console: Console, run: Overview) -> None:
     entry = run.entry
     took = "" if entry.seconds is None else f"{duration(entry.seconds)} of work"
     said = [one_line(text, 60) for text in (entry.status, entry.model, entry.algorithm) if text]
-    facts = [*said, f"{run.steps} steps", took, when(entry)]
+    facts = [*said, run.steps_made, took, when(entry)]
     head = Text.assemble((clean(entry.name), "bold"), "  ", " · ".join(fact for fact in facts if fact))
     console.print(head, no_wrap=True, overflow="ellipsis")
     error = run.info.get("error")
@@ -116,19 +116,15 @@ def _print_head(console: Console, run: Overview) -> None:
 
 def _print_result(console: Console, run: Overview) -> None:
     console.print()
-    if run.summary is not None:
-        console.print(Text(clean(run.summary.headline), style="bold"))
+    console.print(Text(clean(run.headline), style="bold"))
+    if run.measured or run.summary is not None:
         console.print()
+    if run.summary is not None:
         console.print(comparison_table(run.summary.split, run.summary.table))
     elif run.measured:
         rows = [SummaryRow(name, c.before, c.after, c.difference) for name, c in run.measured.items()]
-        console.print(
-            Text(f"Not finished: the best checkpoint so far is step {run.entry.best_step}.", style="bold")
-        )
-        console.print()
         console.print(comparison_table(run.split, rows))
     else:
-        console.print(Text("Nothing was measured yet."))
         return
     console.print(Text(LEGEND, style="dim"))
     for note in () if run.summary is None else run.summary.notes:

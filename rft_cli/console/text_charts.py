@@ -9,6 +9,13 @@ from rft_cli.view.curves import Chart, Curve
 
 MARKS = {"validation": "o", "training": "·"}
 """What draws a curve: readable without colour."""
+SHORT = {
+    "kl_per_token": ("KL to the reference", "KL"),
+    "truncated": ("Cut at the length limit", "Cut at the limit"),
+    "constant_groups": ("Groups with one reward", "One-reward groups"),
+    "explained_variance": ("Explained by the critic", "Critic explains"),
+}
+"""By the chart's name: a part of its title that is too long for a line of a terminal, and what stands there instead."""
 HEIGHT = 9
 LEAST_WIDTH = 20
 
@@ -69,5 +76,6 @@ def lines_of(charts: Sequence[Chart]) -> list[tuple[str, Curve]]:
             continue
         curve = next((c for c in chart.curves if c.source == "training"), chart.curves[0])
         unit = f" ({chart.unit})" if chart.unit and chart.unit != "component" else ""
-        found.append((f"{chart.title}{unit}", curve))
+        title = chart.title.replace(*SHORT[chart.name]) if chart.name in SHORT else chart.title
+        found.append((f"{title}{unit}", curve))
     return found

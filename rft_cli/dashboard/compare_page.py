@@ -21,9 +21,12 @@ def show_comparison(request: Request) -> Response:
     """The runs that the address names: `/compare?run=A&run=B`."""
     names = list(dict.fromkeys(request.query_params.getlist("run")))
     if not FEWEST <= len(names) <= MOST:
-        chosen = f"{len(names)} runs are chosen" if len(names) != 1 else "one run is chosen"
+        marked = {0: "no run is marked", 1: "one run is marked"}.get(
+            len(names), f"{len(names)} runs are marked"
+        )
         raise UsageError(
-            chosen, f"mark {FEWEST} to {MOST} in the list of runs, the one to compare with first"
+            marked,
+            f"mark {FEWEST} to {MOST} in the list of runs; the uppermost is the one to compare with",
         )
     context = context_of(request)
     runs = [open_run(context.folder, name) for name in names]

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from rft_cli.dashboard.overviews import Overviews
 from rft_cli.errors import UsageError
 from rft_cli.runs import Run
+from rft_cli.view.entries import Entry, list_entries
 
 LARGEST_FORM = 1_000_000
 """Bytes of a form."""
@@ -49,16 +50,25 @@ def open_run(folder: Path, name: str) -> Run:
         raise NoSuchRun(
             f"there is no run {name!r} in {folder}", "it may have been deleted: see the list of runs"
         )
-    leading_out = links_out(folder, path)
-    if leading_out is not None:
-        raise NoSuchRun(
-            f"{leading_out} is a link that leads out of {path if leading_out != path else folder}",
-            "the dashboard shows nothing outside of its folder: `rft show` does",
-        )
+    refused = _refused(folder, path)
+    if refused is not None:
+        raise NoSuchRun(refused, "the dashboard shows nothing outside of its folder: `rft show` does")
     try:
-        return Run.open(path)
+        return Run.open(path, folder)
     except UsageError as error:
         raise NoSuchRun(error.message, error.fix) from None
+
+
+def entries_of(request: Request) -> list[Entry]:
+    """The runs of the folder as the list shows them; one that leads out of it is unreadable."""
+    folder = context_of(request).folder
+    return list_entries(folder, lambda run: _refused(folder, run))
+
+
+def _refused(folder: Path, run: Path) -> str | None:
+    """Why the dashboard does not read this run; None where it does."""
+    link = links_out(folder, run)
+    return None if link is None else f"{link} is a link that leads out of {run if link != run else folder}"
 
 
 def links_out(folder: Path, run: Path) -> Path | None:

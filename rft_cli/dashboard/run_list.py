@@ -10,13 +10,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from rft_cli.dashboard.context import context_of
+from rft_cli.dashboard.context import entries_of
 from rft_cli.dashboard.jobs.jobs import jobs_of
 from rft_cli.dashboard.live import QUICK_S
 from rft_cli.dashboard.rendering import choose, page, unchanged
 from rft_cli.dashboard.state import digest
 from rft_cli.runs.find import read_info
-from rft_cli.view.entries import Entry, list_entries
+from rft_cli.view.entries import Entry
 from rft_cli.view.progress import RunProgress, progress_of
 
 SORTS: Mapping[str, Callable[[Entry], str | float]] = {
@@ -60,7 +60,7 @@ class RunLine:
 
 def show_runs(request: Request) -> Response:
     """The runs of the folder that the filter leaves."""
-    entries = list_entries(context_of(request).folder)
+    entries = entries_of(request)
     statuses = sorted({entry.status for entry in entries})
     asked = request.query_params
     query = ListQuery(

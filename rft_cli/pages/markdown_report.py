@@ -23,9 +23,9 @@ def run_markdown(run: Overview) -> str:
     """The report of one run."""
     entry = run.entry
     took = "" if entry.seconds is None else duration(entry.seconds)
-    steps = f"{run.steps} steps, best {entry.best_step}"
+    steps = f"{run.steps_made}, best {entry.best_step}"
     facts = [prose(entry.status), code(entry.model), prose(entry.algorithm), steps, took]
-    parts = [f"## rft: {prose(entry.name)}", _headline(run), *_table(run)]
+    parts = [f"## rft: {prose(entry.name)}", prose(run.headline), *_table(run)]
     parts.append(" · ".join(fact for fact in facts if fact))
     error = run.info.get("error")
     if error:
@@ -68,14 +68,6 @@ def comparison_markdown(compared: Compared) -> str:
             lines.append(f"| {code(key)} | {' | '.join(code(title(str(v), 60)) for v in values)} |")
         parts += ["Settings that differ:", "\n".join(lines)]
     return "\n\n".join([*parts, *_list("Notes", compared.notes)]) + "\n"
-
-
-def _headline(run: Overview) -> str:
-    if run.summary is not None:
-        return prose(run.summary.headline)
-    if run.measured:
-        return f"Not finished: the best checkpoint so far is step {run.entry.best_step}."
-    return "Nothing was measured yet."
 
 
 def _table(run: Overview) -> list[str]:

@@ -78,7 +78,9 @@ class Compared:
 def compare_runs(runs: Sequence[Overview]) -> Compared:
     """The runs against the first of them. Raises UsageError for fewer than two or more than five."""
     if not FEWEST <= len(runs) <= MOST:
-        raise UsageError(f"{len(runs)} run(s) given", f"compare {FEWEST} to {MOST} runs")
+        raise UsageError(
+            f"{len(runs)} run{'s' if len(runs) != 1 else ''} given", f"compare {FEWEST} to {MOST} runs"
+        )
     labels = _labels(runs)
     problems = ReadProblems()
     split = _common_split(runs)
@@ -167,6 +169,7 @@ def _verdict(found: Difference, first: str) -> str:
         said = f"{found.run} is better than {first}"
     elif high < 0:
         said = f"{found.run} is worse than {first}"
+        low, high = -high, -low
     else:
         return (
             f"{found.run} and {first} can't be told apart: the interval of their difference includes 0 "

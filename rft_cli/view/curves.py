@@ -86,7 +86,7 @@ def charts(lines: Sequence[Mapping[str, Any]], validations: Validations, algorit
     kl = "k3" if algorithm == "grpo" else "k1"
     found = [
         _chart("reward", "Reward", "", firsts, validations),
-        _chart("guard", "Guard: a second grader, never trained on", "", (), validations),
+        _chart("guard", "Guard", "", (), validations),
         *_components(firsts, validations),
         _chart("loss", "Loss", "nats/token", lines, validations) if algorithm == "sft" else None,
         _chart("kl_per_token", f"KL to the reference, {kl}", "nats/token", firsts, validations),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,8 +63,11 @@ class Entry:
         }
 
 
-def list_entries(folder: Path) -> list[Entry]:
-    """The runs directly under `folder`, newest first, unreadable ones at the end."""
+def list_entries(folder: Path, refused: Callable[[Path], str | None] = lambda _: None) -> list[Entry]:
+    """The runs directly under `folder`, newest first, unreadable ones at the end.
+
+    A run for which `refused` gives a reason is not read: it is unreadable for that reason.
+    """
     found = []
     try:
         paths = sorted(folder.iterdir())
@@ -76,7 +79,8 @@ def list_entries(folder: Path) -> list[Entry]:
         ) from None
     for path in paths:
         if not path.name.startswith(".") and (path / "run.json").is_file():
-            entry = read_entry(path)
+            why = refused(path)
+            entry = read_entry(path) if why is None else Entry(path, path.name, UNREADABLE, problem=why)
             if entry is not None:
                 found.append(entry)
     return sorted(found, key=lambda entry: (entry.problem is None, entry.created, entry.name), reverse=True)

@@ -15,7 +15,7 @@ from rft_cli.report.diagnosis import Diagnosis, diagnose_run
 from rft_cli.report.gaming.verdict import Gaming
 from rft_cli.report.summary import Summary, build_summary
 from rft_cli.runs import Run
-from rft_cli.runs.suggested_commands import resume_command
+from rft_cli.runs.suggested_commands import of_where_it_is, resume_command
 from rft_cli.runs.warnings import texts
 from rft_cli.types import Comparison
 from rft_cli.view.completions import changes
@@ -44,7 +44,7 @@ class Overview:
     """`measured`: name → before, after, difference; for a run without a result those of the best step so far.
 
     `summary` is what the job printed at its end, None before that. `validations` is what the charts are made of beside
-    metrics.jsonl. `problems` says what could not be read.
+    metrics.jsonl. `diagnosed` is False where there could be no diagnosis; `problems` says what could not be read.
     """
 
     entry: Entry
@@ -55,6 +55,7 @@ class Overview:
     validations: Validations
     charts: Sequence[Chart]
     diagnosis: Sequence[Diagnosis]
+    diagnosed: bool
     warnings: Sequence[str]
     pilot: Mapping[str, Any] | None
     config: str
@@ -63,6 +64,29 @@ class Overview:
     next: str
     steps: int
     problems: Sequence[str]
+
+    @property
+    def headline(self) -> str:
+        """The result in a sentence, or how far the job is."""
+        if self.summary is not None:
+            return self.summary.headline
+        if not self.measured:
+            return "Nothing was measured yet."
+        if self.entry.best_step == 0:
+            return "Not finished: nothing has beaten the base yet."
+        return f"Not finished: the best checkpoint so far is step {self.entry.best_step}."
+
+    @property
+    def steps_made(self) -> str:
+        """The number of steps with its word."""
+        return f"{self.steps} step{'' if self.steps == 1 else 's'}"
+
+    @property
+    def no_findings(self) -> str:
+        """What stands in the place of a diagnosis that is empty."""
+        if not self.diagnosed:
+            return "there is no diagnosis: a part of the run could not be read"
+        return "nothing stands out" if self.steps else "no steps to diagnose yet"
 
     @property
     def signs(self) -> list[str]:
@@ -106,7 +130,7 @@ def read_overview(run: Run) -> Overview:
     entry = entry_of(run.path, info)
     lines = list(objects(run.metrics_path, problems))
     validations = read_validations(run.path, problems)
-    result = info.get("result")
+    result, diagnosis = info.get("result"), _diagnosis(run, lines, problems)
     return Overview(
         entry=entry,
         info=info,
@@ -114,7 +138,8 @@ def read_overview(run: Run) -> Overview:
         summary=_summary(run, result, problems),
         validations=validations,
         charts=charts(lines, validations, entry.algorithm),
-        diagnosis=_diagnosis(run, lines, problems),
+        diagnosis=diagnosis or (),
+        diagnosed=diagnosis is not None,
         warnings=_warnings(run, problems),
         pilot=run.read_pilot(),
         config=text_of(run.path / "config.yaml", problems),
@@ -180,23 +205,32 @@ def _summary(run: Run, result: object, problems: ReadProblems) -> Summary | None
         return None
 
 
-def _diagnosis(run: Run, lines: Sequence[Mapping[str, Any]], problems: ReadProblems) -> list[Diagnosis]:
+def _diagnosis(
+    run: Run, lines: Sequence[Mapping[str, Any]], problems: ReadProblems
+) -> list[Diagnosis] | None:
+    """None where a damaged part leaves none."""
     try:
         return diagnose_run(run, lines)
     except _DAMAGE as error:
         problems.add(run.path / "validation", f"no diagnosis: {_reason(error)}")
-        return []
+        return None
 
 
 def _warnings(run: Run, problems: ReadProblems) -> list[str]:
     try:
-        return texts(run)
+        return [of_where_it_is(text, run.path, run.info) for text in texts(run)]
     except _DAMAGE as error:
         problems.add(run.path / "run.json", f"no warnings: {_reason(error)}")
         return []
 
 
 def _reason(error: BaseException) -> str:
+    if isinstance(error, KeyError):
+        return f"a line lacks the key {error}"[:120]
+    if isinstance(error, TypeError | AttributeError | ValueError) and not isinstance(error, RftError):
+        return f"a value is of another kind than rft writes ({error})".splitlines()[0][:120]
+    if isinstance(error, RftError | OSError):
+        return str(error).splitlines()[0][:120]
     return f"{type(error).__name__} {error}".splitlines()[0][:120]
 
 
@@ -220,7 +254,7 @@ def _next(run: Run, entry: Entry, info: Mapping[str, Any]) -> str:
     """The command that comes next; empty while the job runs."""
     result = info.get("result")
     if isinstance(result, Mapping) and isinstance(result.get("next"), str):
-        return str(result["next"])
+        return of_where_it_is(result["next"], run.path, info)
     return resume_command(run.path) if entry.status in (DIED, "interrupted", "failed") else ""
 
 

@@ -122,11 +122,11 @@ def test_completions_without_a_grade_have_their_reasons(rft, made):
         (["show", "good", "--row", "1", "--worst", "2"], "--row and --worst can't be shown together"),
         (["show", "good", "--row", "1", "--split", "x"], "--split x: not a split"),
         (["show", "good", "--worst", "1", "--split", "training"], "--worst has no training rows"),
-        (["compare", "good"], "1 run(s) given"),
-        (["compare", *["good"] * 6], "6 run(s) given"),
+        (["compare", "good"], "1 run given"),
+        (["compare", *["good"] * 6], "6 runs given"),
         (["report", "nothing"], "nothing is not a run"),
         (["report", "good", "--to", "nowhere/x.html"], "there is no folder"),
-        (["report", "good", "good", "good", "good", "good", "good"], "6 run(s) given"),
+        (["report", "good", "good", "good", "good", "good", "good"], "6 runs given"),
     ],
 )
 def test_what_is_wrong_is_one_message(rft, made, args, message):

@@ -75,6 +75,7 @@ def test_bad_settings_are_at_their_fields(dashboard):
     found = problems(dashboard.post("/start", **SHORT | sent, do="check").text)
     assert set(found) == {"optim.learning_rate", "rollout.group_size", "lora.r", "more"}
     assert "must be a number > 0 or 'auto' (got -3)" in found["optim.learning_rate"]
+    assert found["rollout.group_size"].startswith("must be")
     assert "ppo.kl: unknown setting" in found["more"]
     assert "ppo.gamma" in found["more"]
 

@@ -144,6 +144,10 @@ def test_a_damaged_or_newer_run_is_one_message_and_the_rest_goes_on(served):
     assert 'href="/runs/good"' in listed
     assert 'href="/runs/damaged"' not in listed
     assert served.ask("/runs/damaged").status == served.ask("/runs/newer").status == 404
+    for name in ("linked", "away"):
+        assert f'href="/runs/{name}"' not in listed
+    assert "away is a link that leads out of" in listed
+    assert "linked/scorer/more.py is a link that leads out of" in listed
     assert "take the rft that wrote it" in served.ask("/runs/newer").text
     for name in ("good", "cut", "odd"):
         for page in ("", "/completions", "/completions?split=test", "/report.html"):
@@ -155,8 +159,8 @@ def test_a_damaged_or_newer_run_is_one_message_and_the_rest_goes_on(served):
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        ("", "0 runs are chosen"), ("run=good", "one run is chosen"), ("run=good&run=good", "one run is chosen"),
-        ("run=a&run=b&run=c&run=d&run=e&run=f", "6 runs are chosen"), ("run=good&run=nothing", "there is no run"),
+        ("", "no run is marked"), ("run=good", "one run is marked"), ("run=good&run=good", "one run is marked"),
+        ("run=a&run=b&run=c&run=d&run=e&run=f", "6 runs are marked"), ("run=good&run=nothing", "there is no run"),
     ],
 )  # fmt: skip
 def test_a_comparison_that_can_not_be_made_says_why(served, query, said):
@@ -198,6 +202,10 @@ def test_a_run_that_is_deleted_is_gone_and_the_rest_goes_on(served, folder):
     assert 'href="/runs/brief"' in served.ask("/").text
     assert served.ask("/runs/brief").status == 200
     shutil.rmtree(folder / "brief")
+    (folder / "empty").mkdir()
+    assert "newest runs in" in served.ask("/runs/empty").text
+    assert str(folder) in served.ask("/runs/empty").text
+    (folder / "empty").rmdir()
     gone = served.ask("/runs/brief")
     assert gone.status == 404
     assert "there is no run &#39;brief&#39;" in gone.text

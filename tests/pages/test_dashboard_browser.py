@@ -133,7 +133,9 @@ def test_the_list_is_sorted_filtered_and_leads_to_a_comparison(visit):
     assert page.evaluate("document.activeElement.textContent") == "b"
     assert page.evaluate(RELOADED)
     page.check("input[value=a]")
+    assert page.is_disabled("button:text-is('Compare the marked runs')")
     page.check("input[value=b]")
+    assert page.is_enabled("button:text-is('Compare the marked runs')")
     page.click("button:text-is('Compare the marked runs')")
     until(lambda: page.evaluate(DRAWN))
     assert page.locator("h1").text_content() == "b against a"

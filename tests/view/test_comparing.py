@@ -37,6 +37,13 @@ def test_the_difference_is_paired_over_the_rows_that_both_runs_graded(tmp_path):
     assert found.differences[1].figure == "form"
 
 
+def test_what_is_worse_is_worse_by_a_positive_interval(tmp_path):
+    found = compare_runs([made(tmp_path, "a", [0.5, 0.6, 0.7]), made(tmp_path, "b", [0.4, 0.3, 0.4])])
+    low, high = found.differences[0].difference.ci95
+    assert found.verdicts == [f"b is worse than a by 0.233 [{-high:+.3f}, {-low:+.3f}] on 3 rows."]
+    assert high < 0
+
+
 def test_an_interval_around_0_says_that_runs_cannot_be_told_apart(tmp_path):
     found = compare_runs([made(tmp_path, "a", [0.0, 1.0, 0.5]), made(tmp_path, "b", [1.0, 0.0, 0.5])])
     assert found.verdicts[0].startswith("b and a can't be told apart")
@@ -87,5 +94,5 @@ def test_a_doubtful_gain_is_marked_and_the_guard_is_compared(tmp_path):
 @pytest.mark.parametrize("count", [1, 6])
 def test_two_to_five_runs_are_compared(tmp_path, count):
     run = made(tmp_path, "a", [0.1])
-    with pytest.raises(UsageError, match=f"{count} run"):
+    with pytest.raises(UsageError, match=f"^{count} runs? given"):
         compare_runs([run] * count)

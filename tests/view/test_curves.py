@@ -1,5 +1,10 @@
 """Curves: one point a rollout batch, validations with intervals, phases that add up, long jobs thinned."""
 
+import io
+from types import SimpleNamespace
+
+from rft_cli.console.run_tables import _print_curves
+from rft_cli.console.tables import open_console
 from rft_cli.view.curves import MOST_POINTS, Point, charts, thinned
 from tests.view.made_runs import line
 
@@ -15,6 +20,18 @@ def test_steps_of_one_rollout_batch_are_one_point_and_their_updates_add_up():
     assert found["entropy"].curves[0].steps == [1, 2, 3]
     phases = {curve.label: curve.values for curve in found["seconds"].curves}
     assert phases == {"sampling": [3.0, 3.0], "grading": [2.0, 1.0], "update": [4.0, 2.0]}
+
+
+def test_the_terminal_cuts_no_label_and_no_unit():
+    lines = [line(step, explained_variance=0.5, reward=0.1 * step) for step in (1, 2, 3)]
+    screen = io.StringIO()
+    _print_curves(
+        open_console(screen), SimpleNamespace(charts=charts(lines, {"guard": [Point(0, 0.5)]}, "ppo"))
+    )
+    shown = screen.getvalue()
+    assert "…  " not in shown
+    for label in ("Guard ", "KL, k1 (nats/token)", "Cut at the limit (share)", "Critic explains (share)"):
+        assert label in shown
 
 
 def test_validations_stand_beside_training_with_their_intervals():

@@ -38,6 +38,18 @@ def test_a_finished_run_shows_the_figures_of_its_result(tmp_path):
     assert document["charts"][0]["curves"][1]["values"] == [0.0, 1.0]
 
 
+def test_the_commands_of_a_run_that_was_moved_have_the_path_where_it_is(tmp_path):
+    run = make_run(tmp_path, "job", lines=LINES, validations={0: BASE, 8: BETTER}, best_step=8)
+    said = f"read `rft show {run.path} --gains 5`, not {run.path}-2"
+    run.update(warnings=[{"step": 0, "text": said}])
+    moved = tmp_path / "my runs" / "job"
+    moved.parent.mkdir()
+    shutil.move(run.path, moved)
+    found = read_overview(Run.open(moved))
+    assert found.next == f"rft export '{moved}'"
+    assert list(found.warnings) == [f"read `rft show '{moved}' --gains 5`, not {run.path}-2"]
+
+
 def test_a_run_that_was_killed_shows_its_best_checkpoint_so_far_and_how_to_go_on(tmp_path):
     run = make_run(tmp_path, lines=LINES[:3], validations={0: BASE, 2: BETTER}, best_step=2, finish=False)
     run.update(status="running")
@@ -51,7 +63,23 @@ def test_a_run_that_was_killed_shows_its_best_checkpoint_so_far_and_how_to_go_on
 
 def test_a_run_without_any_figures_opens(tmp_path):
     found = read_overview(make_run(tmp_path, finish=False))
-    assert (found.measured, found.charts, found.diagnosis, found.steps) == ({}, [], [], 0)
+    assert (found.measured, found.charts, found.diagnosis, found.steps) == ({}, [], (), 0)
+    assert found.no_findings == "no steps to diagnose yet"
+
+
+def test_a_run_that_has_beaten_nothing_yet_and_one_without_a_diagnosis_say_so(tmp_path):
+    from rft_cli.pages.html_report import run_page
+
+    new = read_overview(make_run(tmp_path, "new", validations={0: BASE}, finish=False))
+    assert new.headline == "Not finished: nothing has beaten the base yet."
+    assert "Nothing stands out" not in run_page(new)
+    run = make_run(tmp_path, lines=LINES[:1], validations={0: BASE, 8: BETTER}, best_step=8)
+    (run.path / "validation" / "step-000008.jsonl").write_text('{"row": 0, "text": ""}\n')
+    found = read_overview(run)
+    assert (found.steps_made, found.diagnosed) == ("1 step", False)
+    assert any("no diagnosis: a line lacks the key 'id'" in text for text in found.problems)
+    assert "Nothing stands out" not in run_page(found)
+    assert "There is no diagnosis: a part of the run could not be read." in run_page(found)
 
 
 @pytest.mark.parametrize(

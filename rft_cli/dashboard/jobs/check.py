@@ -95,8 +95,10 @@ def read_check(code: int, out: bytes, err: bytes, values: Mapping[str, str]) -> 
         error = document.get("error")
         problems = [] if error is None else error.get("problems") or [error]
         for one in problems:
-            problem = FieldProblem(str(one["message"]), str(one.get("fix") or ""))
-            found.add(_field_of(one, values), problem)
+            name = _field_of(one, values)
+            # at its own field a setting need not be named again
+            message = str(one["message"]).removeprefix(f"--set {name}: ")
+            found.add(name, FieldProblem(message, str(one.get("fix") or "")))
     except (ValueError, KeyError, TypeError, AttributeError):
         found.problems.clear()
         document = {}

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from rft_cli.dashboard.context import NoSuchRun, context_of, open_named, open_run, read_form
+from rft_cli.dashboard.context import NoSuchRun, context_of, entries_of, open_named, open_run, read_form
 from rft_cli.dashboard.jobs.check import Checked, FieldProblem, check
 from rft_cli.dashboard.jobs.command import shown
 from rft_cli.dashboard.jobs.files import list_files
@@ -22,7 +22,6 @@ from rft_cli.dashboard.jobs.like import values_like
 from rft_cli.dashboard.rendering import page, unchanged
 from rft_cli.dashboard.state import digest
 from rft_cli.errors import RftError, UsageError
-from rft_cli.view.entries import list_entries
 
 FORM_TOKEN = "form_token"
 LOG_S = 1.0
@@ -110,7 +109,7 @@ async def resume_run(request: Request) -> Response:
 
 def _form(request: Request, values: Mapping[str, str], checked: Checked | None = None) -> Response:
     jobs = jobs_of(request)
-    runs = [entry.name for entry in list_entries(context_of(request).folder) if entry.best_step > 0]
+    runs = [entry.name for entry in entries_of(request) if entry.best_step > 0]
     return page(
         request,
         "start.html",

@@ -57,6 +57,7 @@
       touchAgain(document.getElementById(fresh.id), was);
     });
     replaceCurves(page);
+    countMarks();
     document.title = page.title;
     etag = page.getElementById("main").dataset.etag;
   }
@@ -112,6 +113,15 @@
   }
 
   // -------------------------------------------------------------------------------------------------- links, forms, keys
+
+  // Two to five marked runs can be compared.
+  function countMarks() {
+    var button = document.querySelector("#list .actions button");
+    var marked = document.querySelectorAll("#list input[name=run]:checked").length;
+    if (button) button.disabled = marked < 2 || marked > 5;
+  }
+  document.addEventListener("change", countMarks);
+  window.addEventListener("pageshow", countMarks);
 
   document.addEventListener("click", function (event) {
     var link = event.target.closest("a[data-swap]");

@@ -23,6 +23,9 @@ rft.charts = (function () {
     return columns;
   }
 
+  // One value makes no line: it is a point.
+  function isAlone(column) { return column.filter(function (value) { return value != null; }).length === 1; }
+
   // `ends`: the column of the upper ends of the curve's intervals; that of the lower ends follows.
   function seriesOf(curve, index, several, stacked, ends) {
     var validation = curve.source === "validation";
@@ -30,7 +33,7 @@ rft.charts = (function () {
     return {
       label: curve.label, stroke: stroke, width: validation || stacked ? 2 : several ? 1 : 1.5, spanGaps: true,
       dash: several && !validation ? [4, 3] : undefined,
-      points: { show: validation, size: 6, fill: stroke },
+      points: { show: function (plot, at) { return validation || isAlone(plot.data[at]); }, size: 6, fill: stroke },
       value: function (plot, value, series, at) {
         var high = ends && at !== null ? plot.data[ends][at] : null;
         return high === null || high === undefined ? shown(value) : shown(value) + " [" + shown(plot.data[ends + 1][at]) + ", " + shown(high) + "]";
@@ -48,6 +51,10 @@ rft.charts = (function () {
     return index;
   }
 
+  // Between two marks of the axis of steps: a whole number.
+  var WHOLE = [1, 10, 100, 1e3, 1e4, 1e5, 1e6, 1e7].flatMap(function (ten) { return [ten, 2 * ten, 5 * ten]; });
+  function stepRange(plot, low, high) { return low === high && low !== null ? [Math.max(0, low - 1), low + 1] : [low, high]; }
+
   function optionsOf(chart, several, target, wide) {
     var series = [{ label: "step" }], bands = [], ends = chart.curves.length + 1;
     chart.curves.forEach(function (curve, index) {
@@ -60,11 +67,12 @@ rft.charts = (function () {
       });
     });
     var axis = { stroke: colour("muted"), grid: { stroke: colour("line"), width: 1 }, ticks: { stroke: colour("line"), width: 1 }, font: "11px system-ui, sans-serif" };
+    var stepAxis = Object.assign({ incrs: WHOLE }, axis);
     return {
       width: Math.max(200, target.clientWidth), height: wide ? 300 : 190,
       cursor: { sync: { key: "steps" }, points: { size: 7 }, dataIdx: nearest },
-      scales: { x: { time: false }, y: chart.bounds ? { range: function () { return chart.bounds; } } : {} },
-      axes: [axis, Object.assign({ size: 58, values: function (_, ticks) { return ticks.map(shown); } }, axis)],
+      scales: { x: { time: false, range: stepRange }, y: chart.bounds ? { range: function () { return chart.bounds; } } : {} },
+      axes: [stepAxis, Object.assign({ size: 58, values: function (_, ticks) { return ticks.map(shown); } }, axis)],
       series: series, bands: bands, legend: { live: true },
     };
   }
