@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rft_cli.report.collapse import best_constant, repetition_of
+from rft_cli.report.estimates import compare
 from rft_cli.report.pairs import Pair
 from rft_cli.runs import Run
 from rft_cli.runs.suggested_commands import longer, quoted
@@ -86,10 +87,15 @@ def _nothing_beat(run: Run, config: str, metrics: Sequence[Mapping[str, Any]]) -
             f"rft train {config} --learning-rate {rate:.1g}",
             "The training reward fell: steps that are too large are the usual reason.",
         )
+    return Advice(f"rft train {config} {_longer(run, metrics)}")
+
+
+def _longer(run: Run, metrics: Sequence[Mapping[str, Any]]) -> str:
+    """The flags of a job twice as long."""
     settings = run.info.get("settings") or {}
     steps = max((int(row.get("step") or 0) for row in metrics), default=1)
     epochs = settings.get("optim.n_epochs", max((epoch_of(row) for row in metrics), default=1))
-    return Advice(f"rft train {config} {longer(epochs, settings.get('optim.max_steps'), steps)}")
+    return longer(epochs, settings.get("optim.max_steps"), steps)
 
 
 def _of_a_fooled_scorer(run: Run) -> Advice:
@@ -111,6 +117,17 @@ def _of_a_gain(run: Run, config: str, metrics: Sequence[Mapping[str, Any]], pair
             "One answer to every row is what was learned: smaller steps keep a policy from collapsing, and rows in "
             "which no answer is much more often right than the others give it less to collapse to.",
         )
+    as_it_is = f"`rft export {quoted(run.path)}` takes the model out as it is."
+    if constant is not None and constant.as_good:
+        flags = f"--learning-rate {rate:.1g}" if rate else _longer(run, metrics)
+        why = (
+            "The gain is not above what one answer to every row earns: rows in which no answer is much more often "
+            "right than the others, or smaller steps, give the model more to learn than that answer."
+        )
+        return Advice(f"rft train {config} {flags}", f"{why} {as_it_is}")
+    if compare(pair.before, pair.after).difference.ci95[0] <= 0:
+        why = "The gain may be chance: more validation rows make a small gain certain, more epochs may make it larger."
+        return Advice(f"rft train {config} {_longer(run, metrics)}", f"{why} {as_it_is}")
     return Advice(f"rft export {quoted(run.path)}")
 
 

@@ -8,6 +8,9 @@ from typing import Any
 from rft_cli.events import Event, Note, OnEvent, Stepped
 from rft_cli.runs.run import Run
 
+GUARD = "guard"
+"""The tripwire of a guard that fell, which warns at every validation."""
+
 
 class KeptWarnings:
     """Passes a job's events on and keeps each warning among them in run.json, once, with the step it came at.
@@ -48,10 +51,14 @@ def keep(run: Run, entries: Iterable[dict[str, Any]]) -> None:
 
 
 def texts(run: Run) -> list[str]:
-    """The warnings as lines for people, in the order in which they came."""
+    """The warnings as lines for people, in the order in which they came; of the guard's the first and the newest."""
+    kept = list(run.info.get("warnings") or [])
+    guards = [place for place, found in enumerate(kept) if found.get("tripwire") == GUARD]
+    between = set(guards[1:-1])
     return [
         f"step {found['step']}: {found['text']}" if "tripwire" in found else str(found.get("text"))
-        for found in run.info.get("warnings") or []
+        for place, found in enumerate(kept)
+        if place not in between
     ]
 
 

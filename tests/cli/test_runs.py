@@ -67,7 +67,7 @@ def test_a_run_is_shown_with_result_curves_and_diagnosis_in_any_width(rft, made,
     assert re.search(r"^ +0 +8$", done.out, re.MULTILINE)
     assert re.search(r"Entropy.*▁.*1\.000", done.out)
     assert "Diagnosis" in done.out
-    assert "next  rft export" in done.out
+    assert "next  rft train" in done.out  # the interval includes 0
     copied = ("run ", "look ", "next ")
     assert [
         text for text in done.out.splitlines() if len(text) > int(width) and not text.startswith(copied)
@@ -85,7 +85,12 @@ def test_show_as_json(rft, made):
     assert document["schema"] == "rft.show/1"
     assert document["measured"]["reward"]["difference"]["mean"] == 0.5
     assert {chart["name"] for chart in document["charts"]} >= {"reward", "reward/form", "entropy", "seconds"}
-    assert document["next"] == f"rft export {made / 'good'}" or document["next"] == "rft export runs/good"
+    assert document["next"] == f"rft train {made / 'good'}/config.yaml --n-epochs 2"
+    assert (document["gaming"]["verdict"], document["guard"], document["doubt"]) == (
+        "not measured",
+        None,
+        None,
+    )
 
 
 def test_rows_through_the_steps_lowest_rewards_and_gains(rft, made):

@@ -205,3 +205,14 @@ def test_one_step_has_no_beginning_and_end(run):
 
 def test_a_gain_is_to_be_exported(run):
     assert advise(run, 3, [], pair(ROWS)).next.endswith(f"rft export {run.path}")
+
+
+def test_a_gain_that_may_be_chance_is_not_to_be_exported_yet(run):
+    few = Pair("test", graded(ROWS[:2], ["joy", ROWS[1]]), graded(ROWS[:2], ROWS[:2]), ())
+    found = advise(run, 3, [], few)
+    assert found.next.startswith("rft train ")
+    assert "may be chance" in found.text
+    assert f"`rft export {run.path}` takes the model out" in found.text
+    found = advise(run, 3, [], pair(["anger"] * 58 + ROWS[58:]))
+    assert found.next.startswith("rft train ")
+    assert "not above what one answer to every row earns" in found.text

@@ -32,3 +32,7 @@ def test_each_warning_is_kept_once_with_its_step(tmp_path: Path) -> None:
         {"step": 7, "tripwire": "kl", "text": "KL is 2"},
     ]
     assert texts(run) == ["overlap", "cut", "step 4: KL is 2", "step 7: KL is 2"]
+    for step in (8, 9, 10):
+        tell(Note("the guard fell", "warning", step, "guard"))
+    assert texts(run)[4:] == ["step 8: the guard fell", "step 10: the guard fell"]
+    assert len(run.info["warnings"]) == 7

@@ -44,8 +44,8 @@ def _reference(results: Results) -> Finding:
     lower = [r for r in tried if r.grade.reward is not None and r.grade.reward < best - results.margin]
     if failing := [result for result in tried if results.gold_fails(result.place)]:
         broken = _failed(failing)
-        what = "fails" if broken else "no more than wrong ones"
-        text = f"{what}: {_of(len(broken or failing), len(tried))}"
+        rows = _of(len(broken or failing), len(tried))
+        text = f"fails: {rows}" if broken else f"on {rows} the reference earns no more than wrong texts"
         return _finding(results, REFERENCE, "problem", text, failing)
     if skipped := [result for result in tried if result.grade.status == "skipped"]:
         level: Level = "problem" if len(skipped) == len(tried) else "warning"

@@ -12,7 +12,7 @@ from rft_cli.grading.protocol import Grader
 from rft_cli.types import Example
 
 ROWS = 4
-_ANOTHER_FORM = "; right if the scorer wants more than the bare reference: steps before it, JSON around it"
+_ANOTHER_FORM = "; that is fine if the scorer wants more than the bare reference, such as steps before it"
 LIMIT_S = 10.0
 """Seconds after which fewer rows are taken: a preflight must not make people wait."""
 
@@ -43,9 +43,9 @@ def warnings_of(report: AuditReport) -> list[str]:
         lines.append("scorer: too slow for the short audit: run `rft grade --audit` on a few rows")
     for finding in report.findings:
         if _pays(finding) and finding.group in groups:
-            lines.append(
-                f"scorer: {finding.name}: {_describe(finding)}{_ANOTHER_FORM if finding.group == 'reference' else ''}"
-            )
+            name = "" if "the reference earns" in finding.text else f"{finding.name}: "
+            more = _ANOTHER_FORM if finding.group == "reference" else ""
+            lines.append(f"scorer: {name}{_describe(finding)}{more}")
         elif finding.name == "three calls" and finding.level == "warning":
             lines.append(f"scorer: three calls with one completion {finding.text}")
     exploits = [f.name for f in report.findings if _pays(f) and f.group == "exploit"]

@@ -101,7 +101,7 @@ def test_a_scorer_that_raises_on_empty_text(audit: Any) -> None:
 def test_a_scorer_whose_gold_fails(audit: Any) -> None:
     found = audit("wrong_key", VAL)
     assert (found.code, found.named("problem")) == (1, ["reference", "another's reference", "empty text"])
-    assert found.finding("reference")["text"] == "no more than wrong ones: all 20 rows"
+    assert found.finding("reference")["text"] == "on all 20 rows the reference earns no more than wrong texts"
     assert found.finding("empty text")["reward"] == 1.0
 
 

@@ -56,10 +56,10 @@ def test_references_that_all_fail_are_a_warning(rft: Any) -> None:
     warned = check(rft, "wrong_key")
     assert warned.code == 0
     assert (
-        "warning: scorer: reference: no more than wrong ones: all 4 rows (sample_data/train.jsonl:"
+        "warning: scorer: on all 4 rows the reference earns no more than wrong texts (sample_data/train.jsonl:"
         in warned.err
     )
-    assert "right if the scorer wants more than the bare reference" in warned.err
+    assert "that is fine if the scorer wants more than the bare reference" in warned.err
     as_before = check(rft, "wrong_key", "--set", "grader.audit=stop")  # the default once
     assert (as_before.code, as_before.err) == (0, warned.err)
     left_out = check(rft, "wrong_key", "--set", "grader.audit=none")
