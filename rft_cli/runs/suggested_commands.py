@@ -25,7 +25,7 @@ def of_where_it_is(text: str, run: Path, info: Mapping[str, Any]) -> str:
     for old in filter(None, olds):
         if os.path.realpath(old) != os.path.realpath(run):
             for was, now in {old: str(run), quoted(old): quoted(run)}.items():
-                text = re.sub(rf"(?<![\w./-]){re.escape(was)}(?![\w-]|\.\w)", lambda _, now=now: now, text)
+                text = re.sub(rf"(?<![\w./-]){re.escape(was)}(?![\w-]|\.\w)", now.replace("\\", r"\\"), text)
     return text
 
 

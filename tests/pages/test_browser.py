@@ -149,6 +149,22 @@ def test_a_curve_shows_the_values_under_the_cursor(open_page, page_of):
     )
 
 
+def test_a_run_of_one_step_has_points_and_whole_steps(open_page, tmp_path):
+    run = make_run(tmp_path, lines=[line(1)], validations={0: [sample(0, 0.0)]}, finish=False)
+    page = open_page(run_page(read_overview(run)))
+    # a pixel of a curve's colour: training, accent, run1, run2
+    drawn = """() => Array.from(document.querySelectorAll('.plot canvas')).every(canvas => {
+        const at = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+        for (let i = 0; i < at.length; i += 4) {
+            const pixel = [at[i], at[i + 1], at[i + 2]].join(' ');
+            if (['138 148 163', '31 86 216', '194 65 12', '11 122 85'].includes(pixel)) return true;
+        }
+        return false;
+    })"""
+    assert page.evaluate(drawn)
+    assert page.said == []
+
+
 def test_compared_runs_stand_side_by_side(open_page, page_of):
     page = open_page(page_of["comparison"])
     assert page.locator("h1").text_content() == "a against b"

@@ -53,7 +53,14 @@ rft.charts = (function () {
 
   // Between two marks of the axis of steps: a whole number.
   var WHOLE = [1, 10, 100, 1e3, 1e4, 1e5, 1e6, 1e7].flatMap(function (ten) { return [ten, 2 * ten, 5 * ten]; });
-  function stepRange(plot, low, high) { return low === high && low !== null ? [Math.max(0, low - 1), low + 1] : [low, high]; }
+  function stepRange(plot, low, high) {
+    var only = plot.data[0].length === 1 ? plot.data[0][0] : null;
+    return only === null ? [low, high] : [Math.max(0, only - 1), only + 1];
+  }
+  function valueRange(plot, low, high) {
+    if (low === null || high === null) return [null, null];
+    return low === 0 && high === 0 ? [0, 1] : uPlot.rangeNum(low, high, 0.1, true);
+  }
 
   function optionsOf(chart, several, target, wide) {
     var series = [{ label: "step" }], bands = [], ends = chart.curves.length + 1;
@@ -71,7 +78,7 @@ rft.charts = (function () {
     return {
       width: Math.max(200, target.clientWidth), height: wide ? 300 : 190,
       cursor: { sync: { key: "steps" }, points: { size: 7 }, dataIdx: nearest },
-      scales: { x: { time: false, range: stepRange }, y: chart.bounds ? { range: function () { return chart.bounds; } } : {} },
+      scales: { x: { time: false, range: stepRange }, y: chart.bounds ? { range: function () { return chart.bounds; } } : { range: valueRange } },
       axes: [stepAxis, Object.assign({ size: 58, values: function (_, ticks) { return ticks.map(shown); } }, axis)],
       series: series, bands: bands, legend: { live: true },
     };
