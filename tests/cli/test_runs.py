@@ -77,7 +77,7 @@ def test_a_run_is_shown_with_result_curves_and_diagnosis_in_any_width(rft, made,
 def test_an_unfinished_run_is_shown_with_how_to_go_on(rft, made):
     done = rft("show", "killed")
     assert done.code == 0
-    assert "the best checkpoint so far is step 0" in done.out
+    assert "nothing has beaten the base yet" in done.out
 
 
 def test_show_as_json(rft, made):
