@@ -21,7 +21,16 @@ from rft_cli.types import Example
 
 FIX = "take a decoder that continues text: docs/models.md lists the architectures that were tried"
 _OURS = Path(__file__).resolve().parents[1]
-_OF_A_MODEL = (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError)
+MODEL_ERRORS = (
+    AttributeError,
+    IndexError,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What a model's own code raises where it can't do what is asked of it."""
 
 
 def check_architecture(model: str, config: Any) -> None:
@@ -85,7 +94,7 @@ def first_use(model: Any, run: Run, resumed: bool) -> Iterator[None]:
     """
     try:
         yield
-    except _OF_A_MODEL as error:
+    except MODEL_ERRORS as error:
         if resumed or any(True for _ in run.metrics()) or _not_of_the_model(error):
             raise
         said = (str(error).strip() or type(error).__name__).splitlines()[0]

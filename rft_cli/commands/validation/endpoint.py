@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rft_cli.commands.grading.saved_completions import save_completions
-from rft_cli.commands.job.preflight import Preflight, preflight
+from rft_cli.commands.job.preflight import Preflight
 from rft_cli.commands.settings import Output, Settings
 from rft_cli.commands.terminal import print_json, results, stdout_to_stderr
 from rft_cli.commands.validation.asked_endpoint import AskedEndpoint
 from rft_cli.commands.validation.checklist import SCHEMA
 from rft_cli.commands.validation.gates import Gates
+from rft_cli.commands.validation.measure import checked
 from rft_cli.commands.validation.runs import open_run, settings_of
 from rft_cli.config import RunConfig
 from rft_cli.config.load import load_own
@@ -48,14 +49,7 @@ def measure_endpoint(
     run = _one_run(refs, settings)
     loaded = (settings if run is None else settings_of(run, settings)).load(NEEDS)
     with stdout_to_stderr(), EventPrinter(choose_mode(output.quiet, progress=output.progress)) as printer:
-        found = preflight(loaded.config, NEEDS, loaded.origins)
-        for line in loaded.notes:
-            printer(Note(line))
-        found.raise_problems()
-        for line in found.notes():
-            printer(Note(line))
-        for line in found.warnings:
-            printer(Note(line, "warning"))
+        found = checked(loaded, NEEDS, printer)
         measured = _measure(found, run, asked, endpoint, printer)
     document = measured.document(gates)
     unmet = gates.error(document)

@@ -49,8 +49,9 @@ def measure(loaded: LoadedConfig, run: Run | None, gates: Gates, output: Output)
         raise unmet
 
 
-def _sample(loaded: LoadedConfig, run: Run | None, printer: EventPrinter) -> _Measured:
-    found = preflight(loaded.config, MEASURE_NEEDS, loaded.origins)
+def checked(loaded: LoadedConfig, needs: Sequence[str], printer: EventPrinter) -> Preflight:
+    """The preflight, with its notes and warnings shown; UsageErrors with its problems."""
+    found = preflight(loaded.config, needs, loaded.origins)
     for line in loaded.notes:
         printer(Note(line))
     found.raise_problems()
@@ -58,6 +59,11 @@ def _sample(loaded: LoadedConfig, run: Run | None, printer: EventPrinter) -> _Me
         printer(Note(line))
     for line in found.warnings:
         printer(Note(line, "warning"))
+    return found
+
+
+def _sample(loaded: LoadedConfig, run: Run | None, printer: EventPrinter) -> _Measured:
+    found = checked(loaded, MEASURE_NEEDS, printer)
     base = found.config.model.path
     if run is not None and run.info["status"] != "finished":
         printer(Note(f"{run.path} did not finish: its status is {run.info['status']}", "warning"))

@@ -20,11 +20,9 @@ from rft_cli.training.build import parameters_of
 from rft_cli.training.lora import lora_targets
 from rft_cli.training.memory import ADAM_BYTES
 from rft_cli.training.memory_plan.passes import Pass, PassSizes, opened
+from rft_cli.training.model_checks import MODEL_ERRORS
 from rft_cli.training.models import load_config, weights_dtype
-
-_OF_A_MODEL = (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError)
-CHECKPOINTS_FROM = 300_000_000
-"""Parameters from which a GPU job checkpoints gradients by itself (`resolve.ModelFacts`)."""
+from rft_cli.training.resolve import ModelFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +84,6 @@ class Planner:
         lora = auto.use_lora(config.lora.enabled, self.parameters).value
         prompts = max(device.count, config.rollout.prompts_per_batch // device.count * device.count)
         group = config.rollout.group_size
-        setting = config.model.gradient_checkpointing
         sizes = auto.batch_sizes(
             config.optim.micro_batch_size,
             prompts * group,
@@ -95,8 +92,8 @@ class Planner:
             self.parameters,
             device.kind,
         ).value
-        automatic = device.kind == "cuda" and self.parameters > CHECKPOINTS_FROM
-        checkpointing = setting if isinstance(setting, bool) else automatic
+        facts = ModelFacts(self.parameters, lora, device.kind, device.count, "")
+        checkpointing = facts.checkpoints_gradients(config.model.gradient_checkpointing)
         return Setup(lora, prompts, group, sizes.micro, checkpointing, completion)
 
     def _settings(self, setup: Setup) -> dict[str, Any]:
@@ -170,7 +167,7 @@ class Planner:
             try:
                 with opened(own, tried, adapter if setup.lora else None, model.trust_remote_code) as traced:
                     return traced.sampling() if name == "sampling" else traced.update()
-            except _OF_A_MODEL as error:
+            except MODEL_ERRORS as error:
                 cause = error
         raise UsageError(
             f"model {model.path!r} ({own.model_type}) can't be planned: its code needs numbers and not only shapes "
