@@ -117,7 +117,10 @@ def test_an_end_without_a_result_is_a_failure(log: Path) -> None:
 
 @pytest.mark.parametrize(
     ("asleep", "said"),
-    [("time.sleep(60)", ""), ("os.kill(os.getpid(), signal.SIGSTOP)", r", it was stopped \(SIGSTOP\)")],
+    [
+        ("time.sleep(60)", ""),
+        ("os.kill(os.getpid(), signal.SIGSTOP); time.sleep(60)", r", it was stopped \(SIGSTOP\)"),
+    ],
 )
 def test_who_does_not_answer_is_named_and_its_stack_kept(log: Path, asleep: str, said: str) -> None:
     with pytest.raises(RunFailed) as caught:
