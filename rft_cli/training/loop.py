@@ -53,7 +53,7 @@ def run_training(
     trainer.on_note = emit
     tripwires = Tripwires(config.tripwires, config.algorithm, resolved.max_completion_tokens)
     monitor = TripwireMonitor(tripwires, config.tripwires.action, run, emit, accelerator.process_index)
-    journal = Journal(run, emit, accelerator, context.grader, config.grader.max_failure_rate, monitor)
+    journal = Journal(run, emit, accelerator, config.grader.max_failure_rate, monitor)
     trainer.max_skipped_steps = config.optim.max_skipped_steps
     reward.on_graded = journal.on_graded
     writer = CheckpointWriter(run, trainer, config.checkpoint.keep_last, journal.to_json)
