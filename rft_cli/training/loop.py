@@ -48,7 +48,9 @@ def run_training(
     trainer, reward = _build(context, run, model, resolved, references)
     accelerator = trainer.accelerator
     judged = context.grader.stats.judges is not None
-    emit = SlowGraderWarning(context.emit, config.grader, judged, accelerator.num_processes)
+    emit = SlowGraderWarning(
+        context.emit, config.grader, judged, accelerator.num_processes, config.rollout.ahead
+    )
     context = replace(context, emit=emit)
     trainer.on_note = emit
     tripwires = Tripwires(config.tripwires, config.algorithm, resolved.max_completion_tokens)
