@@ -30,8 +30,8 @@ PAGE = Path("docs/learning.md")
 FOLDER = Path("build/ahead")
 SLEEP_S = 0.2
 COMPLETIONS = 64
-BATCHES = 12
-PAIRS = 3
+BATCHES = 8
+PAIRS = 2
 LIMIT = 0.65
 SEEDS = (0, 1, 2)
 LEARNED = 64
@@ -99,8 +99,8 @@ def times() -> list[Row]:
     with tempfile.TemporaryDirectory() as base:
         folder = Path(base)
         write_files(folder)
-        first = timed(folder, "calibration", 0, 8, batches=3)
-        own = (first.wall - first.waited) / 3
+        first = timed(folder, "calibration", 0, 8, batches=2)
+        own = (first.wall - first.waited) / 2
         workers = max(1, round(COMPLETIONS * SLEEP_S / own))
         pairs: list[dict[int, Timed]] = []
         for turn in range(PAIRS):

@@ -1,6 +1,5 @@
 """A job that samples a batch ahead: in order, with grading behind the training, and exact whatever stops it."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -21,31 +20,38 @@ KINDS = {
     "rloo": {"algorithm": "rloo"},
 }
 SOME = KINDS if FULL else list(KINDS)[:1]
-SCORER = '''
-import json
+FIRSTS = (16, 24, 40)
+"""The first grades of batches 1, 2 and 3. In order: the baseline, batches 0, 1 and 2, a validation, batch 3, all of
+8."""
+SCORER = f'''
 import time
 from pathlib import Path
 
 from helper import reward
 
-SLOW = Path("slow.jsonl")
+GRADES, STEPS = Path("grades.txt"), Path("steps.txt")
+
+
+def lines(file):
+    return len(file.read_text().splitlines()) if file.exists() else 0
 
 
 def score(completion, example):
-    """Where there is slow.jsonl, a grade takes 0.1 s, and says there when that was."""
-    if SLOW.exists():
-        began = time.time()
-        time.sleep(0.1)
-        with SLOW.open("a") as file:
-            file.write(json.dumps([began, time.time()]) + "\\n")
+    """Where there is grades.txt, the first grade of a batch waits for an update, and says there whether one came."""
+    if GRADES.exists():
+        before, until = lines(STEPS), time.monotonic() + 25
+        if lines(GRADES) in {FIRSTS}:
+            while lines(STEPS) == before and time.monotonic() < until:
+                time.sleep(0.02)
+        with GRADES.open("a") as file:
+            file.write(f"{{before}} {{lines(STEPS)}}\\n")
     return reward(completion)
 '''
-STEPS_TIMED = """
-import time
+STEPS_WRITTEN = """
 from rft_cli.training.hooks.journal import Journal
 def on_optimizer_step(self, args, state, control, **_):
     with open("steps.txt", "a") as file:
-        file.write(f"{time.time()}\\n")
+        file.write("step\\n")
 Journal.on_optimizer_step = on_optimizer_step
 """
 
@@ -63,11 +69,11 @@ def terminated_at(step):
 
 @pytest.fixture(scope="module", params=SOME)
 def whole(request, warm, tmp_path_factory):
-    """The job where nothing stops it and grading is slow, with its settings."""
+    """The job where nothing stops it, with its settings; its grader waits for updates."""
     settings = AHEAD | KINDS[request.param]
     folder = folder_of(tmp_path_factory.mktemp("ahead"))
-    (folder / "slow.jsonl").touch()
-    ended = warm.start(folder, jobs.create_arguments(settings), before=STEPS_TIMED).wait()
+    (folder / "grades.txt").touch()
+    ended = warm.start(folder, jobs.create_arguments(settings), before=STEPS_WRITTEN).wait()
     assert ended.code == 0, ended.err[-3000:]
     return settings, Run(folder / "runs" / "job")
 
@@ -87,20 +93,13 @@ def test_a_batch_is_sampled_before_the_one_before_it_is_trained_on_and_none_in_v
 def test_a_batch_is_graded_while_the_one_before_it_is_trained_on(whole):
     settings, run = whole
     steps = 1 if settings.get("ppo.passes") == 1 else 4
-    folder = run.path.parents[1]
-    grades = [json.loads(line) for line in (folder / "slow.jsonl").read_text().splitlines()]
-    stepped = [float(line) for line in (folder / "steps.txt").read_text().splitlines()]
-    assert len(stepped) == BATCHES * steps
-    # In order: the baseline, batches 0, 1 and 2, a validation, batch 3, a validation, of 8 each.
-    for number, place in enumerate((16, 24, 40)):
-        graded = grades[place : place + COMPLETIONS]
-        trained = stepped[number * steps : (number + 1) * steps]
-        assert graded[0][0] < trained[-1], (
-            f"batch {number + 1} is graded behind the updates of batch {number}"
-        )
-        assert trained[0] < graded[-1][1], (
-            f"batch {number + 1} is graded before the updates of batch {number}"
-        )
+    written = (run.path.parents[1] / "grades.txt").read_text().splitlines()
+    grades = [tuple(map(int, line.split())) for line in written]
+    assert len(grades) >= (BATCHES + 3) * COMPLETIONS
+    for number, place in enumerate(FIRSTS):
+        # Begun before the first update on the batch before, over when there was one.
+        assert grades[place][0] == number * steps
+        assert grades[place][1] > grades[place][0]
     lines = run.metrics()
     assert all(line["grade_wait_seconds"] < line["grade_seconds"] for line in lines[steps:])
     assert all(line["update_seconds"] > -1e-3 for line in lines)
