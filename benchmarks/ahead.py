@@ -130,7 +130,9 @@ def _ratio(sides: Sequence[Sequence[float]]) -> float:
 
 def learning() -> list[Row]:
     """The tuned models' reward on the test rows, paired by row and seed."""
-    jobs = {ahead: [_learned(ahead, seed) for seed in SEEDS] for ahead in (0, 1)}
+    jobs: dict[int, list[Finished]] = {0: [], 1: []}
+    for seed, ahead in itertools.product(SEEDS, (0, 1)):
+        jobs[ahead].append(_learned(ahead, seed))
     lines = [
         "| `rollout.ahead` | seed | reward before | reward after | all right after |",
         "|---|---|---|---|---|",

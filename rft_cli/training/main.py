@@ -138,6 +138,8 @@ def _train(
     # Until the graders are closed: a signal in the middle of that would leave their processes behind.
     with stop.finishing(), ExitStack() as graders, first_use(model, run, resume):
         grader = graders.enter_context(in_background(group.agreed(partial(opened, job.config.grader, log))))
+        if job.config.rollout.ahead and grader.in_place:
+            emit(Note("rollout.ahead hides no grading here: a reward model runs on the device that trains"))
         guard, second = None, job.config.grader.of_guard()
         if second is not None:
             guard_log = logs / f"guard-{state.process_index}.log"

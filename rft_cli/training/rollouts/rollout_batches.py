@@ -41,7 +41,7 @@ class RolloutBatches(SplitsMicroBatches):
         super().__init__(*args, **kwargs)
         self.rollouts_seen = 0
         # By their numbers: sampled, not yet trained on.
-        self._sampled: dict[int, Rollout] = {}
+        self._waiting: dict[int, Rollout] = {}
         # The one of them that TRL makes a batch of.
         self._rollout: Rollout
         # Old log-probabilities that TRL asks for next.
@@ -91,8 +91,8 @@ class RolloutBatches(SplitsMicroBatches):
         """Rollout batch `number`, with grades and advantages; those ahead of it are sampled first."""
         whole_job = self.state.max_steps * self.args.gradient_accumulation_steps // self._passes
         wanted = range(number, min(number + self.ahead, whole_job - 1) + 1)
-        self._note(sample_seconds=sum(self._roll(n) for n in wanted if n not in self._sampled))
-        self._rollout = self._sampled.pop(number)
+        self._note(sample_seconds=sum(self._roll(n) for n in wanted if n not in self._waiting))
+        self._rollout = self._waiting.pop(number)
         self._reward.current = self._rollout.grading
         rows = [self.train_dataset[row] for row in self._rollout.rows]
         batch: dict[str, Any] = self._generate_and_score_completions(rows)
@@ -125,7 +125,7 @@ class RolloutBatches(SplitsMicroBatches):
         seconds = perf_counter() - started
         rollout = self._begin(number, completions)
         if self._keeps_old:
-            self._sampled[number] = replace(rollout, old_logps=self._old_logps(self._tokens(rollout)))
+            self._waiting[number] = replace(rollout, old_logps=self._old_logps(self._tokens(rollout)))
         return seconds
 
     def _begin(
@@ -137,7 +137,7 @@ class RolloutBatches(SplitsMicroBatches):
         grading = self._reward.start(rows, texts, completions)
         prompts = self._reward.prompt_ids(rows)
         rollout = Rollout(number, rows, prompts, completions, old_logps, grading)
-        self._sampled[number] = rollout
+        self._waiting[number] = rollout
         return rollout
 
     @torch.no_grad()
@@ -190,7 +190,7 @@ class RolloutBatches(SplitsMicroBatches):
         used_up = self._step % self._passes == 0
         return super().process_state() | {
             "buffer": None if used_up else self._buffered_inputs,
-            "ahead": [rollout.state() for rollout in self._sampled.values()],
+            "ahead": [rollout.state() for rollout in self._waiting.values()],
             "rollouts_seen": self.rollouts_seen,
         }
 
