@@ -106,7 +106,7 @@ def ours(loaded: Loaded, grader: Grader) -> Any:
     # Without ValidateAndSave: what is timed here is training, not baseline and validations.
     wires = Tripwires(config.tripwires, config.algorithm, loaded.resolved.max_completion_tokens)
     monitor = TripwireMonitor(wires, config.tripwires.action, run, quietly, trainer.accelerator.process_index)
-    journal = Journal(run, quietly, trainer.accelerator, grader, config.grader.max_failure_rate, monitor)
+    journal = Journal(run, quietly, trainer.accelerator, config.grader.max_failure_rate, monitor)
     reward.on_graded = journal.on_graded
     trainer.add_callback(journal)
     return trainer

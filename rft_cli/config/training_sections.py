@@ -20,6 +20,10 @@ class RolloutConfig(Section):
     """Sampling temperature in training. auto: 0.7 under 1 B parameters, else 1."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Nucleus sampling in training; 1.0 is off, and keeps log-probabilities true."""
+    ahead: Annotated[int, Field(ge=0, le=1)] = 0
+    """Rollout batches sampled before their turn. 1: the next batch is sampled before this one is trained on, and graded
+    meanwhile: hides a slow grader, and trains on completions of the policy before its last update (docs/algorithm.md).
+    """
 
 
 class PilotConfig(Section):

@@ -22,6 +22,7 @@ from rft_cli.config.suggest import counted, wrapped
 from rft_cli.console.pilot_table import pilot_lines
 from rft_cli.console.text import clean, duration, number, sparkline
 from rft_cli.events import Event, Finished, Note, Piloted, Progress, Started, Stepped, Validated
+from rft_cli.report.facts import grade_wait
 from rft_cli.runs.files import finite
 from rft_cli.types import Estimate
 
@@ -261,7 +262,7 @@ def _times(metrics: Mapping[str, float | None]) -> list[str]:
     for label, key in (("rollout", "rollout_seconds"), ("update", "update_seconds")):
         value = metrics.get(key)
         if value is not None:
-            grading = metrics.get("grade_seconds") or 0.0
+            grading = grade_wait(metrics) or 0.0
             of_it = f" (grading {grading:.1f} s)" if label == "rollout" and grading > GRADING * value else ""
             found.append(f"{label} {value:.1f} s{of_it}")
     return found

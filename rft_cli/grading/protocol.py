@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -13,6 +16,15 @@ from rft_cli.types import Grade, GradeRequest
 
 OnOutput = Callable[[int, str], None]
 """Gets what the scorer printed while it graded the completion at a place; place -1 is its import."""
+
+
+@dataclass(frozen=True, slots=True)
+class GradedRequests:
+    """Grades in the order of their requests, the seconds that grading took, and what judges had counted by its end."""
+
+    grades: list[Grade]
+    seconds: float
+    judges: Mapping[str, float]
 
 
 class BatchGrader(Protocol):
@@ -54,6 +66,8 @@ class Closing(ABC):
 class Grader(Closing):
     """What `open_grader` gives: a `PartGrader` with what people ask of it. Close it, or use it in a `with`."""
 
+    in_place = False
+    """Whether it computes in this process, on the device that trains."""
     stats: GraderStats
     """Counts every grade that it gave."""
     signature: str
@@ -70,6 +84,22 @@ class Grader(Closing):
     @abstractmethod
     def stream(self, requests: Iterable[GradeRequest]) -> Iterator[list[Grade]]:
         """Grades in order, some at a time, while requests are still being read; few of them are in flight."""
+
+    def start(self, requests: Sequence[GradeRequest]) -> Future[GradedRequests]:
+        """Begin to grade; this one has graded when it returns."""
+        future: Future[GradedRequests] = Future()
+        try:
+            future.set_result(self.timed(requests))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    def timed(self, requests: Sequence[GradeRequest]) -> GradedRequests:
+        """One grade for each request, with the time and the judges' counts."""
+        started = perf_counter()
+        grades = self.grade(requests)
+        judges = self.stats.judges
+        return GradedRequests(grades, perf_counter() - started, {} if judges is None else judges.to_metrics())
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rft_cli.report.facts import Facts, Metrics, facts_of, is_number
+from rft_cli.report.facts import Facts, Metrics, facts_of, grade_wait, is_number
 from rft_cli.runs import Run
 
 FEW_COMPLETIONS = 32
@@ -225,15 +225,16 @@ def _memorising(facts: Facts) -> Diagnosis | None:
 
 
 def _grader_cost(facts: Facts) -> Diagnosis | None:
-    graded = [batch for batch in facts.batches if is_number(batch[0].get("grade_seconds"))]
+    graded = [batch for batch in facts.batches if grade_wait(batch[0]) is not None]
     lines = [line for batch in graded for line in batch if is_number(line.get("step_seconds"))]
     total = math.fsum(float(line["step_seconds"]) for line in lines)
-    seconds = math.fsum(float(batch[0]["grade_seconds"]) for batch in graded)
+    seconds = math.fsum(grade_wait(batch[0]) or 0.0 for batch in graded)
     if not graded or total <= 0 or seconds / total <= COSTLY or seconds / len(graded) < LEAST_GRADING_S:
         return None
     text = (
         f"Grading took {_percent(min(1.0, seconds / total))} of the training time, {seconds / len(graded):.1f} s a "
-        "rollout batch. Make the scorer faster, or raise grader.workers (of a judge: grader.judge.concurrency)."
+        "rollout batch. Make the scorer faster, or raise grader.workers (of a judge: grader.judge.concurrency)"
+        + ("." if facts.settings.get("rollout.ahead") else "; rollout.ahead=1 grades while the job trains.")
     )
     return Diagnosis("grader_cost", text, seconds / total, "grader.workers")
 

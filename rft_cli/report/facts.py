@@ -94,6 +94,12 @@ def is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def grade_wait(line: Metrics) -> float | None:
+    """Seconds that training waited for a rollout batch's grades: of runs that always waited, all of grading."""
+    found = line.get("grade_wait_seconds", line.get("grade_seconds"))
+    return float(found) if is_number(found) else None
+
+
 def batches_of(lines: Sequence[Metrics]) -> list[list[Metrics]]:
     """The lines of each rollout batch: those that share its count of completions. Under sft each line is its own."""
     batches: list[list[Metrics]] = []

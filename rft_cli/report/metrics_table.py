@@ -64,7 +64,8 @@ METRICS = (
     Metric("entropy", "nats/token", ALL, "Mean entropy of the policy's next token."),
     Metric(
         "ratio", "ratio", PPO,
-        "Mean ratio of the policy's probability of a token to that at sampling; 1 in a batch's first step.",
+        "Mean ratio of the policy's probability of a token to that at sampling; 1 in a batch's first step, but for "
+        "`rollout.ahead: 1`.",
     ),
     Metric("clip_fraction", "share", ROLLOUTS, "Tokens whose ratio was clipped, and so pulled nothing."),
     Metric(
@@ -99,10 +100,15 @@ METRICS = (
         "Failed grades of one kind: `raised`, `timeout`, `died`, `bad_value`, `judge_server` and others.",
     ),
     Metric("grade_seconds", "seconds", ROLLOUTS, "Time that grading the rollout batch took."),
+    Metric("grade_wait_seconds", "seconds", ROLLOUTS, "How long training waited for these grades."),
     Metric("grade_seconds_p50", "seconds", ROLLOUTS, "Median time of one grade in the batch; 90 % and 99 % below."),
     Metric("grade_seconds_p90", "seconds", ROLLOUTS, "90 % of the grades took at most this."),
     Metric("grade_seconds_p99", "seconds", ROLLOUTS, "99 % of the grades took at most this."),
-    Metric("rollout_seconds", "seconds", ROLLOUTS, "Sampling, scoring and grading the rollout batch."),
+    Metric(
+        "rollout_seconds", "seconds", ROLLOUTS,
+        "Sampling and scoring, and waiting for grades. With `rollout.ahead: 1` it is the next batch that is sampled.",
+    ),
+    Metric("sample_seconds", "seconds", ROLLOUTS, "Sampling alone."),
     Metric("update_seconds", "seconds", ALL, "The step less `rollout_seconds`."),
     Metric("step_seconds", "seconds", ALL, "Wall time of the step, without checkpoint and validation."),
     Metric(

@@ -162,14 +162,15 @@ def shown(samples: Sequence[Sample]) -> list[Sample]:
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """How long a job is: completions of a rollout batch, steps on it, passes over it, batches, and completions that are
-    sampled in its validations."""
+    """How long a job is: completions of a rollout batch, steps on it, passes over it, batches, completions that are
+    sampled in its validations, and batches that are graded while others train."""
 
     batch: int
     steps: int
     passes: int
     batches: int
     validated: int
+    ahead: int = 0
 
 
 FORWARDS_A_PASS = 3
@@ -186,7 +187,10 @@ def times(
     if course is None:
         return found
     update = course.batch * forward_s * (FORWARDS_A_BATCH + FORWARDS_A_PASS * course.passes)
-    batch = course.batch * rollout_s + update
+    hidden = (
+        min(course.batch * grade_s, course.batch * (rollout_s - grade_s) + update) if course.ahead else 0.0
+    )
+    batch = course.batch * rollout_s + update - hidden
     return found | {
         "rollout": course.batch * rollout_s,
         "update": update,

@@ -81,6 +81,20 @@ def build_trainer(
     rows: HfDataset,
 ) -> Any:
     """The trainer of an algorithm with rollouts, its model on the device, ready for `train()`."""
+    trainer = _trainer(config, resolved, tokenizer, model, output_dir, reward, rows)
+    trainer.ahead = config.rollout.ahead
+    return trainer
+
+
+def _trainer(
+    config: RunConfig,
+    resolved: Resolved,
+    tokenizer: PreTrainedTokenizerBase,
+    model: Any,
+    output_dir: str,
+    reward: GraderReward,
+    rows: HfDataset,
+) -> Any:
     common: dict[str, Any] = {"model": model, "train_dataset": rows, "processing_class": tokenizer}
     if resolved.lora:
         common["peft_config"] = _adapter(config, resolved, model)

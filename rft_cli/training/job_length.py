@@ -113,4 +113,5 @@ def course_of(job: Job, plan: Batches, batches: int, every: int) -> Course:
         passes=job.config.ppo.passes,
         batches=batches,
         validated=(validations * len(job.validation.examples) + tested) * samples,
+        ahead=job.config.rollout.ahead,
     )

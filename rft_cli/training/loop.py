@@ -48,12 +48,14 @@ def run_training(
     trainer, reward = _build(context, run, model, resolved, references)
     accelerator = trainer.accelerator
     judged = context.grader.stats.judges is not None
-    emit = SlowGraderWarning(context.emit, config.grader, judged, accelerator.num_processes)
+    emit = SlowGraderWarning(
+        context.emit, config.grader, judged, accelerator.num_processes, config.rollout.ahead
+    )
     context = replace(context, emit=emit)
     trainer.on_note = emit
     tripwires = Tripwires(config.tripwires, config.algorithm, resolved.max_completion_tokens)
     monitor = TripwireMonitor(tripwires, config.tripwires.action, run, emit, accelerator.process_index)
-    journal = Journal(run, emit, accelerator, context.grader, config.grader.max_failure_rate, monitor)
+    journal = Journal(run, emit, accelerator, config.grader.max_failure_rate, monitor)
     trainer.max_skipped_steps = config.optim.max_skipped_steps
     reward.on_graded = journal.on_graded
     writer = CheckpointWriter(run, trainer, config.checkpoint.keep_last, journal.to_json)

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.events import Note, OnEvent
+from rft_cli.grading.background import in_background
 from rft_cli.grading.protocol import Grader
 from rft_cli.job import Job
 from rft_cli.runs import Run
@@ -136,7 +137,9 @@ def _train(
 
     # Until the graders are closed: a signal in the middle of that would leave their processes behind.
     with stop.finishing(), ExitStack() as graders, first_use(model, run, resume):
-        grader = graders.enter_context(group.agreed(partial(opened, job.config.grader, log)))
+        grader = graders.enter_context(in_background(group.agreed(partial(opened, job.config.grader, log))))
+        if job.config.rollout.ahead and grader.in_place:
+            emit(Note("rollout.ahead hides no grading here: a reward model runs on the device that trains"))
         guard, second = None, job.config.grader.of_guard()
         if second is not None:
             guard_log = logs / f"guard-{state.process_index}.log"

@@ -41,6 +41,8 @@ class RewardModelGrader(Grader):
     grade (`too_long`), and so is an output that is not finite (`bad_value`).
     """
 
+    in_place = True
+
     def __init__(
         self,
         path: str,

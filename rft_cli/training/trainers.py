@@ -6,7 +6,6 @@ From the bottom up: TRL's trainer; `BaseTrainer` and `RolloutTrainer` (sampling 
 
 from __future__ import annotations
 
-from time import perf_counter
 from typing import Any
 
 from trl import GRPOTrainer, RLOOTrainer
@@ -21,26 +20,21 @@ class PPOJob(GuardedTrainer, PPOTrainer):
     """algorithm: ppo"""
 
 
-class TimedRollouts(RolloutTrainer):
-    """Measures a rollout batch of TRL's own algorithms, as PPO's trainer does."""
-
-    def _generate_and_score_completions(self, inputs: Any) -> Any:
-        started = perf_counter()
-        batch = super()._generate_and_score_completions(inputs)
-        self._note(rollout_seconds=perf_counter() - started)
-        return batch
-
-
-class GRPOJob(GuardedTrainer, TimedRollouts, GRPOTrainer):
+class GRPOJob(GuardedTrainer, RolloutTrainer, GRPOTrainer):
     """algorithm: grpo"""
 
 
-class RLOOJob(GuardedTrainer, TimedRollouts, RLOOTrainer):
+class RLOOJob(GuardedTrainer, RolloutTrainer, RLOOTrainer):
     """algorithm: rloo"""
 
     loss_is_mean_of_rows = True
     in_spreads = True
     """Whether the KL's weight is in spreads of the job's rewards; else in raw rewards."""
+
+    @property
+    def _asks_for_old(self) -> bool:
+        """TRL's RLOOTrainer always asks for them."""
+        return True
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
         # TRL's RLOOTrainer asks for the completions alone.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
-from rft_cli.report.facts import batches_of
+from rft_cli.report.facts import batches_of, grade_wait
 from rft_cli.view.reading import figure
 
 MeasuredOn = Literal["training", "validation"]
@@ -154,14 +154,11 @@ def _components(firsts: Sequence[Mapping[str, Any]], validations: Validations) -
 
 
 def _phases(batches: Sequence[Sequence[Mapping[str, Any]]]) -> Chart | None:
-    """Seconds of each rollout batch by phase: sampling (with scoring), grading, updates."""
+    """Seconds of each rollout batch by phase: sampling (with scoring), waiting for grades, updates."""
     steps: list[int] = []
     phases: dict[str, list[float]] = {"sampling": [], "grading": [], "update": []}
     for batch in batches:
-        rollout, grading = (
-            figure(batch[0].get("rollout_seconds")),
-            figure(batch[0].get("grade_seconds")) or 0.0,
-        )
+        rollout, grading = figure(batch[0].get("rollout_seconds")), grade_wait(batch[0]) or 0.0
         if rollout is None:
             continue
         steps.append(_step(batch[0]))

@@ -48,6 +48,7 @@ def chosen_jobs(draw):
         "rollout.group_size": group,
         "rollout.prompts_per_batch": prompts,
         "rollout.max_completion_tokens": 6,
+        "rollout.ahead": draw(strategies.integers(0, 1)),
         "ppo.passes": passes,
         "ppo.minibatches": minibatches,
         "optim.micro_batch_size": micro,
@@ -197,6 +198,7 @@ JOB = {
     "ppo.critic_warmup": 2,
     "optim.n_epochs": 10,
     "rollout.max_completion_tokens": 6,
+    "rollout.ahead": 1,
     "validation.every_epochs": 10,
 }
 
@@ -226,6 +228,7 @@ def nothing(checkpoint):
 
 FIELDS = {
     "rollout-0.pt: buffer": change("rollout-0.pt", "buffer", to=None),
+    "rollout-0.pt: ahead": change("rollout-0.pt", "ahead", to=[]),
     "rollout-0.pt: rollouts_seen": change("rollout-0.pt", "rollouts_seen", to=0),
     "rollout-0.pt: guard (policy)": change("rollout-0.pt", "guard", "policy", "total", to=7),
     "rollout-0.pt: guard (critic)": change("rollout-0.pt", "guard", "critic", "total", to=7),

@@ -26,24 +26,25 @@ pytestmark = [
 ]
 
 
-def begin(folder):
-    arguments = [*jobs.create_arguments(SETTINGS), "--num-processes", "2"]
+def begin(folder, ahead):
+    arguments = [*jobs.create_arguments({**SETTINGS, "rollout.ahead": ahead}), "--num-processes", "2"]
     return jobs.run_outside(folder, arguments, **jobs.plant(folder))
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    """What the job comes to where nothing stops it, and the seconds from its first step's line to its end."""
+@pytest.fixture(scope="module", params=[0, 1] if FULL else [1])
+def undisturbed(request, tmp_path_factory):
+    """What the job comes to where nothing stops it, the seconds from its first step's line to its end, and its batches
+    ahead."""
     folder = jobs.make_files(tmp_path_factory.mktemp("undisturbed"))
     run = Run(folder / "runs" / "job")
-    process = begin(folder)
+    process = begin(folder, request.param)
     jobs.wait_for(lambda: run.metrics_path.exists() or not process.alive, 240)
     began = time.monotonic()
     ended = process.wait()
     assert ended.code == 0, ended.err[-3000:]
     state = state_of(run)
     assert {"rollout-0.pt", "rollout-1.pt", "rng_state_0.pth", "rng_state_1.pth"} < {*state.training}
-    return state, time.monotonic() - began
+    return state, time.monotonic() - began, request.param
 
 
 def stop(process, how, draw):
@@ -62,12 +63,12 @@ def stop(process, how, draw):
 
 @pytest.mark.parametrize("seed", range(12 if FULL else 1))
 def test_two_processes_come_to_the_same_bits(undisturbed, tmp_path, seed):
-    expected, seconds = undisturbed
+    expected, seconds, ahead = undisturbed
     how, draw = STOPS[seed % len(STOPS)], random.Random(seed)
     jobs.make_files(tmp_path)
     run = Run(tmp_path / "runs" / "job")
     while True:
-        process = begin(tmp_path)
+        process = begin(tmp_path, ahead)
         # Baseline, first steps and all that follows: the moment lies between the baseline's samples and the end.
         jobs.wait_for(lambda p=process: run.has_samples("step-000000") or not p.alive, 240)
         time.sleep(draw.uniform(0.0, 1.0) * seconds)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from rft_cli.report.pilot import BANDS, Course, figures, percentile, shown, times
@@ -190,3 +192,12 @@ def test_times_of_a_job():
         {"completion": 0.05, "grade": 0.01, "rollout": 6.4, "update": 10.24, "step": 4.16, "job": 186.4}
     )
     assert times(0.05, 0.01, 0.01, None) == {"completion": 0.05, "grade": 0.01}
+
+
+def test_grading_that_hides_behind_a_batch_is_not_counted() -> None:
+    """128 completions of 0.4 s, of it 0.3 s graded: 12.8 s sampled, 10.2 s of updates, 38.4 s graded."""
+    course = Course(batch=128, steps=4, passes=2, batches=10, validated=0)
+    plain = times(rollout_s=0.4, grade_s=0.3, forward_s=0.01, course=course)
+    ahead = times(rollout_s=0.4, grade_s=0.3, forward_s=0.01, course=replace(course, ahead=1))
+    assert plain["job"] == pytest.approx(10 * (51.2 + 10.24))
+    assert ahead["job"] == pytest.approx(10 * 38.4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerFast, PrinterCallback, Qwen3Config, Qwen3ForCausalLM
 
 from rft_cli.config import RunConfig
+from rft_cli.grading.protocol import Grader
+from rft_cli.grading.stats import GraderStats
 from rft_cli.training import build
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.library_output import quiet_libraries
@@ -74,10 +76,11 @@ def graded(reward: float) -> Grade:
     return Grade("graded", reward)
 
 
-class FunctionGrader:
+class FunctionGrader(Grader):
     """A grader in this process; keeps what it was asked and what it said."""
 
     def __init__(self, function: Callable[[GradeRequest], Grade]) -> None:
+        self.stats = GraderStats()
         self._function = function
         self.requests: list[list[GradeRequest]] = []
         self.grades: list[list[Grade]] = []
@@ -86,6 +89,10 @@ class FunctionGrader:
         self.requests.append(list(requests))
         self.grades.append([self._function(r) for r in requests])
         return self.grades[-1]
+
+    def stream(self, requests: Iterable[GradeRequest]) -> Iterator[list[Grade]]:
+        """All at once."""
+        yield self.grade(list(requests))
 
     def close(self) -> None:
         """Nothing to end."""

@@ -1,13 +1,14 @@
 """The worker processes of one grader: tasks handed out and answers taken in, lost workers replaced.
 
-Use it from one thread. A worker has one task at a time, so the task of a worker that dies is known, and which of its
-completions the worker had begun is in memory that both share.
+Use it from one thread; `close` may come from another. A worker has one task at a time, so the task of a worker that
+dies is known, and which of its completions the worker had begun is in memory that both share.
 """
 
 from __future__ import annotations
 
 import pickle
 import select
+import threading
 import time
 import weakref
 from collections import deque
@@ -46,8 +47,16 @@ class Workers:
         self._started = 0
         self._lost_starts = 0
         self._looked_at = 0.0
-        self.close = weakref.finalize(self, _end, self._workers, scratch)
-        """End all workers and what they left; safe to call twice."""
+        # Held while the workers are being looked after.
+        self._busy = threading.Lock()
+        self._closed = False
+        self._end = weakref.finalize(self, _end, self._workers, scratch)
+
+    def close(self) -> None:
+        """End all workers and what they left, and with them a `step` of another thread; safe to call twice."""
+        self._closed = True
+        with self._busy:
+            self._end()
 
     def load(self) -> LoadReport:
         """The report of the first worker that loads the scorer; UsageError where importing it ends or blocks."""
@@ -68,8 +77,14 @@ class Workers:
     def step(self, timeout: float) -> None:
         """Hand out tasks, then wait for a worker at most `timeout` seconds, and take in what it answers.
 
-        Raises RunFailed where no worker can be kept alive.
+        Raises RunFailed where no worker can be kept alive, and after `close`.
         """
+        with self._busy:
+            if self._closed:
+                raise RunFailed("the grader was closed while it graded")
+            self._step(timeout)
+
+    def _step(self, timeout: float) -> None:
         self._hand_out()
         for descriptor, _ in self._poll.poll(min(timeout, _TICK_S) * 1000):
             worker = self._by_descriptor.get(descriptor)

@@ -16,7 +16,6 @@ from accelerate.utils import gather_object
 from transformers import TrainerCallback
 
 from rft_cli.events import OnEvent, Stepped
-from rft_cli.grading.protocol import Grader
 from rft_cli.grading.stats import FailureMonitor, GraderStats
 from rft_cli.report.guard import guard_estimate
 from rft_cli.report.pilot import groups_of
@@ -44,14 +43,14 @@ RENAMED_OF_SFT = {"mean_token_accuracy": "token_accuracy", "num_tokens": "tokens
 
 OWN = (
     "kl", "kl_k3", "kl_per_token", "ratio", "clip_fraction", "explained_variance", "value_loss", "policy_loss",
-    "return_mean", "return_std", "reward_spread", "rollout_seconds", "rollouts_not_finite", "skipped_steps",
-    "skipped_critic_steps", "rows",
+    "return_mean", "return_std", "reward_spread", "rollout_seconds", "sample_seconds",
+    "rollouts_not_finite", "skipped_steps", "skipped_critic_steps", "rows",
 )  # fmt: skip
 
 PER_ROLLOUT = (
     "reward", "reward_std", "constant_groups", "completion_tokens", "truncated", "kl", "kl_k3", "kl_per_token",
     "explained_variance", "value_loss", "return_mean", "return_std", "reward_spread", "rollout_seconds",
-    "rollouts_not_finite", "grade_seconds",
+    "sample_seconds", "rollouts_not_finite", "grade_seconds", "grade_wait_seconds",
 )  # fmt: skip
 """Measured once a rollout batch; the lines of its later steps repeat them."""
 
@@ -64,11 +63,10 @@ class Journal(TrainerCallback):
         run: Run,
         on_event: OnEvent,
         accelerator: Accelerator,
-        grader: Grader,
         max_failure_rate: float,
         monitor: TripwireMonitor,
     ) -> None:
-        self._run, self._on_event, self._grader, self._tripwires = run, on_event, grader, monitor
+        self._run, self._on_event, self._tripwires = run, on_event, monitor
         self._main = accelerator.is_main_process
         self._monitor = FailureMonitor(max_failure_rate)
         self._per_rollout: dict[str, float | None] = {}
@@ -118,12 +116,11 @@ class Journal(TrainerCallback):
         kinds = [name for name in self._per_rollout if name.startswith("grader_failed/")]
         self._per_rollout.update({**dict.fromkeys(kinds, 0), **stats.figures()})
         self._per_rollout["grade_seconds"] = batch.seconds
+        self._per_rollout["grade_wait_seconds"] = batch.waited
         # TRL's own share counts a group without grades as one that differs.
         groups = groups_of(samples)
         self._per_rollout["constant_groups"] = groups.constant / groups.total if groups.total else None
-        judges = self._grader.stats.judges
-        own: list[dict[str, float]] = [{} if judges is None else judges.to_metrics()]
-        self._per_rollout.update(_added_up([self._judges_before, *gather_object(own)]))
+        self._per_rollout.update(_added_up([self._judges_before, *gather_object([dict(batch.judges)])]))
         if self._main:
             self._run.write_rollouts(self._step, [s.to_json() for s in samples])
 

@@ -1,4 +1,4 @@
-"""Warns once where grading takes most of a step, with what makes it faster."""
+"""Warns once where a job waits for grades most of its time, with what makes that shorter."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from rft_cli.events import Event, Note, OnEvent, Stepped
 from rft_cli.grading.duration import format_duration
 from rft_cli.grading.pool.scorer_grader import worker_count
 from rft_cli.grading.source import is_reward_model
+from rft_cli.report.facts import grade_wait
 
 MOST = 0.5
 """Share of a rollout batch's time above which the job warns."""
@@ -16,10 +17,18 @@ LEAST_S = 1.0
 
 
 class SlowGraderWarning:
-    """Passes events on, and adds the warning after the first rollout batch that grading takes most of."""
+    """Passes events on, and adds the warning after the first rollout batch that is mostly spent waiting for grades.
 
-    def __init__(self, emit: OnEvent, grader: GraderConfig, judged: bool, processes: int) -> None:
-        self._emit, self._advice = emit, _advice(grader, judged, processes)
+    `ahead` is `rollout.ahead`.
+    """
+
+    def __init__(
+        self, emit: OnEvent, grader: GraderConfig, judged: bool, processes: int, ahead: int = 0
+    ) -> None:
+        hidden = (
+            "" if ahead or is_reward_model(grader) else "; --set rollout.ahead=1 grades while the job trains"
+        )
+        self._emit, self._advice = emit, _advice(grader, judged, processes) + hidden
         self._batch: float | None = None
         self._seconds = self._grading = self._grade = 0.0
         self._warned = False
@@ -34,7 +43,7 @@ class SlowGraderWarning:
             self._judge(event.step - 1)
             self._batch, self._seconds = metrics.get("completions"), 0.0
         self._seconds += metrics.get("step_seconds") or 0.0
-        self._grading = metrics.get("grade_seconds") or 0.0
+        self._grading = grade_wait(metrics) or 0.0
         self._grade = metrics.get("grade_seconds_p50") or 0.0
         if event.step >= event.total_steps:
             self._judge(event.step)

@@ -14,7 +14,6 @@ whitened batch by batch; the KL to the reference is in the token rewards (k1), a
 
 from __future__ import annotations
 
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -27,6 +26,7 @@ from rft_cli.training.ppo.critic import Critic, CriticOptimizer, CriticSettings,
 from rft_cli.training.ppo.losses import PolicyTerms, masked_sum, policy_terms
 from rft_cli.training.rollouts.backbone import adapter_off
 from rft_cli.training.rollouts.rewards import GraderReward
+from rft_cli.training.rollouts.rollout import Tokens
 from rft_cli.training.rollouts.rollout_trainer import RolloutTrainer
 from rft_cli.training.rollouts.scoring import Scores
 from rft_cli.training.rollouts.shared_prompts import distinct_prompts
@@ -65,8 +65,6 @@ class PPOTrainer(RolloutTrainer, GRPOTrainer):
             else None
         )
         self.reference = None if reference is None else reference.to(self.accelerator.device)
-        # Of the rollout batch that TRL is making.
-        self._rolled: Scores | None = None
         # Of the current optimizer step's passes.
         self._step_sums: Tensor | None = None
 
@@ -90,31 +88,24 @@ class PPOTrainer(RolloutTrainer, GRPOTrainer):
 
     # -- rollouts ----------------------------------------------------------------------------------------------------
 
+    @property
+    def _keeps_old(self) -> bool:
+        return True
+
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        started = perf_counter()
+        # Before the grades are awaited.
+        reference = self._reference_scores(self._tokens(self._rollout))
         batch = super()._generate_and_score_completions(inputs)
-        self._add_advantages(batch)
+        self._add_advantages(batch, reference)
         self.rollouts_seen += 1
-        self._note(rollout_seconds=perf_counter() - started)
         return batch
 
-    def _keep(self, scores: Scores) -> None:
-        self._rolled = scores
-
     @torch.no_grad()
-    def _add_advantages(self, batch: dict[str, Any]) -> None:
+    def _add_advantages(self, batch: dict[str, Any], reference: Scores) -> None:
         """Write token rewards' advantages into `batch`, and train the critic."""
         settings = self.ppo
-        length = batch["completion_ids"].size(1)
-        ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
-        attention = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
-
         groups = distinct_prompts(batch["prompt_ids"], batch["prompt_mask"]).where
-        rolled = self._rolled or self._score(self.model, ids, attention, length)
-        self._rolled = None
-        old_logps = rolled.logps
-        reference = self._reference_scores(ids, attention, length)
-        reference_logps = reference.logps
+        old_logps, reference_logps = batch["old_per_token_logps"], reference.logps
 
         rewards = self._rewards(self.reward)
         mask = batch["completion_mask"] * (~rewards.isnan()).unsqueeze(1).to(batch["completion_mask"])
@@ -155,12 +146,13 @@ class PPOTrainer(RolloutTrainer, GRPOTrainer):
         self._note(rollouts_not_finite=not_finite, return_mean=moments.mean, return_std=moments.std)
         self._note_kl(kl, adv.kl_k3(old_logps, reference_logps), mask, tokens)
 
-    def _reference_scores(self, ids: Tensor, attention: Tensor, length: int) -> Scores:
+    @torch.no_grad()
+    def _reference_scores(self, tokens: Tokens) -> Scores:
         """The reference's log-probabilities, and the hidden states that the critic reads."""
         if self.reference is not None:
-            return self._score(self.reference, ids, attention, length)
+            return self._score(self.reference, tokens.ids, tokens.attention, tokens.length)
         with adapter_off(self.model):
-            return self._score(self.model, ids, attention, length)
+            return self._score(self.model, tokens.ids, tokens.attention, tokens.length)
 
     def _values(self, states: Tensor) -> Tensor:
         """Normalised values `(B, T)` of the rollout batch."""

@@ -12,6 +12,7 @@ from transformers import Trainer
 from trl.trainer.utils import RepeatSampler
 
 from rft_cli.events import OnEvent
+from rft_cli.training.rollouts.row_order import epoch_seed
 from rft_cli.training.rollouts.shared_prompts import splitting_is_exact
 
 
@@ -23,7 +24,7 @@ class EpochSampler(RepeatSampler):
 
     def __iter__(self) -> Any:
         if self.shuffle:
-            self.generator.manual_seed((self.seed or 0) * 100_003 + int(self.trainer.state.epoch or 0))
+            self.generator.manual_seed(epoch_seed(self.seed or 0, int(self.trainer.state.epoch or 0)))
         return super().__iter__()
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
-from rft_cli.grading.protocol import Grader
+from rft_cli.grading.protocol import GradedRequests, Grader
 from rft_cli.training.distributed.group import agreed
 from rft_cli.training.rollouts.prompts import PromptEncoder
 from rft_cli.types import Example, Grade, GradeError, GradeRequest, Sample
@@ -16,12 +17,22 @@ MOST_REWARD = 1e15
 """Largest size of a reward to train on: sums of squares, for standard deviations, must fit into 32 bits."""
 
 
+Rows = Sequence[tuple[int, Example]]
+"""Row numbers and examples, one a completion."""
+
+
 @dataclass(slots=True)
 class GradedBatch:
-    """The grades of this process's part of one rollout batch, in order, and the seconds that grading took."""
+    """The grades of this process's part of one rollout batch, in order.
+
+    `seconds` is how long grading took, `waited` how much of that training waited for; `judges` is what judges had
+    counted by the end of it.
+    """
 
     samples: list[Sample] = field(default_factory=list)
     seconds: float = 0.0
+    waited: float = 0.0
+    judges: Mapping[str, float] = field(default_factory=dict)
 
     def rewards(self) -> list[float | None]:
         return [s.grade.reward if s.grade.status == "graded" else None for s in self.samples]
@@ -30,29 +41,58 @@ class GradedBatch:
 def grade_completions(
     grader: Grader,
     encoder: PromptEncoder,
-    rows: Sequence[tuple[int, Example]],
+    rows: Rows,
     texts: Sequence[str],
     ids: Sequence[Sequence[int]],
     stop: Container[int],
     guard: Grader | None = None,
 ) -> list[Sample]:
-    """Grade one completion for each of `rows` (number and example), given as text and as token ids.
-
-    Graders get the whole answer, with the beginning that the prompt has of it. A completion that does not end with a
-    `stop` token is truncated. `guard` grades the same.
-    """
-    answers = [encoder.begun(e) + text for (_, e), text in zip(rows, texts, strict=True)]
-    truncated = [not i or i[-1] not in stop for i in ids]
-    requests = [
-        GradeRequest(text, e.fields, {"completion_tokens": len(i), "truncated": cut}, e.asked(), i)
-        for (_, e), text, i, cut in zip(rows, answers, ids, truncated, strict=True)
-    ]
+    """Grade one completion for each of `rows`, given as text and as token ids; `guard` grades the same."""
+    requests = requests_of(encoder, rows, texts, ids, stop)
     grades = grader.grade(requests)
-    second = [None] * len(requests) if guard is None else guard.grade(requests)
+    return samples_of(rows, requests, grades, None if guard is None else guard.grade(requests))
+
+
+def requests_of(
+    encoder: PromptEncoder,
+    rows: Rows,
+    texts: Sequence[str],
+    ids: Sequence[Sequence[int]],
+    stop: Container[int],
+) -> list[GradeRequest]:
+    """What graders get: the whole answer, with the beginning that the prompt has of it.
+
+    A completion that does not end with a `stop` token is truncated.
+    """
     return [
-        Sample(row, e.id, e.prompt_text(), text, len(i), cut, grade, other)
-        for (row, e), text, i, cut, grade, other in zip(
-            rows, answers, ids, truncated, grades, second, strict=True
+        GradeRequest(
+            encoder.begun(example) + text,
+            example.fields,
+            {"completion_tokens": len(i), "truncated": not i or i[-1] not in stop},
+            example.asked(),
+            i,
+        )
+        for (_, example), text, i in zip(rows, texts, ids, strict=True)
+    ]
+
+
+def samples_of(
+    rows: Rows, requests: Sequence[GradeRequest], grades: Sequence[Grade], guard: Sequence[Grade] | None
+) -> list[Sample]:
+    """The requests with their grades, and with the guard's where there is one."""
+    return [
+        Sample(
+            row,
+            example.id,
+            example.prompt_text(),
+            request.completion,
+            request.metadata["completion_tokens"],
+            request.metadata["truncated"],
+            grade,
+            second,
+        )
+        for (row, example), request, grade, second in zip(
+            rows, requests, grades, guard or [None] * len(requests), strict=True
         )
     ]
 
@@ -65,8 +105,17 @@ def trainable(grade: Grade) -> Grade:
     return replace(grade, status="failed", reward=None, components={}, error=GradeError("bad_value", text))
 
 
+@dataclass(frozen=True, slots=True)
+class Grading:
+    """The completions of a rollout batch whose grading has begun."""
+
+    rows: Rows
+    requests: Sequence[GradeRequest]
+    future: Future[GradedRequests]
+
+
 class GraderReward:
-    """TRL calls this with lists; `row` is our own column, the index into the training examples."""
+    """Starts to grade a rollout batch, and gives TRL the rewards of the one that is its turn, `current`."""
 
     __name__ = "grader"
 
@@ -82,6 +131,7 @@ class GraderReward:
         self._encoder = encoder
         self._stop_tokens = frozenset(stop_tokens)
         self.on_graded: Callable[[GradedBatch], None] | None = None
+        self.current: Grading | None = None
         self.last = GradedBatch()
 
     def prompt_ids(self, rows: Sequence[int]) -> list[list[int]]:
@@ -92,24 +142,22 @@ class GraderReward:
         )
         return [ids[row] for row in rows]
 
-    def __call__(
-        self,
-        prompts: Sequence[Any],
-        completions: Sequence[str],
-        completion_ids: Sequence[Sequence[int]],
-        row: Sequence[int],
-        **_: Any,
-    ) -> list[float | None]:
+    def start(self, rows: Sequence[int], texts: Sequence[str], ids: Sequence[Sequence[int]]) -> Grading:
+        """Begin to grade one completion, as text and as token ids, for each of these rows."""
+        pairs = [(row, self._examples[row]) for row in rows]
+        requests = requests_of(self._encoder, pairs, texts, ids, self._stop_tokens)
+        return Grading(pairs, requests, self._grader.start(requests))
+
+    def __call__(self, **_: Any) -> list[float | None]:
         """One reward for each completion; None where there is no grade, which TRL and PPO mask out."""
-        rows = [(i, self._examples[i]) for i in row]
+        grading, self.current = self.current, None
+        assert grading is not None
         started = perf_counter()
-        samples = agreed(
-            lambda: grade_completions(
-                self._grader, self._encoder, rows, completions, completion_ids, self._stop_tokens
-            )
-        )
+        graded = agreed(grading.future.result)
+        waited = perf_counter() - started
+        samples = samples_of(grading.rows, grading.requests, graded.grades, None)
         samples = [replace(s, grade=trainable(s.grade)) for s in samples]
-        self.last = GradedBatch(samples, perf_counter() - started)
+        self.last = GradedBatch(samples, graded.seconds, waited, graded.judges)
         if self.on_graded is not None:
             self.on_graded(self.last)
         return self.last.rewards()

@@ -50,7 +50,8 @@ def test_a_spent_budget_ends_training_between_batches(
     reward.on_graded = kept.append
 
     def train_on(*row: int) -> list[float | None]:
-        return reward(prompts=["1+1?"] * 2, completions=["2", "2"], completion_ids=[[5, STOP]] * 2, row=row)
+        reward.current = reward.start(row, ["2", "2"], [[5, STOP]] * 2)
+        return reward()
 
     assert train_on(0, 1) == [0.25, None]  # a verdict that can't be read is no reward: masked out
     assert train_on(2, 3) == [0.5, 0.5]
@@ -64,8 +65,6 @@ def test_a_spent_budget_ends_training_between_batches(
     # A job that goes on samples the same completions: what was paid for is in the cache.
     server.seen.clear()
     again = GraderReward(open_judge(), rows, [STOP], toys.encoder_of())
-    assert again(prompts=["1+1?"] * 2, completions=["2"] * 2, completion_ids=[[5, STOP]] * 2, row=(4, 5)) == [
-        0.5,
-        0.5,
-    ]
+    again.current = again.start((4, 5), ["2"] * 2, [[5, STOP]] * 2)
+    assert again() == [0.5, 0.5]
     assert len(server.seen) == 1

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from accelerate.utils import DistributedType
 from torch.distributed.tensor import DTensor
 
 from rft_cli.config import RunConfig
+from rft_cli.grading.protocol import Grader
+from rft_cli.grading.stats import GraderStats
 from rft_cli.runs.model_source import find_model
 from rft_cli.training import build
 from rft_cli.training.hf_args import Resolved
@@ -51,11 +53,17 @@ def pretend_gpus_on_gloo() -> None:
     AcceleratorState.__init__ = patched  # type: ignore[method-assign]
 
 
-class TableGrader:
+class TableGrader(Grader):
     """Rewards by completion text; one of them fails."""
+
+    def __init__(self) -> None:
+        self.stats = GraderStats()
 
     def grade(self, requests: Sequence[GradeRequest]) -> list[Grade]:
         return [self._one(r) for r in requests]
+
+    def stream(self, requests: Iterable[GradeRequest]) -> Iterator[list[Grade]]:
+        yield self.grade(list(requests))
 
     def _one(self, request: GradeRequest) -> Grade:
         number = int(request.completion.split("#")[1].split()[0])
@@ -124,10 +132,10 @@ def first_update(state: PartialState, kind: str) -> dict[str, Any]:
         completions = recorded(tokenizer)
         rank = trainer.accelerator.process_index
 
-        def replay(prompt_ids: Any, *_: Any) -> Any:
-            return completions[rank * len(prompt_ids) : (rank + 1) * len(prompt_ids)], None
+        def replay(prompts: Sequence[Any]) -> list[list[int]]:
+            return completions[rank * len(prompts) : (rank + 1) * len(prompts)]
 
-        trainer._generate_single_turn = replay
+        trainer._sample_checked = replay
         losses: list[float] = []
         step = trainer.training_step
 

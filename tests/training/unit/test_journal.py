@@ -8,38 +8,32 @@ from pathlib import Path
 import pytest
 from accelerate import Accelerator
 
-from rft_cli.config.schema import GraderConfig
 from rft_cli.config.training_sections import TripwireConfig
-from rft_cli.grading.open import open_grader
-from rft_cli.grading.protocol import Grader
 from rft_cli.runs import Run
 from rft_cli.training.hooks.journal import Journal
 from rft_cli.training.hooks.tripwires import TripwireMonitor, Tripwires
 from rft_cli.training.rollouts.rewards import GradedBatch
 from rft_cli.types import Grade, Sample
 
-CHECK = {"type": "string_check", "name": "c", "operation": "eq", "input": "a", "reference": "a"}
-
 
 def sample(**components: float) -> Sample:
     return Sample(0, "1", "p", "c", 1, False, Grade("graded", 1.0, components))
 
 
-def journal_of(run: Run, grader: Grader) -> Journal:
+def journal_of(run: Run) -> Journal:
     alarms = TripwireMonitor(Tripwires(TripwireConfig(), "ppo", 60), "warn", run, lambda event: None, 0)
-    return Journal(run, lambda event: None, Accelerator(cpu=True), grader, 0.1, alarms)
+    return Journal(run, lambda event: None, Accelerator(cpu=True), 0.1, alarms)
 
 
 def test_means_of_components_are_of_the_first_100_names(tmp_path: Path) -> None:
     """Names that come later, in any batch, are measured nowhere; those that were there go on."""
     run = Run.create(tmp_path, "r", config_yaml="", info={"model": "m"})
-    with open_grader(GraderConfig(spec=CHECK), log_path=None) as grader:
-        journal = journal_of(run, grader)
-        journal.on_graded(GradedBatch([sample(**{f"n{number:02}": 1.0}) for number in range(60)]))
-        journal.on_graded(GradedBatch([sample(n00=0.25, **{f"p{number:02}": 0.5}) for number in range(60)]))
-        again = journal_of(run, grader)
-        again.restore(journal.to_json())
-        again.on_graded(GradedBatch([sample(p00=0.75, q00=1.0)]))
+    journal = journal_of(run)
+    journal.on_graded(GradedBatch([sample(**{f"n{number:02}": 1.0}) for number in range(60)]))
+    journal.on_graded(GradedBatch([sample(n00=0.25, **{f"p{number:02}": 0.5}) for number in range(60)]))
+    again = journal_of(run)
+    again.restore(journal.to_json())
+    again.on_graded(GradedBatch([sample(p00=0.75, q00=1.0)]))
     measured = json.loads(again.to_json())["per_rollout"]
     rewards = {name.removeprefix("reward/"): value for name, value in measured.items() if "reward/" in name}
     assert set(rewards) == {f"n{n:02}" for n in range(60)} | {f"p{n:02}" for n in range(40)}
@@ -68,7 +62,6 @@ def test_groups_with_fewer_than_two_grades_are_not_counted(
     tmp_path: Path, batch: GradedBatch, share: float | None
 ) -> None:
     run = Run.create(tmp_path, "r", config_yaml="", info={"model": "m"})
-    with open_grader(GraderConfig(spec=CHECK), log_path=None) as grader:
-        journal = journal_of(run, grader)
-        journal.on_graded(batch)
+    journal = journal_of(run)
+    journal.on_graded(batch)
     assert json.loads(journal.to_json())["per_rollout"]["constant_groups"] == share

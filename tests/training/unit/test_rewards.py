@@ -22,13 +22,8 @@ def by_text(request: GradeRequest) -> Grade:
 
 
 def call(reward: GraderReward) -> list[float | None]:
-    return reward(
-        prompts=["first", "second", "first", "second"],
-        completions=["abc", "", "skip", "break"],
-        completion_ids=[[5, 6, 0], [], [5, 6, 7], [9]],
-        row=[0, 1, 0, 1],
-        trainer_state=None,
-    )
+    reward.current = reward.start([0, 1, 0, 1], ["abc", "", "skip", "break"], [[5, 6, 0], [], [5, 6, 7], [9]])
+    return reward(trainer_state=None)
 
 
 def test_only_graded_completions_have_a_reward() -> None:
