@@ -102,6 +102,16 @@ METRICS = (
     Metric("grade_seconds_p50", "seconds", ROLLOUTS, "Median time of one grade in the batch; 90 % and 99 % below."),
     Metric("grade_seconds_p90", "seconds", ROLLOUTS, "90 % of the grades took at most this."),
     Metric("grade_seconds_p99", "seconds", ROLLOUTS, "99 % of the grades took at most this."),
+    Metric(
+        "logprob_difference", "nats/token", ROLLOUTS,
+        "Mean difference of the sampler's and the trainer's log-probabilities; with `rollout.engine: vllm`.",
+    ),
+    Metric(
+        "importance_weight", "ratio", ROLLOUTS,
+        "Mean importance weight that corrects it, a token's (rloo: a completion's); with `rollout.engine: vllm`.",
+    ),
+    Metric("sync_seconds", "seconds", ROLLOUTS, "Bringing the weights to the engine; with `rollout.engine: vllm`."),
+    Metric("sampling_seconds", "seconds", ROLLOUTS, "Sampling by the engine; with `rollout.engine: vllm`."),
     Metric("rollout_seconds", "seconds", ROLLOUTS, "Sampling, scoring and grading the rollout batch."),
     Metric("update_seconds", "seconds", ALL, "The step less `rollout_seconds`."),
     Metric("step_seconds", "seconds", ALL, "Wall time of the step, without checkpoint and validation."),

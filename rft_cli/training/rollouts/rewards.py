@@ -83,6 +83,8 @@ class GraderReward:
         self._stop_tokens = frozenset(stop_tokens)
         self.on_graded: Callable[[GradedBatch], None] | None = None
         self.last = GradedBatch()
+        self.version: str | None = None
+        """The weights that an engine sampled the next completions from; None without an engine."""
 
     def prompt_ids(self, rows: Sequence[int]) -> list[list[int]]:
         """Token ids of these rows' prompts; a group's rows stand side by side, and are encoded once."""
@@ -108,7 +110,7 @@ class GraderReward:
                 self._grader, self._encoder, rows, completions, completion_ids, self._stop_tokens
             )
         )
-        samples = [replace(s, grade=trainable(s.grade)) for s in samples]
+        samples = [replace(s, grade=trainable(s.grade), version=self.version) for s in samples]
         self.last = GradedBatch(samples, perf_counter() - started)
         if self.on_graded is not None:
             self.on_graded(self.last)

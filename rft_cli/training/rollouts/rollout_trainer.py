@@ -24,6 +24,7 @@ from rft_cli.events import Note
 from rft_cli.training.rollouts import logprob_check, micro_batches
 from rft_cli.training.rollouts.backbone import backbone_of
 from rft_cli.training.rollouts.base_trainer import EpochSampler
+from rft_cli.training.rollouts.engine_rollouts import EngineRollouts
 from rft_cli.training.rollouts.micro_batches import SplitsMicroBatches
 from rft_cli.training.rollouts.rewards import GraderReward
 from rft_cli.training.rollouts.sampling import SamplingSettings, sample
@@ -31,7 +32,7 @@ from rft_cli.training.rollouts.scoring import Scores, score
 from rft_cli.training.rollouts.statistics import RewardSpread, masked_moments
 
 
-class RolloutTrainer(SplitsMicroBatches):
+class RolloutTrainer(EngineRollouts, SplitsMicroBatches):
     """A mixin for TRL's GRPOTrainer and RLOOTrainer; see the module's docstring."""
 
     _checked = False
@@ -127,6 +128,8 @@ class RolloutTrainer(SplitsMicroBatches):
         return completions, None
 
     def _sample(self, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+        if self.engine is not None:
+            return self._sample_from_engine(self.engine, prompts)
         with (
             unwrap_model_for_generation(
                 self.model_wrapped,
