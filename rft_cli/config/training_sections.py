@@ -16,7 +16,7 @@ class VllmConfig(Section):
     """Python of the environment that vLLM is installed in, for example `/opt/vllm/bin/python`. Empty: rft's own."""
     command: list[str] = Field(default_factory=list)
     """Words that start the engine, in place of `PYTHON -m vllm.entrypoints.openai.api_server`; vLLM's arguments follow.
-    For example `[env, CUDA_VISIBLE_DEVICES=1, /opt/vllm/bin/vllm, serve]`."""
+    `[env, CUDA_VISIBLE_DEVICES=1, PYTHON, -m, vllm.entrypoints.openai.api_server]` gives it a GPU of its own."""
     arguments: list[str] = Field(default_factory=list)
     """Further arguments of the engine, for example `[--gpu-memory-utilization=0.4]`."""
     startup_s: Positive = 900.0

@@ -57,7 +57,7 @@ def with_engine(
         encoder = PromptEncoder.of(tokenizer, context.config)
         prompts = encoder.encode(context.job.train.examples[:TRIED_ROWS])
         settings = SamplingSettings(
-            max_new_tokens=TRIED_TOKENS,
+            max_new_tokens=min(TRIED_TOKENS, wanted.room),
             temperature=temperature,
             top_p=1.0,
             stop=tuple(stop_tokens(model.config, model.generation_config, tokenizer)),

@@ -49,16 +49,21 @@ class EngineJob:
     emit: OnEvent
     stop: Stop
 
+    @property
+    def room(self) -> int:
+        """The most tokens that a completion can get."""
+        most = self.config.rollout.max_completion_tokens
+        # The pilot's limit, or what may follow from it: twice the length of what it sees.
+        wanted = 2 * generous_limit(self.device) if isinstance(most, str) else most
+        return min(wanted, self.limits.room)
+
     def needs(self, place: str, revision: str | None) -> EngineNeeds:
         """What a server must have; `place`: where it finds the base model."""
-        config, limits = self.config, self.limits
-        most = config.rollout.max_completion_tokens
-        # The pilot's limit, or what may follow from it: twice the length of what it sees.
-        room = 2 * generous_limit(self.device) if isinstance(most, str) else most
+        config = self.config
         return EngineNeeds(
             place=place,
             dtype=self.compute,
-            context=min(limits.context, limits.longest_prompt + room),
+            context=self.limits.longest_prompt + self.room,
             rank=config.lora.r if self.lora else None,
             on_cpu=self.device == "cpu",
             revision=revision,
