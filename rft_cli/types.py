@@ -178,7 +178,8 @@ class Sample:
     """One completion of one row, graded: what validation files and reports are made of.
 
     `row` is the index into the data file's examples, `tokens` the completion length with EOS, `truncated` says
-    that it hit the length limit before EOS. `guard` is the second grader's grade, None where there is none.
+    that it hit the length limit before EOS. `guard` is the second grader's grade, None where there is none. `version`:
+    the weights that an engine sampled from, None where the trainer's own model did.
     """
 
     row: int
@@ -189,6 +190,7 @@ class Sample:
     truncated: bool
     grade: Grade
     guard: Grade | None = None
+    version: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """One line of a rollouts or validation file. Its grade also has `seconds`, and a failed one its traceback."""
@@ -201,6 +203,7 @@ class Sample:
             "truncated": self.truncated,
             "grade": _stored(self.grade),
             **({} if self.guard is None else {"guard": _stored(self.guard)}),
+            **({} if self.version is None else {"version": self.version}),
         }
 
     @classmethod
@@ -215,6 +218,7 @@ class Sample:
             truncated=row["truncated"],
             grade=_read(row["grade"]),
             guard=None if guard is None else _read(guard),
+            version=row.get("version"),
         )
 
 

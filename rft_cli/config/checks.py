@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from rft_cli.config.engines import engine_problems, idle_settings
 from rft_cli.config.flat import flat
 from rft_cli.config.hub_names import hub_name
 from rft_cli.config.judges import judge_problems
@@ -56,6 +57,7 @@ def check_combinations(config: RunConfig, given: Collection[str] = ()) -> Combin
         *_grader(config),
         *_seeds(config),
         *_judge(config),
+        *(Conflict(*problem) for problem in engine_problems(config.rollout)),
     ]
     return Combinations(conflicts, _notes(config, given))
 
@@ -174,6 +176,9 @@ def _notes(config: RunConfig, given: Collection[str]) -> list[str]:
         notes.append(
             f"validation.every_epochs is {every}: a job of {epochs} epochs validates at its end alone"
         )
+    idle = [] if config.teaches else idle_settings(config.rollout)
+    if idle:
+        notes.append(f"{', '.join(idle)}: no effect with rollout.engine {config.rollout.engine}")
     data = config.data
     if _same_rows(data.validation, data.train):
         notes.append("data.validation is the training file: its reward says nothing of rows that are new")

@@ -39,6 +39,9 @@ def is_path(key: str, value: str, folder: str = "") -> bool:
         value = split_weight(value)[0]
         file = value.rpartition(":")[0] if ":" in value else value
         return file.endswith(_GRADER_FILES) or value.endswith(_GRADER_FILES) or _is_relative(value)
+    if key == "rollout.vllm.python":
+        # A bare name is looked for in PATH.
+        return "/" in value
     if key == "grader.judge.cache":
         return value.lower() not in ("auto", "none")
     return key == "model.path" and _is_relative(value)

@@ -6,10 +6,36 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from rft_cli.config.section import Auto, Count, Fraction, Positive, Section
+from rft_cli.config.section import Auto, Count, Fraction, Names, Positive, Section
+
+
+class VllmConfig(Section):
+    """vLLM for `rollout.engine: vllm`, in a process and an environment of its own: see `docs/engines.md`."""
+
+    python: str | None = None
+    """Python of the environment that vLLM is installed in, for example `/opt/vllm/bin/python`. Empty: rft's own."""
+    command: list[str] = Field(default_factory=list)
+    """Words that start the engine, in place of `PYTHON -m vllm.entrypoints.openai.api_server`; vLLM's arguments follow.
+    `[env, CUDA_VISIBLE_DEVICES=1, PYTHON, -m, vllm.entrypoints.openai.api_server]` gives it a GPU of its own."""
+    arguments: list[str] = Field(default_factory=list)
+    """Further arguments of the engine, for example `[--gpu-memory-utilization=0.4]`."""
+    startup_s: Positive = 900.0
+    """Seconds that the engine may take to start."""
+    timeout_s: Positive = 600.0
+    """Seconds that one request of up to 64 completions may take, and one load of weights."""
+    api_key_env: str = "none"
+    """Name of the environment variable that holds the key of `rollout.endpoint`; `none` for a server without one."""
 
 
 class RolloutConfig(Section):
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """What samples completions, in training, pilot and validations. vllm: a vLLM server beside the trainer, which gets
+    the weights before each rollout batch (`docs/engines.md`)."""
+    endpoint: str | Names | None = None
+    """vLLM servers that run already, `http://HOST:8000` or several with commas between them. Empty: rft starts one."""
+    importance_cap: Annotated[float, Field(ge=1)] = 2.0
+    """With engine vllm: highest importance weight of a token, trainer's probability over sampler's."""
+    vllm: VllmConfig = Field(default_factory=VllmConfig)
     group_size: Annotated[int, Field(ge=2)] = 8
     """Completions sampled per prompt in one rollout batch."""
     prompts_per_batch: Count = 16
@@ -152,6 +178,9 @@ class TripwireConfig(Section):
     """Share of the length limit that completions may have on average."""
     truncated: Fraction | None = 0.2
     """Highest share of completions cut at the length limit."""
+    logprob_difference: Positive | None = 0.05
+    """With engine vllm: highest mean difference of the sampler's and the trainer's log-probabilities, in nats a token;
+    looked at before a rollout batch is trained on."""
     constant_reward: Count | None = 8
     """Rollout batches in a row in which no prompt's completions differ in reward."""
     explained_variance: float | None = -1.0

@@ -105,10 +105,19 @@ METRICS = (
     Metric("grade_seconds_p90", "seconds", ROLLOUTS, "90 % of the grades took at most this."),
     Metric("grade_seconds_p99", "seconds", ROLLOUTS, "99 % of the grades took at most this."),
     Metric(
+        "logprob_difference", "nats/token", ROLLOUTS,
+        "Mean difference of the sampler's and the trainer's log-probabilities; with `rollout.engine: vllm`.",
+    ),
+    Metric(
+        "importance_weight", "ratio", ROLLOUTS,
+        "Mean importance weight that corrects it, a token's (rloo: a completion's); with `rollout.engine: vllm`.",
+    ),
+    Metric(
         "rollout_seconds", "seconds", ROLLOUTS,
         "Sampling and scoring, and waiting for grades. With `rollout.ahead: 1` it is the next batch that is sampled.",
     ),
-    Metric("sample_seconds", "seconds", ROLLOUTS, "Sampling alone."),
+    Metric("sample_seconds", "seconds", ROLLOUTS, "Sampling alone, with `sync_seconds` where an engine samples."),
+    Metric("sync_seconds", "seconds", ROLLOUTS, "Bringing the weights to the engine; with `rollout.engine: vllm`."),
     Metric("update_seconds", "seconds", ALL, "The step less `rollout_seconds`."),
     Metric("step_seconds", "seconds", ALL, "Wall time of the step, without checkpoint and validation."),
     Metric(

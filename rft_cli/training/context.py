@@ -13,13 +13,15 @@ from rft_cli.job import Job
 from rft_cli.stopping import Stop, interruption
 from rft_cli.training.auto import LengthLimits
 from rft_cli.training.distributed.group import stop_asked
+from rft_cli.training.rollouts.engines.vllm import VllmEngine
 
 
 @dataclass(frozen=True, slots=True)
 class JobContext:
     """A job with its tokenizer, its open grader and, where it has one, its open guard.
 
-    `emit` takes events, of which process 0's alone are shown.
+    `emit` takes events, of which process 0's alone are shown. `engine`: what samples completions, where the trainer's
+    own process does not.
     """
 
     job: Job
@@ -29,6 +31,7 @@ class JobContext:
     emit: OnEvent
     stop: Stop
     guard: Grader | None = None
+    engine: VllmEngine | None = None
 
     @property
     def config(self) -> RunConfig:

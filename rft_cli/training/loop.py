@@ -53,6 +53,7 @@ def run_training(
     )
     context = replace(context, emit=emit)
     trainer.on_note = emit
+    _use_engine(context, trainer)
     tripwires = Tripwires(config.tripwires, config.algorithm, resolved.max_completion_tokens)
     monitor = TripwireMonitor(tripwires, config.tripwires.action, run, emit, accelerator.process_index)
     journal = Journal(run, emit, accelerator, config.grader.max_failure_rate, monitor)
@@ -103,6 +104,15 @@ def _build(
         if references is not None:
             return build.build_sft(*common, references.dataset()), reward
         return build.build_trainer(*common, reward, training_rows(rows)), reward
+
+
+def _use_engine(context: JobContext, trainer: Any) -> None:
+    """Have the trainer sample from the job's engine, where it has one."""
+    engine, config = context.engine, context.config
+    if engine is not None and not config.teaches:
+        engine.at_step = lambda: int(trainer.state.global_step)
+        trainer.engine, trainer.wires = engine, config.tripwires
+        trainer.importance_cap = config.rollout.importance_cap
 
 
 def _started(context: JobContext, run: Run, model: Any, trainer: Any) -> Started:

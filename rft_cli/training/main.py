@@ -25,6 +25,7 @@ from rft_cli.stopping import Stop
 from rft_cli.training import auto, precision
 from rft_cli.training.context import JobContext
 from rft_cli.training.distributed import group
+from rft_cli.training.engine_of_job import engine_wanted, with_engine
 from rft_cli.training.graders import open_grader
 from rft_cli.training.hooks.trackers import reporting
 from rft_cli.training.library_output import quiet_libraries
@@ -126,6 +127,7 @@ def _train(
     job: Job, run: Run, lengths: Lengths, emit: OnEvent, resume: bool, stop: Stop, state: PartialState
 ) -> dict[str, Any]:
     """From the model to the result."""
+    wanted = engine_wanted(job, run, lengths.limits, state, emit, stop)
     model, resolution = load(job, lengths, state, emit)
     logs = run.path / "logs"
     logs.mkdir(exist_ok=True)
@@ -145,6 +147,9 @@ def _train(
             guard_log = logs / f"guard-{state.process_index}.log"
             guard = graders.enter_context(group.agreed(partial(opened, second, guard_log)))
         context = JobContext(job, lengths.tokenizer, lengths.limits, grader, emit, stop, guard)
+        if wanted is not None:
+            temperature = resolution.resolved.temperature
+            context = graders.enter_context(with_engine(context, wanted, model, temperature))
         resolved = with_pilot(context, run, model, resolution, resume)
         precision.choose_attention(
             model,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor
 from trl import GRPOTrainer, RLOOTrainer
 
 from rft_cli.training.hooks.divergence import GuardedTrainer
@@ -20,11 +21,25 @@ class PPOJob(GuardedTrainer, PPOTrainer):
     """algorithm: ppo"""
 
 
-class GRPOJob(GuardedTrainer, RolloutTrainer, GRPOTrainer):
+class WeighedRollouts(RolloutTrainer):
+    """Corrects the advantages of TRL's own algorithms where an engine sampled, as PPO's trainer does."""
+
+    def _generate_and_score_completions(self, inputs: Any) -> Any:
+        batch = super()._generate_and_score_completions(inputs)
+        if self.engine is not None:
+            batch["advantages"] = self._weighed(batch)
+        return batch
+
+    def _weighed(self, batch: dict[str, Any]) -> Tensor:
+        old, mask = batch["old_per_token_logps"], batch["completion_mask"]
+        return self._corrected(batch["advantages"].unsqueeze(1), old, mask)
+
+
+class GRPOJob(GuardedTrainer, WeighedRollouts, GRPOTrainer):
     """algorithm: grpo"""
 
 
-class RLOOJob(GuardedTrainer, RolloutTrainer, RLOOTrainer):
+class RLOOJob(GuardedTrainer, WeighedRollouts, RLOOTrainer):
     """algorithm: rloo"""
 
     loss_is_mean_of_rows = True
@@ -35,6 +50,11 @@ class RLOOJob(GuardedTrainer, RolloutTrainer, RLOOTrainer):
     def _asks_for_old(self) -> bool:
         """TRL's RLOOTrainer always asks for them."""
         return True
+
+    def _weighed(self, batch: dict[str, Any]) -> Tensor:
+        # Its ratio is a completion's.
+        old, mask = batch["old_per_token_logps"], batch["completion_mask"]
+        return self._corrected(batch["advantages"], old, mask, whole=True)
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
         # TRL's RLOOTrainer asks for the completions alone.

@@ -16,6 +16,7 @@ from rft_cli.config.keys import all_keys
 from rft_cli.config.paths import GRADER_KEYS, named
 from rft_cli.config.schema import GraderConfig
 from rft_cli.config.scorers import split_target, weighted
+from rft_cli.config.training_sections import VllmConfig
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.source import read_source, read_sources, sha256_of_all
 from rft_cli.job import CONTENT, PLACE, processes, scorer_modules
@@ -48,7 +49,10 @@ UNCHANGEABLE = {
 
 num_processes only if `_can_split` says no, and the model except for another revision of it.
 """
-FREE = ("grader.folder", "report_to")
+FREE = (
+    *("grader.folder", "report_to", "rollout.endpoint"),
+    *(f"rollout.vllm.{name}" for name in VllmConfig.model_fields),
+)
 """Settings that may change without being named: they change nothing that is trained."""
 _FLAGS = {"data.train": "-t", "data.validation": "-v", "data.test": "--test", "grader.path": "--reward-model",
           "grader.guard": "--guard"}  # fmt: skip

@@ -43,14 +43,15 @@ RENAMED_OF_SFT = {"mean_token_accuracy": "token_accuracy", "num_tokens": "tokens
 
 OWN = (
     "kl", "kl_k3", "kl_per_token", "ratio", "clip_fraction", "explained_variance", "value_loss", "policy_loss",
-    "return_mean", "return_std", "reward_spread", "rollout_seconds", "sample_seconds",
-    "rollouts_not_finite", "skipped_steps", "skipped_critic_steps", "rows",
+    "return_mean", "return_std", "reward_spread", "rollout_seconds", "sample_seconds", "sync_seconds",
+    "rollouts_not_finite", "skipped_steps", "skipped_critic_steps", "rows", "logprob_difference", "importance_weight",
 )  # fmt: skip
 
 PER_ROLLOUT = (
     "reward", "reward_std", "constant_groups", "completion_tokens", "truncated", "kl", "kl_k3", "kl_per_token",
     "explained_variance", "value_loss", "return_mean", "return_std", "reward_spread", "rollout_seconds",
-    "sample_seconds", "rollouts_not_finite", "grade_seconds", "grade_wait_seconds",
+    "sample_seconds", "sync_seconds", "rollouts_not_finite", "grade_seconds", "grade_wait_seconds",
+    "logprob_difference", "importance_weight",
 )  # fmt: skip
 """Measured once a rollout batch; the lines of its later steps repeat them."""
 

@@ -133,7 +133,7 @@ class PPOTrainer(RolloutTrainer, GRPOTrainer):
         tokens = self._sum_over_processes(mask.sum().float())
 
         centred = adv.group_centred(done.advantages, token_reward, old_values, mask, groups, settings.gamma)
-        batch["advantages"] = centred / unit
+        batch["advantages"] = self._corrected(centred / unit, old_logps, mask)
         batch["old_per_token_logps"] = old_logps
         batch["loss_mask"] = mask
         batch["num_items_in_batch"] = tokens

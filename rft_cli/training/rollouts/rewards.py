@@ -107,11 +107,15 @@ def trainable(grade: Grade) -> Grade:
 
 @dataclass(frozen=True, slots=True)
 class Grading:
-    """The completions of a rollout batch whose grading has begun."""
+    """The completions of a rollout batch whose grading has begun.
+
+    `version`: the weights that an engine sampled them from; None without an engine.
+    """
 
     rows: Rows
     requests: Sequence[GradeRequest]
     future: Future[GradedRequests]
+    version: str | None = None
 
 
 class GraderReward:
@@ -142,11 +146,17 @@ class GraderReward:
         )
         return [ids[row] for row in rows]
 
-    def start(self, rows: Sequence[int], texts: Sequence[str], ids: Sequence[Sequence[int]]) -> Grading:
+    def start(
+        self,
+        rows: Sequence[int],
+        texts: Sequence[str],
+        ids: Sequence[Sequence[int]],
+        version: str | None = None,
+    ) -> Grading:
         """Begin to grade one completion, as text and as token ids, for each of these rows."""
         pairs = [(row, self._examples[row]) for row in rows]
         requests = requests_of(self._encoder, pairs, texts, ids, self._stop_tokens)
-        return Grading(pairs, requests, self._grader.start(requests))
+        return Grading(pairs, requests, self._grader.start(requests), version)
 
     def __call__(self, **_: Any) -> list[float | None]:
         """One reward for each completion; None where there is no grade, which TRL and PPO mask out."""
@@ -156,7 +166,7 @@ class GraderReward:
         graded = agreed(grading.future.result)
         waited = perf_counter() - started
         samples = samples_of(grading.rows, grading.requests, graded.grades, None)
-        samples = [replace(s, grade=trainable(s.grade)) for s in samples]
+        samples = [replace(s, grade=trainable(s.grade), version=grading.version) for s in samples]
         self.last = GradedBatch(samples, graded.seconds, waited, graded.judges)
         if self.on_graded is not None:
             self.on_graded(self.last)

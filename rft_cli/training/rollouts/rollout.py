@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from trl.trainer.utils import pad
 
+from rft_cli.training.rollouts.engines.engine import Sampled
 from rft_cli.training.rollouts.rewards import Grading
 from rft_cli.training.rollouts.sampling import left_padded
 
@@ -28,7 +29,7 @@ class Rollout:
     """This process's part of rollout batch `number`: sampled, its grading begun.
 
     `old_logps` `(B, T)` are the completions' log-probabilities under the weights that sampled them; None where TRL
-    takes those of the first pass.
+    takes those of the first pass. `sampled`: what an engine gave, None where the trainer's own model sampled.
     """
 
     number: int
@@ -37,6 +38,7 @@ class Rollout:
     completions: Sequence[Sequence[int]]
     old_logps: Tensor | None
     grading: Grading
+    sampled: Sampled | None = None
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint needs of it: rows and prompts follow from the number, and grades are made again."""
@@ -44,6 +46,7 @@ class Rollout:
             "number": self.number,
             "completions": [list(ids) for ids in self.completions],
             "old_logps": self.old_logps,
+            "sampled": None if self.sampled is None else (self.sampled.logps, self.sampled.version),
         }
 
 

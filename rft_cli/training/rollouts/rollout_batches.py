@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from trl.models.utils import disable_gradient_checkpointing
 
 from rft_cli.training.rollouts import micro_batches
+from rft_cli.training.rollouts.engines.engine import Sampled
 from rft_cli.training.rollouts.micro_batches import SplitsMicroBatches
 from rft_cli.training.rollouts.rewards import GraderReward
 from rft_cli.training.rollouts.rollout import Rollout, Tokens, tokens_of
@@ -49,8 +50,14 @@ class RolloutBatches(SplitsMicroBatches):
 
     # -- what a subclass does ----------------------------------------------------------------------------------------
 
-    def _sample_checked(self, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
-        """A completion for each prompt, from the policy as it is."""
+    def _sample_batch(
+        self, prompts: Sequence[Sequence[int]]
+    ) -> tuple[Sequence[Sequence[int]], Sampled | None]:
+        """A completion for each prompt, from the policy as it is; beside them what an engine gave, if one sampled."""
+        raise NotImplementedError
+
+    def _compare_samplers(self, rollout: Rollout) -> None:
+        """Hold an engine's log-probabilities against the trainer's; raises RunFailed where the job must not go on."""
         raise NotImplementedError
 
     def _score(self, model: Any, ids: Tensor, attention: Tensor, length: int) -> Scores:
@@ -121,22 +128,31 @@ class RolloutBatches(SplitsMicroBatches):
     def _roll(self, number: int) -> float:
         """Sample rollout batch `number` from the policy as it is, and let its grading begin; seconds of sampling."""
         started = perf_counter()
-        completions = self._sample_checked(self._reward.prompt_ids(self._order.of_batch(number)))
+        completions, sampled = self._sample_batch(self._reward.prompt_ids(self._order.of_batch(number)))
         seconds = perf_counter() - started
-        rollout = self._begin(number, completions)
+        rollout = self._begin(number, completions, sampled=sampled)
         if self._keeps_old:
-            self._waiting[number] = replace(rollout, old_logps=self._old_logps(self._tokens(rollout)))
+            rollout = replace(rollout, old_logps=self._old_logps(self._tokens(rollout)))
+            # Not to be saved before the comparison: a job that goes on samples it again.
+            del self._waiting[number]
+            self._compare_samplers(rollout)
+            self._waiting[number] = rollout
         return seconds
 
     def _begin(
-        self, number: int, completions: Sequence[Sequence[int]], old_logps: Tensor | None = None
+        self,
+        number: int,
+        completions: Sequence[Sequence[int]],
+        old_logps: Tensor | None = None,
+        sampled: Sampled | None = None,
     ) -> Rollout:
         """Let the grading of these completions begin."""
         rows = self._order.of_batch(number)
         texts = self.processing_class.batch_decode(completions, skip_special_tokens=True)
-        grading = self._reward.start(rows, texts, completions)
+        version = None if sampled is None else sampled.version
+        grading = self._reward.start(rows, texts, completions, version)
         prompts = self._reward.prompt_ids(rows)
-        rollout = Rollout(number, rows, prompts, completions, old_logps, grading)
+        rollout = Rollout(number, rows, prompts, completions, old_logps, grading, sampled)
         self._waiting[number] = rollout
         return rollout
 
@@ -204,7 +220,9 @@ class RolloutBatches(SplitsMicroBatches):
         self.rollouts_seen = state["rollouts_seen"] - again
         # A checkpoint of an older rft has none.
         for rollout in state.get("ahead", ()):
-            self._begin(**rollout)
+            number, ids, sampled = rollout["number"], rollout["completions"], rollout.get("sampled")
+            given = None if sampled is None else Sampled(ids, *sampled)
+            self._begin(number, ids, rollout["old_logps"], given)
 
     def for_other_processes(self, state: dict[str, Any]) -> dict[str, Any]:
         """Rollout batches can't be shared out: they are sampled again."""

@@ -18,6 +18,8 @@ from rft_cli.errors import RunFailed, UsageError
 from rft_cli.events import Note
 from rft_cli.training.rollouts import logprob_check
 from rft_cli.training.rollouts.backbone import backbone_of
+from rft_cli.training.rollouts.engine_rollouts import EngineRollouts
+from rft_cli.training.rollouts.engines.engine import Sampled
 from rft_cli.training.rollouts.rewards import GraderReward
 from rft_cli.training.rollouts.rollout_batches import RolloutBatches
 from rft_cli.training.rollouts.sampling import SamplingSettings, sample
@@ -25,7 +27,7 @@ from rft_cli.training.rollouts.scoring import Scores, score
 from rft_cli.training.rollouts.statistics import RewardSpread, masked_moments
 
 
-class RolloutTrainer(RolloutBatches):
+class RolloutTrainer(EngineRollouts, RolloutBatches):
     """A mixin for TRL's GRPOTrainer and RLOOTrainer; see the module's docstring."""
 
     _checked = False
@@ -71,6 +73,18 @@ class RolloutTrainer(RolloutBatches):
     def _share(self) -> bool:
         """Whether a group's prompt is scored once; checkpointed layers recompute without a cache, so not then."""
         return self._splits and not self.args.gradient_checkpointing
+
+    @property
+    def _keeps_old(self) -> bool:
+        return super()._keeps_old or self.engine is not None
+
+    def _sample_batch(
+        self, prompts: Sequence[Sequence[int]]
+    ) -> tuple[Sequence[Sequence[int]], Sampled | None]:
+        if self.engine is None:
+            return self._sample_checked(prompts), None
+        sampled = self._sample_from_engine(self.engine, prompts)
+        return sampled.ids, sampled
 
     def _sample_checked(self, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
         """A completion for each prompt; those of the first batch are checked (`logprob_check.py`)."""

@@ -8,7 +8,7 @@ processes share the work; they do on whether those shard the model, where no row
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from trl.models.utils import unwrap_model_for_generation
 from rft_cli.grading.protocol import Grader
 from rft_cli.training.context import JobContext
 from rft_cli.training.distributed.group import agreed
+from rft_cli.training.rollouts.engines.engine import Engine
 from rft_cli.training.rollouts.prompts import PromptEncoder
 from rft_cli.training.rollouts.rewards import grade_completions
 from rft_cli.training.rollouts.sampling import SamplingSettings, sample
@@ -49,6 +50,8 @@ class Validator:
     shrinks: Callable[[], bool] | None = None
     """Whether rows that have ended may leave the batch, as training found out; None tries it on the model."""
     guard: Grader | None = None
+    engine: Engine | None = None
+    """What samples in place of the model itself; then the seed decides nothing."""
 
     def run(
         self, model: Any, examples: Sequence[Example], on_progress: OnProgress | None = None
@@ -63,17 +66,23 @@ class Validator:
         unwrapped = self.accelerator.unwrap_model(model)
         was_training = unwrapped.training
         unwrapped.eval()
+        version = None if self.engine is None else self.engine.load(unwrapped)
         with unwrap_model_for_generation(model, self.accelerator) as generator, self.accelerator.autocast():
             for first in range(0, len(batches), world):
                 number = first + rank
                 # A spare process keeps step with the others.
                 rows = batches[min(number, len(batches) - 1)]
-                ids = sample(
-                    generator, [prompts[r] for r in rows], self.settings, self.seed + number, sharded, shrink
-                )
+                asked = [prompts[r] for r in rows]
+                if self.engine is None:
+                    ids = sample(generator, asked, self.settings, self.seed + number, sharded, shrink)
+                else:
+                    ids = self.engine.generate(asked, self.settings).ids
                 own = number < len(batches)
                 graded = agreed(partial(self._grade, rows, ids, examples) if own else list[Sample])
-                mine += [(s.row, number * self.batch_size + i, s) for i, s in enumerate(graded)]
+                mine += [
+                    (s.row, number * self.batch_size + i, replace(s, version=version))
+                    for i, s in enumerate(graded)
+                ]
                 if on_progress is not None:
                     done = sum(map(len, batches[: first + world]))
                     on_progress(done, len(prompts) * self.samples_per_prompt)
@@ -116,4 +125,5 @@ def validator_of(
         seed=chosen.seed,
         shrinks=shrinks,
         guard=context.guard,
+        engine=context.engine,
     )

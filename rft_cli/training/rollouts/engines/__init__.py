@@ -1,0 +1,1 @@
+"""What samples completions outside of the trainer: engines, their weights, and the correction for their differences."""
