@@ -23,7 +23,7 @@ from rft_cli.runs.warnings import KeptWarnings
 from rft_cli.stopping import Stop
 from rft_cli.training import auto, precision
 from rft_cli.training.context import JobContext
-from rft_cli.training.distributed import group
+from rft_cli.training.distributed import group, sharding
 from rft_cli.training.graders import open_grader
 from rft_cli.training.hooks.trackers import reporting
 from rft_cli.training.library_output import quiet_libraries
@@ -160,7 +160,9 @@ def load(job: Job, lengths: Lengths, state: PartialState, emit: OnEvent) -> tupl
     source = find_model(config.model.path, config.model.revision)
     facts, reasons = model_facts(config, state.device.type, state.num_processes)
     dtype = weights_dtype(config.model.dtype, facts.lora, state.device, facts.parameters)
+    plugin = sharding.partition_at_load(source, facts.compute)
     model = load_policy(source, config.model, dtype)
+    sharding.keep(model, plugin)
     if facts.lora:
         # What is wrong with the targets is reported early.
         lora_targets(model, config.lora.target_modules)
