@@ -87,7 +87,9 @@ def build_trainer(
     if resolved.lora:
         common["peft_config"] = _adapter(config, resolved, model)
     needed = config.algorithm == "ppo" or config.ppo.kl_coef > 0
-    reference = frozen_copy(model, resolved.temperature, config.model) if needed and not resolved.lora else None
+    reference = (
+        frozen_copy(model, resolved.temperature, config.model) if needed and not resolved.lora else None
+    )
     if config.algorithm == "ppo":
         return PPOJob(
             args=hf_args.grpo_config(config, resolved, output_dir),

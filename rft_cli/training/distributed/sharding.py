@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from torch import nn
 
-from rft_cli.config.launcher import Sharding, sharding_in
+from rft_cli.config.launcher import sharding_in
 from rft_cli.errors import UsageError
 from rft_cli.runs.model_source import ModelSource
 
@@ -84,8 +84,3 @@ def placed_reference(reference: nn.Module, accelerator: Accelerator) -> nn.Modul
         prepare_deepspeed(reference, accelerator)
         return reference
     return reference.to(accelerator.device)
-
-
-def running() -> Sharding | None:
-    """How this job's processes share the model."""
-    return sharding_in(os.environ)
