@@ -72,7 +72,9 @@ def test_commands_in_the_head_name_files_that_exist(file: Path):
     assert any(f"configs/{file.name}" in command for command in commands)
 
 
-@pytest.mark.parametrize(("name", "kind"), [("fsdp2", "FSDP"), ("zero2", "DEEPSPEED"), ("zero3", "DEEPSPEED")])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("fsdp2", "FSDP"), ("zero2", "DEEPSPEED"), ("zero3", "DEEPSPEED")]
+)
 def test_accelerate_reads_the_launcher_files(name: str, kind: str):
     from accelerate.commands.config.config_args import load_config_from_file
 

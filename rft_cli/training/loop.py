@@ -24,6 +24,7 @@ from rft_cli.training.hooks.saving import JOURNAL, CheckpointWriter
 from rft_cli.training.hooks.slow_grader import SlowGraderWarning
 from rft_cli.training.hooks.tripwires import TripwireMonitor, Tripwires
 from rft_cli.training.hooks.validate_and_save import ValidateAndSave
+from rft_cli.training.models import count_parameters
 from rft_cli.training.probes import keep_probes
 from rft_cli.training.rollouts.prompts import PromptEncoder, training_rows
 from rft_cli.training.rollouts.rewards import GraderReward
@@ -110,8 +111,8 @@ def _started(context: JobContext, run: Run, model: Any, trainer: Any) -> Started
     accelerator = trainer.accelerator
     return Started(
         context.config.model.path,
-        sharding.count(model.parameters()),
-        sharding.count(p for p in trainer.model.parameters() if p.requires_grad),
+        count_parameters(model),
+        count_parameters(trainer.model, trained=True),
         context.config.algorithm,
         accelerator.num_processes,
         steps,

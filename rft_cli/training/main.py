@@ -21,7 +21,7 @@ from rft_cli.runs import Run
 from rft_cli.runs.model_source import find_model
 from rft_cli.runs.warnings import KeptWarnings
 from rft_cli.stopping import Stop
-from rft_cli.training import auto, precision
+from rft_cli.training import auto, precision, quantization
 from rft_cli.training.context import JobContext
 from rft_cli.training.distributed import group, sharding
 from rft_cli.training.graders import open_grader
@@ -161,7 +161,9 @@ def load(job: Job, lengths: Lengths, state: PartialState, emit: OnEvent) -> tupl
     facts, reasons = model_facts(config, state.device.type, state.num_processes)
     dtype = weights_dtype(config.model.dtype, facts.lora, state.device, facts.parameters)
     plugin = sharding.partition_at_load(source, facts.compute)
-    model = load_policy(source, config.model, dtype)
+    model = load_policy(
+        source, config.model, dtype, quantization.settings_of(config.lora, facts.compute, source)
+    )
     sharding.keep(model, plugin)
     if facts.lora:
         # What is wrong with the targets is reported early.

@@ -34,6 +34,7 @@ UNCHANGEABLE = {
     "algorithm": _CONTENT,
     "model.path": _BASE,
     "lora.enabled": _CONTENT,
+    "lora.quantize": _BASE,
     "lora.r": _ADAPTER,
     "lora.alpha": _ADAPTER,
     "lora.target_modules": _ADAPTER,

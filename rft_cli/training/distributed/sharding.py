@@ -6,12 +6,12 @@ ZeRO-3 gives each process its part while the weights load. FSDP2 shards the load
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 
 from rft_cli.config.launcher import sharding_in
 from rft_cli.errors import UsageError
@@ -47,11 +47,6 @@ def is_partitioned(model: nn.Module) -> bool:
     return any(hasattr(p, "ds_id") for p in model.parameters())
 
 
-def count(parameters: Iterable[nn.Parameter]) -> int:
-    """How many numbers they hold, over all processes."""
-    return sum(int(getattr(p, "ds_numel", 0)) or p.numel() for p in parameters)
-
-
 def check_sharded(accelerator: Accelerator) -> None:
     """Raise UsageError where the launcher asked for sharding and accelerate trains without, as it does on CPUs."""
     wanted = sharding_in(os.environ)
@@ -69,6 +64,13 @@ def gather_when_saving(accelerator: Accelerator) -> None:
     plugin = accelerator.state.deepspeed_plugin
     if plugin is not None and plugin.zero_stage == 3:
         plugin.deepspeed_config["zero_optimization"]["stage3_gather_16bit_weights_on_model_save"] = True
+
+
+def reshard(model: nn.Module) -> None:
+    """Free the whole weights that FSDP2 keeps of the last layers after a forward pass: nothing loads into them."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def placed_reference(reference: nn.Module, accelerator: Accelerator) -> nn.Module:

@@ -17,6 +17,7 @@ from transformers import Trainer
 from transformers.integrations.deepspeed import deepspeed_load_checkpoint
 
 from rft_cli.errors import RunFailed
+from rft_cli.training.distributed.sharding import reshard
 from rft_cli.training.dropout import own_rates
 from rft_cli.training.generation_config import FILE, blank_generation_config, write_generation_config
 
@@ -75,10 +76,11 @@ class CheckpointedTrainer(Trainer):
             # Its optimizer holds the weights that count; nothing is trained after this.
             strict = not hasattr(self.model, "get_base_model")
             deepspeed_load_checkpoint(self.model_wrapped, str(checkpoint), load_module_strict=strict)
+        elif self.is_fsdp_enabled:
+            reshard(self.model_wrapped)
+            self._load_from_checkpoint(str(checkpoint), model=self.model_wrapped)
         else:
-            self._load_from_checkpoint(
-                str(checkpoint), model=self.model_wrapped if self.is_fsdp_enabled else None
-            )
+            self._load_from_checkpoint(str(checkpoint))
 
     def _get_output_dir(self, trial: Any) -> str:
         return super()._get_output_dir(trial) if self._target is None else str(self._target)
