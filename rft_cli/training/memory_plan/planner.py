@@ -125,6 +125,7 @@ class Planner:
             compute=getattr(torch, precision.compute_dtype(dtype, kind, fast)),
             checkpointing=setup.checkpointing,
             shares=not setup.sharded,
+            quantized=setup.lora and self.config.lora.quantize != "none",
         )
 
     def _sampled(self, setup: Setup) -> int:
