@@ -33,7 +33,8 @@ RFT = ("-m", "tests.training.distributed.pretend_gpus")
 
 
 def arguments(tuned):
-    lora = {"lora.enabled": tuned == "lora"}
+    # ZeRO-3 samples in both ways
+    lora = {"lora.enabled": tuned == "lora", "distributed.gather_for_sampling": tuned == "lora"}
     return [*jobs.create_arguments({**SETTINGS, **lora}), "--test", "val.jsonl"]
 
 
@@ -118,3 +119,14 @@ def test_a_job_that_shares_its_model(kind, tuned, unsharded, tmp_path):
     # Adam's step is as long for a gradient of 1e-9 as for one of 1: where rounding decides its sign, two steps differ
     assert float((far > 1e-5).float().mean()) < 1e-3
     assert float(far.max()) <= 4 * 2 * 0.0003
+
+
+def test_a_launcher_that_would_not_shard_is_refused(tmp_path):
+    # without the stand-in for GPUs: accelerate trains FSDP on CPUs with DDP, and does not say so
+    jobs.make_files(tmp_path)
+    ended = launch(tmp_path, on_this_machine("fsdp2"), "-m", "rft_cli", *arguments("lora")).wait()
+    assert ended.code != 0
+    said = [line for line in ended.out.splitlines() if line.startswith("error:")]
+    assert len(said) == 1, ended.out[-3000:]
+    assert "the launcher asks for FSDP, but accelerate would give every process the whole model" in said[0]
+    assert not (tmp_path / "runs" / "job").exists()

@@ -49,6 +49,8 @@ class Validator:
     shrinks: Callable[[], bool] | None = None
     """Whether rows that have ended may leave the batch, as training found out; None tries it on the model."""
     guard: Grader | None = None
+    gathers: bool = True
+    """Whether a model that ZeRO-3 has partitioned is made whole to be sampled from."""
 
     def run(
         self, model: Any, examples: Sequence[Example], on_progress: OnProgress | None = None
@@ -63,7 +65,8 @@ class Validator:
         unwrapped = self.accelerator.unwrap_model(model)
         was_training = unwrapped.training
         unwrapped.eval()
-        with unwrap_model_for_generation(model, self.accelerator) as generator, self.accelerator.autocast():
+        whole = unwrap_model_for_generation(model, self.accelerator, gather_deepspeed3_params=self.gathers)
+        with whole as generator, self.accelerator.autocast():
             for first in range(0, len(batches), world):
                 number = first + rank
                 # A spare process keeps step with the others.
@@ -116,4 +119,5 @@ def validator_of(
         seed=chosen.seed,
         shrinks=shrinks,
         guard=context.guard,
+        gathers=context.config.distributed.gather_for_sampling,
     )
