@@ -1,6 +1,7 @@
 """configs/cluster/slurm.sbatch as Slurm runs it: two launchers with ranks of their own, here over loopback.
 
-`srun` and `scontrol` stand in for Slurm's: the first starts the step once for each node, each in a folder of its own.
+`srun` and `scontrol` stand in for Slurm's: the first starts the step once for each node. Where there is a folder `own-1`,
+the second node has it in the place of `shared`, in a mount namespace of its own.
 """
 
 import os
@@ -24,7 +25,9 @@ pytestmark = [
 SRUN = """#!/bin/bash
 shift
 for node in 0 1; do
-  (SLURM_NODEID=$node RUN=${RUN/NODE/$node} "$@" > step-$node.txt 2>&1; echo $? > code-$node) &
+  own=()
+  [ -d own-$node ] && own=(unshare -rm bash -c 'mount --bind "$0" shared && exec "$@"' own-$node)
+  (SLURM_NODEID=$node "${own[@]}" "$@" > step-$node.txt 2>&1; echo $? > code-$node) &
 done
 wait
 test "$(cat code-0 code-1 | sort -n | tail -n 1)" = 0
@@ -39,7 +42,8 @@ def make_site(folder):
     """A checkout as the script sees it, with Slurm's two commands, and a job file."""
     jobs.make_files(folder)
     (folder / "configs").symlink_to(ROOT / "configs")
-    (folder / "bin").mkdir()
+    for name in ("bin", "shared"):
+        (folder / name).mkdir()
     python = f'#!/bin/bash\nexec {sys.executable} -m accelerate.commands.accelerate_cli "$@"\n'
     scripts = {
         "srun": SRUN,
@@ -92,9 +96,21 @@ def test_a_shared_run_directory(tmp_path):
     assert "shared/job is finished" in first
 
 
+def can_mount(folder):
+    """Whether this machine lets a process have mounts of its own."""
+    try:
+        tried = ["unshare", "-rm", "mount", "--bind", folder, folder]
+        return subprocess.run(tried, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
 def test_a_run_directory_of_each_host_is_found_before_training(tmp_path):
+    if not can_mount(tmp_path):
+        pytest.skip("no mount namespaces here")
     make_site(tmp_path)
-    code, (first, second) = sbatch(tmp_path, "host-NODE/job")
+    (tmp_path / "own-1").mkdir()
+    code, (first, second) = sbatch(tmp_path, "shared/job")
     assert code != 0
     said = [line for line in first.splitlines() if line.startswith(("error:", "  fix:"))]
     assert len(said) == 2, first
@@ -103,4 +119,4 @@ def test_a_run_directory_of_each_host_is_found_before_training(tmp_path):
     assert "--output-dir" in said[1]
     assert "error:" not in second
     assert "baseline" not in first
-    assert not (tmp_path / "host-0" / "job").exists()
+    assert not (tmp_path / "shared" / "job").exists()
