@@ -1,7 +1,7 @@
 """configs/cluster/slurm.sbatch as Slurm runs it: two launchers with ranks of their own, here over loopback.
 
-`srun` and `scontrol` stand in for Slurm's: the first starts the step once for each node. Where there is a folder `own-1`, the
-second node has it in the place of `shared`, in a mount namespace of its own.
+`srun` and `scontrol` stand in for Slurm's: the first starts the step once for each node. Where there is a folder
+`own-1`, the second node has it in the place of `shared`, in a mount namespace of its own.
 """
 
 import os
