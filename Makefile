@@ -18,7 +18,7 @@ PINS := pyproject.toml constraints.txt
 # A file's tests stay together, because they share jobs, and begin in their order: the long ones don't come last.
 PYTEST := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest \
 	-n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder
-FAULTS := tests/faults tests/training/test_divergence.py tests/cli/test_divergence.py
+FAULTS := tests/faults tests/test_gpu_check.py tests/training/test_divergence.py tests/cli/test_divergence.py
 
 .PHONY: help quickstart test lint faults zoo learn bench clean
 

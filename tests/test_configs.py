@@ -23,8 +23,9 @@ def names(files: list[Path]) -> list[str]:
 
 def test_the_configs_people_start_from_are_there():
     assert names(JOBS) == ["fsdp", "full-finetune", "grpo", "lora-1gpu", "quickstart"]
-    assert names(LAUNCHES) == ["fsdp2", "zero2"]
-    assert sorted(JOBS + LAUNCHES) == sorted((ROOT / "configs").rglob("*.y*ml"))
+    assert names(LAUNCHES) == ["fsdp2", "zero2", "zero3"]
+    clusters = (ROOT / "configs" / "cluster").glob("*.yaml")
+    assert sorted([*JOBS, *LAUNCHES, *clusters]) == sorted((ROOT / "configs").rglob("*.y*ml"))
 
 
 @pytest.mark.parametrize("file", JOBS, ids=names(JOBS))
@@ -71,7 +72,9 @@ def test_commands_in_the_head_name_files_that_exist(file: Path):
     assert any(f"configs/{file.name}" in command for command in commands)
 
 
-@pytest.mark.parametrize(("name", "kind"), [("fsdp2", "FSDP"), ("zero2", "DEEPSPEED")])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("fsdp2", "FSDP"), ("zero2", "DEEPSPEED"), ("zero3", "DEEPSPEED")]
+)
 def test_accelerate_reads_the_launcher_files(name: str, kind: str):
     from accelerate.commands.config.config_args import load_config_from_file
 

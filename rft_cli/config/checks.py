@@ -57,6 +57,7 @@ def check_combinations(config: RunConfig, given: Collection[str] = ()) -> Combin
         *_grader(config),
         *_seeds(config),
         *_judge(config),
+        *_lora(config),
         *(Conflict(*problem) for problem in engine_problems(config.rollout)),
     ]
     return Combinations(conflicts, _notes(config, given))
@@ -158,6 +159,19 @@ def _judge(config: RunConfig) -> list[Conflict]:
     ]
 
 
+def _lora(config: RunConfig) -> list[Conflict]:
+    if config.lora.quantize == "none" or config.lora.enabled is not False:
+        return []
+    message = (
+        f"{config.lora.quantize} is a frozen base in 4 bits, beside which only an adapter can be trained"
+    )
+    return [
+        Conflict(
+            ("lora.quantize", "lora.enabled"), message, "set lora.enabled to true, or lora.quantize to none"
+        )
+    ]
+
+
 def _notes(config: RunConfig, given: Collection[str]) -> list[str]:
     notes = []
     unused = [f"ppo.{name}" for name in PPO_ONLY if f"ppo.{name}" in given]
@@ -167,7 +181,9 @@ def _notes(config: RunConfig, given: Collection[str]) -> list[str]:
         notes.append(f"sft.batch_size: no effect with algorithm {config.algorithm}")
     if config.algorithm in ("grpo", "rloo") and unused:
         notes.append(f"{', '.join(unused)}: no effect with algorithm {config.algorithm}, which has no critic")
-    adapter = [key for key in given if key.startswith("lora.") and key != "lora.enabled"]
+    adapter = [
+        key for key in given if key.startswith("lora.") and key not in ("lora.enabled", "lora.quantize")
+    ]
     if config.lora.enabled is False and adapter:
         notes.append(f"{', '.join(sorted(adapter))}: no effect while lora.enabled is false")
     notes += _idle_critic(config, given)

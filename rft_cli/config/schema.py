@@ -54,7 +54,11 @@ class ModelConfig(Section):
 
 class LoraConfig(Section):
     enabled: bool | Auto = "auto"
-    """Train a low-rank adapter instead of all weights. auto: on for models over 100 M parameters."""
+    """Train a low-rank adapter instead of all weights. auto: on for models over 100 M parameters, and with
+    `quantize`."""
+    quantize: Literal["none", "nf4"] = "none"
+    """nf4: the frozen base is held in 4 bits (QLoRA, through bitsandbytes), for models that fit no other way. The
+    adapter learns beside those weights, and is exported for the base as it was published."""
     r: Count = 16
     """Rank of the adapter matrices."""
     alpha: Positive = 32.0

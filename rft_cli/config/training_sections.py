@@ -159,6 +159,9 @@ class DistributedConfig(Section):
     collective_timeout_s: Positive = 600.0
     """Seconds that a process waits for the others in a collective before the job fails, whoever started them. Raise it
     where one has more to do alone: a large checkpoint on a slow drive, a judge that is away."""
+    gather_for_sampling: bool = True
+    """Under DeepSpeed ZeRO-3, every process holds all weights while it samples. Off: a layer's weights are gathered for
+    each token, which is slow, for models that are larger than one GPU."""
 
 
 class TripwireConfig(Section):

@@ -28,10 +28,12 @@ class Chosen(Generic[T]):
     reason: str = ""
 
 
-def use_lora(setting: bool | str, parameters: int) -> Chosen[bool]:
-    """LoRA for models whose full optimizer state would be costly."""
+def use_lora(setting: bool | str, parameters: int, quantize: str = "none") -> Chosen[bool]:
+    """LoRA for models whose full optimizer state would be costly, and beside a base in 4 bits."""
     if isinstance(setting, bool):
         return Chosen(setting)
+    if quantize != "none":
+        return Chosen(True, f"LoRA: lora.quantize is {quantize}")
     on = parameters > LORA_FROM_PARAMETERS
     word = "over" if on else "at most"
     kind = "LoRA" if on else "full fine-tuning"

@@ -15,11 +15,13 @@ from trl.trainer.utils import add_fused_lm_head, disable_dropout_in_model
 
 from rft_cli.config import RunConfig
 from rft_cli.config.schema import ModelConfig
+from rft_cli.runs.model_source import find_model
 from rft_cli.training import hf_args
+from rft_cli.training.distributed.sharding import is_partitioned, placed_reference
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.lora import lora_targets
 from rft_cli.training.model_checks import FIX
-from rft_cli.training.models import count_parameters, load_config, not_loadable
+from rft_cli.training.models import count_parameters, load_config, load_policy, not_loadable
 from rft_cli.training.ppo.critic import Critic, MlpCritic
 from rft_cli.training.rollouts.rewards import GraderReward
 from rft_cli.training.trainers import GRPOJob, PPOJob, RLOOJob, SFTJob
@@ -99,7 +101,9 @@ def _trainer(
     if resolved.lora:
         common["peft_config"] = _adapter(config, resolved, model)
     needed = config.algorithm == "ppo" or config.ppo.kl_coef > 0
-    reference = frozen_copy(model, resolved.temperature) if needed and not resolved.lora else None
+    reference = (
+        frozen_copy(model, resolved.temperature, config.model) if needed and not resolved.lora else None
+    )
     if config.algorithm == "ppo":
         return PPOJob(
             args=hf_args.grpo_config(config, resolved, output_dir),
@@ -123,16 +127,21 @@ def _trainer(
         beta, args.beta = args.beta, 0.0
         trainer = job(args=args, reward_funcs=[reward], **common)
         trainer.beta = args.beta = beta
-        trainer.ref_model = reference.to(trainer.accelerator.device)
+        trainer.ref_model = placed_reference(reference, trainer.accelerator)
     # The balance of a router is not part of the reward.
     trainer.aux_loss_enabled = False
     trainer.in_spreads = config.ppo.kl_unit == "spread"
     return trainer
 
 
-def frozen_copy(model: Any, temperature: float) -> nn.Module:
+def frozen_copy(model: Any, temperature: float, config: ModelConfig) -> nn.Module:
     """The reference of a fully fine-tuned policy, which scores tokens as the policy does."""
-    reference = copy.deepcopy(model).eval().requires_grad_(False)
+    if is_partitioned(model):
+        # A copy would lose what ZeRO-3 knows of each parameter: it is loaded once more, partitioned too.
+        reference: Any = load_policy(find_model(config.path, config.revision), config, torch.float32)
+    else:
+        reference = copy.deepcopy(model)
+    reference.eval().requires_grad_(False)
     add_fused_lm_head(reference, temperature=temperature)
     return reference
 

@@ -94,6 +94,7 @@ def trainer_arguments(config: RunConfig, resolved: Resolved, output_dir: str) ->
         "epsilon_high": config.ppo.clip_high,
         "disable_dropout": config.lora.dropout == 0.0,
         "shuffle_dataset": True,
+        "ds3_gather_for_generation": config.distributed.gather_for_sampling,
     }
 
 

@@ -16,6 +16,7 @@ from rft_cli.runs import Run
 from rft_cli.training import build, memory
 from rft_cli.training.constant_completions import keep_constants
 from rft_cli.training.context import JobContext
+from rft_cli.training.distributed import sharding
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.hooks.divergence import explain_divergence
 from rft_cli.training.hooks.journal import Journal
@@ -47,6 +48,8 @@ def run_training(
     job, config = context.job, context.config
     trainer, reward = _build(context, run, model, resolved, references)
     accelerator = trainer.accelerator
+    sharding.check_sharded(accelerator)
+    sharding.gather_when_saving(accelerator)
     judged = context.grader.stats.judges is not None
     emit = SlowGraderWarning(
         context.emit, config.grader, judged, accelerator.num_processes, config.rollout.ahead
@@ -79,7 +82,7 @@ def run_training(
     best = run.best_checkpoint()
     if job.test is not None and best is not None:
         with memory.explain(memory.SAMPLING):
-            _load_weights(trainer, best)
+            trainer.load_weights(best)
             validations.sample_test("test-after")
     keep_constants(context, run)
     keep_probes(context, run)
@@ -121,7 +124,7 @@ def _started(context: JobContext, run: Run, model: Any, trainer: Any) -> Started
     return Started(
         context.config.model.path,
         count_parameters(model),
-        sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        count_parameters(trainer.model, trained=True),
         context.config.algorithm,
         accelerator.num_processes,
         steps,
@@ -155,13 +158,6 @@ def _return_to_newest(run: Run, journal: Journal, accelerator: Accelerator, emit
         _warn_of_lost_lines(run, step, emit)
     accelerator.wait_for_everyone()
     return checkpoint
-
-
-def _load_weights(trainer: Any, checkpoint: Path) -> None:
-    """Put the policy's saved weights into the model that trains, whatever wraps it: what was saved is tested."""
-    trainer._load_from_checkpoint(
-        str(checkpoint), model=trainer.model_wrapped if trainer.is_fsdp_enabled else None
-    )
 
 
 def _warn_of_lost_lines(run: Run, step: int, emit: OnEvent) -> None:

@@ -22,9 +22,9 @@ from rft_cli.runs import Run
 from rft_cli.runs.model_source import find_model
 from rft_cli.runs.warnings import KeptWarnings
 from rft_cli.stopping import Stop
-from rft_cli.training import auto, precision
+from rft_cli.training import auto, precision, quantization
 from rft_cli.training.context import JobContext
-from rft_cli.training.distributed import group
+from rft_cli.training.distributed import group, sharding
 from rft_cli.training.engine_of_job import engine_wanted, with_engine
 from rft_cli.training.graders import open_grader
 from rft_cli.training.hooks.trackers import reporting
@@ -168,7 +168,11 @@ def load(job: Job, lengths: Lengths, state: PartialState, emit: OnEvent) -> tupl
     source = find_model(config.model.path, config.model.revision)
     facts, reasons = model_facts(config, state.device.type, state.num_processes)
     dtype = weights_dtype(config.model.dtype, facts.lora, state.device, facts.parameters)
-    model = load_policy(source, config.model, dtype)
+    plugin = sharding.partition_at_load(source, facts.compute)
+    model = load_policy(
+        source, config.model, dtype, quantization.settings_of(config.lora, facts.compute, source)
+    )
+    sharding.keep(model, plugin)
     if facts.lora:
         # What is wrong with the targets is reported early.
         lora_targets(model, config.lora.target_modules)

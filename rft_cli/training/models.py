@@ -23,6 +23,7 @@ from rft_cli.runs.model_source import ModelSource, find_model
 from rft_cli.training.dropout import quiet_routers, remember_rates, without_dropout
 from rft_cli.training.lora import freeze_beside_text
 from rft_cli.training.precision import has_bfloat16
+from rft_cli.training.quantization import prepare
 from rft_cli.training.stop_tokens import declared_ends, give_end
 
 
@@ -72,10 +73,14 @@ def load_config(config: ModelConfig) -> Any:
         raise not_loadable(f"model {config.path!r}", error, _MODELS) from error
 
 
-def load_policy(source: ModelSource, config: ModelConfig, dtype: torch.dtype) -> PreTrainedModel:
+def load_policy(
+    source: ModelSource, config: ModelConfig, dtype: torch.dtype, quantization: Any = None
+) -> PreTrainedModel:
     """The model as it trains: without dropout and routers' noise, only what reads text trainable."""
     own = load_config(config)
-    model = load_model(source, config, dtype, without_dropout(own))
+    model = load_model(source, config, dtype, without_dropout(own), quantization)
+    if quantization is not None:
+        prepare(model)
     remember_rates(model, own)
     freeze_beside_text(model)
     quiet_routers(model)
@@ -83,15 +88,22 @@ def load_policy(source: ModelSource, config: ModelConfig, dtype: torch.dtype) ->
 
 
 def load_model(
-    source: ModelSource, config: ModelConfig, dtype: torch.dtype, architecture: Any = None
+    source: ModelSource,
+    config: ModelConfig,
+    dtype: torch.dtype,
+    architecture: Any = None,
+    quantization: Any = None,
 ) -> PreTrainedModel:
     """The weights on the CPU, adapters merged in; raises UsageError where they can't be read.
 
     `architecture`: the configuration to build the model from; the checkpoint's own where it is None.
+    `quantization`: bitsandbytes's settings; the weights are then on the GPU where there is one.
     """
     extra: dict[str, Any] = {} if config.attention is None else {"attn_implementation": config.attention}
     if architecture is not None:
         extra["config"] = architecture
+    if quantization is not None:
+        extra["quantization_config"] = quantization
     # transformers before 5.23 unpacks every file.
     unpacked = getattr(transformers, "GgufConfig", None)
     if source.is_gguf and unpacked is not None:
@@ -113,8 +125,9 @@ def load_model(
             model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
     except Exception as error:
         raise not_loadable(f"model {config.path!r}", error, _MODELS) from error
-    # PEFT leaves the weights that it merged into frozen.
-    model.requires_grad_(True)
+    # PEFT leaves the weights that it merged into frozen; 4 bits have no gradient.
+    if quantization is None:
+        model.requires_grad_(True)
     return model
 
 
@@ -156,8 +169,18 @@ def weights_dtype(setting: str, lora: bool, device: torch.device, parameters: in
     return torch.bfloat16 if has_bfloat16(device.type, parameters) else torch.float32
 
 
-def count_parameters(model: torch.nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters())
+def count_parameters(model: torch.nn.Module, trained: bool = False) -> int:
+    """How many numbers the model has, or of them those that are `trained`, over all processes that share it."""
+    return sum(_numbers(p) for p in model.parameters() if p.requires_grad or not trained)
+
+
+def _numbers(parameter: torch.nn.Parameter) -> int:
+    if hasattr(parameter, "ds_numel"):
+        # ZeRO-3 has partitioned it
+        return int(parameter.ds_numel)
+    # bitsandbytes packs two numbers into a byte
+    packed = 2 * parameter.element_size() if hasattr(parameter, "quant_state") else 1
+    return parameter.numel() * packed
 
 
 def context_length(config: Any) -> int:

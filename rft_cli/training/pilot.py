@@ -12,6 +12,7 @@ import torch
 from accelerate import PartialState
 
 from rft_cli.config import RunConfig
+from rft_cli.config.launcher import sharding_in
 from rft_cli.data.demonstrations import demonstration_of
 from rft_cli.errors import GateNotMet
 from rft_cli.events import Note, OnEvent, Piloted
@@ -105,7 +106,7 @@ def why_no_pilot(config: RunConfig) -> str | None:
         return "no pilot: pilot.prompts is 0"
     if config.teaches and not isinstance(config.rollout.max_completion_tokens, str):
         return "no pilot: rollout.max_completion_tokens is set, and sft needs it for nothing else"
-    if any(os.environ.get(f"ACCELERATE_USE_{kind}") for kind in ("FSDP", "DEEPSPEED")):
+    if sharding_in(os.environ) is not None:
         return "no pilot: the model is spread over the processes, and none of them holds it whole"
     return None
 

@@ -39,7 +39,7 @@ def check_processes(job: Job, count: int) -> None:
 def model_facts(config: RunConfig, device: str, count: int) -> tuple[ModelFacts, list[str]]:
     """What the model's configuration says, for `count` processes on this type of device; and why."""
     parameters = build.parameters_of(config.model)
-    lora = auto.use_lora(config.lora.enabled, parameters)
+    lora = auto.use_lora(config.lora.enabled, parameters, config.lora.quantize)
     dtype = config.model.dtype
     compute = precision.compute_dtype(dtype, device, precision.has_bfloat16(device, parameters))
     reasons = [precision.float32_note(dtype, lora.value, compute), lora.reason]

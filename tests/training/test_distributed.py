@@ -1,4 +1,4 @@
-"""Several processes on CPU with gloo: DDP and real FSDP2 make the same first update as one process."""
+"""Several processes on CPU with gloo: DDP, FSDP2 and DeepSpeed ZeRO make the same first update as one process."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from typing import Any
 import pytest
 
 from tests.command import environment
+from tests.training.distributed.launching import (
+    DDP,
+    LAUNCH,
+    ON_CPU,
+    TWO,
+    on_this_machine,
+    skip_without_deepspeed,
+)
 
-TWO = ("--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no")
-DDP = ("--multi_gpu", *TWO)
-FSDP2 = (
-    "--use_fsdp", "--fsdp_version", "2", "--fsdp_auto_wrap_policy", "TRANSFORMER_BASED_WRAP",
-    "--fsdp_state_dict_type", "FULL_STATE_DICT", "--fsdp_reshard_after_forward", "true", *TWO,
-)  # fmt: skip
-LAUNCH = ("-m", "accelerate.commands.launch")
 SCRIPT = ("-m", "tests.training.distributed.first_update")
-
-
-KINDS = ("full", "lora")
+TUNED = ("full", "lora")
 Seen = dict[str, dict[str, Any]]
 """What each kind of update saw."""
 
@@ -30,7 +29,7 @@ Seen = dict[str, dict[str, Any]]
 def run(*arguments: str) -> None:
     done = subprocess.run(
         [sys.executable, *arguments],
-        env=environment(),
+        env=environment(**ON_CPU),
         capture_output=True,
         text=True,
         timeout=280,
@@ -40,9 +39,9 @@ def run(*arguments: str) -> None:
 
 
 def first_updates(folder: Path, launcher: tuple[str, ...], *options: str) -> Seen:
-    before = (*LAUNCH, *launcher) if launcher else ()
-    run(*before, *SCRIPT, str(folder), *options, *KINDS)
-    return {kind: json.loads((folder / f"{kind}.json").read_text()) for kind in KINDS}
+    before = (*LAUNCH[1:], *launcher) if launcher else ()
+    run(*before, *SCRIPT, str(folder), *options, *TUNED)
+    return {kind: json.loads((folder / f"{kind}.json").read_text()) for kind in TUNED}
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +51,14 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Seen:
 
 @pytest.fixture(scope="module")
 def ddp(tmp_path_factory: pytest.TempPathFactory) -> Seen:
-    return first_updates(tmp_path_factory.mktemp("ddp"), DDP)
+    return first_updates(tmp_path_factory.mktemp("ddp"), (*DDP, *TWO))
 
 
-@pytest.fixture(scope="module")
-def fsdp2(tmp_path_factory: pytest.TempPathFactory) -> Seen:
-    return first_updates(tmp_path_factory.mktemp("fsdp2"), FSDP2, "--fsdp")
+@pytest.fixture(scope="module", params=["fsdp2", "zero2", "zero3"])
+def sharded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Seen]:
+    skip_without_deepspeed(request.param)
+    folder = tmp_path_factory.mktemp(request.param)
+    return request.param, first_updates(folder, on_this_machine(request.param), "--sharded")
 
 
 def check_same(two: dict[str, Any], one: dict[str, Any]) -> None:
@@ -71,29 +72,34 @@ def check_same(two: dict[str, Any], one: dict[str, Any]) -> None:
     assert two["critic"][2:] == pytest.approx(one["critic"][2:], rel=1e-2)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TUNED)
 def test_one_process_leaves_the_failed_grade_out(alone: Seen, kind: str) -> None:
     # Rewards are (7 i mod 5) / 4 for i = 0..15 without i = 5: 0 .5 1 .25 .75 | .5 1 .25 .75 | 0 .5 1 .25 .75 | 0 = 7.5
     assert alone[kind]["world_size"] == 1
     assert alone[kind]["reward"] == pytest.approx(7.5 / 15, abs=1e-6)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TUNED)
 def test_two_ddp_processes_make_the_same_update(alone: Seen, ddp: Seen, kind: str) -> None:
     assert ddp[kind]["world_size"] == 2
-    assert ddp[kind]["wrapper"] == "DistributedDataParallel"
+    assert ddp[kind]["classes"][0] == "DistributedDataParallel"
     check_same(ddp[kind], alone[kind])
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_two_fsdp2_processes_make_the_same_update(alone: Seen, fsdp2: Seen, kind: str) -> None:
-    assert fsdp2[kind]["world_size"] == 2
-    assert "FSDPModule" in fsdp2[kind]["classes"]
-    check_same(fsdp2[kind], alone[kind])
+@pytest.mark.parametrize("kind", TUNED)
+def test_two_processes_that_share_the_model_make_the_same_update(
+    alone: Seen, sharded: tuple[str, Seen], kind: str
+) -> None:
+    name, found = sharded
+    assert found[kind]["world_size"] == 2
+    assert ("FSDPModule" in found[kind]["classes"]) == (name == "fsdp2")
+    assert ("DeepSpeedEngine" in found[kind]["classes"]) == (name != "fsdp2")
+    assert found[kind]["stage"] == {"fsdp2": 0, "zero2": 2, "zero3": 3}[name]
+    check_same(found[kind], alone[kind])
 
 
 def test_what_is_not_finite_in_one_process_is_skipped_in_all(tmp_path: Path) -> None:
-    run(*LAUNCH, *DDP, "-m", "tests.training.distributed.one_bad_rank", str(tmp_path))
+    run(*LAUNCH[1:], *DDP, *TWO, "-m", "tests.training.distributed.one_bad_rank", str(tmp_path))
     one, other = (json.loads((tmp_path / f"seen-{rank}.json").read_text()) for rank in (0, 1))
     assert one == other
     assert one["world_size"] == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from rft_cli.commands.job.model_check import check_model, context_of, resolve_ru
 from rft_cli.commands.needs import JOB_NEEDS
 from rft_cli.commands.signals import signals_interrupt
 from rft_cli.config import RunConfig
+from rft_cli.config.quantize import check_quantize
 from rft_cli.config.suggest import counted
 from rft_cli.config.trackers import check_trackers
 from rft_cli.console import Check
@@ -124,6 +126,7 @@ def preflight(
         _check_model(found, problem)
     if "train" in needs:
         _check_trackers(found)
+        _check_quantize(found)
     return found
 
 
@@ -238,6 +241,13 @@ def _check_trackers(found: Preflight) -> None:
         found.failed("trackers", error, "report_to")
     else:
         found.passed("trackers", ", ".join(names))
+
+
+def _check_quantize(found: Preflight) -> None:
+    try:
+        check_quantize(found.config, os.environ)
+    except UsageError as error:
+        found.failed("quantization", error, "lora.quantize")
 
 
 def _own_rows(found: Preflight) -> bool:

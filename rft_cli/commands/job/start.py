@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from rft_cli.commands.settings import Output, Settings
 from rft_cli.commands.signals import signals_ask
 from rft_cli.commands.terminal import is_first_process, print_json, results, stdout_to_stderr
 from rft_cli.commands.validation.gates import Gates
-from rft_cli.config.launcher import world_size_in
+from rft_cli.config.launcher import check_launcher, world_size_in
 from rft_cli.config.load import LoadedConfig
 from rft_cli.console import EventPrinter, choose_mode, print_summary
 from rft_cli.errors import UsageError
@@ -83,7 +84,7 @@ class _Starter:
 
     def begin(self, loaded: LoadedConfig) -> dict[str, Any] | None:
         """Run a new job; its result, None in the other processes of a launcher."""
-        job = self._checked(loaded, new=True)
+        _, job = self._together(lambda: (None, self._checked(loaded, new=True)))
         if self._launched:
             return self._under_launcher(job, None)
         # Several processes check the lengths themselves.
@@ -92,6 +93,14 @@ class _Starter:
 
     def resume(self, settings: Settings, ref: str, force: bool) -> dict[str, Any] | None:
         """Continue a run."""
+        run, job = self._together(lambda: self._resumed(settings, ref, force))
+        if self._launched:
+            return self._under_launcher(job, run)
+        assert run is not None
+        return self._train(job, run, resume=True)
+
+    def _resumed(self, settings: Settings, ref: str, force: bool) -> tuple[Run, Job]:
+        """The run, ready to continue, and its job."""
         plan = plan_resume(ref, settings)
         run = plan.run
         # the others wait for what this one finds and puts right
@@ -109,9 +118,16 @@ class _Starter:
             # otherwise run.json has the warnings of the first preflight
             if changed:
                 keep(run, [{"step": 0, "text": text} for text in job.warnings])
-        if self._launched:
-            return self._under_launcher(job, run)
-        return self._train(job, run, resume=True)
+        return run, job
+
+    def _together(self, prepare: Callable[[], tuple[Run | None, Job]]) -> tuple[Run | None, Job]:
+        """`prepare` in this process; under a launcher in all of them, and what fails in one fails in all."""
+        check_launcher(os.environ)
+        if not self._launched:
+            return prepare()
+        from rft_cli.training.external_launcher import together
+
+        return together(prepare)
 
     def _checked(self, loaded: LoadedConfig, new: bool) -> Job:
         """The job after its preflight; UsageErrors with every problem."""

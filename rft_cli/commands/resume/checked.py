@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from rft_cli.commands.resume.compare import changes, refuse
 from rft_cli.commands.resume.plan import Resumed
+from rft_cli.config.launcher import sharding_in
 from rft_cli.errors import UsageError
+from rft_cli.runs.sharded_files import check_same_sharding
 from rft_cli.runs.suggested_commands import longer, resume_command
 
 
@@ -18,6 +21,7 @@ def check_resumable(plan: Resumed, force: bool) -> dict[str, list[Any]]:
     something has changed).
     """
     plan.run.check_free()
+    check_same_sharding(plan.run, sharding_in(os.environ))
     changed = changes(plan)
     refuse(plan, changed, force)
     return changed

@@ -13,6 +13,7 @@ from rft_cli.config import RunConfig
 from rft_cli.config.flat import flat
 from rft_cli.config.hub_names import hub_name
 from rft_cli.config.keys import all_keys
+from rft_cli.config.launcher import sharding_in
 from rft_cli.config.paths import GRADER_KEYS, named
 from rft_cli.config.schema import GraderConfig
 from rft_cli.config.scorers import split_target, weighted
@@ -34,6 +35,7 @@ UNCHANGEABLE = {
     "algorithm": _CONTENT,
     "model.path": _BASE,
     "lora.enabled": _CONTENT,
+    "lora.quantize": _BASE,
     "lora.r": _ADAPTER,
     "lora.alpha": _ADAPTER,
     "lora.target_modules": _ADAPTER,
@@ -112,7 +114,7 @@ def refuse(plan: Resumed, changed: Mapping[str, list[Any]], force: bool) -> None
 
 def _can_split(run: Run, config: RunConfig, then: int, now: int) -> bool:
     """Whether checkpoints of `then` processes mean the same to `now`: whole weights, and as many steps an epoch."""
-    if any(os.environ.get(f"ACCELERATE_USE_{kind}") for kind in ("FSDP", "DEEPSPEED")):
+    if sharding_in(os.environ) is not None:
         return False
     for checkpoint in map(run.checkpoint_path, run.checkpoints()):
         if not (checkpoint / "optimizer.pt").is_file():

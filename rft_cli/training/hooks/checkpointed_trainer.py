@@ -14,8 +14,10 @@ import torch
 from accelerate.utils import set_seed
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer
+from transformers.integrations.deepspeed import deepspeed_load_checkpoint
 
 from rft_cli.errors import RunFailed
+from rft_cli.training.distributed.sharding import reshard
 from rft_cli.training.dropout import own_rates
 from rft_cli.training.generation_config import FILE, blank_generation_config, write_generation_config
 
@@ -57,6 +59,28 @@ class CheckpointedTrainer(Trainer):
             # Only whole weights have one.
             if (folder / FILE).exists():
                 write_generation_config(self.model.generation_config, folder)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write whole weights, whatever the processes share: a checkpoint is exported without them."""
+        super().save_model(output_dir, _internal_call)
+        if self.is_fsdp_enabled and not self._saves_whole:
+            self._save(output_dir, state_dict=self.accelerator.get_state_dict(self.model))
+
+    @property
+    def _saves_whole(self) -> bool:
+        return "FULL_STATE_DICT" in str(self.accelerator.state.fsdp_plugin.state_dict_type)
+
+    def load_weights(self, checkpoint: Path) -> None:
+        """Put the policy's saved weights into the model that trains, whatever wraps it: what was saved is tested."""
+        if self.is_deepspeed_enabled:
+            # Its optimizer holds the weights that count; nothing is trained after this.
+            strict = not hasattr(self.model, "get_base_model")
+            deepspeed_load_checkpoint(self.model_wrapped, str(checkpoint), load_module_strict=strict)
+        elif self.is_fsdp_enabled:
+            reshard(self.model_wrapped)
+            self._load_from_checkpoint(str(checkpoint), model=self.model_wrapped)
+        else:
+            self._load_from_checkpoint(str(checkpoint))
 
     def _get_output_dir(self, trial: Any) -> str:
         return super()._get_output_dir(trial) if self._target is None else str(self._target)

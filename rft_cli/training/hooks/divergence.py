@@ -185,7 +185,8 @@ def _moments(optimizer: Any) -> Iterator[Tensor]:
 
 def _has_bad(tensor: Tensor) -> Tensor:
     """Whether it has NaN or an infinity: both show in its extremes, which need no memory of its size."""
-    local = tensor.detach()
+    # Of a parameter that ZeRO-3 has partitioned, this process's part.
+    local = getattr(tensor, "ds_tensor", tensor).detach()
     local = local.to_local() if isinstance(local, DTensor) else local
     # A shard may be empty.
     if local.numel() == 0 or not local.is_floating_point():

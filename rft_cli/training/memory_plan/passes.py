@@ -27,7 +27,8 @@ class PassSizes:
     """What one process computes. Tokens are those of the longest prompt and of a completion at its limit.
 
     `sampled`: completions sampled at a time; `micro`: completions in one pass of an update; `shares`: whether the
-    completions of a prompt run it once (`shared_prompts.py`); `compute`: autocast's type, float32 is none.
+    completions of a prompt run it once (`shared_prompts.py`); `compute`: autocast's type, float32 is none; `quantized`:
+    the frozen linear layers are in 4 bits.
     """
 
     prompt: int
@@ -39,6 +40,7 @@ class PassSizes:
     compute: torch.dtype
     checkpointing: bool
     shares: bool
+    quantized: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +68,14 @@ class TracedModel:
     def _pass(self, peak: int, cache: int = 0) -> Pass:
         every = list(self.model.parameters())
         trained = [p for p in every if p.requires_grad]
+        packed = _packed(self.model) if self.shape.quantized else []
+        weights = _bytes(every) if not packed else _bytes_in_4_bits(every, packed)
+        # bitsandbytes unpacks one layer at a time for its product.
+        unpacked = max((p.numel() for p in packed), default=0) * self.shape.compute.itemsize
         return Pass(
-            peak,
+            peak + unpacked,
             cache,
-            _bytes(every),
+            weights,
             _bytes(trained),
             (_count(every), _count(trained)),
             _largest_block(self.model),
@@ -216,6 +222,22 @@ def _adapter_in_float32(model: Any) -> None:
 
 def _bytes(parameters: Sequence[Tensor]) -> int:
     return sum(p.numel() * p.element_size() for p in parameters)
+
+
+NF4_BYTES = (4 + 8 / 64 + 32 / (64 * 256)) / 8
+"""Bytes of a number in 4 bits: with the scale of each block of 64 in 8 bits, and 32 bits for each 256 of those."""
+
+
+def _packed(model: Any) -> list[Tensor]:
+    """The frozen weights that bitsandbytes quantises: those of linear layers, without the head."""
+    layers = (m for m in backbone_of(model).modules() if isinstance(m, nn.Linear))
+    return [layer.weight for layer in layers if not layer.weight.requires_grad]
+
+
+def _bytes_in_4_bits(every: Sequence[Tensor], packed: Sequence[Tensor]) -> int:
+    """Bytes of all parameters; those that are not packed are float32, as PEFT prepares them."""
+    small = _count(packed)
+    return int(small * NF4_BYTES) + 4 * (_count(every) - small)
 
 
 def _count(parameters: Sequence[Tensor]) -> int:

@@ -81,7 +81,7 @@ class Planner:
 
     def _as_configured(self, completion: int) -> Setup:
         config, device = self.config, self.device
-        lora = auto.use_lora(config.lora.enabled, self.parameters).value
+        lora = auto.use_lora(config.lora.enabled, self.parameters, config.lora.quantize).value
         prompts = max(device.count, config.rollout.prompts_per_batch // device.count * device.count)
         group = config.rollout.group_size
         sizes = auto.batch_sizes(
@@ -125,6 +125,7 @@ class Planner:
             compute=getattr(torch, precision.compute_dtype(dtype, kind, fast)),
             checkpointing=setup.checkpointing,
             shares=not setup.sharded,
+            quantized=setup.lora and self.config.lora.quantize != "none",
         )
 
     def _sampled(self, setup: Setup) -> int:

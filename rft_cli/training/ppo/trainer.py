@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from trl import GRPOTrainer
 
 from rft_cli.config.training_sections import PPOConfig
+from rft_cli.training.distributed.sharding import placed_reference
 from rft_cli.training.ppo import advantages as adv
 from rft_cli.training.ppo.critic import Critic, CriticOptimizer, CriticSettings, MlpCritic
 from rft_cli.training.ppo.losses import PolicyTerms, masked_sum, policy_terms
@@ -64,7 +65,7 @@ class PPOTrainer(RolloutTrainer, GRPOTrainer):
             if isinstance(critic, MlpCritic)
             else None
         )
-        self.reference = None if reference is None else reference.to(self.accelerator.device)
+        self.reference = None if reference is None else placed_reference(reference, self.accelerator)
         # Of the current optimizer step's passes.
         self._step_sums: Tensor | None = None
 

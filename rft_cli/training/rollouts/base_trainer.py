@@ -12,6 +12,7 @@ from transformers import Trainer
 from trl.trainer.utils import RepeatSampler
 
 from rft_cli.events import OnEvent
+from rft_cli.training.quantization import keep_adapters_in_float32
 from rft_cli.training.rollouts.row_order import epoch_seed
 from rft_cli.training.rollouts.shared_prompts import splitting_is_exact
 
@@ -37,6 +38,7 @@ class BaseTrainer(Trainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        keep_adapters_in_float32(self.model)
         if self.accelerator.mixed_precision != "no":
             leave_casts_to_autocast(self.model)
 

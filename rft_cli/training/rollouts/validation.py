@@ -52,6 +52,8 @@ class Validator:
     guard: Grader | None = None
     engine: Engine | None = None
     """What samples in place of the model itself; then the seed decides nothing."""
+    gathers: bool = True
+    """Whether a model that ZeRO-3 has partitioned is made whole to be sampled from."""
 
     def run(
         self, model: Any, examples: Sequence[Example], on_progress: OnProgress | None = None
@@ -67,7 +69,8 @@ class Validator:
         was_training = unwrapped.training
         unwrapped.eval()
         version = None if self.engine is None else self.engine.load(unwrapped)
-        with unwrap_model_for_generation(model, self.accelerator) as generator, self.accelerator.autocast():
+        whole = unwrap_model_for_generation(model, self.accelerator, gather_deepspeed3_params=self.gathers)
+        with whole as generator, self.accelerator.autocast():
             for first in range(0, len(batches), world):
                 number = first + rank
                 # A spare process keeps step with the others.
@@ -126,4 +129,5 @@ def validator_of(
         shrinks=shrinks,
         guard=context.guard,
         engine=context.engine,
+        gathers=context.config.distributed.gather_for_sampling,
     )

@@ -1,6 +1,6 @@
 """The first PPO update on recorded rollouts, in as many processes as started this script; writes what it saw as JSON.
 
-Usage: first_update.py FOLDER [--fsdp] KIND...: for each kind (full, lora) one update, and FOLDER/KIND.json.
+Usage: first_update.py FOLDER [--sharded] KIND...: for each kind (full, lora) one update, and FOLDER/KIND.json.
 One after the other in the same processes, whose start takes longer than the updates.
 
 Rollouts are recorded: 8 prompts x 2 completions of unequal lengths, one of them with a failed grade. Every process
@@ -18,8 +18,6 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedType
 from torch.distributed.tensor import DTensor
 
 from rft_cli.config import RunConfig
@@ -27,6 +25,7 @@ from rft_cli.grading.protocol import Grader
 from rft_cli.grading.stats import GraderStats
 from rft_cli.runs.model_source import find_model
 from rft_cli.training import build
+from rft_cli.training.distributed import sharding
 from rft_cli.training.hf_args import Resolved
 from rft_cli.training.library_output import quiet_libraries
 from rft_cli.training.models import load_model, load_tokenizer
@@ -34,23 +33,11 @@ from rft_cli.training.rollouts.prompts import PromptEncoder, training_rows
 from rft_cli.training.rollouts.rewards import GraderReward
 from rft_cli.training.stop_tokens import stop_tokens
 from rft_cli.types import Example, Grade, GradeError, GradeRequest, Source
+from tests.training.distributed.pretend_gpus import pretend_gpus_on_gloo, seen
 
 PROMPTS, GROUP = 8, 2
 FAILED = 5
 """The rollout whose grade failed."""
-
-
-def pretend_gpus_on_gloo() -> None:
-    """Make accelerate wrap with real FSDP2 on CPU: it only reads the plugin where it takes the processes for GPUs."""
-    original = AcceleratorState.__init__
-
-    def patched(self: Any, *args: Any, **kwargs: Any) -> None:
-        if not AcceleratorState._shared_state:
-            PartialState(cpu=True)
-            PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
-        original(self, *args, **kwargs)
-
-    AcceleratorState.__init__ = patched  # type: ignore[method-assign]
 
 
 class TableGrader(Grader):
@@ -89,15 +76,15 @@ def recorded(tokenizer: Any) -> list[list[int]]:
 
 def main() -> None:
     out, *kinds = sys.argv[1:]
-    if "--fsdp" in kinds:
-        kinds.remove("--fsdp")
+    if "--sharded" in kinds:
+        kinds.remove("--sharded")
         pretend_gpus_on_gloo()
     quiet_libraries()
     state = PartialState(cpu=True)
     for kind in kinds:
-        seen = first_update(state, kind)
+        found = first_update(state, kind)
         if state.is_main_process:
-            Path(out, f"{kind}.json").write_text(json.dumps(seen))
+            Path(out, f"{kind}.json").write_text(json.dumps(found))
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
@@ -115,7 +102,10 @@ def first_update(state: PartialState, kind: str) -> dict[str, Any]:
         for i in range(PROMPTS)
     ]
     tokenizer = load_tokenizer(config.model)
-    model = load_model(find_model("builtin/tiny"), config.model, torch.float32)
+    source = find_model("builtin/tiny")
+    plugin = sharding.partition_at_load(source, "float32")
+    model = load_model(source, config.model, torch.float32)
+    sharding.keep(model, plugin)
     share = PROMPTS * GROUP // state.num_processes
     resolved = Resolved(
         lora=kind == "lora", learning_rate=1e-4, critic="mlp", critic_learning_rate=1e-3, n_epochs=1,
@@ -151,8 +141,7 @@ def first_update(state: PartialState, kind: str) -> dict[str, Any]:
         critic = [whole(p).double().abs().sum().item() for p in trainer.critic.parameters()]
     return {
         "world_size": trainer.accelerator.num_processes,
-        "wrapper": type(trainer.model_wrapped).__mro__[0].__name__,
-        "classes": [c.__name__ for c in type(trainer.model_wrapped).__mro__],
+        **seen(trainer),
         "loss": float(total),
         "grad_norm": float(logged["grad_norm"]),
         "critic": critic,
