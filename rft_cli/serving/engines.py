@@ -11,6 +11,7 @@ from typing import Any
 
 from rft_cli.config.suggest import did_you_mean
 from rft_cli.errors import UsageError
+from rft_cli.serving import llama_cpp
 from rft_cli.serving.model import ServedModel
 
 HOST = "127.0.0.1"
@@ -68,7 +69,13 @@ def _vllm_command(model: ServedModel, port: int) -> list[str]:
 
 def _llama_command(model: ServedModel, port: int) -> list[str]:
     where = ["--host", HOST, "--port", str(port), "--alias", model.name]
-    return ["llama-server", "--model", str(model.place), *where, "--jinja"]
+    return [
+        *(llama_cpp.server_command() or [llama_cpp.PROGRAM]),
+        "--model",
+        str(model.place),
+        *where,
+        "--jinja",
+    ]
 
 
 ENGINES = {
@@ -93,8 +100,8 @@ ENGINES = {
         ),
         Engine(
             name="llama.cpp",
-            install="install llama.cpp (https://github.com/ggml-org/llama.cpp), so that llama-server is in PATH",
-            missing=lambda: None if shutil.which("llama-server") else "the program llama-server",
+            install=llama_cpp.INSTALL,
+            missing=lambda: None if llama_cpp.server_command() else llama_cpp.MISSING,
             command=_llama_command,
             name_of=lambda model: model.name,
             reads_gguf=True,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -34,7 +33,8 @@ from transformers import (
 
 from rft_cli.config.schema import ModelConfig
 from rft_cli.runs import Run
-from rft_cli.runs.exports import LLAMA_SERVER, Quantization
+from rft_cli.runs.exports import Quantization
+from rft_cli.serving.llama_cpp import server_command
 from rft_cli.training.export.gguf_file import export as exporting
 from rft_cli.training.export.gguf_file.llama_server import serving
 from rft_cli.training.export.gguf_file.pre_tokenizers import known_as
@@ -47,7 +47,7 @@ from tests.faults.jobs import rft_here
 from tests.training.made_runs import END, PAD, TINY, VOCABULARY, run_of, save_base
 
 needs_llama_cpp = pytest.mark.skipif(
-    shutil.which(LLAMA_SERVER) is None, reason=f"no {LLAMA_SERVER} in PATH: install llama.cpp to run this"
+    server_command() is None, reason="neither llama-server nor xllamacpp is installed"
 )
 SIZE: dict[str, Any] = {
     "vocab_size": VOCABULARY,
@@ -160,7 +160,7 @@ def test_every_family_is_the_same_model_in_transformers_reader(family: str, tmp_
 @needs_llama_cpp
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_answers_in_llama_cpp_as_in_transformers(family: str, tmp_path: Path) -> None:
-    program = shutil.which(LLAMA_SERVER)
+    program = server_command()
     assert program is not None
     tokenizer = AutoTokenizer.from_pretrained(TINY)
     file, model, _ = written(family, tmp_path, tokenizer)
@@ -176,7 +176,7 @@ def test_every_family_answers_in_llama_cpp_as_in_transformers(family: str, tmp_p
 
 @needs_llama_cpp
 def test_a_sentencepiece_tokenizer_gives_the_same_ids_in_llama_cpp(tmp_path: Path) -> None:
-    program = shutil.which(LLAMA_SERVER)
+    program = server_command()
     assert program is not None
     tokenizer = sentencepiece()
     file, _, vocabulary = written("mistral", tmp_path, tokenizer)
