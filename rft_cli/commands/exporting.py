@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rft_cli.commands.job.preflight import preflight
 from rft_cli.commands.needs import MEASURE_NEEDS
+from rft_cli.commands.signals import imports_whole
 from rft_cli.config.load import LoadedConfig
 from rft_cli.config.paths import is_path
 from rft_cli.console.text import clean
@@ -116,7 +117,8 @@ class Done:
 
 def run_export(plan: ExportPlan, loaded: LoadedConfig, after: Afterwards, printer: OnEvent) -> Done:
     """Export, grade again, push; what disagrees is not pushed."""
-    from rft_cli.training.export.exporter import export
+    with imports_whole():
+        from rft_cli.training.export.exporter import export
 
     exported = export(plan, loaded.config, printer)
     regraded = None

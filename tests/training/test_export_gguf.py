@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import (
     AutoTokenizer,
     Gemma2Config,
@@ -35,6 +35,7 @@ from rft_cli.config.schema import ModelConfig
 from rft_cli.runs import Run
 from rft_cli.runs.exports import Quantization
 from rft_cli.serving.llama_cpp import server_command
+from rft_cli.training.export import exporter
 from rft_cli.training.export.gguf_file import export as exporting
 from rft_cli.training.export.gguf_file.llama_server import serving
 from rft_cli.training.export.gguf_file.pre_tokenizers import known_as
@@ -303,6 +304,21 @@ def test_an_architecture_without_names_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_run_of_an_earlier_builtin_model_says_why_there_is_no_file(
+    full_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def earlier(_: Any) -> Any:
+        tokenizer = AutoTokenizer.from_pretrained(TINY)
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        return tokenizer
+
+    monkeypatch.setattr(exporter, "load_tokenizer", earlier)
+    done = rft_here(tmp_path, "export", full_run.path, "--format", "gguf", "--to", "out")
+    assert done.code == 2
+    assert f"{full_run.path} began with builtin/tiny of an earlier rft" in done.err
+    assert "train it again with this rft" in done.err
+
+
 def damaged(monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Any]], None]) -> None:
     """Let the writer put something else into the file than what the check wants."""
     write = exporting.write_gguf
@@ -355,6 +371,13 @@ def test_other_weights_cannot_pass_and_a_full_disk_leaves_nothing(
         assert done.code == 3
         assert said in done.err
         assert list(tmp_path.iterdir()) == []
+
+
+def test_of_several_templates_the_file_gets_the_one_without_tools() -> None:
+    tokenizer = AutoTokenizer.from_pretrained(TINY)
+    default = tokenizer.chat_template
+    tokenizer.chat_template = {"tool_use": "{{ tools }}", "default": default}
+    assert vocabulary_of(tokenizer, VOCABULARY, [END]).chat_template == default
 
 
 # -- parts -------------------------------------------------------------------------------------------------------------
