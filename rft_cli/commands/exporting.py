@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rft_cli.commands.job.preflight import preflight
 from rft_cli.commands.needs import MEASURE_NEEDS
+from rft_cli.commands.signals import imports_whole
 from rft_cli.config.load import LoadedConfig
 from rft_cli.config.paths import is_path
 from rft_cli.console.text import clean
 from rft_cli.errors import GateNotMet, UsageError
 from rft_cli.events import Note, OnEvent
 from rft_cli.job import Job
-from rft_cli.runs.exports import LLAMA_SERVER, ExportPlan
+from rft_cli.runs.exports import ExportPlan
 from rft_cli.runs.push import Push, check_push, push_folder
+from rft_cli.serving import llama_cpp
 from rft_cli.types import Estimate
 
 if TYPE_CHECKING:
@@ -55,11 +56,10 @@ def _check_public(plan: ExportPlan, base: str) -> None:
 
 def _job(plan: ExportPlan, loaded: LoadedConfig) -> Job:
     """The run's own rows and grader, as they are now."""
-    if plan.format == "gguf" and shutil.which(LLAMA_SERVER) is None:
+    if plan.format == "gguf" and llama_cpp.server_command() is None:
         raise UsageError(
-            f"--verify grades a GGUF file in llama.cpp's server, and there is no {LLAMA_SERVER} in PATH",
-            "install llama.cpp (https://github.com/ggml-org/llama.cpp), or leave --verify out: the file is "
-            "reloaded and compared all the same",
+            f"--verify grades a GGUF file in llama.cpp's server: it needs {llama_cpp.MISSING}, which is not here",
+            f"{llama_cpp.INSTALL}; or leave --verify out: the file is reloaded and compared all the same",
         )
     if not plan.run.has_samples(f"step-{plan.step:06d}"):
         raise UsageError(
@@ -117,7 +117,8 @@ class Done:
 
 def run_export(plan: ExportPlan, loaded: LoadedConfig, after: Afterwards, printer: OnEvent) -> Done:
     """Export, grade again, push; what disagrees is not pushed."""
-    from rft_cli.training.export.exporter import export
+    with imports_whole():
+        from rft_cli.training.export.exporter import export
 
     exported = export(plan, loaded.config, printer)
     regraded = None

@@ -97,6 +97,7 @@ def grade(
     output_dir: flags.OutputDir = None,
     json: Json = False,
     quiet: flags.Quiet = False,
+    progress: flags.Progress = "auto",
     debug: flags.Debug = False,
 ) -> None:
     """Grade completions with a scorer: JSON lines in, the same lines in order with a "grade" out.
@@ -113,6 +114,7 @@ def grade(
     Exit codes: 0 done, 1 below --min-reward or a problem in the audit, 2 wrong
     usage or rows, 3 too many failed grades, 128 + the signal when interrupted.
     """
+    flags.check_progress(progress, quiet)
     overrides: dict[str, Any] = {
         "grader.path": _one_of(reward_model, from_openai),
         "grader.workers": workers,
@@ -127,10 +129,12 @@ def grade(
     if run or rollouts:
         own = (files, field != "completion", gold, shape != "rows", audit, audit_rows)
         others = (*own, summary_file, min_reward, from_openai)
-        _grade_run(run, given, others, Output(json or summary, quiet), rollouts)
+        _grade_run(run, given, others, Output(json or summary, quiet, progress), rollouts)
         return
     settings = _settings(given)
-    output = OutputOptions(not (summary or json), shape == "openai-run", summary_file, quiet)
+    output = OutputOptions(
+        not (summary or json), shape == "openai-run", summary_file, quiet, progress == "json"
+    )
     grades = gold or min_reward is not None or field != "completion"
     _check_audit(audit, grades, audit_rows, training_file, validation_file)
     completion = None if gold else field
@@ -208,8 +212,10 @@ def _settings(settings: Settings) -> RunConfig:
 def _audit(config: RunConfig, files: list[str], rows: int | None, output: OutputOptions) -> None:
     from rft_cli.commands.grading.audit import audit_grader
 
-    file, quiet = output.summary_file, output.quiet
-    audit_grader(config, files, rows=rows, json=not output.rows, quiet=quiet, summary_file=file)
+    audit_grader(
+        config, files, rows=rows, json=not output.rows, quiet=output.quiet, events=output.events,
+        summary_file=output.summary_file,
+    )  # fmt: skip
 
 
 def _grade(

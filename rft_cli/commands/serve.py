@@ -7,9 +7,9 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,8 +18,6 @@ from rft_cli.commands.validation.asked_endpoint import read_key
 from rft_cli.errors import Interrupted, RftError, UsageError
 
 if TYPE_CHECKING:
-    from rft_cli.console import EventPrinter
-    from rft_cli.runs import Run
     from rft_cli.serving.engines import Engine
     from rft_cli.serving.model import ServedModel
 
@@ -83,15 +81,18 @@ def serve(
         raise UsageError(
             "--compare and --name exclude each other", "with --compare the names are base and tuned"
         )
+    if name is not None and not name.strip():
+        raise UsageError("--name is empty", "give the name that requests have, or leave --name out")
     key = None if api_key_env is None else read_key(api_key_env)
+    from rft_cli.commands.serving.target import find_target
     from rft_cli.serving.engines import choose_engine
 
-    run = find_run(what, output_dir or "runs")
-    if compare and run is None:
+    target = find_target(what, output_dir or "runs")
+    if compare and target.run is None:
         raise UsageError(f"--compare needs a run; {what} is none", "give a run, or leave --compare out")
-    gguf = run is None and what.lower().endswith(".gguf") and Path(what).is_file()
-    chosen = choose_engine(engine, gguf, converts=run is not None and not compare)
-    names = {"base": "base", "tuned": "tuned"} if compare else {"tuned": name or model_name(what, run)}
+    chosen = choose_engine(engine, target.files(compare))
+    names = {"base": "base", "tuned": "tuned"} if compare else {"tuned": name or target.name}
+    from rft_cli.commands.serving.models import served_models
     from rft_cli.commands.signals import signals_interrupt
     from rft_cli.console import EventPrinter, choose_mode
     from rft_cli.events import Note
@@ -105,7 +106,7 @@ def serve(
         contextlib.ExitStack() as stack,
     ):
         with terminal.stdout_to_stderr(), EventPrinter(choose_mode(quiet)) as printer:
-            models = _models(what, run, names, chosen, sets or [], Path(folder), printer)
+            models = served_models(target, names, chosen, sets or [], Path(folder), printer)
             printer(Note(f"starting the engine {chosen.name}"))
             engines = stack.enter_context(engines_running(chosen, models, Path(folder)))
         address = f"http://127.0.0.1:{sock.getsockname()[1]}/v1"
@@ -124,89 +125,6 @@ def _after_the_document() -> Iterator[None]:
     except RftError as error:
         error.in_document = True
         raise
-
-
-def find_run(what: str, output_dir: str) -> Run | None:
-    """The run that a person means, None where it is a model; UsageError for a word that is neither."""
-    from rft_cli.runs import Run
-    from rft_cli.runs.find import is_run
-
-    is_model = "/" in what or Path(what).exists()
-    if what != "latest" and is_model and not is_run(Path(what)) and not is_run(Path(output_dir, what)):
-        return None
-    try:
-        return Run.open(what, output_dir)
-    except UsageError as error:
-        if error.fix is not None and error.message.endswith("is not a run"):
-            error.message = f"{what} is neither a run nor a model's directory"
-            error.fix += "; a hub model is OWNER/NAME"
-        raise
-
-
-def model_name(what: str, run: Run | None) -> str:
-    """The name of the one model: the run's, or the last part of a path; a hub id stays whole."""
-    if run is not None:
-        return run.name
-    return Path(what).resolve().stem if Path(what).exists() else what
-
-
-def settings_of(run: Run | None, model: str, sets: list[str]) -> Any:
-    """The configuration of a run, or of a bare model; --set wins."""
-    from rft_cli.commands.settings import Settings
-    from rft_cli.runs.model_source import revision_of
-
-    if run is None:
-        return Settings(None, {"model.path": model}, sets).load(()).config
-    own = {"model.path": run.info["model"], "model.revision": revision_of(run)}
-    return Settings(str(run.path / "config.yaml"), own, sets).load(()).config
-
-
-def _models(
-    what: str,
-    run: Run | None,
-    names: dict[str, str],
-    engine: Engine,
-    sets: list[str],
-    folder: Path,
-    printer: EventPrinter,
-) -> list[ServedModel]:
-    from rft_cli.events import Note
-
-    def note(text: str) -> None:
-        printer(Note(text))
-
-    config = settings_of(run, what, sets)
-    if engine.name == "llama.cpp":
-        from rft_cli.serving.model import RequestDefaults, ServedModel, defaults_of_run
-
-        file = Path(what) if run is None else _gguf_of(run, note)
-        # A GGUF file has its own settings, which llama.cpp reads.
-        own = RequestDefaults(temperature=None, top_p=None)
-        defaults = own if run is None else defaults_of_run(config, run.read_pilot())
-        return [ServedModel(names["tuned"], file.resolve(), "auto", 0, defaults)]
-    from rft_cli.runs.model_source import find_model
-    from rft_cli.training.served_model import ToServe, models_of_run, prepare
-
-    if run is None:
-        wanted = [ToServe(names["tuned"], find_model(what), config, None, folder / "merged")]
-    else:
-        if run.best_checkpoint() is None:
-            note(f"nothing beat the base in {run.path}: its best model is the base")
-        wanted = models_of_run(run, config, names, folder)
-    return [prepare(one, folder / f"model-{number}", note) for number, one in enumerate(wanted)]
-
-
-def _gguf_of(run: Run, note: Callable[[str], None]) -> Path:
-    """The GGUF file that `rft export` made of the run, the newest of several; UsageError where there is none."""
-    files = (run.path / "export" / "gguf").glob("*.gguf")
-    newest = max(files, key=lambda file: file.stat().st_mtime, default=None)
-    if newest is None:
-        raise UsageError(
-            f"llama.cpp serves GGUF files, and {run.path} has none in export/gguf",
-            f"make one: rft export {run.path} --format gguf; or take another --engine",
-        )
-    note(f"serving {newest}")
-    return newest
 
 
 def _print(address: str, engine: Engine, models: list[ServedModel], needs_key: bool, as_json: bool) -> None:

@@ -64,6 +64,14 @@ def signals_interrupt(*more: signal.Signals) -> Iterator[Interrupts]:
 
 
 @contextlib.contextmanager
+def imports_whole() -> Iterator[None]:
+    """Delay Interrupted while torch and its kind are imported: half a module can't be imported again."""
+    present = signal.getsignal(signal.SIGTERM)
+    with present.held() if isinstance(present, Interrupts) else contextlib.nullcontext():
+        yield
+
+
+@contextlib.contextmanager
 def signals_ask(stop: Stop, answer: Callable[[int], None] = lambda _: None) -> Iterator[None]:
     """The same signals and SIGINT are handed to `stop`, which lets the job finish its step.
 

@@ -48,18 +48,19 @@ def try_run(
 
     opened = Run.open(run, output_dir or "runs")
     text = _read(prompt)
-    from rft_cli.commands.serve import settings_of
-    from rft_cli.commands.signals import signals_interrupt
+    from rft_cli.commands.serving.target import settings_of
+    from rft_cli.commands.signals import imports_whole, signals_interrupt
     from rft_cli.console import EventPrinter, choose_mode
     from rft_cli.events import Note
 
-    config = settings_of(opened, "", sets or [])
+    config = settings_of(opened, "", sets or []).config
     with (
         terminal.stdout_to_stderr(),
         signals_interrupt(signal.SIGINT),
         EventPrinter(choose_mode(quiet)) as printer,
     ):
-        from rft_cli.training.try_prompt import try_prompt
+        with imports_whole():
+            from rft_cli.training.try_prompt import try_prompt
 
         if opened.best_checkpoint() is None:
             printer(Note(f"nothing beat the base in {opened.path}: it alone answers"))

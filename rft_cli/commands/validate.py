@@ -27,8 +27,8 @@ def validate(
     run: options.RunOption = None,
     endpoint: options.EndpointOption = None,
     api_key_env: options.KeyEnv = None,
-    concurrency: options.Concurrency = 8,
-    timeout: options.Timeout = 120.0,
+    concurrency: options.Concurrency = None,
+    timeout: options.Timeout = None,
     from_openai: flags.FromOpenAI = None,
     min_reward: flags.MinReward = None,
     min_gain: flags.MinGain = None,
@@ -59,7 +59,8 @@ def validate(
     """
     config_file = flags.one_config(config_file, config)
     flags.check_progress(progress, quiet)
-    options.ValidateFlags(model, run or (), from_openai, endpoint, api_key_env, plan, gpu, gpus).check(
+    asking = {"--api-key-env": api_key_env, "--concurrency": concurrency, "--timeout": timeout}
+    options.ValidateFlags(model, run or (), from_openai, endpoint, asking, plan, gpu, gpus).check(
         min_reward, min_gain
     )
     overrides: dict[str, Any] = {
@@ -81,7 +82,7 @@ def validate(
             from rft_cli.commands.validation.asked_endpoint import AskedEndpoint
             from rft_cli.commands.validation.endpoint import measure_endpoint
 
-            asked = AskedEndpoint(endpoint, model, api_key_env, concurrency, timeout)
+            asked = AskedEndpoint(endpoint, model, api_key_env, concurrency or 8, timeout or 120.0)
             measure_endpoint(asked, run or (), settings, gates, output)
         elif plan:
             from rft_cli.commands.validation.plan import plan_memory

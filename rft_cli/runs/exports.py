@@ -25,9 +25,6 @@ Precision = Literal["float32", "bfloat16", "float16"]
 Quantization = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
 """How the matrices of a GGUF file are stored; what its Python package can write."""
 
-LLAMA_SERVER = "llama-server"
-"""llama.cpp's server, as it is called in PATH."""
-
 MARKER = "rft-export.json"
 """A file in every export that says what was verified; only directories with it are replaced."""
 

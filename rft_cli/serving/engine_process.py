@@ -120,20 +120,26 @@ def listen(port: int) -> socket.socket:
     return sock
 
 
-def _start(command: list[str], log: Path) -> subprocess.Popen[bytes]:
-    # Weights are local: an engine must not ask the hub for them. Its own prints go to the log.
-    # An engine reads some variables as its own flags: a key among them would make it refuse us.
+def engine_environment() -> dict[str, str]:
+    """This process's variables without those that an engine reads as flags: a key among them would make it refuse us.
+
+    Weights are local: an engine must not ask the hub for them.
+    """
     inherited = {
         name: value
         for name, value in os.environ.items()
         if name not in ("LLAMA_API_KEY", "VLLM_API_KEY") and not name.startswith("LLAMA_ARG_")
     }
-    environment = {**inherited, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+    return {**inherited, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def _start(command: list[str], log: Path) -> subprocess.Popen[bytes]:
     keeper = [sys.executable, "-P", "-m", "rft_cli.serving.keeper"]
+    # Its own prints go to the log.
     with log.open("wb") as output:
         return subprocess.Popen(
             [*keeper, *command],
-            env=environment,
+            env=engine_environment(),
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,

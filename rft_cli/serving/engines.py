@@ -11,6 +11,7 @@ from typing import Any
 
 from rft_cli.config.suggest import did_you_mean
 from rft_cli.errors import UsageError
+from rft_cli.serving import llama_cpp
 from rft_cli.serving.model import ServedModel
 
 HOST = "127.0.0.1"
@@ -68,7 +69,13 @@ def _vllm_command(model: ServedModel, port: int) -> list[str]:
 
 def _llama_command(model: ServedModel, port: int) -> list[str]:
     where = ["--host", HOST, "--port", str(port), "--alias", model.name]
-    return ["llama-server", "--model", str(model.place), *where, "--jinja"]
+    return [
+        *(llama_cpp.server_command() or [llama_cpp.PROGRAM]),
+        "--model",
+        str(model.place),
+        *where,
+        "--jinja",
+    ]
 
 
 ENGINES = {
@@ -93,8 +100,8 @@ ENGINES = {
         ),
         Engine(
             name="llama.cpp",
-            install="install llama.cpp (https://github.com/ggml-org/llama.cpp), so that llama-server is in PATH",
-            missing=lambda: None if shutil.which("llama-server") else "the program llama-server",
+            install=llama_cpp.INSTALL,
+            missing=lambda: None if llama_cpp.server_command() else llama_cpp.MISSING,
             command=_llama_command,
             name_of=lambda model: model.name,
             reads_gguf=True,
@@ -105,36 +112,59 @@ ENGINES = {
 """By name, in the order in which `auto` takes them."""
 
 
-def choose_engine(wanted: str, gguf: bool, converts: bool = False) -> Engine:
-    """The engine to start; UsageError where it isn't here or doesn't read such files.
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """What there is of a model: a folder that transformers loads, a GGUF file.
 
-    `gguf`: the model is a GGUF file. `converts`: it may have one beside it.
+    `make_gguf`: the command that makes the file, None where there is no such command.
     """
+
+    folder: bool
+    gguf: bool
+    make_gguf: str | None = None
+
+
+def choose_engine(wanted: str, files: ModelFiles) -> Engine:
+    """The engine to start; UsageError where it isn't here or doesn't read such files."""
     lacks = [name for name in FRONT if not _installed(name)]
     if lacks:
         raise UsageError(f"rft serve needs {', '.join(lacks)}, which is not installed", INSTALL)
-    if wanted != "auto" and wanted not in ENGINES:
+    if wanted == "auto":
+        return _first_installed(files)
+    if wanted not in ENGINES:
         known = ["auto", *ENGINES]
         fix = did_you_mean(wanted, known) or f"take one of: {', '.join(known)}"
         raise UsageError(f"--engine {wanted!r} is not known", fix)
-    fitting = [engine for engine in ENGINES.values() if (engine.reads_gguf if gguf else engine.reads_folder)]
-    # A GGUF file is made for llama.cpp; the others unpack it.
-    fitting.sort(key=lambda engine: gguf and engine.reads_folder)
-    if wanted != "auto":
-        engine = ENGINES[wanted]
-        if engine not in fitting and not (converts and engine.reads_gguf):
-            what = "does not serve a GGUF file" if gguf else "serves GGUF files alone, and this is none"
-            fix = f"take --engine {' or '.join(one.name for one in fitting)}"
-            raise UsageError(f"{engine.name} {what}", fix)
-        lacking = engine.missing()
-        if lacking is not None:
-            raise UsageError(f"--engine {engine.name} needs {lacking}, which is not here", engine.install)
-        return engine
+    engine = ENGINES[wanted]
+    if not _reads(engine, files):
+        others = " or ".join(one.name for one in ENGINES.values() if _reads(one, files))
+        if files.folder:
+            what = "serves GGUF files alone, and there is none"
+            fix = f"make one: {files.make_gguf}; or take" if files.make_gguf else "take"
+        else:
+            what, fix = "does not serve a GGUF file", "take"
+        raise UsageError(f"{engine.name} {what}", f"{fix} --engine {others}")
+    lacking = engine.missing()
+    if lacking is not None:
+        raise UsageError(f"--engine {engine.name} needs {lacking}, which is not here", engine.install)
+    return engine
+
+
+def _reads(engine: Engine, files: ModelFiles) -> bool:
+    return (files.folder and engine.reads_folder) or (files.gguf and engine.reads_gguf)
+
+
+def _first_installed(files: ModelFiles) -> Engine:
+    """The first that is here: those that read a folder where there is one, else llama.cpp, which others unpack for."""
+    fitting = [engine for engine in ENGINES.values() if _reads(engine, files)]
+    fitting.sort(key=lambda engine: engine.reads_folder != files.folder)
     for engine in fitting:
         if engine.missing() is None:
             return engine
-    offers = "; or ".join(f"{engine.name}: {engine.install}" for engine in fitting)
-    raise UsageError("no engine that serves this model is installed", offers)
+    offers = [f"{engine.name}: {engine.install}" for engine in fitting]
+    if files.make_gguf and not files.gguf and ENGINES["llama.cpp"].missing() is None:
+        offers.append(f"llama.cpp, which is installed, needs a GGUF file: {files.make_gguf}")
+    raise UsageError("no engine that serves this model is installed", "; or ".join(offers))
 
 
 def _installed(package: str) -> bool:

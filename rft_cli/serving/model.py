@@ -39,6 +39,20 @@ def defaults_of_run(config: RunConfig, pilot: Mapping[str, Any] | None) -> Reque
     )
 
 
+def chosen_defaults(config: RunConfig, origins: Mapping[str, str]) -> dict[str, Any]:
+    """Those of the settings that somebody set: fields of RequestDefaults."""
+    fields = {
+        "temperature": "validation.temperature",
+        "top_p": "validation.top_p",
+        "max_tokens": "rollout.max_completion_tokens",
+        "system": "data.system",
+        "merges_system": "model.system_role",
+        "template": "model.chat_template_kwargs",
+    }
+    found = defaults_of_run(config, None)
+    return {name: getattr(found, name) for name, key in fields.items() if origins[key] != "default"}
+
+
 @dataclass(frozen=True, slots=True)
 class ServedModel:
     """One model under its name.

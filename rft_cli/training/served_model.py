@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +31,18 @@ _WEIGHTS = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "*.py")
 
 @dataclass(frozen=True, slots=True)
 class ToServe:
-    """A model to serve: its name, where its weights come from, and the run that says how it was measured.
+    """A model to serve: its name and where its weights come from.
 
+    `measured`: the settings with which its run measured it; without them its own count, and `chosen` before those.
     `cache`: where weights with a merged adapter are kept for the next time.
     """
 
     name: str
     source: ModelSource
     config: RunConfig
-    run: Run | None
+    measured: RequestDefaults | None
     cache: Path
+    chosen: Mapping[str, Any] = field(default_factory=dict)
 
 
 def plain_template(begin: str) -> str:
@@ -59,6 +61,7 @@ def models_of_run(run: Run, config: RunConfig, names: Mapping[str, str], folder:
     base = find_model(config.model.path, config.model.revision)
     best = run.best_checkpoint()
     kept = run.path / "export" / "serving"
+    measured = defaults_of_run(config, run.read_pilot())
     found = []
     for which in ("base", "tuned"):
         if which not in names:
@@ -68,7 +71,7 @@ def models_of_run(run: Run, config: RunConfig, names: Mapping[str, str], folder:
         else:
             source = tuned_source(best, config.model.path, config.model.revision)
             cache = kept / best.name
-        found.append(ToServe(names[which], source, config, run, cache))
+        found.append(ToServe(names[which], source, config, measured, cache))
     return found
 
 
@@ -85,10 +88,9 @@ def prepare(wanted: ToServe, folder: Path, note: Callable[[str], None]) -> Serve
     for file in place.iterdir():
         if file.name not in ("generation_config.json", MARKER, "README.md") and file.is_file():
             (folder / file.name).symlink_to(file.resolve())
-    run = wanted.run
     own = _generation_config(source)
     stops = stop_tokens(architecture, own, tokenizer)
-    _write_generation(folder, own, stops, int(tokenizer.pad_token_id), measured=run is not None)
+    _write_generation(folder, own, stops, int(tokenizer.pad_token_id), measured=wanted.measured is not None)
     begin = _beginning(tokenizer)
     if not has_chat_template(tokenizer):
         tokenizer.chat_template = plain_template(begin)
@@ -97,7 +99,7 @@ def prepare(wanted: ToServe, folder: Path, note: Callable[[str], None]) -> Serve
     if tokenizer.response_template is not None:
         _put_into(folder, "tokenizer_config.json", {"response_template": tokenizer.response_template})
     context = context_length(architecture)
-    defaults = _defaults_of(own) if run is None else defaults_of_run(wanted.config, run.read_pilot())
+    defaults = wanted.measured or replace(_defaults_of(own), **wanted.chosen)
     return ServedModel(
         name=wanted.name,
         place=folder,
@@ -136,7 +138,8 @@ def _merged(
     place = wanted.cache.with_name(f"{wanted.cache.name}-{dtype}")
     if (place / MARKER).is_file():
         return place
-    note(f"merging the adapter into its base, once: {place}")
+    what = "unpacking the GGUF file" if wanted.source.is_gguf else "merging the adapter into its base, once"
+    note(f"{what}: {place}")
     model = load_model(wanted.source, wanted.config.model, getattr(torch, dtype))
     # transformers refuses to save some that it loads.
     model.generation_config = GenerationConfig()
@@ -145,6 +148,10 @@ def _merged(
             model.save_pretrained(draft)
             tokenizer.save_pretrained(draft)
             (draft / MARKER).write_text(json.dumps({"schema": "rft.serving/1", "dtype": dtype}) + "\n")
+    except UsageError:
+        # Another `rft serve` of the run was faster.
+        if not (place / MARKER).is_file():
+            raise
     except (OSError, RuntimeError, SafetensorError) as error:
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RunFailed(

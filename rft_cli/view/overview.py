@@ -22,6 +22,7 @@ from rft_cli.view.completions import changes
 from rft_cli.view.curves import Chart, Validations, charts
 from rft_cli.view.entries import DIED, Entry, entry_of
 from rft_cli.view.intervals import mean_cis
+from rft_cli.view.read_once import RunReadOnce
 from rft_cli.view.reading import ReadProblems, objects, text_of
 from rft_cli.view.stored_estimates import comparison_of
 from rft_cli.view.validations import read_validations
@@ -126,6 +127,7 @@ class Overview:
 def read_overview(run: Run) -> Overview:
     """What this run, as `Run.open` gave it, holds now; what can't be read is named in `problems`."""
     problems = ReadProblems()
+    run = RunReadOnce(run.path)
     info = run.info
     entry = entry_of(run.path, info)
     lines = list(objects(run.metrics_path, problems))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rft_cli.commands.signals import signals_ask, signals_interrupt
+from rft_cli.commands.signals import imports_whole, signals_ask, signals_interrupt
 from rft_cli.errors import Interrupted
 from rft_cli.stopping import Stop, interruption
 from tests.command import RFT, environment
@@ -96,6 +96,19 @@ def test_a_signal_waits_until_what_is_written_is_whole() -> None:
     with pytest.raises(Interrupted, match="interrupted by SIGTERM") as caught:
         write()
     assert (done, caught.value.exit_code) == (["held"], 143)
+
+
+def test_a_module_that_is_imported_is_imported_whole() -> None:
+    done = []
+
+    def load() -> None:
+        with signals_interrupt(), imports_whole():
+            os.kill(os.getpid(), signal.SIGTERM)
+            done.append("whole")
+
+    with pytest.raises(Interrupted, match="SIGTERM"):
+        load()
+    assert done == ["whole"]
 
 
 def test_a_second_signal_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:

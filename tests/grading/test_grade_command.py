@@ -99,6 +99,20 @@ def test_quiet_says_nothing() -> None:
     assert result.stdout.count("\n") == 1
 
 
+def test_progress_as_json_lines() -> None:
+    """A scorer's prints, progress, the summary, and an error: each is one object."""
+    rows = lines({"completion": "print", "n": 5}, {"completion": "raise"}, {"completion": "b", "n": 3})
+    done = run("--progress", "json", "--json", rows=rows)
+    told = [json.loads(line) for line in done.stderr.splitlines()]
+    names = [event["event"] for event in told]
+    assert names[-2:] == ["Finished", "Failed"]
+    assert {"event": "Progress", "what": "grades", "done": 3, "total": None} in told
+    assert any("hello from the scorer" in event.get("text", "") for event in told)
+    summary = json.loads(done.stdout)
+    assert told[-2]["result"].items() <= summary.items()
+    assert (summary["graded"], summary["failed"], done.exit_code) == (2, 1, 3)
+
+
 def test_other_field_and_regrading() -> None:
     first = run("--field", "text", rows=lines({"text": "abc", "n": 3}))
     again = run("--field", "text", rows=first.stdout)

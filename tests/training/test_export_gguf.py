@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import (
     AutoTokenizer,
     Gemma2Config,
@@ -34,7 +33,9 @@ from transformers import (
 
 from rft_cli.config.schema import ModelConfig
 from rft_cli.runs import Run
-from rft_cli.runs.exports import LLAMA_SERVER, Quantization
+from rft_cli.runs.exports import Quantization
+from rft_cli.serving.llama_cpp import server_command
+from rft_cli.training.export import exporter
 from rft_cli.training.export.gguf_file import export as exporting
 from rft_cli.training.export.gguf_file.llama_server import serving
 from rft_cli.training.export.gguf_file.pre_tokenizers import known_as
@@ -47,7 +48,7 @@ from tests.faults.jobs import rft_here
 from tests.training.made_runs import END, PAD, TINY, VOCABULARY, run_of, save_base
 
 needs_llama_cpp = pytest.mark.skipif(
-    shutil.which(LLAMA_SERVER) is None, reason=f"no {LLAMA_SERVER} in PATH: install llama.cpp to run this"
+    server_command() is None, reason="neither llama-server nor xllamacpp is installed"
 )
 SIZE: dict[str, Any] = {
     "vocab_size": VOCABULARY,
@@ -160,7 +161,7 @@ def test_every_family_is_the_same_model_in_transformers_reader(family: str, tmp_
 @needs_llama_cpp
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_answers_in_llama_cpp_as_in_transformers(family: str, tmp_path: Path) -> None:
-    program = shutil.which(LLAMA_SERVER)
+    program = server_command()
     assert program is not None
     tokenizer = AutoTokenizer.from_pretrained(TINY)
     file, model, _ = written(family, tmp_path, tokenizer)
@@ -176,7 +177,7 @@ def test_every_family_answers_in_llama_cpp_as_in_transformers(family: str, tmp_p
 
 @needs_llama_cpp
 def test_a_sentencepiece_tokenizer_gives_the_same_ids_in_llama_cpp(tmp_path: Path) -> None:
-    program = shutil.which(LLAMA_SERVER)
+    program = server_command()
     assert program is not None
     tokenizer = sentencepiece()
     file, _, vocabulary = written("mistral", tmp_path, tokenizer)
@@ -303,6 +304,21 @@ def test_an_architecture_without_names_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_run_of_an_earlier_builtin_model_says_why_there_is_no_file(
+    full_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def earlier(_: Any) -> Any:
+        tokenizer = AutoTokenizer.from_pretrained(TINY)
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        return tokenizer
+
+    monkeypatch.setattr(exporter, "load_tokenizer", earlier)
+    done = rft_here(tmp_path, "export", full_run.path, "--format", "gguf", "--to", "out")
+    assert done.code == 2
+    assert f"{full_run.path} began with builtin/tiny of an earlier rft" in done.err
+    assert "train it again with this rft" in done.err
+
+
 def damaged(monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Any]], None]) -> None:
     """Let the writer put something else into the file than what the check wants."""
     write = exporting.write_gguf
@@ -355,6 +371,13 @@ def test_other_weights_cannot_pass_and_a_full_disk_leaves_nothing(
         assert done.code == 3
         assert said in done.err
         assert list(tmp_path.iterdir()) == []
+
+
+def test_of_several_templates_the_file_gets_the_one_without_tools() -> None:
+    tokenizer = AutoTokenizer.from_pretrained(TINY)
+    default = tokenizer.chat_template
+    tokenizer.chat_template = {"tool_use": "{{ tools }}", "default": default}
+    assert vocabulary_of(tokenizer, VOCABULARY, [END]).chat_template == default
 
 
 # -- parts -------------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import pytest
 
 from rft_cli.errors import UsageError
 from rft_cli.runs import Run
+from rft_cli.runs.files import read_lines
 from rft_cli.view.entries import DIED, UNREADABLE, list_entries
 from rft_cli.view.overview import read_overview
 from tests.view.made_runs import large_run, line, make_run, sample
@@ -36,6 +37,21 @@ def test_a_finished_run_shows_the_figures_of_its_result(tmp_path):
     document = json.loads(json.dumps(found.to_json()))
     assert document["schema"] == "rft.show/1"
     assert document["charts"][0]["curves"][1]["values"] == [0.0, 1.0]
+
+
+def test_result_and_diagnosis_read_each_validation_once(tmp_path, monkeypatch):
+    run = make_run(tmp_path, lines=LINES, validations={0: BASE, 4: BETTER, 8: BETTER}, best_step=4)
+    read = []
+    real = read_lines
+
+    def counted(file):
+        read.append(file.stem)
+        return real(file)
+
+    monkeypatch.setattr("rft_cli.runs.run.read_lines", counted)
+    assert read_overview(run).problems == []
+    assert {"step-000000", "step-000004"} <= set(read)
+    assert len(read) == len(set(read))
 
 
 def test_the_commands_of_a_run_that_was_moved_have_the_path_where_it_is(tmp_path):

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from rft_cli.commands import terminal
+from rft_cli.commands.grading.json_lines import JsonLines
 from rft_cli.commands.signals import signals_interrupt
 from rft_cli.config.paths import named
 from rft_cli.config.schema import RunConfig
@@ -33,6 +34,7 @@ def audit_grader(
     rows: int | None = None,
     json: bool = False,
     quiet: bool = False,
+    events: bool = False,
     summary_file: str | None = None,
 ) -> None:
     """Audit the grader on `rows` rows (None: 20, fewer if it is slow) of `files` and the config's data files.
@@ -59,7 +61,7 @@ def audit_grader(
             f"{', '.join(read)}: no row has a reference, so nothing says what is right",
             "put it under output, answer, ground_truth or the like, or name its key: --set data.columns.output=KEY",
         )
-    report = _audit(config, chosen, None if rows is not None else LIMIT_S, quiet)
+    report = _audit(config, chosen, None if rows is not None else LIMIT_S, quiet, events)
     if summary_file is not None:
         terminal.write_json(summary_file, report.to_json())
     unmet = None
@@ -81,13 +83,18 @@ def _read(path: str, role: str | None, config: RunConfig) -> Sequence[Example]:
     return found.examples
 
 
-def _audit(config: RunConfig, rows: Sequence[AuditRow], limit_s: float | None, quiet: bool) -> AuditReport:
+def _audit(
+    config: RunConfig, rows: Sequence[AuditRow], limit_s: float | None, quiet: bool, events: bool
+) -> AuditReport:
     from rft_cli.training.graders import open_grader
 
-    line = StatusLine(quiet)
+    line = StatusLine(quiet or events)
+    lines = JsonLines() if events else None
     line.show(f"auditing with {calls_for(rows)} grades at most")
 
     def on_progress(done: int, total: int) -> None:
+        if lines is not None:
+            lines.progress(done, total)
         if line.due or done == total:
             line.show(f"auditing: {done:,} of {total:,} grades")
 
@@ -103,7 +110,10 @@ def _audit(config: RunConfig, rows: Sequence[AuditRow], limit_s: float | None, q
         ):
             line.wipe()
             for note in grader.notes:
-                print(f"scorer: {note}", file=sys.stderr, flush=True)
+                if lines is not None:
+                    lines.note(f"scorer: {note}")
+                else:
+                    print(f"scorer: {note}", file=sys.stderr, flush=True)
             return audit(
                 grader,
                 rows,

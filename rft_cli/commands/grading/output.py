@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from rft_cli.commands.grading.json_lines import JsonLines
 from rft_cli.commands.grading.options import OutputOptions
 from rft_cli.commands.grading.prints import ScorerPrints
 from rft_cli.config.suggest import as_word, counted
@@ -31,12 +32,13 @@ class Display:
         self.rows: GradedRows | None = None
         self._scorer = scorer
         self._line: StatusLine | None = None
-        if sys.stderr.isatty() and not (output.rows and sys.stdout.isatty()):
+        self._events = JsonLines() if output.events else None
+        if not output.events and sys.stderr.isatty() and not (output.rows and sys.stdout.isatty()):
             # With rich, which only a terminal needs.
             from rft_cli.console import StatusLine
 
             self._line = StatusLine(output.quiet)
-        self._prints = ScorerPrints(lambda text: _say(_clean(text)))
+        self._prints = ScorerPrints(self._tell)
         self._started = time.monotonic()
 
     def __enter__(self) -> Display:
@@ -58,22 +60,36 @@ class Display:
         """The guesses of the grader."""
         self._wipe()
         for note in notes:
-            _say(_clean(f"scorer: {note}"))
+            self._tell(f"scorer: {note}")
 
-    def progress(self, stats: GraderStats) -> None:
-        """How many rows, and how fast, since the start."""
+    def progress(self, stats: GraderStats, total: int | None = None) -> None:
+        """How many rows, and how fast, since the start. `total`: of all, where that is known."""
+        if self._events is not None:
+            self._events.progress(stats.total, total)
         if self._line is not None and self._line.due:
             rate = stats.total / (time.monotonic() - self._started)
             failed = f", {stats.failed:,} failed" if stats.failed else ""
             self._line.show(f"{counted(stats.total, 'row')}{failed}, {rate:,.0f} a second")
+
+    def summary(self, grader: Grader, max_failure_rate: float) -> None:
+        """Counts, rewards, failures, times and what judges cost."""
+        if self._events is not None:
+            self._events.finished(grader.stats.to_json())
+        else:
+            _say_summary(grader, max_failure_rate)
+
+    def _tell(self, text: str) -> None:
+        if self._events is not None:
+            self._events.note(text)
+        else:
+            _say(_clean(text))
 
     def _wipe(self) -> None:
         if self._line is not None:
             self._line.wipe()
 
 
-def say_summary(grader: Grader, max_failure_rate: float) -> None:
-    """Counts, rewards, failures, times and what judges cost."""
+def _say_summary(grader: Grader, max_failure_rate: float) -> None:
     stats = grader.stats
     counts = (("graded", stats.graded), ("skipped", stats.skipped), ("failed", stats.failed))
     outcomes = ", ".join(f"{count:,} {name}{_share(count, stats.total)}" for name, count in counts)

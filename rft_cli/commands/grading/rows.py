@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from rft_cli.commands import terminal
 from rft_cli.commands.grading.checks import unreadable
 from rft_cli.commands.grading.options import OutputOptions
-from rft_cli.commands.grading.output import Display, say_summary
+from rft_cli.commands.grading.output import Display
 from rft_cli.commands.signals import signals_interrupt
 from rft_cli.config.schema import GraderConfig, RunConfig
 from rft_cli.config.suggest import counted
@@ -66,7 +66,7 @@ def grade_rows(
     if output.summary_file is not None:
         terminal.write_json(output.summary_file, stats.to_json())
     if not output.quiet and (written or (stopped or rows.problem) is None):
-        say_summary(grader, config.grader.max_failure_rate)
+        display.summary(grader, config.grader.max_failure_rate)
     if rows.problem is not None:
         raise rows.problem
     short = stopped or _unmet(stats, config.grader.max_failure_rate, min_reward)

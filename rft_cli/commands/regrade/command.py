@@ -113,7 +113,9 @@ def terminal_output(output: Output) -> Any:
     """How progress is drawn: on standard error, since standard output gets one table or document."""
     from rft_cli.commands.grading.options import OutputOptions
 
-    return OutputOptions(rows=False, openai_run=False, summary_file=None, quiet=output.quiet)
+    return OutputOptions(
+        rows=False, openai_run=False, summary_file=None, quiet=output.quiet, events=output.progress == "json"
+    )
 
 
 def _config(run: Run, settings: Settings) -> tuple[RunConfig, Sequence[str]]:

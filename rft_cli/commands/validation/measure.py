@@ -12,6 +12,7 @@ from rft_cli.commands.grading.saved_completions import save_completions
 from rft_cli.commands.job.preflight import Preflight, preflight
 from rft_cli.commands.needs import MEASURE_NEEDS
 from rft_cli.commands.settings import Output
+from rft_cli.commands.signals import imports_whole
 from rft_cli.commands.terminal import stdout_to_stderr
 from rft_cli.commands.validation.checklist import SCHEMA
 from rft_cli.commands.validation.conclude import conclude
@@ -60,7 +61,8 @@ def _sample(loaded: LoadedConfig, run: Run | None, printer: EventPrinter) -> _Me
         printer(Note(f"{run.path} did not finish: its status is {run.info['status']}", "warning"))
     elif run is not None and run.best_checkpoint() is None:
         printer(Note(f"nothing beat the base in {run.path}: its best model is the base", "warning"))
-    from rft_cli.training.validate_models import validate_models
+    with imports_whole():
+        from rft_cli.training.validate_models import validate_models
 
     outcome = validate_models(job_of(found), base, run, printer)
     sampled = {"completions": outcome.after}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -42,11 +42,16 @@ KeyEnv = Annotated[
     typer.Option("--api-key-env", metavar="NAME", help="Environment variable with the endpoint's key."),
 ]
 Concurrency = Annotated[
-    int,
-    typer.Option("--concurrency", metavar="N", min=1, max=1024, help="Requests to the endpoint at a time."),
+    int | None,
+    typer.Option(
+        "--concurrency", metavar="N", min=1, max=1024, help="Requests to the endpoint at a time. [default: 8]"
+    ),
 ]
 Timeout = Annotated[
-    float, typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Time of one try at the endpoint.")
+    float | None,
+    typer.Option(
+        "--timeout", metavar="SECONDS", min=0.1, help="Time of one try at the endpoint. [default: 120]"
+    ),
 ]
 PlanOption = Annotated[
     bool,
@@ -65,13 +70,13 @@ GpusOption = Annotated[int, typer.Option("--gpus", min=1, help="With --plan: how
 
 @dataclass(frozen=True, slots=True)
 class ValidateFlags:
-    """What is to be validated: with none of these, the settings."""
+    """What is to be validated: with none of these, the settings. `endpoint_flags`: those that only --endpoint has."""
 
     model: str | None
     runs: Sequence[str]
     from_openai: str | None
     endpoint: str | None
-    api_key_env: str | None
+    endpoint_flags: Mapping[str, object]
     plan: bool
     gpu: str | None
     gpus: int
@@ -90,8 +95,9 @@ class ValidateFlags:
             raise UsageError("--gpu and --gpus need --plan", "they say which GPUs a job is planned for")
 
     def _check_models(self, min_reward: float | None, min_gain: float | None) -> None:
-        if self.api_key_env is not None:
-            raise UsageError("--api-key-env needs --endpoint", "it names the key of an endpoint")
+        for flag, value in self.endpoint_flags.items():
+            if value is not None:
+                raise UsageError(f"{flag} needs --endpoint", "it says how an endpoint is asked")
         if self.model is not None and self.runs:
             raise UsageError(
                 "--model and --run exclude each other", "--run measures the run's base and best model"

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from rft_cli.commands.settings import Output, Settings
+from rft_cli.commands.signals import imports_whole
 from rft_cli.commands.terminal import print_json, results, stdout_to_stderr
 from rft_cli.errors import UsageError, UsageErrors
 
@@ -30,7 +31,8 @@ def plan_memory(settings: Settings, gpu: str | None, gpus: int, output: Output) 
         raise UsageErrors([problem for found in files.problems.values() for problem in found])
     rows = [example for data in files.data.values() for example in data.examples]
     with stdout_to_stderr():
-        from rft_cli.training.memory_plan.make_plan import make_plan
+        with imports_whole():
+            from rft_cli.training.memory_plan.make_plan import make_plan
 
         plan = make_plan(config, rows, memory, gpus)
     from rft_cli.console.memory_table import print_memory_plan

@@ -16,10 +16,11 @@ from safetensors.torch import load_file, save_file
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from rft_cli.config import RunConfig
-from rft_cli.errors import RunFailed
+from rft_cli.errors import RunFailed, UsageError
 from rft_cli.events import Note, OnEvent
 from rft_cli.report.card import Made, completion_limit, model_card
 from rft_cli.runs.exports import MARKER, ExportPlan, size_of, staged
+from rft_cli.runs.measured_settings import measured_settings
 from rft_cli.runs.model_source import ModelSource, find_model, first_base
 from rft_cli.training.export.base_model import BaseFiles, read_base, write_json
 from rft_cli.training.export.cast import LORA, cast_weights, fingerprints, round_weights, stored_precision
@@ -87,8 +88,7 @@ def export(plan: ExportPlan, config: RunConfig, on_event: OnEvent) -> Exported:
     with staged(plan.target, plan.replace) as draft:
         try:
             verified = exporter.make(draft)
-            document = {**_described(plan, plan.run.name, exporter.dtype), "verified": asdict(verified)}
-            write_json(draft / MARKER, document)
+            write_json(draft / MARKER, exporter.record(verified))
             size = size_of(draft)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
@@ -151,6 +151,16 @@ class _Exporter:
         base = ModelSource(self._public, revision=self._base.revision)
         return check_adapter(plan, draft, base, written, ask, self._trust)
 
+    def record(self, verified: Verified) -> dict[str, Any]:
+        """What rft-export.json says: the comparison, and the settings with which `rft serve` answers as measured."""
+        limit = completion_limit(self._plan.run, self._config)
+        return {
+            **_described(self._plan, self._plan.run.name, self.dtype),
+            "verified": asdict(verified),
+            "settings": measured_settings(self._config, limit),
+            "stop": list(self.greedy.settings.stop),
+        }
+
     def _read_base(self) -> BaseFiles | None:
         """The model that the run began with; where that is gone, what its weights come from says the most."""
         first = first_base(self._base.path, self._base.revision)
@@ -189,7 +199,13 @@ class _Exporter:
 
         config = load_config(self._model).get_text_config()
         architecture_of(config)
-        vocabulary_of(tokenizer, config.vocab_size, ())
+        try:
+            vocabulary_of(tokenizer, config.vocab_size, ())
+        except UsageError as error:
+            if self._base.path.startswith("builtin/"):
+                error.message += f": {self._plan.run.path} began with {self._base.path} of an earlier rft"
+                error.fix = f"train it again with this rft; or {error.fix}"
+            raise
 
     def _make_gguf(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +15,9 @@ from accelerate import Accelerator
 from rft_cli.events import Note, OnEvent, Progress
 from rft_cli.job import Job
 from rft_cli.report.estimates import compare
-from rft_cli.runs.exports import LLAMA_SERVER, ExportPlan
+from rft_cli.runs.exports import ExportPlan
 from rft_cli.runs.model_source import find_model
+from rft_cli.serving import llama_cpp
 from rft_cli.stopping import Stop
 from rft_cli.training import memory
 from rft_cli.training.context import JobContext
@@ -109,9 +109,9 @@ def _through_llama_cpp(
     from rft_cli.training.export.gguf_file.llama_server import serving
 
     (file,) = folder.glob("*.gguf")
-    program = shutil.which(LLAMA_SERVER)
-    assert program is not None
-    context.emit(Note(f"asking the export, in {LLAMA_SERVER}, the validation rows"))
+    command = llama_cpp.server_command()
+    assert command is not None
+    context.emit(Note("asking the export, in llama.cpp's server, the validation rows"))
     chosen, tokenizer = context.config.validation, context.tokenizer
     stop = greedy.settings.stop
     settings = SamplingSettings(limit, chosen.temperature, chosen.top_p, stop, int(tokenizer.pad_token_id))
@@ -120,7 +120,7 @@ def _through_llama_cpp(
     prompts = encoder.encode(rows)
     asked = [row for row in range(len(rows)) for _ in range(chosen.samples_per_prompt)]
     progress = _progress(context)
-    with serving(file, program) as server, ThreadPoolExecutor(REQUESTS) as pool:
+    with serving(file, command) as server, ThreadPoolExecutor(REQUESTS) as pool:
         texts = pool.map(lambda prompt: server.complete(prompt, greedy.settings, chosen.seed), greedy.prompts)
         equal = sum(mine == theirs for mine, theirs in zip(greedy.own.completions, texts, strict=True))
         ids: list[list[int]] = []

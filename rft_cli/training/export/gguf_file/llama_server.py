@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from rft_cli.errors import RunFailed
-from rft_cli.runs.exports import LLAMA_SERVER
+from rft_cli.serving.engine_process import engine_environment
 from rft_cli.training.rollouts.sampling import SamplingSettings
 
 START_S, ANSWER_S, END_S = 300.0, 600.0, 10.0
@@ -67,20 +68,25 @@ class LlamaServer:
                 return json.load(answer)
         except (OSError, ValueError) as error:
             raise RunFailed(
-                f"{LLAMA_SERVER} did not answer {path}: {error}", "look whether it still runs"
+                f"llama.cpp's server did not answer {path}: {error}", "look whether it still runs"
             ) from None
 
 
 @contextlib.contextmanager
-def serving(file: Path, program: str) -> Iterator[LlamaServer]:
-    """The server of a file, until the block ends. RunFailed where it does not start."""
+def serving(file: Path, program: Sequence[str]) -> Iterator[LlamaServer]:
+    """The server of a file, until the block ends; `program` is its command. RunFailed where it does not start."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [program, "--model", str(file), "--host", "127.0.0.1", "--port", str(port), "--jinja"]
+    command = [*program, "--model", str(file), "--host", "127.0.0.1", "--port", str(port), "--jinja"]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            command,
+            env=engine_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
         try:
             server = LlamaServer(f"http://127.0.0.1:{port}")
@@ -92,8 +98,8 @@ def serving(file: Path, program: str) -> Iterator[LlamaServer]:
                         "it said nothing"
                     ]
                     raise RunFailed(
-                        f"{LLAMA_SERVER} does not serve {file.name}: {last[0]}",
-                        f"run: {LLAMA_SERVER} -m {file}",
+                        f"llama.cpp's server does not serve {file.name}: {last[0]}",
+                        f"run: {shlex.join([*program, '--model', str(file), '--port', str(port)])}",
                     )
                 time.sleep(0.2)
             yield server

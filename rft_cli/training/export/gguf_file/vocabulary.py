@@ -69,6 +69,9 @@ def vocabulary_of(tokenizer: Any, rows: int, stop: Sequence[int]) -> Vocabulary:
     added = tokenizer.encode("a")
     bare = tokenizer.encode("a", add_special_tokens=False)
     template = tokenizer.chat_template
+    if isinstance(template, Mapping):
+        # By name: the one that a conversation without tools gets.
+        template = template.get("default")
     return Vocabulary(
         model=model,
         pre=pre,
