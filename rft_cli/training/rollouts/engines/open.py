@@ -14,7 +14,7 @@ import torch
 from rft_cli.config import RunConfig
 from rft_cli.config.engines import endpoints
 from rft_cli.config.judges import NONE
-from rft_cli.errors import UsageError
+from rft_cli.errors import RunFailed, UsageError
 from rft_cli.events import Note, OnEvent
 from rft_cli.runs import Run
 from rft_cli.runs.model_source import find_model
@@ -27,7 +27,7 @@ from rft_cli.training.distributed.group import from_main
 from rft_cli.training.generation_config import blank_generation_config
 from rft_cli.training.rollouts.engines.causes import CLEARLY, ROUNDING, Distances, distance, likely_cause
 from rft_cli.training.rollouts.engines.policy_folders import PolicyFolders
-from rft_cli.training.rollouts.engines.servers import Servers
+from rft_cli.training.rollouts.engines.servers import EngineGone, Servers
 from rft_cli.training.rollouts.engines.vllm import VllmEngine
 from rft_cli.training.rollouts.sampling import SamplingSettings
 
@@ -188,10 +188,16 @@ def try_engine(
 ) -> None:
     """Sample a few short completions from the base, and compare log-probabilities with the model's own.
 
-    UsageError where the engine serves something else; a warning where rounding may explain the difference.
+    UsageError where it can't, or the engine serves something else; a warning where rounding may explain the difference.
     `model` is on its device.
     """
-    found = engine.generate(prompts, settings)
+    try:
+        found = engine.generate(prompts, settings)
+    except EngineGone:
+        raise
+    except RunFailed as error:
+        # Nothing is lost yet.
+        raise UsageError(error.message, error.fix) from None
     compute = getattr(torch, job.compute)
     with torch.autocast(model.device.type, compute, enabled=job.compute != "float32"):
         own, raw = (

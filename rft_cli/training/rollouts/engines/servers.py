@@ -107,11 +107,15 @@ class Servers:
         Raises EngineLost where a server ended, RunFailed where one is slow, refuses, or has other weights.
         """
         parts = self._divided(len(prompts))
-        with ThreadPoolExecutor(len(parts)) as pool:
+        pool = ThreadPoolExecutor(len(parts))
+        try:
             found = pool.map(
                 lambda part: self._part(part[0], version, prompts[part[1] : part[2]], sampling), parts
             )
             return [one for part in found for one in part]
+        finally:
+            # Where one failed, or the job is to end at once, nobody waits for the others.
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _divided(self, count: int) -> list[tuple[VllmClient, int, int]]:
         """Neighbours go to one server, which then reads their common prompt once."""
