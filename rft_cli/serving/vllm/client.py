@@ -39,7 +39,7 @@ class EngineRefused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Completion:
+class ServedCompletion:
     """Token ids with the stop token, each one's log-probability, and the name of the weights that sampled them."""
 
     ids: list[int]
@@ -114,7 +114,7 @@ class VllmClient:
 
     def complete(
         self, model: str, prompts: Sequence[Sequence[int]], sampling: Mapping[str, Any]
-    ) -> list[Completion]:
+    ) -> list[ServedCompletion]:
         """One completion for each prompt, in order; `sampling`: the fields of the request that say how."""
         body = {
             **sampling,
@@ -128,7 +128,7 @@ class VllmClient:
         try:
             choices = sorted(answer["choices"], key=lambda choice: int(choice["index"]))
             found = [
-                Completion(
+                ServedCompletion(
                     [int(token) for token in choice["token_ids"]],
                     # vLLM writes null for a number that is none.
                     [float("nan") if p is None else float(p) for p in choice["logprobs"]["token_logprobs"]],

@@ -20,7 +20,7 @@ from rft_cli.training.rollouts.backbone import adapter_off
 from rft_cli.training.rollouts.base_trainer import BaseTrainer
 from rft_cli.training.rollouts.engines import correction
 from rft_cli.training.rollouts.engines.causes import Distances, distance, likely_cause
-from rft_cli.training.rollouts.engines.engine import Engine, Sampled
+from rft_cli.training.rollouts.engines.engine import Sampled, SamplingEngine
 
 WIRE = "logprob_difference"
 
@@ -31,14 +31,16 @@ class EngineRollouts(BaseTrainer):
     `wires`: of them `logprob_difference` and `action` count here. `importance_cap`: highest weight of a token.
     """
 
-    engine: Engine | None = None
+    engine: SamplingEngine | None = None
     wires = TripwireConfig()
     importance_cap = 2.0
     _sampled: Sampled | None = None
     _prompts: Sequence[Sequence[int]] = ()
     _differs = False
 
-    def _sample_from_engine(self, engine: Engine, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+    def _sample_from_engine(
+        self, engine: SamplingEngine, prompts: Sequence[Sequence[int]]
+    ) -> list[list[int]]:
         """Completions of the policy as it is now. Where no engine is left, the job ends at a checkpoint."""
         started = perf_counter()
         try:

@@ -15,10 +15,10 @@ from typing import Any
 from rft_cli.errors import RunFailed
 from rft_cli.events import Note, OnEvent
 from rft_cli.serving.vllm.client import (
-    Completion,
     EngineLost,
     EngineRefused,
     EngineSlow,
+    ServedCompletion,
     VllmClient,
 )
 from rft_cli.serving.vllm.process import StartedVllm
@@ -101,7 +101,7 @@ class Servers:
 
     def complete(
         self, version: str, prompts: Sequence[Sequence[int]], sampling: Mapping[str, Any]
-    ) -> list[Completion]:
+    ) -> list[ServedCompletion]:
         """One completion for each prompt from these weights.
 
         Raises EngineLost where a server ended, RunFailed where one is slow, refuses, or has other weights.
@@ -132,7 +132,7 @@ class Servers:
         version: str,
         prompts: Sequence[Sequence[int]],
         sampling: Mapping[str, Any],
-    ) -> list[Completion]:
+    ) -> list[ServedCompletion]:
         with _explained(client):
             adapter = not self.whole and version != self.base
             try:

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class VllmEngine:
-    """See `Engine`. `trains_adapter`: the weights that change are an adapter; without one the model is the base."""
+    """See `SamplingEngine`. `trains_adapter`: what changes is an adapter; without one the model is the base."""
 
     def __init__(self, servers: Servers, folders: PolicyFolders, trains_adapter: bool) -> None:
         self.at_step: Callable[[], int] = lambda: 0
