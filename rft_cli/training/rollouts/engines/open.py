@@ -20,7 +20,7 @@ from rft_cli.runs import Run
 from rft_cli.runs.model_source import find_model
 from rft_cli.serving.vllm.checks import check_server, same_place
 from rft_cli.serving.vllm.client import VllmClient
-from rft_cli.serving.vllm.process import EngineNeeds, StartedVllm
+from rft_cli.serving.vllm.process import EngineNeeds, StartedVllm, program
 from rft_cli.stopping import Stop, interruption
 from rft_cli.training.auto import LengthLimits, generous_limit
 from rft_cli.training.distributed.group import from_main
@@ -78,7 +78,7 @@ def uses_engine(config: RunConfig) -> bool:
 
 
 def check_endpoints(job: EngineJob) -> None:
-    """UsageError, before the model loads, where a server that should run already can't do the job."""
+    """UsageError, before the model loads, where no server can be started, or one that runs can't do the job."""
     for kind in ("FSDP", "DEEPSPEED"):
         if os.environ.get(f"ACCELERATE_USE_{kind}"):
             raise UsageError(
@@ -89,6 +89,8 @@ def check_endpoints(job: EngineJob) -> None:
 
 
 def _checked(job: EngineJob) -> None:
+    if not endpoints(job.config.rollout):
+        program(job.config.rollout.vllm)
     for url in endpoints(job.config.rollout):
         client = _connect(job.config, url)
         check_server(client, job.needs("", None))
@@ -156,7 +158,7 @@ def _start(job: EngineJob, servers: Servers, folders: PolicyFolders, model: Any,
     def wait(started: StartedVllm, client: VllmClient) -> None:
         started.wait(client, on_wait)
 
-    job.emit(Note(f"rollouts by vLLM, which is starting: {log}"))
+    job.emit(Note(f"rollouts by vLLM, which starts now; its log: {log}"))
     servers.start, servers.wait = start, wait
     servers.started = start()
     servers.follow([servers.started.url])
