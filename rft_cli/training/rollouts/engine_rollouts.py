@@ -19,7 +19,7 @@ from rft_cli.events import Note
 from rft_cli.training.rollouts.backbone import adapter_off
 from rft_cli.training.rollouts.base_trainer import BaseTrainer
 from rft_cli.training.rollouts.engines import correction
-from rft_cli.training.rollouts.engines.causes import Distances, distance, likely_cause
+from rft_cli.training.rollouts.engines.causes import Distances, bound_of, distance, likely_cause
 from rft_cli.training.rollouts.engines.engine import Sampled, SamplingEngine
 
 WIRE = "logprob_difference"
@@ -82,7 +82,7 @@ class EngineRollouts(BaseTrainer):
 
     def _compare(self, found: float, sampled: Sampled) -> None:
         """Warn once where the difference is over its bound, or end the job, before this batch is trained on."""
-        bound, action = self.wires.logprob_difference, self.wires.action
+        bound, action = bound_of(self.wires.logprob_difference, self._computes), self.wires.action
         # With top_p the sampler's are those of a part of the tokens.
         if bound is None or action == "none" or self.top_p < 1.0:
             return
@@ -114,5 +114,8 @@ class EngineRollouts(BaseTrainer):
                 with adapter_off(model):
                     reference = to(self.temperature)
         model.train(was_training)
-        computes = {"bf16": "bfloat16", "fp16": "float16"}.get(self.accelerator.mixed_precision, "float32")
-        return likely_cause(Distances(own, raw, reference), computes)
+        return likely_cause(Distances(own, raw, reference), self._computes)
+
+    @property
+    def _computes(self) -> str:
+        return {"bf16": "bfloat16", "fp16": "float16"}.get(self.accelerator.mixed_precision, "float32")

@@ -25,7 +25,14 @@ from rft_cli.stopping import Stop, interruption
 from rft_cli.training.auto import LengthLimits, generous_limit
 from rft_cli.training.distributed.group import from_main
 from rft_cli.training.generation_config import blank_generation_config
-from rft_cli.training.rollouts.engines.causes import CLEARLY, ROUNDING, Distances, distance, likely_cause
+from rft_cli.training.rollouts.engines.causes import (
+    CLEARLY,
+    ROUNDING,
+    Distances,
+    bound_of,
+    distance,
+    likely_cause,
+)
 from rft_cli.training.rollouts.engines.policy_folders import PolicyFolders
 from rft_cli.training.rollouts.engines.servers import EngineGone, Servers
 from rft_cli.training.rollouts.engines.vllm import VllmEngine
@@ -206,7 +213,7 @@ def try_engine(
             distance(model, prompts, found.ids, found.logps, temperature)
             for temperature in (settings.temperature, 1.0)
         )
-    bound = job.config.tripwires.logprob_difference
+    bound = bound_of(job.config.tripwires.logprob_difference, job.compute)
     if bound is None or own <= bound:
         return
     cause = likely_cause(Distances(own, raw), job.compute)
