@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from rft_cli.report.metrics_table import unknown_keys
 from rft_cli.runs import Run
 from rft_cli.runs.model_source import BUILTIN
 from rft_cli.serving.engine_process import free_port
@@ -118,6 +119,9 @@ def test_rft_starts_the_engine_and_again_where_it_dies(folder: Path) -> None:
     assert max(figures(run, "logprob_difference")) < 1e-4
     assert all(abs(weight - 1) < 1e-3 for weight in figures(run, "importance_weight"))
     assert not (run.path / "engine").exists()
+    assert unknown_keys(run.metrics()) == set()
+    own = {"logprob_difference", "importance_weight", "sync_seconds"}
+    assert own <= run.metrics()[0].keys()
 
 
 @pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
