@@ -15,10 +15,10 @@ from typing import Any
 from rft_cli.errors import RunFailed
 from rft_cli.events import Note, OnEvent
 from rft_cli.serving.vllm.client import (
-    Completion,
     EngineLost,
     EngineRefused,
     EngineSlow,
+    ServedCompletion,
     VllmClient,
 )
 from rft_cli.serving.vllm.process import StartedVllm
@@ -63,7 +63,13 @@ class Servers:
         """Use these addresses, as process 0 does."""
         if list(urls) != self.urls:
             known = {client.url: client for client in self.clients}
-            self.clients = [known.get(url) or self._connect(url) for url in urls]
+            self._use([known.get(url) or self._connect(url) for url in urls])
+
+    def _use(self, clients: list[VllmClient]) -> None:
+        for client in self.clients:
+            if client not in clients:
+                client.close()
+        self.clients = clients
 
     # -- weights -----------------------------------------------------------------------------------------------------
 
@@ -101,17 +107,21 @@ class Servers:
 
     def complete(
         self, version: str, prompts: Sequence[Sequence[int]], sampling: Mapping[str, Any]
-    ) -> list[Completion]:
+    ) -> list[ServedCompletion]:
         """One completion for each prompt from these weights.
 
         Raises EngineLost where a server ended, RunFailed where one is slow, refuses, or has other weights.
         """
         parts = self._divided(len(prompts))
-        with ThreadPoolExecutor(len(parts)) as pool:
+        pool = ThreadPoolExecutor(len(parts))
+        try:
             found = pool.map(
                 lambda part: self._part(part[0], version, prompts[part[1] : part[2]], sampling), parts
             )
             return [one for part in found for one in part]
+        finally:
+            # Where one failed, or the job is to end at once, nobody waits for the others.
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _divided(self, count: int) -> list[tuple[VllmClient, int, int]]:
         """Neighbours go to one server, which then reads their common prompt once."""
@@ -128,7 +138,7 @@ class Servers:
         version: str,
         prompts: Sequence[Sequence[int]],
         sampling: Mapping[str, Any],
-    ) -> list[Completion]:
+    ) -> list[ServedCompletion]:
         with _explained(client):
             adapter = not self.whole and version != self.base
             try:
@@ -169,7 +179,7 @@ class Servers:
             self.started.end()
             self._on_note(Note(f"the engine vllm ended ({reason}): it is started again", "warning"))
             self.started = self.start()
-            self.clients = [self._connect(self.started.url)]
+            self._use([self._connect(self.started.url)])
             self.wait(self.started, self.clients[0])
             return
         left = [client for client in self.clients if client.answers()]
@@ -181,7 +191,7 @@ class Servers:
             self._on_note(
                 Note(f"{', '.join(gone)} does not answer ({reason}): the job goes on without it", "warning")
             )
-        self.clients = left
+        self._use(left)
 
     def close(self) -> None:
         """Close connections, and end the server that rft started."""
