@@ -9,10 +9,10 @@ turns them into wall time. --write puts the tables into docs/scale.md.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks import scale_child
 from benchmarks.ahead import write_files
 from benchmarks.common import Row, main
 from benchmarks.jobs import put_into
@@ -27,10 +28,10 @@ from benchmarks.pipeline_model import Gpu, Phases, Work, batch_seconds, limit, l
 
 PAGE = Path("docs/scale.md")
 DATA = Path("sample_data").absolute()
-SMALL, LARGE = 32, 64
+SMALL, LARGE = 16, 32
 """Completions of one process in a rollout batch."""
-BATCHES = 7
-WORKERS = 3
+BATCHES = 6
+WORKERS = 1
 ROUNDS = 1
 CLOSE = 1.1
 H100 = Gpu(flops=989e12, memory_bytes_s=3.35e12, link_bytes_s=50e9, compute_share=0.4, memory_share=0.6)
@@ -74,26 +75,30 @@ def measured(folder: Path, setup: Setup, number: int) -> Measured:
     """Run the job; the median batch of its first process."""
     name = f"{setup.processes}-{setup.own}-{setup.ahead}-{number}"
     files = [folder / f"{name}-{rank}.jsonl" for rank in range(setup.processes)]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    environment = {}
     if setup.processes > 1:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        environment |= {
+        environment = {
             "WORLD_SIZE": str(setup.processes),
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(port),
         }
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.scale_child", str(file), *_arguments(folder, setup, name)],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            env=environment | ({} if setup.processes == 1 else {"RANK": str(rank), "LOCAL_RANK": str(rank)}),
+    fork = multiprocessing.get_context("fork")
+    running = []
+    for rank, file in enumerate(files):
+        own = environment | ({"RANK": str(rank), "LOCAL_RANK": str(rank)} if environment else {})
+        running.append(
+            fork.Process(target=scale_child.run, args=(file, _arguments(folder, setup, name), own))
         )
-        for rank, file in enumerate(files)
-    ]  # fmt: skip
-    if any(process.wait() for process in running):
-        raise SystemExit(f"the job {setup.name} failed: see {folder / name}")
+        running[-1].start()
+    for process in running:
+        process.join()
+    if any(process.exitcode for process in running):
+        said = files[0].with_suffix(".log").read_text(encoding="utf-8")
+        raise SystemExit(f"the job {setup.name} failed:\n{said[-3000:]}")
+    print(f"{setup.name}: done", file=sys.stderr, flush=True)
     lines = [json.loads(line) for line in files[0].read_text(encoding="utf-8").splitlines()][1:-1]
     grades = [
         json.loads(line)
@@ -107,7 +112,7 @@ def _arguments(folder: Path, setup: Setup, name: str) -> list[str]:
         "rollout.ahead": setup.ahead, "rollout.group_size": 8, "num_processes": setup.processes,
         "rollout.prompts_per_batch": setup.own * setup.processes // 8, "optim.max_steps": 4 * BATCHES,
         # Lengths stay as they are.
-        "optim.learning_rate": 1e-9, "rollout.max_completion_tokens": 48, "grader.workers": WORKERS,
+        "optim.learning_rate": 1e-9, "rollout.max_completion_tokens": 32, "grader.workers": WORKERS,
         "grader.audit": "none", "pilot.prompts": 0, "validation.every_epochs": 999,
     }  # fmt: skip
     return [
@@ -161,6 +166,7 @@ PREDICTED = (Setup(1, LARGE, 1), Setup(2, LARGE), Setup(2, LARGE, 1))
 
 def rows(write: bool = False) -> list[Row]:
     """Predicted against measured; with `write` also into docs/scale.md."""
+    os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as base:
         folder = Path(base)
         write_files(folder)

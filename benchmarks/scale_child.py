@@ -1,19 +1,19 @@
 """One process of a job that `benchmarks/scale.py` measures: the real command, with a clock around each phase.
 
-    python -m benchmarks.scale_child FILE ARGUMENTS OF rft
-
 Writes a JSON line for each rollout batch: wall and CPU seconds of its phases, and when its turn came.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
+import rft_cli.training.main  # noqa: F401  (once, before the forks)
 from rft_cli.cli import main
 from rft_cli.training.hooks.journal import Journal
 from rft_cli.training.rollouts.rewards import GraderReward
@@ -75,7 +75,12 @@ def install(clock: Clock) -> None:
     Journal.on_optimizer_step = ended  # type: ignore[method-assign]
 
 
-if __name__ == "__main__":
-    install(Clock(Path(sys.argv[1])))
-    sys.argv = ["rft", *sys.argv[2:]]
+def run(file: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    """`rft` with these arguments, in a forked process; its output goes to a file beside `file`."""
+    os.environ.update(environment)
+    log = os.open(file.with_suffix(".log"), os.O_WRONLY | os.O_CREAT)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    install(Clock(file))
+    sys.argv = ["rft", *arguments]
     main()
