@@ -125,7 +125,7 @@ def times() -> list[Row]:
 
 
 def _ratio(sides: Sequence[Sequence[float]]) -> float:
-    return statistics.median(b / a for a, b in zip(*sides, strict=True))
+    return float(statistics.median(b / a for a, b in zip(*sides, strict=True)))
 
 
 def learning() -> list[Row]:
@@ -149,9 +149,9 @@ def learning() -> list[Row]:
         f"| validation reward, mean of the seeds | {' | '.join(sampled)} |",
         "|---" * (len(sampled) + 1) + "|",
     ]
-    for ahead, found in curves.items():
+    for ahead, drawn in curves.items():
         means = [
-            statistics.fmean(estimate.mean for _, estimate in point) for point in zip(*found, strict=True)
+            statistics.fmean(estimate.mean for _, estimate in point) for point in zip(*drawn, strict=True)
         ]
         lines.append(f"| `rollout.ahead: {ahead}` | {' | '.join(f'{mean:.3f}' for mean in means)} |")
     samples = {

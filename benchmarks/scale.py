@@ -204,13 +204,9 @@ def _calibration(rounds: Sequence[dict[Setup, Measured]]) -> str:
     ]
     for setup in CALIBRATIONS:
         runs = [one[setup] for one in rounds]
-        cells = [
-            statistics.median(pick(run) for run in runs)
-            for pick in (
-                lambda m: m.sample, lambda m: 2 * m.score, lambda m: m.train, lambda m: m.grade, lambda m: m.share,
-            )
-        ]  # fmt: skip
-        lines.append(f"| {setup.name} | {' | '.join(f'{cell:.2f}' for cell in cells)} |")
+        columns = [(run.sample, 2 * run.score, run.train, run.grade, run.share) for run in runs]
+        cells = " | ".join(f"{statistics.median(column):.2f}" for column in zip(*columns, strict=True))
+        lines.append(f"| {setup.name} | {cells} |")
     return "\n".join(lines)
 
 
