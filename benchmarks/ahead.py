@@ -52,7 +52,7 @@ def timed(folder: Path, name: str, ahead: int, workers: int, batches: int = BATC
     settings = {
         "rollout.ahead": ahead, "rollout.group_size": 8, "rollout.prompts_per_batch": COMPLETIONS // 8,
         "optim.max_steps": 4 * batches, "grader.workers": workers, "grader.audit": "none", "pilot.prompts": 0,
-        "validation.every_epochs": 999, "rollout.max_completion_tokens": 32,
+        "validation.every_epochs": 999, "rollout.max_completion_tokens": 8,
     }  # fmt: skip
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     job = finished(
