@@ -59,8 +59,8 @@ class Setup:
 class Measured:
     """Means over a job's batches but the first and the last, of its first process.
 
-    `sample`, `score` (of one of two passes) and `train` are CPU seconds. `grade`, `update` and `turns`, from one turn to
-    the next, are wall time. `share` is CPU over wall time of what waits for nobody.
+    `sample`, `score` (of one of two passes) and `train` are CPU seconds. `grade`, `update` and `turns`, from turn
+    to turn, are wall time. `share` is CPU over wall time of what waits for nobody.
     """
 
     sample: float
