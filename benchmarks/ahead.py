@@ -30,7 +30,7 @@ PAGE = Path("docs/learning.md")
 FOLDER = Path("build/ahead")
 SLEEP_S = 0.2
 COMPLETIONS = 64
-BATCHES = 8
+BATCHES = 16
 PAIRS = 2
 LIMIT = 0.65
 SEEDS = (0, 1, 2)
@@ -52,7 +52,7 @@ def timed(folder: Path, name: str, ahead: int, workers: int, batches: int = BATC
     settings = {
         "rollout.ahead": ahead, "rollout.group_size": 8, "rollout.prompts_per_batch": COMPLETIONS // 8,
         "optim.max_steps": 4 * batches, "grader.workers": workers, "grader.audit": "none", "pilot.prompts": 0,
-        "validation.every_epochs": 999, "rollout.max_completion_tokens": 32,
+        "validation.every_epochs": 999, "rollout.max_completion_tokens": 8,
     }  # fmt: skip
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     job = finished(
@@ -125,7 +125,7 @@ def times() -> list[Row]:
 
 
 def _ratio(sides: Sequence[Sequence[float]]) -> float:
-    return statistics.median(b / a for a, b in zip(*sides, strict=True))
+    return float(statistics.median(b / a for a, b in zip(*sides, strict=True)))
 
 
 def learning() -> list[Row]:
@@ -149,9 +149,9 @@ def learning() -> list[Row]:
         f"| validation reward, mean of the seeds | {' | '.join(sampled)} |",
         "|---" * (len(sampled) + 1) + "|",
     ]
-    for ahead, found in curves.items():
+    for ahead, drawn in curves.items():
         means = [
-            statistics.fmean(estimate.mean for _, estimate in point) for point in zip(*found, strict=True)
+            statistics.fmean(estimate.mean for _, estimate in point) for point in zip(*drawn, strict=True)
         ]
         lines.append(f"| `rollout.ahead: {ahead}` | {' | '.join(f'{mean:.3f}' for mean in means)} |")
     samples = {

@@ -2,7 +2,7 @@
 
     python -m benchmarks.run [--only NAME ...] [--json]
 
-All of it takes about 40 minutes; time to a reward, which searches both sides' settings, goes on where it was cut off.
+All of it takes about 45 minutes; time to a reward, which searches both sides' settings, goes on where it was cut off.
 
 Exits with 1 where a limit is missed or a benchmark does not run to its end.
 """
@@ -19,7 +19,9 @@ from collections.abc import Sequence
 from benchmarks.common import Row, table
 
 # In the order in which they run: the quick ones first. Each is a module of this package (benchmarks/common.py).
-MODULES = ("startup", "dashboard", "grading", "checkpoints", "memory", "speed", "time_to_reward")
+MODULES = (
+    "startup", "dashboard", "grading", "checkpoints", "memory", "ahead", "scale", "speed", "time_to_reward",
+)  # fmt: skip
 
 
 def run_module(name: str) -> list[Row] | None:

@@ -3,34 +3,35 @@
 The phases of small jobs are measured on one process at two batch sizes and on two processes at the smaller one. From
 these, `pipeline_model.py` predicts other jobs: twice the batch on two processes, and both with `rollout.ahead: 1`.
 Because other work runs on the machine, phases are CPU seconds, and the share of a core that a job got while it sampled
-turns them into wall time. --write puts the tables into docs/scale.md.
+turns them into wall time. --write puts the tables into docs/scale.md. Jobs are kept under build/scale.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import socket
 import statistics
-import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks import scale_child
 from benchmarks.ahead import write_files
 from benchmarks.common import Row, main
 from benchmarks.jobs import put_into
 from benchmarks.pipeline_model import Gpu, Phases, Work, batch_seconds, limit, line_through, on_gpus, starts
 
 PAGE = Path("docs/scale.md")
+FOLDER = Path("build/scale").absolute()
 DATA = Path("sample_data").absolute()
-SMALL, LARGE = 32, 64
+SMALL, LARGE = 16, 32
 """Completions of one process in a rollout batch."""
-BATCHES = 7
-WORKERS = 3
+BATCHES = 6
+WORKERS = 1
 ROUNDS = 1
 CLOSE = 1.1
 H100 = Gpu(flops=989e12, memory_bytes_s=3.35e12, link_bytes_s=50e9, compute_share=0.4, memory_share=0.6)
@@ -56,9 +57,10 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A job's batches, but the first and the last: CPU seconds of phases, the share of a core, wall of waits and turns.
+    """Means over a job's batches but the first and the last, of its first process.
 
-    `update` is wall time.
+    `sample`, `score` (of one of two passes) and `train` are CPU seconds. `grade`, `update` and `turns`, from turn
+    to turn, are wall time. `share` is CPU over wall time of what waits for nobody.
     """
 
     sample: float
@@ -71,35 +73,45 @@ class Measured:
 
 
 def measured(folder: Path, setup: Setup, number: int) -> Measured:
-    """Run the job; the median batch of its first process."""
+    """Run the job, unless it was run before; its mean batch."""
     name = f"{setup.processes}-{setup.own}-{setup.ahead}-{number}"
     files = [folder / f"{name}-{rank}.jsonl" for rank in range(setup.processes)]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    environment = {}
     if setup.processes > 1:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        environment |= {
+        environment = {
             "WORLD_SIZE": str(setup.processes),
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(port),
         }
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.scale_child", str(file), *_arguments(folder, setup, name)],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            env=environment | ({} if setup.processes == 1 else {"RANK": str(rank), "LOCAL_RANK": str(rank)}),
-        )
-        for rank, file in enumerate(files)
-    ]  # fmt: skip
-    if any(process.wait() for process in running):
-        raise SystemExit(f"the job {setup.name} failed: see {folder / name}")
-    lines = [json.loads(line) for line in files[0].read_text(encoding="utf-8").splitlines()][1:-1]
-    grades = [
-        json.loads(line)
-        for line in (folder / name / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
-    return _summed(lines, statistics.median(line["grade_seconds"] for line in grades))
+    _run(files, [_arguments(folder, setup, name)] * setup.processes, environment)
+    print(f"{setup.name}: done", file=sys.stderr, flush=True)
+    lines = _lines(files[0])[1:]
+    grade = statistics.fmean(line["grade_seconds"] for line in _lines(folder / name / "metrics.jsonl"))
+    return _means(lines, grade, setup.processes)
+
+
+def _run(files: Sequence[Path], arguments: Sequence[list[str]], environment: dict[str, str]) -> None:
+    """A process for each file, to its end; a job that was run before is not run again."""
+    if (files[0].parent / files[0].stem.rpartition("-")[0] / "report.html").is_file():
+        return
+    fork = multiprocessing.get_context("fork")
+    running = []
+    for rank, file in enumerate(files):
+        own = environment | ({"RANK": str(rank), "LOCAL_RANK": str(rank)} if environment else {})
+        running.append(fork.Process(target=scale_child.run, args=(file, arguments[rank], own)))
+        running[-1].start()
+    for process in running:
+        process.join()
+    if any(process.exitcode for process in running):
+        said = files[0].with_suffix(".log").read_text(encoding="utf-8")
+        raise SystemExit(f"a job failed:\n{said[-3000:]}")
+
+
+def _lines(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 def _arguments(folder: Path, setup: Setup, name: str) -> list[str]:
@@ -107,7 +119,7 @@ def _arguments(folder: Path, setup: Setup, name: str) -> list[str]:
         "rollout.ahead": setup.ahead, "rollout.group_size": 8, "num_processes": setup.processes,
         "rollout.prompts_per_batch": setup.own * setup.processes // 8, "optim.max_steps": 4 * BATCHES,
         # Lengths stay as they are.
-        "optim.learning_rate": 1e-9, "rollout.max_completion_tokens": 48, "grader.workers": WORKERS,
+        "optim.learning_rate": 1e-9, "rollout.max_completion_tokens": 32, "grader.workers": WORKERS,
         "grader.audit": "none", "pilot.prompts": 0, "validation.every_epochs": 999,
     }  # fmt: skip
     return [
@@ -117,24 +129,23 @@ def _arguments(folder: Path, setup: Setup, name: str) -> list[str]:
     ]
 
 
-def _summed(lines: Sequence[dict[str, Any]], grade: float) -> Measured:
-    def median(of: Callable[[dict[str, Any]], float]) -> float:
-        return statistics.median(map(of, lines))
+def _means(lines: Sequence[dict[str, Any]], grade: float, processes: int) -> Measured:
+    def mean(clock: int, plus: Sequence[str], minus: Sequence[str] = ()) -> float:
+        return statistics.fmean(
+            sum(line[name][clock] for name in plus) - sum(line[name][clock] for name in minus)
+            for line in lines
+        )
 
-    def scored(line: dict[str, Any], clock: int) -> float:
-        return float(line["rollout"][clock] - line["sample"][clock] - line["wait"][clock])
-
-    # With a batch ahead, the job's end has batches without sampling.
-    lines = [line for line in lines if "sample" in line]
-    rollouts = [sum(line["sample"][clock] + scored(line, clock) for line in lines) for clock in (0, 1)]
+    # Updates of several processes wait for each other.
+    alone = (["whole"], ["wait"]) if processes == 1 else (["rollout"], ["wait"])
     return Measured(
-        sample=median(lambda line: line["sample"][1]),
-        score=median(lambda line: scored(line, 1)) / 2,
-        train=median(lambda line: line["whole"][1] - line["rollout"][1]),
+        sample=mean(1, ["sample"]),
+        score=mean(1, ["rollout"], ["sample", "wait"]) / 2,
+        train=mean(1, ["whole"], ["rollout"]),
         grade=grade,
-        share=min(1.0, rollouts[1] / rollouts[0]),
-        update=median(lambda line: line["whole"][0] - line["rollout"][0]),
-        turns=statistics.fmean(line["whole"][0] for line in lines),
+        share=min(1.0, mean(1, *alone) / mean(0, *alone)),
+        update=mean(0, ["whole"], ["rollout"]),
+        turns=mean(0, ["whole"]),
     )
 
 
@@ -145,13 +156,13 @@ def predicted(setup: Setup, found: dict[Setup, Measured], share: float) -> float
         name: line_through([(SMALL, getattr(small, name)), (LARGE, getattr(large, name))]).at(setup.own)
         for name in ("sample", "score", "train", "grade")
     }
-    phases = Phases(**{name: value if name == "grade" else value / share for name, value in parts.items()})
     if setup.processes > 1:
         two = found[Setup(2, SMALL)]
-        # What the updates of two processes take beyond the same work in one.
-        phases = replace(phases, sync=max(0.0, two.update - small.train / two.share))
+        # What the updates of two processes take beyond the same work in one, in seconds of an undivided core.
+        parts["sync"] = max(0.0, two.update * two.share - small.train)
+    phases = Phases(**{name: value if name == "grade" else value / share for name, value in parts.items()})
     turns = starts(phases, BATCHES, setup.ahead)
-    last = BATCHES - 1 - setup.ahead
+    last = BATCHES - 1
     return (turns[last] - turns[1]) / (last - 1)
 
 
@@ -161,13 +172,13 @@ PREDICTED = (Setup(1, LARGE, 1), Setup(2, LARGE), Setup(2, LARGE, 1))
 
 def rows(write: bool = False) -> list[Row]:
     """Predicted against measured; with `write` also into docs/scale.md."""
-    with tempfile.TemporaryDirectory() as base:
-        folder = Path(base)
-        write_files(folder)
-        rounds = [
-            {setup: measured(folder, setup, number) for setup in (*CALIBRATIONS, *PREDICTED)}
-            for number in range(ROUNDS)
-        ]
+    os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    write_files(FOLDER)
+    rounds = [
+        {setup: measured(FOLDER, setup, number) for setup in (*CALIBRATIONS, *PREDICTED)}
+        for number in range(ROUNDS)
+    ]
     found = []
     lines = ["| job | measured, s a batch | predicted | predicted / measured |", "|---|---|---|---|"]
     for setup in PREDICTED:
@@ -198,13 +209,9 @@ def _calibration(rounds: Sequence[dict[Setup, Measured]]) -> str:
     ]
     for setup in CALIBRATIONS:
         runs = [one[setup] for one in rounds]
-        cells = [
-            statistics.median(pick(run) for run in runs)
-            for pick in (
-                lambda m: m.sample, lambda m: 2 * m.score, lambda m: m.train, lambda m: m.grade, lambda m: m.share,
-            )
-        ]  # fmt: skip
-        lines.append(f"| {setup.name} | {' | '.join(f'{cell:.2f}' for cell in cells)} |")
+        columns = [(run.sample, 2 * run.score, run.train, run.grade, run.share) for run in runs]
+        cells = " | ".join(f"{statistics.median(column):.2f}" for column in zip(*columns, strict=True))
+        lines.append(f"| {setup.name} | {cells} |")
     return "\n".join(lines)
 
 

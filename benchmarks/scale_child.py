@@ -1,21 +1,20 @@
 """One process of a job that `benchmarks/scale.py` measures: the real command, with a clock around each phase.
 
-    python -m benchmarks.scale_child FILE ARGUMENTS OF rft
-
-Writes a JSON line for each rollout batch: wall and CPU seconds of its phases, and when its turn came.
+Writes a JSON line for each rollout batch but the last: wall and CPU seconds of its phases, and when its turn came.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
+import rft_cli.training.main  # noqa: F401  (once, before the forks)
 from rft_cli.cli import main
-from rft_cli.training.hooks.journal import Journal
 from rft_cli.training.rollouts.rewards import GraderReward
 from rft_cli.training.rollouts.rollout_batches import RolloutBatches
 from rft_cli.training.rollouts.rollout_trainer import RolloutTrainer
@@ -65,17 +64,17 @@ def install(clock: Clock) -> None:
         clock.turn()
         return next_batch(self, number)
 
-    def ended(self: Any, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step >= state.max_steps:
-            clock.turn()
-
     RolloutBatches._next_batch = turned  # type: ignore[method-assign]
     RolloutTrainer._sample_checked = clock.timed("sample", RolloutTrainer._sample_checked)  # type: ignore[method-assign]
     GraderReward.__call__ = clock.timed("wait", GraderReward.__call__)  # type: ignore[method-assign]
-    Journal.on_optimizer_step = ended  # type: ignore[method-assign]
 
 
-if __name__ == "__main__":
-    install(Clock(Path(sys.argv[1])))
-    sys.argv = ["rft", *sys.argv[2:]]
+def run(file: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    """`rft` with these arguments, in a forked process; its output goes to a file beside `file`."""
+    os.environ.update(environment)
+    log = os.open(file.with_suffix(".log"), os.O_WRONLY | os.O_CREAT)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    install(Clock(file))
+    sys.argv = ["rft", *arguments]
     main()

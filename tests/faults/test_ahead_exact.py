@@ -49,6 +49,11 @@ def score(completion, example):
 '''
 STEPS_WRITTEN = """
 from rft_cli.training.hooks.journal import Journal
+begun = Journal.on_train_begin
+def on_train_begin(self, *args, **other):
+    open("grades.txt", "w").close()
+    begun(self, *args, **other)
+Journal.on_train_begin = on_train_begin
 def on_optimizer_step(self, args, state, control, **_):
     with open("steps.txt", "a") as file:
         file.write("step\\n")
@@ -72,7 +77,6 @@ def whole(request, warm, tmp_path_factory):
     """The job where nothing stops it, with its settings; its grader waits for updates."""
     settings = AHEAD | KINDS[request.param]
     folder = folder_of(tmp_path_factory.mktemp("ahead"))
-    (folder / "grades.txt").touch()
     ended = warm.start(folder, jobs.create_arguments(settings), before=STEPS_WRITTEN).wait()
     assert ended.code == 0, ended.err[-3000:]
     return settings, Run(folder / "runs" / "job")

@@ -76,6 +76,8 @@ def test_noise_is_no_finding():
     assert (
         found(lambda s: {"grade_seconds": 0.5, "step_seconds": 0.6}) == []
     )  # nobody waits for half a second
+    # Most of the grading was behind the training.
+    assert found(lambda s: {"grade_seconds": 3.0, "grade_wait_seconds": 0.1, "step_seconds": 4.0}) == []
     assert found(lambda s: {"entropy": 0.5 if s < 5 else 0.01}, top=1.0, after=0.99) == []  # solved
 
 

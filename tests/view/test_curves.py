@@ -13,8 +13,12 @@ def test_steps_of_one_rollout_batch_are_one_point_and_their_updates_add_up():
     lines = [
         line(1, completions=64, reward=0.2, rollout_seconds=5.0, grade_seconds=2.0, update_seconds=1.0),
         line(2, completions=64, reward=0.2, rollout_seconds=5.0, grade_seconds=2.0, update_seconds=3.0),
-        line(3, completions=128, reward=0.6, rollout_seconds=4.0, grade_seconds=1.0, update_seconds=2.0),
-    ]
+        # Most of this grading was behind the training.
+        line(
+            3, completions=128, reward=0.6, rollout_seconds=4.0, grade_seconds=9.0, grade_wait_seconds=1.0,
+            update_seconds=2.0,
+        ),
+    ]  # fmt: skip
     found = {chart.name: chart for chart in charts(lines, {}, "ppo")}
     assert [found["reward"].curves[0].steps, found["reward"].curves[0].values] == [[1, 3], [0.2, 0.6]]
     assert found["entropy"].curves[0].steps == [1, 2, 3]

@@ -80,6 +80,7 @@ def samples_of(
     rows: Rows, requests: Sequence[GradeRequest], grades: Sequence[Grade], guard: Sequence[Grade] | None
 ) -> list[Sample]:
     """The requests with their grades, and with the guard's where there is one."""
+    seconds: Sequence[Grade | None] = [None] * len(requests) if guard is None else guard
     return [
         Sample(
             row,
@@ -91,9 +92,7 @@ def samples_of(
             grade,
             second,
         )
-        for (row, example), request, grade, second in zip(
-            rows, requests, grades, guard or [None] * len(requests), strict=True
-        )
+        for (row, example), request, grade, second in zip(rows, requests, grades, seconds, strict=True)
     ]
 
 

@@ -37,6 +37,8 @@ class RolloutBatches(SplitsMicroBatches):
 
     ahead = 0
     """Rollout batches that are sampled before their turn, with the weights of that time."""
+    # TRL's: the micro-batches of the rollout batch that is trained on.
+    _buffered_inputs: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

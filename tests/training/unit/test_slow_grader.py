@@ -17,9 +17,11 @@ def step(number: int, seconds: float, grading: float, batch: int, total: int = 9
     return Stepped(number, total, 0.1 * number, metrics)
 
 
-def notes(steps: list[Stepped], judged: bool = False, processes: int = 1, **grader: object) -> list[Note]:
+def notes(
+    steps: list[Stepped], judged: bool = False, processes: int = 1, ahead: int = 0, **grader: object
+) -> list[Note]:
     seen: list = []
-    watch = SlowGraderWarning(seen.append, GraderConfig(path="scorer.py", **grader), judged, processes)  # type: ignore[arg-type]
+    watch = SlowGraderWarning(seen.append, GraderConfig(path="scorer.py", **grader), judged, processes, ahead)  # type: ignore[arg-type]
     for event in steps:
         watch(event)
     assert [event for event in seen if isinstance(event, Stepped)] == steps
@@ -61,3 +63,13 @@ def test_who_grades_is_said() -> None:
     assert "with 1 request at a time: raise grader.judge.concurrency" in (
         notes(SLOW, judged=True, judge=JudgeConfig(concurrency=1))[0].text
     )
+
+
+def test_a_batch_ahead_is_named_where_there_is_none() -> None:
+    assert notes(SLOW)[0].text.endswith("; --set rollout.ahead=1 grades while the job trains")
+    assert "ahead" not in notes(SLOW, ahead=1)[0].text
+
+
+def test_grading_that_nobody_waits_for_is_not_slow() -> None:
+    hidden = [Stepped(s.step, 9, s.epoch, {**s.metrics, "grade_wait_seconds": 0.2}) for s in SLOW]
+    assert notes(hidden, ahead=1) == []
