@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from rft_cli.runs import Run
 from tests.command import FULL
 from tests.faults import jobs
-from tests.faults.outcome import digest, differences, loaded, state_of
+from tests.faults.outcome import differences, digest, loaded, state_of
 from tests.training.distributed.launching import launch, on_this_machine, skip_without_deepspeed
 from tests.training.distributed.pretend_gpus import SEEN
 
