@@ -140,7 +140,7 @@ class Check:
         with log.open("wb") as output:
             try:
                 done = subprocess.run(
-                    [sys.executable, *map(os.fspath, arguments)],
+                    [sys.executable, *map(str, arguments)],
                     cwd=self.folder, env=_environment(), stdout=output, stderr=output, check=False,
                     timeout=max(1.0, self.left),
                 )  # fmt: skip

@@ -40,6 +40,11 @@ def settings_of(lora: LoraConfig, compute: str, source: ModelSource) -> BitsAndB
 def prepare(model: Any) -> None:
     """Freeze the base, and keep what stays unquantised (embeddings, norms, head) in float32, as PEFT does for QLoRA."""
     prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    for module in model.modules():
+        # On a CPU with AVX512-BF16 bitsandbytes 0.50 repacks a layer at its first call in evaluation, for a product
+        # without a gradient: an adapter below would no longer learn, and a resumed job would compute otherwise.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def is_quantized(model: Any) -> bool:

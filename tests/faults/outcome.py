@@ -42,8 +42,8 @@ def state_of(run: Run) -> State:
     newest = run.checkpoint_path(run.checkpoints()[-1])
     link = run.path / "best"
     return State(
-        _digest({f.name: load_file(f) for f in sorted(newest.glob("*.safetensors"))}),
-        {f.name: _digest(loaded(f)) for f in sorted(newest.glob("*.pt")) + sorted(newest.glob("*.pth"))},
+        digest({f.name: load_file(f) for f in sorted(newest.glob("*.safetensors"))}),
+        {f.name: digest(loaded(f)) for f in sorted(newest.glob("*.pt")) + sorted(newest.glob("*.pth"))},
         untimed(run.metrics()),
         {f.relative_to(run.path).as_posix(): _samples(f) for f in sorted(run.path.glob("*/*.jsonl"))},
         int(run.info["best_step"]),
@@ -102,7 +102,8 @@ def _samples(file: Path) -> str:
     return hashlib.sha256(json.dumps(untimed(rows)).encode()).hexdigest()
 
 
-def _digest(value: Any) -> str:
+def digest(value: Any) -> str:
+    """A hash of every tensor and value in it."""
     found = hashlib.sha256()
 
     def add(item: Any) -> None:

@@ -55,6 +55,25 @@ def test_the_plan_knows_the_bytes_of_4_bits():
     assert plan.phases[0].parts["weights"] - adapter == pytest.approx(held, rel=0.15)
 
 
+def test_a_gradient_passes_through_the_base_after_an_evaluation():
+    config = load_config(None, sets=["lora.quantize=nf4"], env={}).config
+    source = find_model("builtin/tiny")
+    model = load_policy(
+        source, config.model, torch.float32, quantization.settings_of(config.lora, "float32", source)
+    )
+    layer = model.get_decoder().layers[-1].mlp.down_proj
+    x = torch.ones(1, 2, layer.in_features)
+    with torch.no_grad():
+        before = layer.eval()(x)
+    layer.train()
+    wanted = x.clone().requires_grad_(True)
+    after = layer(wanted)
+    after.sum().backward()
+    assert torch.allclose(before, after, atol=1e-5)
+    assert wanted.grad is not None
+    assert float(wanted.grad.abs().sum()) > 0
+
+
 def adapter_of(run, step):
     return load_file(run.checkpoint_path(step) / "adapter_model.safetensors")
 
@@ -67,9 +86,9 @@ def test_the_adapter_is_trained_in_float32(folder):
 
 
 def test_a_stopped_job_is_resumed_to_the_same_bits(folder, tmp_path):
-    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(folder, tmp_path, symlinks=True, dirs_exist_ok=True)
     run = jobs.moved(Run(tmp_path / "runs" / "job"), folder, tmp_path)
-    expected = state_of(run)
+    expected = state_of(Run(folder / "runs" / "job"))
     shutil.rmtree(run.checkpoint_path(2))
     run.update(status="interrupted", result=None, best_step=0)
     ended = jobs.rft_here(tmp_path, *jobs.RESUME)
