@@ -332,7 +332,7 @@ def test_an_adapter_left_out_is_caught(
     lora_made: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(PeftModel, "merge_and_unload", lambda model, **_: model.unload(), raising=False)
-    assert "merging the adapter changes the model" in refused(lora_made, tmp_path / "model")
+    assert "reloaded, it answers otherwise" in refused(lora_made, tmp_path / "model")
 
 
 def test_another_configuration_is_caught(
