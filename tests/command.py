@@ -7,10 +7,13 @@ import math
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.warm import warm_server
 
 ROOT = Path(__file__).resolve().parents[1]
 RFT = (sys.executable, "-m", "rft_cli")
@@ -76,12 +79,29 @@ def rft(
     env: Mapping[str, str] | None = None,
     timeout: float = 280,
 ) -> Ended:
-    """The real `rft` command in `folder`, to its end, with `given` as its standard input."""
+    """The real `rft` command in `folder`, to its end, with `given` as its standard input.
+
+    In a forked child of a process that has the imports, where that can have this environment.
+    """
+    variables, words = environment(**(env or {})), list(map(os.fspath, args))
+    if warm_server().can_run(variables):
+        return _in_child(words, folder, given, variables, timeout)
     done = subprocess.run(
-        [*RFT, *map(os.fspath, args)],
-        cwd=folder, input=given, capture_output=True, env=environment(**(env or {})), timeout=timeout, check=False,
+        [*RFT, *words],
+        cwd=folder, input=given, capture_output=True, env=variables, timeout=timeout, check=False,
     )  # fmt: skip
     return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def _in_child(
+    args: list[str], folder: Path, given: bytes, variables: dict[str, str], timeout: float
+) -> Ended:
+    with tempfile.TemporaryDirectory(prefix="rft-streams-") as streams:
+        source, out, err = (Path(streams) / name for name in ("given", "out", "err"))
+        source.write_bytes(given)
+        server = warm_server()
+        pid = server.start(folder, args, out, err, variables, source)
+        return Ended(server.wait(pid, timeout), out.read_bytes(), err.read_bytes())
 
 
 _MEASURED = """

@@ -16,6 +16,7 @@ from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 from tests.command import FULL
+from tests.warm import warm_server
 
 _BEGAN = pytest.StashKey[float]()
 _TRACKIO = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
@@ -107,9 +108,7 @@ def warm():
     """Starts command lines in forked children, without the seconds that imports take."""
     from tests.faults import jobs  # here: most tests need neither
 
-    server = jobs.WarmServer()
-    yield server
-    server.close()
+    return jobs.WarmJobs(warm_server())
 
 
 @pytest.fixture(scope="session")

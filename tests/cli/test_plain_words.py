@@ -22,7 +22,7 @@ SCORER = """
 import os, time
 def score(completion, example):
     if not os.path.exists("runs/job/report.html"):
-        time.sleep(0.5)
+        time.sleep(0.25)
     return sum(map(ord, completion)) % 7 / 7
 """
 
@@ -89,9 +89,9 @@ def test_a_slow_scorer_is_named_as_the_cost(job) -> None:
     folder, done = job
     (line,) = [line for line in done.err.splitlines() if "of a step: " in line]
     assert line.startswith("warning: step 1: grading is ")
-    assert "% of a step: 50" in line
+    assert "% of a step: 25" in line
     assert "ms a grade with 1 worker: make the scorer faster, or raise grader.workers" in line
-    assert "(grading 4." in done.err  # of the rollout's seconds
+    assert "(grading 2." in done.err  # of the rollout's seconds
     warnings = json.loads((folder / "runs/job/run.json").read_text())["result"]["warnings"]
     assert [text for text in warnings if "of a step: " in text] == [line.removeprefix("warning: step 1: ")]
 

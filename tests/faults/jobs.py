@@ -12,7 +12,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from typer.testing import CliRunner
 from rft_cli.cli import app
 from rft_cli.runs import Run
 from tests.command import RFT, ROOT, Ended, environment, sets
+from tests.warm import WarmServer
 
 FILES = ("-t", "train.jsonl", "-v", "val.jsonl", "--reward-model", "scorer.py")
 SCORER = '''"""Long completions are better; the second component has values of many digits."""
@@ -170,36 +170,17 @@ def run_outside(folder: Path, arguments: Sequence[str], **env: str) -> Process:
     return Process(child.pid, out, err, reap)
 
 
-class WarmServer:
-    """A process that has imported torch and TRL, and forks one child for each command (see `server.py`)."""
+class WarmJobs:
+    """Starts jobs in forked children of a warm server."""
 
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("server.py"))],
-            env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+    def __init__(self, server: WarmServer) -> None:
+        self._server = server
 
     def start(self, folder: Path, arguments: Sequence[str], before: str = "", **env: str) -> Process:
         """Run this command line in a child. `before` is Python that the child runs first: it may break something."""
         out, err = folder / "job.out", folder / "job.err"
-        request = {"folder": str(folder), "arguments": list(arguments), "out": str(out), "err": str(err)}
-        pid = self._ask({**request, "before": before, "environment": env})
-        return Process(pid, out, err, lambda seconds: self._ask({"wait": pid, "seconds": seconds}))
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(60)
-
-    def _ask(self, request: dict[str, Any]) -> Any:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        reply = json.loads(self._process.stdout.readline())
-        if isinstance(reply, str):
-            raise TimeoutError(reply)
-        return reply
+        pid = self._server.start(folder, arguments, out, err, environment(**env), before=before)
+        return Process(pid, out, err, lambda seconds: self._server.wait(pid, seconds))
 
 
 def rft_here(folder: Path, *args: str | Path) -> Ended:

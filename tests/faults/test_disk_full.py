@@ -76,29 +76,21 @@ def namespaces() -> bool:
     return subprocess.run(probe, capture_output=True, check=False).returncode == 0
 
 
+EACH_WRITE = pytest.mark.skipif(not FULL, reason="RFT_FAULTS=full: each write alone is tested below")
+
+
 @pytest.mark.skipif(
     not namespaces(), reason="needs unshare -rm and a tmpfs, which this machine does not permit"
 )
 @pytest.mark.parametrize(
     ("size", "at", "spare", "said", "steps"),
     [
-        ("32m", "", 0, "checkpoints/step-3", [1, 2]),  # two checkpoints of 12 MB fit
-        (
-            "100m",
-            "3 + 1",
-            0,
-            "rollouts/step-000000.jsonl",
-            [],
-        ),  # full when the first rollout batch is written
-        # one block is left, which that batch takes
-        pytest.param(
-            "100m",
-            "3 + 1",
-            1,
-            "metrics.jsonl",
-            [],
-            marks=pytest.mark.skipif(not FULL, reason="RFT_FAULTS=full: each write alone is tested below"),
-        ),
+        # Two checkpoints of 12 MB fit.
+        ("32m", "", 0, "checkpoints/step-3", [1, 2]),
+        # Full when the first rollout batch is written.
+        pytest.param("100m", "3 + 1", 0, "rollouts/step-000000.jsonl", [], marks=EACH_WRITE),
+        # One block is left, which that batch takes.
+        pytest.param("100m", "3 + 1", 1, "metrics.jsonl", [], marks=EACH_WRITE),
     ],
     ids=["checkpoint", "rollouts", "metrics"],
 )

@@ -10,12 +10,17 @@ from rft_cli.runs import Run
 from tests.faults.jobs import in_child, make_files, rft_here, small_arguments, tree, wait_for
 
 pytestmark = pytest.mark.fault("two writers")
+STAYS_IN_ITS_FIRST_STEP = """
+import time
+from rft_cli.training.hooks.validate_and_save import ValidateAndSave
+ValidateAndSave.on_step_end = lambda *_, **__: time.sleep(1e6)
+"""
 
 
 def test_a_job_is_alone_and_when_it_is_killed_before_its_first_checkpoint_it_starts_over(tmp_path, warm):
     make_files(tmp_path, rows=4)
     flags = small_arguments("a")
-    job = warm.start(tmp_path, flags)
+    job = warm.start(tmp_path, flags, before=STAYS_IN_ITS_FIRST_STEP)
     try:
         run = Run(tmp_path / "runs" / "a")
         wait_for((run.path / ".lock-holder").exists, 120)

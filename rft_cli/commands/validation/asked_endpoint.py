@@ -11,8 +11,6 @@ from rft_cli.errors import UsageError
 if TYPE_CHECKING:
     from rft_cli.grading.judge.endpoint import Endpoint
 
-OPENAI = "api.openai.com"
-
 
 @dataclass(frozen=True, slots=True)
 class AskedEndpoint:
@@ -32,14 +30,14 @@ class AskedEndpoint:
         from urllib.parse import urlsplit
 
         from rft_cli.config.judges import url_problem
-        from rft_cli.grading.judge.endpoint import Endpoint
+        from rft_cli.grading.judge.endpoint import OFFICIAL, Endpoint
 
         url, variable = self.url.rstrip("/"), self.key_env
         wrong = url_problem(url)
         if wrong is not None:
             fix = "write the address alone, for example http://127.0.0.1:8000/v1"
             raise UsageError(f"--endpoint {wrong}", fix)
-        if variable is None and urlsplit(url).hostname == OPENAI:
+        if variable is None and urlsplit(url).hostname == urlsplit(OFFICIAL).hostname:
             variable = "OPENAI_API_KEY"
         return Endpoint(url) if variable is None else Endpoint(url, read_key(variable), variable)
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from rft_cli.commands.grading.saved_completions import save_completions
 from rft_cli.commands.job.preflight import Preflight
 from rft_cli.commands.settings import Output, Settings
-from rft_cli.commands.terminal import print_json, results, stdout_to_stderr
+from rft_cli.commands.terminal import stdout_to_stderr
 from rft_cli.commands.validation.asked_endpoint import AskedEndpoint
 from rft_cli.commands.validation.checklist import SCHEMA
+from rft_cli.commands.validation.conclude import conclude
 from rft_cli.commands.validation.gates import Gates
 from rft_cli.commands.validation.measure import checked
 from rft_cli.commands.validation.runs import open_run, settings_of
@@ -51,15 +52,7 @@ def measure_endpoint(
     with stdout_to_stderr(), EventPrinter(choose_mode(output.quiet, progress=output.progress)) as printer:
         found = checked(loaded, NEEDS, printer)
         measured = _measure(found, run, asked, endpoint, printer)
-    document = measured.document(gates)
-    unmet = gates.error(document)
-    with results():
-        if output.json:
-            print_json(document, unmet)
-        else:
-            measured.print()
-    if unmet is not None:
-        raise unmet
+    conclude(measured.document(), gates, output, measured.print)
 
 
 def _one_run(refs: Sequence[str], settings: Settings) -> Run | None:
@@ -179,7 +172,7 @@ class _EndpointMeasured:
     kept: Sequence[str]
     asking: Asking
 
-    def document(self, gates: Gates) -> dict[str, Any]:
+    def document(self) -> dict[str, Any]:
         document: dict[str, Any] = {"schema": SCHEMA, "status": "ok", "model": self.asked.model}
         document["endpoint"] = self.asked.url
         if self.run is not None:
@@ -197,8 +190,6 @@ class _EndpointMeasured:
             "max_completion_tokens": self.asking.sampling.max_tokens,
         }
         document["completions"] = list(self.kept)
-        document["gates"] = gates.unmet(document)
-        document["status"] = "gate not met" if document["gates"] else "ok"
         return document
 
     def print(self) -> None:

@@ -13,8 +13,9 @@ from rft_cli.commands.job.preflight import Preflight, preflight
 from rft_cli.commands.needs import MEASURE_NEEDS
 from rft_cli.commands.settings import Output
 from rft_cli.commands.signals import imports_whole
-from rft_cli.commands.terminal import print_json, results, stdout_to_stderr
+from rft_cli.commands.terminal import stdout_to_stderr
 from rft_cli.commands.validation.checklist import SCHEMA
+from rft_cli.commands.validation.conclude import conclude
 from rft_cli.commands.validation.gates import Gates
 from rft_cli.config.load import LoadedConfig
 from rft_cli.console import EventPrinter, choose_mode, print_comparison, print_estimates, print_files
@@ -37,17 +38,7 @@ def measure(loaded: LoadedConfig, run: Run | None, gates: Gates, output: Output)
     """
     with stdout_to_stderr(), EventPrinter(choose_mode(output.quiet, progress=output.progress)) as printer:
         measured = _sample(loaded, run, printer)
-    document = measured.document(gates)
-    unmet = gates.error(document)
-    with results():
-        if output.json:
-            print_json(document, unmet)
-        elif measured.run is None:
-            measured.print_estimates()
-        else:
-            measured.print_comparison(measured.run)
-    if unmet is not None:
-        raise unmet
+    conclude(measured.document(), gates, output, measured.print)
 
 
 def checked(loaded: LoadedConfig, needs: Sequence[str], printer: EventPrinter) -> Preflight:
@@ -120,7 +111,7 @@ class _Measured:
             return guard_estimate(self.pair.after)
         return compare_guard(self.pair.before, self.pair.after)
 
-    def document(self, gates: Gates) -> dict[str, Any]:
+    def document(self) -> dict[str, Any]:
         rows = self.estimates if self.run is None else self.comparisons
         figures = {name: row.to_json() for name, row in rows.items()}
         document: dict[str, Any] = {"schema": SCHEMA, "status": "ok", "model": self.base}
@@ -137,16 +128,21 @@ class _Measured:
         if self.pilot is not None:
             document["pilot"] = self.pilot
         document["completions"] = self.kept
-        document["gates"] = gates.unmet(document)
-        document["status"] = "gate not met" if document["gates"] else "ok"
         return document
 
-    def print_estimates(self) -> None:
-        guard = {"guard": self.guard} if isinstance(self.guard, Estimate) else {}
-        print_estimates(f"validation rows, {self.base}", {**self.estimates, **guard})
+    def print(self) -> None:
+        """The table of the one model, or of the comparison."""
+        if self.run is None:
+            self._print_estimates()
+        else:
+            self._print_comparison(self.run)
         print_files("completions", self.kept)
 
-    def print_comparison(self, run: Run) -> None:
+    def _print_estimates(self) -> None:
+        guard = {"guard": self.guard} if isinstance(self.guard, Estimate) else {}
+        print_estimates(f"validation rows, {self.base}", {**self.estimates, **guard})
+
+    def _print_comparison(self, run: Run) -> None:
         found = self.comparisons
         reward, *components = [_row(name, row) for name, row in found.items()]
         answers = answers_note(self.pair)
@@ -157,7 +153,6 @@ class _Measured:
             [reward, *constant_rows(self.pair), *guard, *components],
             notes=[*verdict, *([] if answers is None else [answers])],
         )
-        print_files("completions", self.kept)
 
 
 def _row(name: str, found: Comparison) -> SummaryRow:

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rft_cli.commands.grading.saved_completions import save_completions
-from rft_cli.commands.job.preflight import preflight
 from rft_cli.commands.needs import MEASURE_NEEDS
 from rft_cli.commands.settings import Output, Settings
-from rft_cli.commands.terminal import print_json, results, stdout_to_stderr
+from rft_cli.commands.terminal import stdout_to_stderr
 from rft_cli.commands.validation.checklist import SCHEMA
+from rft_cli.commands.validation.conclude import conclude
 from rft_cli.commands.validation.gates import Gates
-from rft_cli.commands.validation.measure import job_of
+from rft_cli.commands.validation.measure import checked, job_of
 from rft_cli.config.flat import flat, with_settings
 from rft_cli.config.load import LoadedConfig
 from rft_cli.console import EventPrinter, choose_mode, print_comparison, print_files
@@ -57,15 +57,8 @@ def measure_two(first: str, second: str, settings: Settings, gates: Gates, outpu
             runs[0].path.parent, "two-runs", sampled, rows, lambda text: printer(Note(text, "warning"))
         )
     found = _comparisons(one, two)
-    document = _document(one, two, found, gates, kept)
-    unmet = gates.error(document)
-    with results():
-        if output.json:
-            print_json(document, unmet)
-        else:
-            _print(one, two, found, kept)
-    if unmet is not None:
-        raise unmet
+    document = _document(one, two, found, kept)
+    conclude(document, gates, output, lambda: _print(one, two, found, kept))
 
 
 def _load(run: Run, settings: Settings, shared: LoadedConfig | None) -> LoadedConfig:
@@ -80,12 +73,7 @@ def _load(run: Run, settings: Settings, shared: LoadedConfig | None) -> LoadedCo
 
 
 def _sample(run: Run, loaded: LoadedConfig, printer: EventPrinter) -> tuple[_BestOfRun, Sequence[Example]]:
-    found = preflight(loaded.config, MEASURE_NEEDS, loaded.origins)
-    found.raise_problems()
-    for line in [*loaded.notes, *found.notes()]:
-        printer(Note(line))
-    for line in found.warnings:
-        printer(Note(line, "warning"))
+    found = checked(loaded, MEASURE_NEEDS, printer)
     if run.best_checkpoint() is None:
         printer(Note(f"nothing beat the base in {run.path}: its base is measured", "warning"))
     from rft_cli.training.validate_models import sample_best
@@ -103,10 +91,10 @@ def _comparisons(one: _BestOfRun, two: _BestOfRun) -> dict[str, Comparison]:
 
 
 def _document(
-    one: _BestOfRun, two: _BestOfRun, found: dict[str, Comparison], gates: Gates, kept: Sequence[str]
+    one: _BestOfRun, two: _BestOfRun, found: dict[str, Comparison], kept: Sequence[str]
 ) -> dict[str, Any]:
     figures = {name: row.to_json() for name, row in found.items()}
-    document: dict[str, Any] = {
+    return {
         "schema": SCHEMA,
         "status": "ok",
         "runs": [
@@ -118,9 +106,6 @@ def _document(
         "grader": count_statuses([*one.samples, *two.samples]),
         "completions": list(kept),
     }
-    document["gates"] = gates.unmet(document)
-    document["status"] = "gate not met" if document["gates"] else "ok"
-    return document
 
 
 def _print(one: _BestOfRun, two: _BestOfRun, found: dict[str, Comparison], kept: Sequence[str]) -> None:

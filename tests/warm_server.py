@@ -1,6 +1,7 @@
 """Imports what a job needs, then forks a child for each command it is asked for, one JSON request a line.
 
-`{"folder", "arguments", "out", "err", "before", "environment"}` starts a command and answers its process number.
+`{"folder", "arguments", "given", "out", "err", "before", "environment"}` starts a command and answers its process's
+number.
 `{"wait", "seconds"}` answers the exit code (negative: the signal), or a string where it took too long and was killed.
 """
 
@@ -19,10 +20,11 @@ def child(request):
     """The command line's entry point, as a process of its own would run it."""
     os.setsid()
     os.chdir(request["folder"])
+    os.environ.clear()
     os.environ.update(request["environment"])
-    null = os.open(os.devnull, os.O_RDONLY)
+    given = os.open(request["given"], os.O_RDONLY)
     said = (os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC) for name in ("out", "err"))
-    for target, source in enumerate((null, *said)):
+    for target, source in enumerate((given, *said)):
         os.dup2(source, target)
     sys.stdin, sys.stdout, sys.stderr = (
         os.fdopen(n, mode, closefd=False, encoding="utf-8", buffering=1)
