@@ -132,29 +132,36 @@ def _print(done: Exported) -> None:
     print(f"exported  step {plan.step} of {clean(str(plan.run.path))}: {plan.format}, {done.dtype}")
     print(f"path      {path}")
     print(f"size      {done.bytes / 1e6:.1f} MB")
+    print(f"verified  reloaded and compared with {checked.compared_with}")
     print(
-        f"verified  reloaded and compared with {checked.compared_with} on {checked.prompts} validation prompts: same "
-        f"token ids, {checked.completions_equal} of {checked.prompts} greedy completions equal, largest logit "
-        f"difference {checked.max_logit_difference:.2g} ({checked.relative_difference:.1e} of the largest logit, "
-        f"allowed {checked.tolerance:.0e})"
+        f"          {checked.prompts} validation prompts: same token ids, {checked.completions_equal} of "
+        f"{checked.prompts} greedy completions equal"
+    )
+    print(
+        f"          largest logit difference {checked.max_logit_difference:.2g} "
+        f"({checked.relative_difference:.1e} of the largest, allowed {checked.tolerance:.0e})"
     )
     if checked.from_float32 is not None:
         cost = checked.from_float32
         print(
-            f"          {done.dtype} against float32: {cost.equal} of {cost.prompts} greedy completions equal, largest "
-            f"logit difference {cost.absolute:.2g}"
+            f"          {done.dtype} against float32: {cost.equal} of {cost.prompts} greedy completions equal"
         )
+        print(f"          largest logit difference {cost.absolute:.2g}")
+    best = plan.step == plan.run.info.get("best_step")
+    served = clean(quoted(plan.run.path)) if plan.format == "merged" and best else typed
+    print(f"next      rft serve {served}   (after: pip install 'rft-cli[{_extras(plan.format)}]')")
     if plan.format == "gguf":
         file = clean(quoted(plan.target / f"model-{done.dtype.upper()}.gguf"))
-        print(f"next      llama.cpp: llama-server -m {file}")
+        print(f"          llama.cpp: llama-server -m {file}")
         print(f"          Ollama:    ollama create my-model -f {clean(quoted(plan.target / 'Modelfile'))}")
     elif plan.format == "merged":
-        print(f"next      python: AutoModelForCausalLM.from_pretrained({str(plan.target)!r})")
-        best = plan.step == plan.run.info.get("best_step")
-        served = clean(quoted(plan.run.path)) if best else typed
-        print(f"          shell:  rft serve {served}   (after: pip install 'rft-cli[serve]')")
+        print(f"          python: AutoModelForCausalLM.from_pretrained({str(plan.target)!r})")
     else:
         print(
-            f"next      python: PeftModel.from_pretrained(base, {str(plan.target)!r})   (see {path}/README.md)"
+            f"          python: PeftModel.from_pretrained(base, {str(plan.target)!r})   (see README.md there)"
         )
-        print(f"          shell:  rft create --model {typed} ...   trains on from here")
+        print(f"          rft create --model {typed} ...   trains on from here")
+
+
+def _extras(format: str) -> str:
+    return "llamacpp,serve" if format == "gguf" else "serve"

@@ -104,8 +104,9 @@ class Done:
             reward = found.reward
             print(
                 f"reward    {reward.after.mean:.3f} through {found.engine}, {reward.before.mean:.3f} in the run "
-                f"({reward.after.n} validation rows): {_difference(reward.difference)}, paired"
+                f"({reward.after.n} validation rows)"
             )
+            print(f"          {_difference(reward.difference)}, paired")
             if found.greedy_prompts is not None:
                 print(
                     f"          {found.greedy_equal} of {found.greedy_prompts} greedy completions are those of "

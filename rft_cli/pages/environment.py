@@ -12,6 +12,7 @@ from rft_cli.view.visible import visible
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 
 def make_environment(*packages: str) -> Environment:
@@ -22,6 +23,7 @@ def make_environment(*packages: str) -> Environment:
     made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     made.filters |= {
         "visible": _visible_filter,
+        "breakable": _breakable,
         "number": _number_filter,
         "duration": duration,
         "pilot_figures": _pilot_figures,
@@ -32,6 +34,13 @@ def make_environment(*packages: str) -> Environment:
 
 def _visible_filter(text: object, most: int | None = None) -> str:
     return visible(str(text), most)
+
+
+def _breakable(text: str) -> Markup:
+    """The text with places after its slashes where a narrow column may break it: a hub id is one long word."""
+    from markupsafe import Markup
+
+    return Markup("/<wbr>").join(text.split("/"))
 
 
 def _number_filter(value: float | None, sign: bool = False) -> str:

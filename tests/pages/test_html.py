@@ -22,7 +22,7 @@ OURS = {
     "html", "head", "meta", "title", "style", "body", "a", "div", "strong", "nav", "button", "main",
     "section", "h1", "h2", "h3", "p", "ul", "li", "b", "span", "table", "thead", "tbody", "tr", "th", "td",
     "small", "svg", "line", "circle", "rect", "text", "figure", "figcaption", "code", "details", "summary",
-    "pre", "noscript", "label", "select", "option", "input", "ol", "footer", "script",
+    "pre", "noscript", "label", "select", "option", "input", "ol", "footer", "script", "wbr",
 }  # fmt: skip
 
 

@@ -332,7 +332,9 @@ def test_an_adapter_left_out_is_caught(
     lora_made: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(PeftModel, "merge_and_unload", lambda model, **_: model.unload(), raising=False)
-    assert "merging the adapter changes the model" in refused(lora_made, tmp_path / "model")
+    said = refused(lora_made, tmp_path / "model")
+    # Before a cast the merged weights are asked; without one the reloaded ones are the same.
+    assert "merging the adapter changes the model" in said or "reloaded, it answers otherwise" in said
 
 
 def test_another_configuration_is_caught(

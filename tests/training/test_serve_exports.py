@@ -92,7 +92,9 @@ def test_what_is_served_of_a_run_that_still_trains(full_run: Run, tmp_path: Path
 def test_a_second_serve_that_merges_the_same_adapter_meanwhile(
     lora_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = Run.open(shutil.copytree(lora_run.path, tmp_path / "run", symlinks=True))
+    # Other tests may have served it before.
+    fresh = shutil.ignore_patterns("export")
+    run = Run.open(shutil.copytree(lora_run.path, tmp_path / "run", symlinks=True, ignore=fresh))
     config = settings_of(run, "", []).config
     [wanted] = served_model.models_of_run(run, config, {"tuned": "mine"}, tmp_path)
     notes: list[str] = []

@@ -250,8 +250,11 @@ class _Exporter:
         dtype, dtypes = stored_precision(self._source, wanted, self._trust)
         self.dtype = dtype_name(dtype)
         expected = checkpoint
-        model, _ = self._merged(model, checkpoint, ask)
-        if self.dtype != "float32":
+        if self.dtype == "float32":
+            # What is reloaded has these bits and must answer as the checkpoint: that proves the merging too.
+            model = model.merge_and_unload(safe_merge=True) if self._plan.is_lora else model
+        else:
+            model, _ = self._merged(model, checkpoint, ask)
             round_weights(model, dtypes)
             expected = ask(model)
             cast_weights(model, dtypes)
