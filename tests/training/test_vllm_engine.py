@@ -134,6 +134,19 @@ def test_other_algorithms_are_corrected_too(folder: Path, server: Server, algori
     assert figures(run, "logprob_difference") == pytest.approx([0.03, 0.03], abs=1e-3)
 
 
+def test_a_batch_ahead_comes_from_the_weights_of_its_time(folder: Path, server: Server) -> None:
+    """A job that goes on after its end has none ahead: its next batch comes from the weights of its step."""
+    ahead = {"rollout.ahead": 1, "optim.max_steps": 2}
+    done = create(folder, server, ahead)
+    assert done.code == 0, done.err
+    run = Run.open(folder / "runs" / "job")
+    assert steps_and_versions(run) == [(0, 0), (1, 0)]
+    done = rft_here(folder, "train", "--resume", "runs/job", "--n-epochs", "3", "--set", "optim.max_steps=3")
+    assert done.code == 0, done.err
+    assert steps_and_versions(run) == [(0, 0), (1, 0), (2, 2)]
+    assert max(figures(run, "logprob_difference")) < 1e-4
+
+
 def test_full_fine_tuning_reloads_whole_weights(folder: Path, server: Server) -> None:
     done = create(folder, server, {"lora.enabled": False, "optim.learning_rate": 0.001})
     assert done.code == 0, done.err

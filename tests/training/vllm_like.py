@@ -121,7 +121,8 @@ class Served:
         old = (silent or "old" in self.faults) and len(known) > 1 and asked == known[-1]
         used = known[-2] if old else asked
         bare: Any = contextlib.nullcontext()
-        if self.adapters and used == self.name:
+        # Adapters that were unloaded are still in the model.
+        if used == self.name and self.model is not self.base:
             bare = self.model.disable_adapter()
         elif self.adapters:
             self.model.set_adapter(_key(used))
