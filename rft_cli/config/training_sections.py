@@ -181,9 +181,9 @@ class TripwireConfig(Section):
     """Share of the length limit that completions may have on average."""
     truncated: Fraction | None = 0.2
     """Highest share of completions cut at the length limit."""
-    logprob_difference: Positive | None = 0.05
+    logprob_difference: Positive | Auto | None = "auto"
     """With engine vllm: highest mean difference of the sampler's and the trainer's log-probabilities, in nats a token;
-    looked at before a rollout batch is trained on."""
+    looked at before a rollout batch is trained on. auto: 0.02, or 0.15 where the job computes in 16 bits."""
     constant_reward: Count | None = 8
     """Rollout batches in a row in which no prompt's completions differ in reward."""
     explained_variance: float | None = -1.0

@@ -46,6 +46,7 @@ ACCEPTED = {
     "checkpoint.every_steps": 2, "checkpoint.keep_last": 4,
     "distributed.collective_timeout_s": 50,
     "tripwires.action": "none", "tripwires.window": 2, "tripwires.kl": 5, "tripwires.entropy": 0.5,
+    "tripwires.logprob_difference": 0.5, "rollout.importance_cap": 3,
     "tripwires.completion_growth": 5, "tripwires.completion_limit": 0.5, "tripwires.truncated": 0.5,
     "tripwires.constant_reward": 3, "tripwires.explained_variance": -5, "tripwires.explained_variance_window": 3,
     "seed": 7,
@@ -57,6 +58,8 @@ OTHERS = {
     *(f"data.columns.{name}" for name in ("instruction", "context", "problem", "query", "conversations")),
     "data.columns.system", "data.columns.tools", "model.chat_template_kwargs",  # nor these
     "grader.folder",  # where the scorer runs
+    "rollout.engine",  # needs a server: tests/training/test_vllm_engine.py
+    *(key for key in all_keys() if key.startswith(("rollout.endpoint", "rollout.vllm."))),  # where it is
     "report_to",  # shows the run, and changes nothing in it
     "sft.batch_size",  # of another algorithm
     "grader.limits",  # refuses this scorer

@@ -8,6 +8,7 @@ the next one:
     silent_old  the same under the newest one's name
     raw         gives log-probabilities before temperature, as vLLM's default
     noise       gives log-probabilities that are off by so much
+    no_ids      gives no token ids, as vLLM of old
     slow        answers after so many seconds
     no_lora     has no route for adapters, and no_reload none for whole weights
     context, root: of its list of models
@@ -150,7 +151,7 @@ class Served:
         return {
             "index": index,
             "finish_reason": reason,
-            "token_ids": found if body.get("return_token_ids") else None,
+            "token_ids": found if body["return_token_ids"] and "no_ids" not in self.faults else None,
             "logprobs": {"token_logprobs": logps},
         }
 

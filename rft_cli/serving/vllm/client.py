@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 
@@ -38,7 +39,7 @@ class EngineRefused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Completion:
+class ServedCompletion:
     """Token ids with the stop token, each one's log-probability, and the name of the weights that sampled them."""
 
     ids: list[int]
@@ -62,12 +63,12 @@ class VllmClient:
     def __init__(self, url: str, timeout_s: float, key: str | None = None) -> None:
         self.url, self.timeout_s = url, timeout_s
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-        # A proxy of the environment has no business between the two.
+        # A proxy of the environment is not meant for this machine itself.
+        here = urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
         self._http = httpx2.Client(
             base_url=url,
             headers=headers,
-            timeout=httpx2.Timeout(timeout_s, connect=CONNECT_S),
-            trust_env=False,
+            trust_env=not here,
             limits=httpx2.Limits(max_connections=None),
         )
 
@@ -92,10 +93,14 @@ class VllmClient:
 
     def models(self) -> list[Served]:
         """The base first, then the adapters that are loaded."""
-        return [
-            Served(str(card["id"]), str(card.get("root")), card.get("max_model_len"), card.get("parent"))
-            for card in self._get("/v1/models")["data"]
-        ]
+        answer = self._get("/v1/models")
+        try:
+            return [
+                Served(str(card["id"]), str(card.get("root")), card.get("max_model_len"), card.get("parent"))
+                for card in answer["data"]
+            ]
+        except (AttributeError, KeyError, TypeError):
+            raise EngineRefused(200, "its list of models can't be read") from None
 
     def offers(self, path: str) -> bool:
         """Whether the server has this route: it refuses an empty request, and does nothing."""
@@ -109,7 +114,7 @@ class VllmClient:
 
     def complete(
         self, model: str, prompts: Sequence[Sequence[int]], sampling: Mapping[str, Any]
-    ) -> list[Completion]:
+    ) -> list[ServedCompletion]:
         """One completion for each prompt, in order; `sampling`: the fields of the request that say how."""
         body = {
             **sampling,
@@ -123,7 +128,7 @@ class VllmClient:
         try:
             choices = sorted(answer["choices"], key=lambda choice: int(choice["index"]))
             found = [
-                Completion(
+                ServedCompletion(
                     [int(token) for token in choice["token_ids"]],
                     # vLLM writes null for a number that is none.
                     [float("nan") if p is None else float(p) for p in choice["logprobs"]["token_logprobs"]],
@@ -133,7 +138,8 @@ class VllmClient:
             ]
         except (KeyError, TypeError, ValueError) as error:
             raise EngineRefused(
-                200, f"the answer lacks {error}: token ids and log-probabilities are needed"
+                200,
+                f"its completions lack {error}: token ids and log-probabilities are needed, which vLLM 0.32 gives",
             ) from None
         whole = all(one.ids and len(one.ids) == len(one.logps) for one in found)
         if len(found) != len(prompts) or not whole:
@@ -149,7 +155,7 @@ class VllmClient:
         self._post(LOAD, {"lora_name": name, "lora_path": str(folder)})
 
     def unload_adapter(self, name: str) -> None:
-        self._post(UNLOAD, {"lora_name": name})
+        self._sent("POST", UNLOAD, {"lora_name": name}, CONNECT_S)
 
     def reload_weights(self, folder: Path, version: str) -> None:
         """Replace the whole model by the one in the folder; the server keeps `version` as long as it runs."""
@@ -174,13 +180,16 @@ class VllmClient:
     def _post(self, path: str, body: Mapping[str, Any]) -> Any:
         return self._sent("POST", path, body)
 
-    def _sent(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+    def _sent(
+        self, method: str, path: str, body: Mapping[str, Any] | None, seconds: float | None = None
+    ) -> Any:
+        limit = httpx2.Timeout(seconds or self.timeout_s, connect=CONNECT_S)
         try:
-            answer = self._http.request(method, path, json=body)
+            answer = self._http.request(method, path, json=body, timeout=limit)
         except httpx2.ConnectTimeout as error:
             raise EngineLost(_said(error)) from None
         except httpx2.TimeoutException:
-            raise EngineSlow(f"no answer to {path} in {self.timeout_s:g} s") from None
+            raise EngineSlow(f"no answer to {path} in {seconds or self.timeout_s:g} s") from None
         except httpx2.HTTPError as error:
             raise EngineLost(_said(error)) from None
         if answer.status_code >= 400:

@@ -88,8 +88,9 @@ def program(settings: VllmConfig) -> list[str]:
     try:
         found = subprocess.run([python, "-c", look], capture_output=True, timeout=_LOOK_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
+        why = getattr(error, "strerror", None) or error
         raise UsageError(
-            f"{key}: {python} can't be run: {error}", "name the Python of an environment that has vLLM"
+            f"{key}: {python} can't be run: {why}", "name the Python of an environment that has vLLM"
         ) from None
     if found.returncode != 0:
         where = f"{python} has no package vllm" if settings.python else "rft's own environment has no vllm"

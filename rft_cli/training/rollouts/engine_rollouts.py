@@ -19,8 +19,8 @@ from rft_cli.events import Note
 from rft_cli.training.rollouts.backbone import adapter_off
 from rft_cli.training.rollouts.base_trainer import BaseTrainer
 from rft_cli.training.rollouts.engines import correction
-from rft_cli.training.rollouts.engines.causes import Distances, distance, likely_cause
-from rft_cli.training.rollouts.engines.engine import Engine, Sampled
+from rft_cli.training.rollouts.engines.causes import Distances, bound_of, distance, likely_cause
+from rft_cli.training.rollouts.engines.engine import Sampled, SamplingEngine
 from rft_cli.training.rollouts.rollout import Rollout
 
 WIRE = "logprob_difference"
@@ -32,13 +32,13 @@ class EngineRollouts(BaseTrainer):
     `wires`: of them `logprob_difference` and `action` count here. `importance_cap`: highest weight of a token.
     """
 
-    engine: Engine | None = None
+    engine: SamplingEngine | None = None
     wires = TripwireConfig()
     importance_cap = 2.0
     _rollout: Rollout
     _differs = False
 
-    def _sample_from_engine(self, engine: Engine, prompts: Sequence[Sequence[int]]) -> Sampled:
+    def _sample_from_engine(self, engine: SamplingEngine, prompts: Sequence[Sequence[int]]) -> Sampled:
         """Completions of the policy as it is now. Where no engine is left, the job ends at a checkpoint."""
         started = perf_counter()
         try:
@@ -81,7 +81,7 @@ class EngineRollouts(BaseTrainer):
         total, tokens = self._sum_over_processes(torch.stack([apart.abs().sum(), there.sum()])).tolist()
         found = total / tokens if tokens else 0.0
         self._note(logprob_difference=found)
-        bound, action = self.wires.logprob_difference, self.wires.action
+        bound, action = bound_of(self.wires.logprob_difference, self._computes), self.wires.action
         # With top_p the sampler's are those of a part of the tokens.
         if bound is None or action == "none" or self.top_p < 1.0:
             return
@@ -113,5 +113,8 @@ class EngineRollouts(BaseTrainer):
                 with adapter_off(model):
                     reference = to(self.temperature)
         model.train(was_training)
-        computes = {"bf16": "bfloat16", "fp16": "float16"}.get(self.accelerator.mixed_precision, "float32")
-        return likely_cause(Distances(own, raw, reference), computes)
+        return likely_cause(Distances(own, raw, reference), self._computes)
+
+    @property
+    def _computes(self) -> str:
+        return {"bf16": "bfloat16", "fp16": "float16"}.get(self.accelerator.mixed_precision, "float32")

@@ -19,7 +19,7 @@ from trl.models.utils import unwrap_model_for_generation
 from rft_cli.grading.protocol import Grader
 from rft_cli.training.context import JobContext
 from rft_cli.training.distributed.group import agreed
-from rft_cli.training.rollouts.engines.engine import Engine
+from rft_cli.training.rollouts.engines.engine import SamplingEngine
 from rft_cli.training.rollouts.prompts import PromptEncoder
 from rft_cli.training.rollouts.rewards import grade_completions
 from rft_cli.training.rollouts.sampling import SamplingSettings, sample
@@ -50,7 +50,7 @@ class Validator:
     shrinks: Callable[[], bool] | None = None
     """Whether rows that have ended may leave the batch, as training found out; None tries it on the model."""
     guard: Grader | None = None
-    engine: Engine | None = None
+    engine: SamplingEngine | None = None
     """What samples in place of the model itself; then the seed decides nothing."""
     gathers: bool = True
     """Whether a model that ZeRO-3 has partitioned is made whole to be sampled from."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rft_cli.training.rollouts.engines import correction
-from rft_cli.training.rollouts.engines.causes import Distances, likely_cause
+from rft_cli.training.rollouts.engines.causes import Distances, bound_of, likely_cause
 
 MASK = torch.tensor([[1, 1, 1], [1, 0, 0]])
 OLD = torch.tensor([[-1.0, -2.0, -3.0], [-0.5, 7.0, 7.0]])
@@ -48,3 +48,9 @@ def test_the_weight_of_a_completion_is_its_tokens_product(apart: torch.Tensor) -
 )
 def test_the_cause_is_what_explains_the_distance(found: Distances, words: str) -> None:
     assert words in likely_cause(found, "float32")
+
+
+def test_the_bound_leaves_room_for_rounding_in_16_bits() -> None:
+    assert [bound_of("auto", dtype) for dtype in ("float32", "bfloat16")] == [0.02, 0.15]
+    assert bound_of(0.3, "bfloat16") == 0.3
+    assert bound_of(None, "float32") is None

@@ -16,6 +16,17 @@ ROUNDING = 0.3
 """Nats a token that another type of arithmetic may explain."""
 
 
+EXACT, ROUNDED = 0.02, 0.15
+"""What `tripwires.logprob_difference: auto` is in float32, and in 16 bits (SmolLM2 in bfloat16: 0.05)."""
+
+
+def bound_of(setting: float | str | None, dtype: str) -> float | None:
+    """`tripwires.logprob_difference` for a job that computes in `dtype`; None: there is no bound."""
+    if not isinstance(setting, str):
+        return setting
+    return EXACT if dtype == "float32" else ROUNDED
+
+
 @dataclass(frozen=True, slots=True)
 class Distances:
     """Mean distance of the engine's log-probabilities, in nats a token, to those of the trainer's weights.

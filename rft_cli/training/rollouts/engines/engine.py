@@ -21,7 +21,7 @@ class Sampled:
     version: str
 
 
-class Engine(Protocol):
+class SamplingEngine(Protocol):
     """Samples from the weights that it was given last; all processes of a job call each method together."""
 
     at_step: Callable[[], int]

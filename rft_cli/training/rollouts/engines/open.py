@@ -14,20 +14,27 @@ import torch
 from rft_cli.config import RunConfig
 from rft_cli.config.engines import endpoints
 from rft_cli.config.judges import NONE
-from rft_cli.errors import UsageError
+from rft_cli.errors import RunFailed, UsageError
 from rft_cli.events import Note, OnEvent
 from rft_cli.runs import Run
 from rft_cli.runs.model_source import find_model
 from rft_cli.serving.vllm.checks import check_server, same_place
 from rft_cli.serving.vllm.client import VllmClient
-from rft_cli.serving.vllm.process import EngineNeeds, StartedVllm
+from rft_cli.serving.vllm.process import EngineNeeds, StartedVllm, program
 from rft_cli.stopping import Stop, interruption
 from rft_cli.training.auto import LengthLimits, generous_limit
 from rft_cli.training.distributed.group import from_main
 from rft_cli.training.generation_config import blank_generation_config
-from rft_cli.training.rollouts.engines.causes import CLEARLY, ROUNDING, Distances, distance, likely_cause
+from rft_cli.training.rollouts.engines.causes import (
+    CLEARLY,
+    ROUNDING,
+    Distances,
+    bound_of,
+    distance,
+    likely_cause,
+)
 from rft_cli.training.rollouts.engines.policy_folders import PolicyFolders
-from rft_cli.training.rollouts.engines.servers import Servers
+from rft_cli.training.rollouts.engines.servers import EngineGone, Servers
 from rft_cli.training.rollouts.engines.vllm import VllmEngine
 from rft_cli.training.rollouts.sampling import SamplingSettings
 
@@ -78,7 +85,7 @@ def uses_engine(config: RunConfig) -> bool:
 
 
 def check_endpoints(job: EngineJob) -> None:
-    """UsageError, before the model loads, where a server that should run already can't do the job."""
+    """UsageError, before the model loads, where no server can be started, or one that runs can't do the job."""
     for kind in ("FSDP", "DEEPSPEED"):
         if os.environ.get(f"ACCELERATE_USE_{kind}"):
             raise UsageError(
@@ -89,6 +96,8 @@ def check_endpoints(job: EngineJob) -> None:
 
 
 def _checked(job: EngineJob) -> None:
+    if not endpoints(job.config.rollout):
+        program(job.config.rollout.vllm)
     for url in endpoints(job.config.rollout):
         client = _connect(job.config, url)
         check_server(client, job.needs("", None))
@@ -156,7 +165,7 @@ def _start(job: EngineJob, servers: Servers, folders: PolicyFolders, model: Any,
     def wait(started: StartedVllm, client: VllmClient) -> None:
         started.wait(client, on_wait)
 
-    job.emit(Note(f"rollouts by vLLM, which is starting: {log}"))
+    job.emit(Note(f"rollouts by vLLM, which starts now; its log: {log}"))
     servers.start, servers.wait = start, wait
     servers.started = start()
     servers.follow([servers.started.url])
@@ -188,17 +197,23 @@ def try_engine(
 ) -> None:
     """Sample a few short completions from the base, and compare log-probabilities with the model's own.
 
-    UsageError where the engine serves something else; a warning where rounding may explain the difference.
+    UsageError where it can't, or the engine serves something else; a warning where rounding may explain the difference.
     `model` is on its device.
     """
-    found = engine.generate(prompts, settings)
+    try:
+        found = engine.generate(prompts, settings)
+    except EngineGone:
+        raise
+    except RunFailed as error:
+        # Nothing is lost yet.
+        raise UsageError(error.message, error.fix) from None
     compute = getattr(torch, job.compute)
     with torch.autocast(model.device.type, compute, enabled=job.compute != "float32"):
         own, raw = (
             distance(model, prompts, found.ids, found.logps, temperature)
             for temperature in (settings.temperature, 1.0)
         )
-    bound = job.config.tripwires.logprob_difference
+    bound = bound_of(job.config.tripwires.logprob_difference, job.compute)
     if bound is None or own <= bound:
         return
     cause = likely_cause(Distances(own, raw), job.compute)

@@ -92,7 +92,7 @@ def content_hash(weights: dict[str, torch.Tensor], setup: str) -> str:
         tensor = weights[name]
         total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         # Reading bytes from a tensor without elements or dimensions needs the flat shape.
-        total.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()
 
 

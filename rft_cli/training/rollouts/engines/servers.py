@@ -15,10 +15,10 @@ from typing import Any
 from rft_cli.errors import RunFailed
 from rft_cli.events import Note, OnEvent
 from rft_cli.serving.vllm.client import (
-    Completion,
     EngineLost,
     EngineRefused,
     EngineSlow,
+    ServedCompletion,
     VllmClient,
 )
 from rft_cli.serving.vllm.process import StartedVllm
@@ -101,17 +101,21 @@ class Servers:
 
     def complete(
         self, version: str, prompts: Sequence[Sequence[int]], sampling: Mapping[str, Any]
-    ) -> list[Completion]:
+    ) -> list[ServedCompletion]:
         """One completion for each prompt from these weights.
 
         Raises EngineLost where a server ended, RunFailed where one is slow, refuses, or has other weights.
         """
         parts = self._divided(len(prompts))
-        with ThreadPoolExecutor(len(parts)) as pool:
+        pool = ThreadPoolExecutor(len(parts))
+        try:
             found = pool.map(
                 lambda part: self._part(part[0], version, prompts[part[1] : part[2]], sampling), parts
             )
             return [one for part in found for one in part]
+        finally:
+            # Where one failed, or the job is to end at once, nobody waits for the others.
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _divided(self, count: int) -> list[tuple[VllmClient, int, int]]:
         """Neighbours go to one server, which then reads their common prompt once."""
@@ -128,7 +132,7 @@ class Servers:
         version: str,
         prompts: Sequence[Sequence[int]],
         sampling: Mapping[str, Any],
-    ) -> list[Completion]:
+    ) -> list[ServedCompletion]:
         with _explained(client):
             adapter = not self.whole and version != self.base
             try:

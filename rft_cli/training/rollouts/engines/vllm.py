@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from rft_cli.serving.vllm.client import EngineLost
@@ -23,7 +24,7 @@ T = TypeVar("T")
 
 
 class VllmEngine:
-    """See `Engine`. `trains_adapter`: the weights that change are an adapter; without one the model is the base."""
+    """See `SamplingEngine`. `trains_adapter`: what changes is an adapter; without one the model is the base."""
 
     def __init__(self, servers: Servers, folders: PolicyFolders, trains_adapter: bool) -> None:
         self.at_step: Callable[[], int] = lambda: 0
@@ -57,16 +58,18 @@ class VllmEngine:
 
     def close(self) -> None:
         """Leave the servers as they were found but for whole weights, and end the one that rft started."""
-        for version in self._folders.saved:
-            self._servers.drop(version)
+        if self._servers.started is None:
+            for version in self._folders.saved:
+                self._servers.drop(version)
         self._servers.close()
-        self._folders.remove()
+        if PartialState().is_main_process:
+            self._folders.remove()
 
     def _bring(self, model: Any, step: int) -> str:
         if self._trains_adapter and not hasattr(model, "peft_config"):
             return self._servers.base
         weights = weights_of(model)
-        if weights.hash == self._untouched:
+        if weights.hash == self._untouched and self.version == self._servers.base:
             return self._servers.base
         version = self._folders.save(weights, model, step)
         if version != self.version:
