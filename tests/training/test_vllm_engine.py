@@ -16,9 +16,12 @@ from typing import Any
 
 import pytest
 
+from rft_cli.report.metrics_table import unknown_keys
 from rft_cli.runs import Run
 from rft_cli.runs.model_source import BUILTIN
 from rft_cli.serving.engine_process import free_port
+from rft_cli.serving.vllm.client import EngineLost, VllmClient
+from rft_cli.training.rollouts.engines.servers import EngineGone, Servers
 from tests.command import Ended, environment, sets
 from tests.faults.jobs import FILES, SMALL, create_arguments, make_files, rft_here, run_outside, wait_for
 
@@ -116,6 +119,9 @@ def test_rft_starts_the_engine_and_again_where_it_dies(folder: Path) -> None:
     assert max(figures(run, "logprob_difference")) < 1e-4
     assert all(abs(weight - 1) < 1e-3 for weight in figures(run, "importance_weight"))
     assert not (run.path / "engine").exists()
+    assert unknown_keys(run.metrics()) == set()
+    own = {"logprob_difference", "importance_weight", "sync_seconds"}
+    assert own <= run.metrics()[0].keys()
 
 
 @pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
@@ -204,6 +210,31 @@ def test_an_engine_that_can_not_start_says_why(folder: Path) -> None:
     assert done.problems == ["the engine vllm ended with exit code 7"]
     assert "no available memory for the cache" in done.err
     assert "it needs more memory than there is" in done.err
+
+
+def test_of_several_servers_those_that_answer_go_on(server: Server) -> None:
+    notes: list[Any] = []
+
+    def connect(url: str) -> VllmClient:
+        return VllmClient(url, 60)
+
+    base = str(BUILTIN / "tiny")
+    servers = Servers(
+        [connect("http://127.0.0.1:9"), connect(server.url)], connect, base, False, notes.append
+    )
+    sampling = {"max_tokens": 3, "temperature": 1.0, "stop_token_ids": []}
+    prompts = [[5, 6, 7], [8, 9]]
+    with pytest.raises(EngineLost, match=r"^http://127\.0\.0\.1:9"):
+        servers.complete(base, prompts, sampling)
+    servers.recover("it is gone")
+    assert servers.urls == [server.url]
+    assert "http://127.0.0.1:9 does not answer" in notes[0].text
+    found = servers.complete(base, prompts, sampling)
+    assert [(len(one.ids), one.version) for one in found] == [(3, base)] * 2
+    servers.follow(["http://127.0.0.1:9"])
+    with pytest.raises(EngineGone, match="no engine answers any more"):
+        servers.recover("it is gone")
+    servers.close()
 
 
 @pytest.mark.slow

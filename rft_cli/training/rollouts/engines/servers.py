@@ -63,7 +63,13 @@ class Servers:
         """Use these addresses, as process 0 does."""
         if list(urls) != self.urls:
             known = {client.url: client for client in self.clients}
-            self.clients = [known.get(url) or self._connect(url) for url in urls]
+            self._use([known.get(url) or self._connect(url) for url in urls])
+
+    def _use(self, clients: list[VllmClient]) -> None:
+        for client in self.clients:
+            if client not in clients:
+                client.close()
+        self.clients = clients
 
     # -- weights -----------------------------------------------------------------------------------------------------
 
@@ -173,7 +179,7 @@ class Servers:
             self.started.end()
             self._on_note(Note(f"the engine vllm ended ({reason}): it is started again", "warning"))
             self.started = self.start()
-            self.clients = [self._connect(self.started.url)]
+            self._use([self._connect(self.started.url)])
             self.wait(self.started, self.clients[0])
             return
         left = [client for client in self.clients if client.answers()]
@@ -185,7 +191,7 @@ class Servers:
             self._on_note(
                 Note(f"{', '.join(gone)} does not answer ({reason}): the job goes on without it", "warning")
             )
-        self.clients = left
+        self._use(left)
 
     def close(self) -> None:
         """Close connections, and end the server that rft started."""
