@@ -250,6 +250,13 @@ def test_of_several_servers_those_that_answer_go_on(server: Server) -> None:
     servers.close()
 
 
+def test_whole_weights_that_vllm_would_take_in_part_are_refused(folder: Path) -> None:
+    chosen = {**LORA, "lora.enabled": False, "rollout.vllm.command": ["sh", "-c", "exit 7"]}
+    done = rft_here(folder, "create", *FILES, *SMALL, *sets(chosen), "--name", "job")
+    assert (done.code, len(done.problems)) == (2, 1), done.err
+    assert "keeps the old output layer of builtin/tiny" in done.problems[0]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 @pytest.mark.skipif(not VLLM, reason="RFT_VLLM_PYTHON names no Python that has vLLM")

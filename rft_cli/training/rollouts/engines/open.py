@@ -147,6 +147,13 @@ def _ready(
 
 
 def _start(job: EngineJob, servers: Servers, folders: PolicyFolders, model: Any, tokenizer: Any) -> None:
+    if job.device == "cpu" and not job.lora and model.config.get_text_config().tie_word_embeddings:
+        # Seen with vLLM 0.32: its packed copy of the tied layer is not made anew when weights are reloaded.
+        raise UsageError(
+            f"rollout.engine: vLLM on a CPU keeps the old output layer of {job.config.model.path}, which is tied to "
+            "the embeddings, so that the weights of full fine-tuning would arrive in part",
+            "train with LoRA: lora.enabled=true",
+        )
     source = find_model(job.config.model.path, job.config.model.revision)
     place, revision = source.base, source.revision
     if source.adapters or source.is_gguf:
