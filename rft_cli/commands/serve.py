@@ -84,12 +84,15 @@ def serve(
     if name is not None and not name.strip():
         raise UsageError("--name is empty", "give the name that requests have, or leave --name out")
     key = None if api_key_env is None else read_key(api_key_env)
+    from rft_cli.commands.job.model_check import check_model
     from rft_cli.commands.serving.target import find_target
     from rft_cli.serving.engines import choose_engine
 
     target = find_target(what, output_dir or "runs")
     if compare and target.run is None:
         raise UsageError(f"--compare needs a run; {what} is none", "give a run, or leave --compare out")
+    if target.run is None and not target.is_gguf_alone:
+        check_model(target.model)
     chosen = choose_engine(engine, target.files(compare))
     names = {"base": "base", "tuned": "tuned"} if compare else {"tuned": name or target.name}
     from rft_cli.commands.serving.models import served_models

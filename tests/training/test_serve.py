@@ -222,6 +222,8 @@ def test_try_asks_base_and_tuned_what_validation_asked(lora_run: Run, tmp_path: 
     ("arguments", "message"),
     [
         (("nothing",), "nothing is neither a run nor a model's directory"),
+        ((".",), ". holds no model: neither config.json nor adapter_config.json, and it is not a run"),
+        (("./model.gguf",), "./model.gguf: no such model directory"),
         (("builtin/tiny", "--engine", "vlm"), "--engine 'vlm' is not known"),
         (("builtin/tiny", "--compare"), "--compare needs a run; builtin/tiny is none"),
         (("builtin/tiny", "--api-key-env", "NOT_SET"), "--api-key-env NOT_SET: the variable is not set"),
