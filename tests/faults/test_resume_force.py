@@ -17,6 +17,7 @@ pytestmark = pytest.mark.fault("resume: forced changes")
 
 REFUSED = {
     "algorithm": "grpo", "lora.enabled": True, "lora.r": 8, "lora.alpha": 8.0, "lora.target_modules": "q_proj",
+    "lora.quantize": "nf4",
     "rollout.group_size": 4, "rollout.prompts_per_batch": 2, "ppo.passes": 1, "ppo.minibatches": 1,
     "ppo.critic": "none", "num_processes": 8,  # of eight, four rows make no rollout batch
 }  # fmt: skip
@@ -44,7 +45,7 @@ ACCEPTED = {
     "optim.learning_rate": 0.002, "optim.schedule": "linear", "optim.warmup_steps": 3, "optim.weight_decay": 0.25,
     "optim.max_grad_norm": 0.5, "optim.micro_batch_size": 2, "optim.max_skipped_steps": 5,
     "checkpoint.every_steps": 2, "checkpoint.keep_last": 4,
-    "distributed.collective_timeout_s": 50,
+    "distributed.collective_timeout_s": 50, "distributed.gather_for_sampling": False, "rollout.ahead": 1,
     "tripwires.action": "none", "tripwires.window": 2, "tripwires.kl": 5, "tripwires.entropy": 0.5,
     "tripwires.logprob_difference": 0.5, "rollout.importance_cap": 3,
     "tripwires.completion_growth": 5, "tripwires.completion_limit": 0.5, "tripwires.truncated": 0.5,
