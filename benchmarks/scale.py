@@ -32,7 +32,7 @@ SMALL, LARGE = 16, 32
 """Completions of one process in a rollout batch."""
 BATCHES = 6
 WORKERS = 1
-ROUNDS = 1
+ROUNDS = 2
 CLOSE = 1.1
 H100 = Gpu(flops=989e12, memory_bytes_s=3.35e12, link_bytes_s=50e9, compute_share=0.4, memory_share=0.6)
 SEVEN_B = Work(
