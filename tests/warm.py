@@ -69,10 +69,13 @@ class WarmServer:
         return int(reply)
 
     def close(self) -> None:
-        """End the server; its children have ended."""
+        """End the server; its children have ended. It writes coverage first, which may take long on a busy machine."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(60)
+        try:
+            self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
 
     def _ask(self, request: dict[str, Any]) -> Any:
         assert self._process.stdin is not None
