@@ -36,10 +36,16 @@ B0_5 = Shape("qwen3-0.5b", 896, 4864, 24, 14, 2, 64, 151_936)
 
 
 def random_model(shape: Shape) -> Path:
-    """The model's directory, with the tokenizer of builtin/tiny; made the first time."""
+    """The model's directory; made the first time."""
     folder = BUILD / "models" / shape.name
-    if (folder / "made").is_file():
-        return folder
+    if not (folder / "made").is_file():
+        write_random_model(shape, folder)
+        (folder / "made").touch()
+    return folder
+
+
+def write_random_model(shape: Shape, folder: Path, device: str = "cpu") -> None:
+    """Random weights with the tokenizer of builtin/tiny: bfloat16 where they are made on a GPU, else float32."""
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -48,26 +54,27 @@ def random_model(shape: Shape) -> Path:
 
     tokenizer = load_tokenizer(ModelConfig())
     torch.manual_seed(0)
-    model = Qwen3ForCausalLM(
-        Qwen3Config(
-            vocab_size=shape.vocabulary,
-            hidden_size=shape.hidden,
-            intermediate_size=shape.intermediate,
-            num_hidden_layers=shape.layers,
-            num_attention_heads=shape.heads,
-            num_key_value_heads=shape.kv_heads,
-            head_dim=shape.head_dim,
-            max_position_embeddings=2048,
-            tie_word_embeddings=True,
-            bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
+    torch.set_default_dtype(torch.bfloat16 if device == "cuda" else torch.float32)
+    with torch.device(device):
+        model = Qwen3ForCausalLM(
+            Qwen3Config(
+                vocab_size=shape.vocabulary,
+                hidden_size=shape.hidden,
+                intermediate_size=shape.intermediate,
+                num_hidden_layers=shape.layers,
+                num_attention_heads=shape.heads,
+                num_key_value_heads=shape.kv_heads,
+                head_dim=shape.head_dim,
+                max_position_embeddings=2048,
+                tie_word_embeddings=True,
+                bos_token_id=None,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )
         )
-    )
+    torch.set_default_dtype(torch.float32)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    (folder / "made").touch()
-    return folder
 
 
 def first_rows(count: int) -> Path:

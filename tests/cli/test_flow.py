@@ -385,6 +385,7 @@ def test_several_processes_are_launched_or_joined(rft, files, training, monkeypa
     joined = []
     foreign = types.ModuleType("rft_cli.training.external_launcher")
     foreign.under_launcher = lambda job, on_event, run, stop: joined.append(run)
+    foreign.together = lambda prepare: prepare()
     monkeypatch.setitem(sys.modules, "rft_cli.training.distributed.launch", module)
     monkeypatch.setitem(sys.modules, "rft_cli.training.external_launcher", foreign)
 
