@@ -83,20 +83,6 @@ def build_trainer(
     rows: HfDataset,
 ) -> Any:
     """The trainer of an algorithm with rollouts, its model on the device, ready for `train()`."""
-    trainer = _trainer(config, resolved, tokenizer, model, output_dir, reward, rows)
-    trainer.ahead = config.rollout.ahead
-    return trainer
-
-
-def _trainer(
-    config: RunConfig,
-    resolved: Resolved,
-    tokenizer: PreTrainedTokenizerBase,
-    model: Any,
-    output_dir: str,
-    reward: GraderReward,
-    rows: HfDataset,
-) -> Any:
     common: dict[str, Any] = {"model": model, "train_dataset": rows, "processing_class": tokenizer}
     if resolved.lora:
         common["peft_config"] = _adapter(config, resolved, model)
@@ -105,7 +91,7 @@ def _trainer(
         frozen_copy(model, resolved.temperature, config.model) if needed and not resolved.lora else None
     )
     if config.algorithm == "ppo":
-        return PPOJob(
+        trainer: Any = PPOJob(
             args=hf_args.grpo_config(config, resolved, output_dir),
             settings=config.ppo,
             warmup=resolved.critic_warmup,
@@ -115,10 +101,26 @@ def _trainer(
             reward=reward,
             **common,
         )
-    make_args, job = (
-        (hf_args.rloo_config, RLOOJob) if config.algorithm == "rloo" else (hf_args.grpo_config, GRPOJob)
-    )
-    args = make_args(config, resolved, output_dir)
+    elif config.algorithm == "rloo":
+        trainer = _of_trl(
+            RLOOJob, hf_args.rloo_config(config, resolved, output_dir), reference, reward, common
+        )
+        trainer.in_spreads = config.ppo.kl_unit == "spread"
+    else:
+        trainer = _of_trl(
+            GRPOJob, hf_args.grpo_config(config, resolved, output_dir), reference, reward, common
+        )
+    trainer.ahead = config.rollout.ahead
+    return trainer
+
+
+def _of_trl(
+    job: type[GRPOJob] | type[RLOOJob],
+    args: Any,
+    reference: Any,
+    reward: GraderReward,
+    common: dict[str, Any],
+) -> Any:
     if reference is None:
         trainer: Any = job(args=args, reward_funcs=[reward], **common)
     else:
@@ -130,7 +132,6 @@ def _trainer(
         trainer.ref_model = placed_reference(reference, trainer.accelerator)
     # The balance of a router is not part of the reward.
     trainer.aux_loss_enabled = False
-    trainer.in_spreads = config.ppo.kl_unit == "spread"
     return trainer
 
 
