@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rft_cli.config import RunConfig
+from rft_cli.config.flat import flat
 from rft_cli.runs.exports import MARKER
 
 KEYS = (
@@ -23,8 +24,8 @@ KEYS = (
 
 def measured_settings(config: RunConfig, max_completion_tokens: int) -> dict[str, Any]:
     """The value of each key in `config`, with the limit of a completion as it was found."""
-    values = {key: _value(config, key) for key in KEYS}
-    return {**values, "rollout.max_completion_tokens": max_completion_tokens}
+    values = flat(config)
+    return {**{key: values[key] for key in KEYS}, "rollout.max_completion_tokens": max_completion_tokens}
 
 
 def read_export(folder: Path) -> dict[str, Any] | None:
@@ -42,8 +43,3 @@ def read_measured_settings(folder: Path) -> dict[str, Any]:
     if not isinstance(found, Mapping):
         return {}
     return {key: found[key] for key in KEYS if found.get(key) is not None}
-
-
-def _value(config: RunConfig, key: str) -> Any:
-    section, name = key.split(".")
-    return getattr(getattr(config, section), name)

@@ -112,7 +112,7 @@ def _build(
 def _use_engine(context: JobContext, trainer: Any) -> None:
     """Have the trainer sample from the job's engine, where it has one."""
     engine, config = context.engine, context.config
-    if engine is not None and not config.teaches:
+    if engine is not None:
         engine.at_step = lambda: int(trainer.state.global_step)
         trainer.engine, trainer.wires = engine, config.tripwires
         trainer.importance_cap = config.rollout.importance_cap

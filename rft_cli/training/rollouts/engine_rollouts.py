@@ -71,14 +71,15 @@ class EngineRollouts(BaseTrainer):
         return advantages * weights
 
     @torch.no_grad()
-    def _compare_samplers(self, rollout: Rollout) -> None:
+    def _compare_samplers(self, rollout: Rollout, mask: Tensor) -> None:
         """Warn once where the difference is over its bound, or end the job, before this batch is trained on."""
         sampled, old = rollout.sampled, rollout.old_logps
         if sampled is None or old is None:
             return
-        there = correction.padded_logps([[1.0] * len(ids) for ids in sampled.ids], old.size(1), old)
-        apart = correction.differences(old, correction.padded_logps(sampled.logps, old.size(1), old), there)
-        total, tokens = self._sum_over_processes(torch.stack([apart.abs().sum(), there.sum()])).tolist()
+        apart = correction.differences(old, correction.padded_logps(sampled.logps, old.size(1), old), mask)
+        total, tokens = self._sum_over_processes(
+            torch.stack([apart.abs().sum(), mask.sum().to(apart)])
+        ).tolist()
         found = total / tokens if tokens else 0.0
         self._note(logprob_difference=found)
         bound, action = bound_of(self.wires.logprob_difference, self._computes), self.wires.action

@@ -23,6 +23,11 @@ class Tokens:
     attention: Tensor
     length: int
 
+    @property
+    def completion_mask(self) -> Tensor:
+        """1 where a token is a completion's, `(B, T)`."""
+        return self.attention[:, -self.length :]
+
 
 @dataclass(frozen=True, slots=True)
 class Rollout:

@@ -58,8 +58,11 @@ class RolloutBatches(SplitsMicroBatches):
         """A completion for each prompt, from the policy as it is; beside them what an engine gave, if one sampled."""
         raise NotImplementedError
 
-    def _compare_samplers(self, rollout: Rollout) -> None:
-        """Hold an engine's log-probabilities against the trainer's; raises RunFailed where the job must not go on."""
+    def _compare_samplers(self, rollout: Rollout, mask: Tensor) -> None:
+        """Hold an engine's log-probabilities against the trainer's; raises RunFailed where the job must not go on.
+
+        `mask` `(B, T)`: the completions' tokens.
+        """
         raise NotImplementedError
 
     def _score(self, model: Any, ids: Tensor, attention: Tensor, length: int) -> Scores:
@@ -134,10 +137,11 @@ class RolloutBatches(SplitsMicroBatches):
         seconds = perf_counter() - started
         rollout = self._begin(number, completions, sampled=sampled)
         if self._keeps_old:
-            rollout = replace(rollout, old_logps=self._old_logps(self._tokens(rollout)))
+            tokens = self._tokens(rollout)
+            rollout = replace(rollout, old_logps=self._old_logps(tokens))
             # Not to be saved before the comparison: a job that goes on samples it again.
             del self._waiting[number]
-            self._compare_samplers(rollout)
+            self._compare_samplers(rollout, tokens.completion_mask)
             self._waiting[number] = rollout
         return seconds
 

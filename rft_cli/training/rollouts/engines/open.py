@@ -14,6 +14,7 @@ import torch
 from rft_cli.config import RunConfig
 from rft_cli.config.engines import endpoints
 from rft_cli.config.judges import NONE
+from rft_cli.config.launcher import sharding_in
 from rft_cli.errors import RunFailed, UsageError
 from rft_cli.events import Note, OnEvent
 from rft_cli.runs import Run
@@ -86,12 +87,12 @@ def uses_engine(config: RunConfig) -> bool:
 
 def check_endpoints(job: EngineJob) -> None:
     """UsageError, before the model loads, where no server can be started, or one that runs can't do the job."""
-    for kind in ("FSDP", "DEEPSPEED"):
-        if os.environ.get(f"ACCELERATE_USE_{kind}"):
-            raise UsageError(
-                f"rollout.engine: vllm needs the weights whole in process 0, and {kind} spreads them",
-                "train with DDP, or with rollout.engine=transformers",
-            )
+    sharding = sharding_in(os.environ)
+    if sharding is not None:
+        raise UsageError(
+            f"rollout.engine: vllm needs the weights whole in process 0, and {sharding.name} spreads them",
+            "train with DDP, or with rollout.engine=transformers",
+        )
     from_main(lambda: _checked(job))
 
 

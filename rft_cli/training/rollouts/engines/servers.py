@@ -5,9 +5,9 @@ In each process of the job there is one of these; process 0 starts the server an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -201,25 +201,19 @@ class Servers:
             self.started.end()
 
 
-class _explained:
+@contextmanager
+def _explained(client: VllmClient) -> Iterator[None]:
     """Inside, what a server refuses or takes too long for is a RunFailed that names it."""
-
-    def __init__(self, client: VllmClient) -> None:
-        self._client = client
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        url = self._client.url
-        if isinstance(error, EngineLost):
-            raise EngineLost(f"{url}: {error}") from None
-        if isinstance(error, EngineSlow):
-            raise RunFailed(
-                f"{url}: {error} (rollout.vllm.timeout_s)",
-                "raise rollout.vllm.timeout_s, or lower rollout.max_completion_tokens",
-            ) from None
-        if isinstance(error, EngineRefused):
-            raise RunFailed(
-                f"{url} refused: {error}", "look at its log; docs/engines.md says what it needs"
-            ) from None
+    try:
+        yield
+    except EngineLost as error:
+        raise EngineLost(f"{client.url}: {error}") from None
+    except EngineSlow as error:
+        raise RunFailed(
+            f"{client.url}: {error} (rollout.vllm.timeout_s)",
+            "raise rollout.vllm.timeout_s, or lower rollout.max_completion_tokens",
+        ) from None
+    except EngineRefused as error:
+        raise RunFailed(
+            f"{client.url} refused: {error}", "look at its log; docs/engines.md says what it needs"
+        ) from None
