@@ -150,7 +150,8 @@ def fingerprint() -> str:
         *ROOT.glob("rft_cli/builtin/tiny/*"),
         *ROOT.glob("sample_data/*"),
     ]
-    for file in sorted([*files, Path(__file__)]):
+    # Beside them there may be Python's caches.
+    for file in sorted(path for path in [*files, Path(__file__)] if path.is_file()):
         digest.update(file.read_bytes())
     digest.update(RunConfig().model_dump_json(exclude={"grader"}).encode())
     return digest.hexdigest()[:16]

@@ -204,7 +204,7 @@ def on_a_terminal(*args: str) -> tuple[int, str]:
     process = subprocess.Popen(
         [*RFT, *args],
         cwd=ROOT,
-        env=environment(COLUMNS="80"),
+        env=environment(COLUMNS="80", TERM="xterm"),
         stdin=terminal,
         stdout=subprocess.DEVNULL,
         stderr=terminal,
