@@ -33,7 +33,7 @@ SFT, RFT, BOTH = "SFT", "RFT", "SFT, then RFT"
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A model, the files of its task, and further flags for each kind of job."""
+    """A model, the files of its task, further flags for each kind of job, and the kinds that are trained."""
 
     name: str
     model: str
@@ -43,6 +43,7 @@ class Task:
     scorer: str
     sft: Sequence[str]
     rft: Sequence[str]
+    kinds: Sequence[str]
 
     @property
     def folder(self) -> Path:
@@ -105,12 +106,13 @@ Seeds = dict[str, list[Trained]]
 
 def of_rows(task: Task, count: int, seeds: Sequence[int]) -> Seeds:
     """All jobs on `count` rows."""
-    found: Seeds = {SFT: [], RFT: [], BOTH: []}
+    found: Seeds = {kind: [] for kind in task.kinds}
     for seed in seeds:
         end = f"{count or 'all'}-{seed}"
         taught = train(task, f"sft-{end}", count, seed, task.model, ["--algorithm", "sft", *task.sft])
         found[SFT].append(taught)
-        found[RFT].append(train(task, f"rft-{end}", count, seed, task.model, task.rft, taught.before))
+        if RFT in task.kinds:
+            found[RFT].append(train(task, f"rft-{end}", count, seed, task.model, task.rft, taught.before))
         model = task.model if taught.job is None else str(taught.job.run.path)
         found[BOTH].append(train(task, f"both-{end}", count, seed, model, task.rft, taught.after))
     return found
@@ -127,8 +129,8 @@ def tables(task: Task, counts: Sequence[int], seeds: Sequence[int]) -> str:
     lines = [
         f"Model `{task.model}`, seeds {', '.join(map(str, seeds))}.",
         "",
-        "| training rows | base | SFT | RFT | SFT, then RFT | then RFT less SFT | then RFT less RFT alone |",
-        "|---|---|---|---|---|---|---|",
+        f"| training rows | base | {' | '.join([*task.kinds, *_differences(task)])} |",
+        "|---" * (2 + len(task.kinds) + len(_differences(task))) + "|",
         *(_row(task, count, jobs) for count, jobs in every.items()),
         "",
         "| training rows | job | minutes | rows or completions to train on | nothing to learn |",
@@ -148,11 +150,16 @@ def _named(task: Task, count: int) -> int:
     return count or sum(1 for line in task.train.read_text(encoding="utf-8").splitlines() if line.strip())
 
 
+def _differences(task: Task) -> list[str]:
+    return [f"{BOTH}, less {kind}" for kind in task.kinds if kind != BOTH]
+
+
 def _row(task: Task, count: int, jobs: Seeds) -> str:
     after = {kind: together(runs, "after") for kind, runs in jobs.items()}
     cells = [_interval(estimate(together(jobs[SFT], "before")))]
-    cells += [_interval(estimate(after[kind])) for kind in (SFT, RFT, BOTH)]
-    cells += [_interval(compare(after[kind], after[BOTH]).difference, "+") for kind in (SFT, RFT)]
+    cells += [_interval(estimate(samples)) for samples in after.values()]
+    others = [kind for kind in task.kinds if kind != BOTH]
+    cells += [_interval(compare(after[kind], after[BOTH]).difference, "+") for kind in others]
     return f"| {_named(task, count)} | {' | '.join(cells)} |"
 
 
@@ -199,6 +206,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--sft", default="", help="further flags of the sft jobs, in one piece")
     parser.add_argument("--rft", default="", help="further flags of the ppo jobs, in one piece")
+    parser.add_argument("--without-rft", action="store_true", help="leave out RFT alone, the longest jobs")
     parser.add_argument("--write", action="store_true", help=f"put the tables into {PAGE}")
     given = parser.parse_args()
     task = Task(
@@ -210,6 +218,7 @@ def main() -> None:
         given.scorer,
         shlex.split(given.sft),
         shlex.split(given.rft),
+        (SFT, BOTH) if given.without_rft else (SFT, RFT, BOTH),
     )
     counts = [ALL if count == "all" else int(count) for count in given.rows]
     text = tables(task, counts, given.seeds)
