@@ -31,6 +31,10 @@ _TEACH = (
 _NO_REFERENCES = (
     "write a reference ('output') for some rows and teach those first with --algorithm sft; then --model RUN"
 )
+_SAME = (
+    "the model always says the same: raise rollout.temperature",
+    "where --algorithm sft taught it that, teach it for one epoch: --n-epochs 1",
+)
 _ZERO = (
     "have the scorer pay for what is partly right",
     "begin with easier rows",
@@ -126,11 +130,7 @@ def _causes(
     if len(found.rewards) > 1:
         seen.append("a prompt's completions all earn the same, though prompts differ")
         same = len({(s.row, s.completion) for s in samples}) == found.prompts
-        advice.append(
-            "the model always says the same: raise rollout.temperature"
-            if same
-            else "have the scorer give better completions of a prompt more, in small steps"
-        )
+        advice += _SAME if same else ["have the scorer give better completions of a prompt more, in small steps"]
         return "; ".join(seen), advice
     (reward,) = found.rewards
     seen.append(f"every completion earns {reward:g}")

@@ -159,6 +159,11 @@ def test_what_was_seen_and_what_helps_first(samples, references, why, first):
     assert judged.advice[0].startswith(first)
 
 
+def test_a_model_that_was_taught_too_long_is_to_be_taught_less():
+    samples = rows([0.0, 0.0], [1.0, 1.0])
+    assert "--n-epochs 1" in judge_pilot(figures(samples), samples, {}).advice[1]
+
+
 def test_a_reward_of_0_has_four_ways_on():
     samples = rows([0.0, 0.0])
     assert judge_pilot(figures(samples), samples, {}).advice == (
