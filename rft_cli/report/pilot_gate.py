@@ -130,7 +130,9 @@ def _causes(
     if len(found.rewards) > 1:
         seen.append("a prompt's completions all earn the same, though prompts differ")
         same = len({(s.row, s.completion) for s in samples}) == found.prompts
-        advice += _SAME if same else ["have the scorer give better completions of a prompt more, in small steps"]
+        advice += (
+            _SAME if same else ["have the scorer give better completions of a prompt more, in small steps"]
+        )
         return "; ".join(seen), advice
     (reward,) = found.rewards
     seen.append(f"every completion earns {reward:g}")
