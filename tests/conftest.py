@@ -105,10 +105,13 @@ def pytest_terminal_summary(terminalreporter, config):
 
 @pytest.fixture(scope="session")
 def warm():
-    """Starts command lines in forked children, without the seconds that imports take."""
+    """Starts command lines in forked children, without the seconds that imports take, and without coverage.
+
+    Tests that run jobs in their own process measure the same lines.
+    """
     from tests.faults import jobs  # here: most tests need neither
 
-    return jobs.WarmJobs(warm_server())
+    return jobs.WarmJobs(warm_server(traced=False))
 
 
 @pytest.fixture(scope="session")
