@@ -150,13 +150,13 @@ def wait_for(what: Callable[[], object], seconds: float) -> None:
         time.sleep(0.02)
 
 
-def run_outside(folder: Path, arguments: Sequence[str], **env: str) -> Process:
-    """The real `rft` command, started as a terminal starts it."""
+def run_outside(folder: Path, arguments: Sequence[str], traced: bool = True, **env: str) -> Process:
+    """The real `rft` command, started as a terminal starts it; `traced` False: without coverage."""
     out, err = folder / "job.out", folder / "job.err"
     with out.open("wb") as output, err.open("wb") as errors:
         child = subprocess.Popen(
             [*RFT, *arguments],
-            cwd=folder, env=environment(**env), stdin=subprocess.DEVNULL, stdout=output, stderr=errors,
+            cwd=folder, env=environment(traced, **env), stdin=subprocess.DEVNULL, stdout=output, stderr=errors,
             start_new_session=True,
         )  # fmt: skip
 
