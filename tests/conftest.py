@@ -6,6 +6,7 @@ And the fault table: what tests marked `fault(name)` survived, at the end of the
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -68,6 +69,19 @@ def pytest_collection_modifyitems(items):
         mark = item.get_closest_marker("fault")
         if mark is not None:
             item.user_properties.append(("fault", mark.args[0]))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Coverage, which makes training half as long again, is paused in tests marked `untraced`."""
+    if item.get_closest_marker("untraced") is None:
+        return (yield)
+    tracer = sys.gettrace()
+    sys.settrace(None)
+    try:
+        return (yield)
+    finally:
+        sys.settrace(tracer)
 
 
 def pytest_terminal_summary(terminalreporter, config):
