@@ -83,12 +83,12 @@ def rft(
 
     In a forked child of a process that has the imports, where that can have this environment.
     """
-    variables, words = environment(**(env or {})), list(map(os.fspath, args))
+    variables, words = environment(traced=False, **(env or {})), list(map(os.fspath, args))
     if warm_server().can_run(variables):
         return _in_child(words, folder, given, variables, timeout)
     done = subprocess.run(
         [*RFT, *words],
-        cwd=folder, input=given, capture_output=True, env=variables, timeout=timeout, check=False,
+        cwd=folder, input=given, capture_output=True, env=environment(**(env or {})), timeout=timeout, check=False,
     )  # fmt: skip
     return Ended(done.returncode, done.stdout, done.stderr)
 

@@ -6,6 +6,7 @@ And the fault table: what tests marked `fault(name)` survived, at the end of the
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -70,6 +71,19 @@ def pytest_collection_modifyitems(items):
             item.user_properties.append(("fault", mark.args[0]))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Coverage, which makes training half as long again, is paused in tests marked `untraced`."""
+    if item.get_closest_marker("untraced") is None:
+        return (yield)
+    tracer = sys.gettrace()
+    sys.settrace(None)
+    try:
+        return (yield)
+    finally:
+        sys.settrace(tracer)
+
+
 def pytest_terminal_summary(terminalreporter, config):
     rows: dict[str, _Row] = defaultdict(_Row)
     for outcome in ("passed", "failed", "error", "skipped"):
@@ -105,10 +119,13 @@ def pytest_terminal_summary(terminalreporter, config):
 
 @pytest.fixture(scope="session")
 def warm():
-    """Starts command lines in forked children, without the seconds that imports take."""
+    """Starts command lines in forked children, without the seconds that imports take, and without coverage.
+
+    Tests that run jobs in their own process measure the same lines.
+    """
     from tests.faults import jobs  # here: most tests need neither
 
-    return jobs.WarmJobs(warm_server())
+    return jobs.WarmJobs(warm_server(traced=False))
 
 
 @pytest.fixture(scope="session")

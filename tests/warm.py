@@ -1,4 +1,7 @@
-"""Command lines in forked children of a process that has torch and TRL: imports take longer than a small job does."""
+"""Command lines in forked children of a process that has torch and TRL: imports take longer than a small job does.
+
+Coverage makes a job half as long again: a child has it where its server has, and what the child starts has none.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,6 @@ from typing import Any
 
 # Libraries read these when they are imported: a child can't have other values than its server.
 _READ_AT_IMPORT = (
-    "COVERAGE_",
     "HF_",
     "HOME",
     "HUGGINGFACE_",
@@ -87,7 +89,7 @@ class WarmServer:
 
 @cache
 def warm_server(traced: bool = True) -> WarmServer:
-    """The server of this test process, begun at the first call."""
+    """The server of this test process, with coverage or without, begun at the first call."""
     from tests.command import environment
 
     server = WarmServer(environment(traced))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import pty
-import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.command import RFT, Ended, environment
+from tests.command import Ended
+from tests.faults.jobs import WarmJobs
 
 SETTINGS = {
     "rollout.prompts_per_batch": 4, "rollout.group_size": 2, "rollout.max_completion_tokens": 4, "grader.workers": 1,
@@ -36,17 +36,10 @@ def rft(warm) -> Rft:
     return lambda folder, *args: warm.start(folder, args).wait(500)
 
 
-def on_a_terminal(folder: Path, *args: str) -> str:
+def on_a_terminal(warm: WarmJobs, folder: Path, *args: str) -> str:
     """Everything that the command draws on a terminal of 80 columns."""
     reads, writes = pty.openpty()
-    process = subprocess.Popen(
-        [*RFT, *args],
-        cwd=folder,
-        env=environment(TERM="xterm", COLUMNS="80"),
-        stdout=subprocess.DEVNULL,
-        stderr=writes,
-    )
-    os.close(writes)
+    process = warm.start(folder, args, terminal=Path(os.ttyname(writes)), TERM="xterm", COLUMNS="80")
     drawn = bytearray()
 
     def read() -> None:
@@ -58,8 +51,10 @@ def on_a_terminal(folder: Path, *args: str) -> str:
 
     reader = threading.Thread(target=read)
     reader.start()
-    assert process.wait(timeout=500) == 0, drawn.decode(errors="replace")
+    ended = process.wait(500)
+    os.close(writes)
     reader.join()
+    assert ended.code == 0, drawn.decode(errors="replace")
     return drawn.decode()
 
 
@@ -175,9 +170,9 @@ def test_a_job_of_openais_is_measured_without_its_training_rows(job, rft) -> Non
     )  # a check of a whole job
 
 
-def test_a_terminal_shows_the_whole_course_after_a_resume(job) -> None:
+def test_a_terminal_shows_the_whole_course_after_a_resume(job, warm) -> None:
     folder, _ = job
-    drawn = on_a_terminal(folder, "train", "--resume", "job", "--n-epochs", "3")
+    drawn = on_a_terminal(warm, folder, "train", "--resume", "job", "--n-epochs", "3")
     before = [
         json.loads(line)["reward"] for line in (folder / "runs/job/metrics.jsonl").read_text().splitlines()
     ]

@@ -7,9 +7,10 @@ import json
 import os
 import pty
 import signal
-import subprocess
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,9 @@ import pytest
 from rft_cli.commands.signals import signals_ask
 from rft_cli.errors import Interrupted
 from rft_cli.stopping import Stop
-from tests.command import RFT, environment
+from tests.faults.jobs import Process, WarmJobs, run_outside
 
+Start = Callable[..., Process]
 SOON_S = 1.5
 """Seconds in which an answer is there, on a machine that has other work; a step takes longer."""
 
@@ -40,39 +42,39 @@ def write_job(folder: Path) -> list[str]:
     }  # fmt: skip
     sets = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     job = ["create", "-t", "rows.jsonl", "-v", "val.jsonl", "--reward-model", "scorer.py", "--name", "job"]
-    return [*RFT, *job, *sets]
+    return [*job, *sets]
 
 
 class Running:
-    """A job whose standard error is read as it comes."""
+    """A job of which one reads what it says as it comes: on a terminal, or into the file of its standard error."""
 
-    def __init__(self, command: list[str], folder: Path, terminal: bool = False) -> None:
+    def __init__(self, folder: Path, start: Start, terminal: bool = False) -> None:
         self.folder = folder
-        self.said = ""
-        reads, writes = pty.openpty() if terminal else os.pipe()
-        env = environment(TERM="xterm" if terminal else "dumb")
-        self.process = subprocess.Popen(
-            command, cwd=folder, env=env, stdout=subprocess.DEVNULL, stderr=writes, start_new_session=True
-        )
-        os.close(writes)
-        self._reads = reads
+        self._drawn = bytearray()
+        self._terminal = terminal
+        if not terminal:
+            self.process = start()
+            return
+        self._reads, self._writes = pty.openpty()
+        self.process = start(terminal=Path(os.ttyname(self._writes)), TERM="xterm")
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
         while True:
             try:
-                part = os.read(self._reads, 4096)
+                self._drawn += os.read(self._reads, 4096)
             except OSError:  # a terminal that nobody writes to any more
                 return
-            if not part:
-                return
-            self.said += part.decode(errors="replace")
+
+    @property
+    def said(self) -> str:
+        return self._drawn.decode(errors="replace") if self._terminal else self.process.said
 
     def wait_for(self, text: str, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while text not in self.said:
             assert time.monotonic() < deadline, self.said
-            assert self.process.poll() is None or text in self.said, self.said
+            assert self.process.alive or text in self.said, self.said
             time.sleep(0.02)
 
     def wait_for_a_step(self) -> None:
@@ -80,18 +82,21 @@ class Running:
         deadline = time.monotonic() + 300
         while not metrics.exists() or not metrics.read_text():
             assert time.monotonic() < deadline, self.said
-            assert self.process.poll() is None, self.said
+            assert self.process.alive, self.said
             time.sleep(0.02)
 
     def end(self) -> int:
-        return self.process.wait(timeout=120)
+        return self.process.wait(120).code
 
     def __enter__(self) -> Running:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.wait()
+        if self.process.alive:
+            self.process.signal(signal.SIGKILL)
+            self.process.wait(30)
+        if self._terminal:
+            os.close(self._writes)
 
 
 @pytest.mark.parametrize(
@@ -103,15 +108,17 @@ class Running:
     ids=["terminal", "processes"],
 )
 def test_the_answer_comes_while_the_step_goes_on(
-    tmp_path: Path, number: signal.Signals, more: list[str], terminal: bool
+    tmp_path: Path, warm: WarmJobs, number: signal.Signals, more: list[str], terminal: bool
 ) -> None:
-    with Running([*write_job(tmp_path), *more], tmp_path, terminal) as running:
+    # The processes of a job are of the real command, from a terminal it is one in a warm child.
+    start = warm.start if terminal else run_outside
+    with Running(tmp_path, partial(start, tmp_path, [*write_job(tmp_path), *more]), terminal) as running:
         running.wait_for_a_step()
         (tmp_path / "slow").touch()
         time.sleep(1.0)  # a step takes 8 x 0.6 s now
-        running.process.send_signal(number)
+        running.process.signal(number)
         running.wait_for(f"{number.name}: finishing ", SOON_S)
-        assert running.process.poll() is None
+        assert running.process.alive
         (tmp_path / "slow").unlink()
         assert running.end() == 128 + number
         time.sleep(0.2)
@@ -129,16 +136,16 @@ def test_the_answer_comes_while_the_step_goes_on(
     )
 
 
-def test_a_second_one_drops_the_step(tmp_path: Path) -> None:
+def test_a_second_one_drops_the_step(tmp_path: Path, warm: WarmJobs) -> None:
     """And the first one is answered under --quiet, too."""
-    with Running([*write_job(tmp_path), "--quiet"], tmp_path) as running:
+    with Running(tmp_path, partial(warm.start, tmp_path, [*write_job(tmp_path), "--quiet"])) as running:
         running.wait_for_a_step()
         (tmp_path / "slow").touch()
         time.sleep(1.0)
-        running.process.send_signal(signal.SIGINT)
+        running.process.signal(signal.SIGINT)
         running.wait_for("SIGINT: finishing ", SOON_S)
         steps = len((tmp_path / "runs/job/metrics.jsonl").read_text().splitlines())
-        running.process.send_signal(signal.SIGINT)
+        running.process.signal(signal.SIGINT)
         assert running.end() == 130
     assert len((tmp_path / "runs/job/metrics.jsonl").read_text().splitlines()) == steps
 

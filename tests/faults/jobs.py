@@ -150,13 +150,13 @@ def wait_for(what: Callable[[], object], seconds: float) -> None:
         time.sleep(0.02)
 
 
-def run_outside(folder: Path, arguments: Sequence[str], **env: str) -> Process:
-    """The real `rft` command, started as a terminal starts it."""
+def run_outside(folder: Path, arguments: Sequence[str], traced: bool = True, **env: str) -> Process:
+    """The real `rft` command, started as a terminal starts it; `traced` False: without coverage."""
     out, err = folder / "job.out", folder / "job.err"
     with out.open("wb") as output, err.open("wb") as errors:
         child = subprocess.Popen(
             [*RFT, *arguments],
-            cwd=folder, env=environment(**env), stdin=subprocess.DEVNULL, stdout=output, stderr=errors,
+            cwd=folder, env=environment(traced, **env), stdin=subprocess.DEVNULL, stdout=output, stderr=errors,
             start_new_session=True,
         )  # fmt: skip
 
@@ -176,19 +176,35 @@ class WarmJobs:
     def __init__(self, server: WarmServer) -> None:
         self._server = server
 
-    def start(self, folder: Path, arguments: Sequence[str], before: str = "", **env: str) -> Process:
-        """Run this command line in a child. `before` is Python that the child runs first: it may break something."""
+    def start(
+        self,
+        folder: Path,
+        arguments: Sequence[str],
+        before: str = "",
+        terminal: Path | None = None,
+        **env: str,
+    ) -> Process:
+        """Run this command line in a child. `before` is Python that the child runs first: it may break something.
+
+        Where `terminal` is given, standard error goes there and not into a file.
+        """
         out, err = folder / "job.out", folder / "job.err"
-        pid = self._server.start(folder, arguments, out, err, environment(**env), before=before)
+        err.touch()
+        pid = self._server.start(
+            folder, arguments, out, terminal or err, environment(traced=False, **env), before=before
+        )
         return Process(pid, out, err, lambda seconds: self._server.wait(pid, seconds))
 
 
 def rft_here(folder: Path, *args: str | Path) -> Ended:
-    """`rft ARGS` in `folder`, in this process: what it imports is imported once."""
-    unset = {name: None for name in os.environ if name.startswith("RFT_")}
+    """`rft ARGS` in `folder`, in this process: what it imports is imported once.
+
+    Workers that it starts are not traced: tests/grading measures them.
+    """
+    unset = {name: None for name in os.environ if name.startswith(("RFT_", "COVERAGE_"))}
     with contextlib.chdir(folder):
         found = CliRunner().invoke(
-            app, [*map(os.fspath, args)], prog_name="rft", env={**unset, **environment()}
+            app, [*map(os.fspath, args)], prog_name="rft", env={**unset, **environment(traced=False)}
         )
     return Ended(found.exit_code, found.stdout_bytes, found.stderr_bytes)
 

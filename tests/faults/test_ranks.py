@@ -58,7 +58,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     def go(*, steps: int = 3) -> Process:
         settings = {**SETTINGS, "distributed.collective_timeout_s": LIMIT_S}
         arguments = [*create_arguments(settings, "two"), "--num-processes", "2", "--quiet"]
-        job = run_outside(tmp_path, arguments, **variables)
+        job = run_outside(tmp_path, arguments, traced=False, **variables)
         begun.append(job)
         if steps:
             wait_for(
@@ -125,7 +125,7 @@ def test_a_sleeping_process_is_named_its_stack_kept_and_the_run_goes_on(start: S
     assert "in go_to_sleep\n" in timed_out(job, tmp_path)
     config = tmp_path / RUN / "config.yaml"  # as an earlier version wrote it
     config.write_text(config.read_text().replace("  collective", "  hang_timeout_s: 6.0\n  collective"))
-    resumed = run_outside(tmp_path, ["train", "--resume", str(RUN)]).wait()
+    resumed = run_outside(tmp_path, ["train", "--resume", str(RUN)], traced=False).wait()
     assert resumed.code == 0, resumed.err[-3000:]
     assert "distributed.hang_timeout_s: no longer a setting, ignored" in resumed.err
     assert Run(tmp_path / RUN).info["status"] == "finished"

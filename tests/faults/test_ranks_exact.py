@@ -28,7 +28,7 @@ pytestmark = [
 
 def begin(folder, ahead):
     arguments = [*jobs.create_arguments({**SETTINGS, "rollout.ahead": ahead}), "--num-processes", "2"]
-    return jobs.run_outside(folder, arguments, **jobs.plant(folder))
+    return jobs.run_outside(folder, arguments, traced=False, **jobs.plant(folder))
 
 
 @pytest.fixture(scope="module", params=[0, 1] if FULL else [1])
@@ -86,6 +86,6 @@ def test_two_processes_come_to_the_same_bits(undisturbed, tmp_path, seed):
         assert "memory may have run out" in ended.err
         assert "closed by peer" not in ended.err
         assert "launch.log; resume with: rft train --resume" in ended.err
-    ended = jobs.run_outside(tmp_path, jobs.RESUME).wait()
+    ended = jobs.run_outside(tmp_path, jobs.RESUME, traced=False).wait()
     assert ended.code == 0, ended.err[-3000:]
     assert not differences(expected, state_of(run), but="checkpoints" if how == "SIGTERM" else "")

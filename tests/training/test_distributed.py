@@ -3,62 +3,68 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.command import environment
+from rft_cli.training.distributed.ranks import environment
+from tests.faults.jobs import WarmJobs
 from tests.training.distributed.launching import (
-    DDP,
-    LAUNCH,
     ON_CPU,
-    TWO,
+    free_port,
+    launch,
     on_this_machine,
     skip_without_deepspeed,
 )
 
-SCRIPT = ("-m", "tests.training.distributed.first_update")
+SCRIPT = "tests.training.distributed.first_update"
 TUNED = ("full", "lora")
 Seen = dict[str, dict[str, Any]]
 """What each kind of update saw."""
 
 
-def run(*arguments: str) -> None:
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        env=environment(**ON_CPU),
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+def run(warm: WarmJobs, script: str, processes: int, folder: Path, *arguments: str) -> None:
+    """Run this script in so many warm children, with the variables that rft gives to its training processes."""
+    code = f"import sys; sys.argv = {[script, str(folder), *arguments]!r}; from {script} import main; sys.exit(main())"
+    port, begun = free_port(), []
+    for rank in range(processes):
+        output = folder / f"process-{rank}"
+        output.mkdir()
+        group = environment(rank, processes, port) if processes > 1 else {}
+        begun.append(warm.start(output, [], before=code, **ON_CPU, **group))
+    for process in begun:
+        ended = process.wait()
+        assert ended.code == 0, ended.err[-3000:]
 
 
-def first_updates(folder: Path, launcher: tuple[str, ...], *options: str) -> Seen:
-    before = (*LAUNCH[1:], *launcher) if launcher else ()
-    run(*before, *SCRIPT, str(folder), *options, *TUNED)
+def updates(folder: Path) -> Seen:
     return {kind: json.loads((folder / f"{kind}.json").read_text()) for kind in TUNED}
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Seen:
-    return first_updates(tmp_path_factory.mktemp("alone"), ())
+def alone(warm: WarmJobs, tmp_path_factory: pytest.TempPathFactory) -> Seen:
+    folder = tmp_path_factory.mktemp("alone")
+    run(warm, SCRIPT, 1, folder, *TUNED)
+    return updates(folder)
 
 
 @pytest.fixture(scope="module")
-def ddp(tmp_path_factory: pytest.TempPathFactory) -> Seen:
-    return first_updates(tmp_path_factory.mktemp("ddp"), (*DDP, *TWO))
+def ddp(warm: WarmJobs, tmp_path_factory: pytest.TempPathFactory) -> Seen:
+    folder = tmp_path_factory.mktemp("ddp")
+    run(warm, SCRIPT, 2, folder, *TUNED)
+    return updates(folder)
 
 
 @pytest.fixture(scope="module", params=["fsdp2", "zero2", "zero3"])
 def sharded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Seen]:
     skip_without_deepspeed(request.param)
     folder = tmp_path_factory.mktemp(request.param)
-    return request.param, first_updates(folder, on_this_machine(request.param), "--sharded")
+    ended = launch(
+        folder, on_this_machine(request.param), "-m", SCRIPT, str(folder), "--sharded", *TUNED
+    ).wait()
+    assert ended.code == 0, ended.out[-3000:]
+    return request.param, updates(folder)
 
 
 def check_same(two: dict[str, Any], one: dict[str, Any]) -> None:
@@ -98,8 +104,8 @@ def test_two_processes_that_share_the_model_make_the_same_update(
     check_same(found[kind], alone[kind])
 
 
-def test_what_is_not_finite_in_one_process_is_skipped_in_all(tmp_path: Path) -> None:
-    run(*LAUNCH[1:], *DDP, *TWO, "-m", "tests.training.distributed.one_bad_rank", str(tmp_path))
+def test_what_is_not_finite_in_one_process_is_skipped_in_all(warm: WarmJobs, tmp_path: Path) -> None:
+    run(warm, "tests.training.distributed.one_bad_rank", 2, tmp_path)
     one, other = (json.loads((tmp_path / f"seen-{rank}.json").read_text()) for rank in (0, 1))
     assert one == other
     assert one["world_size"] == 2

@@ -18,6 +18,7 @@ from torch import Tensor
 from rft_cli.types import Grade, GradeError, GradeRequest
 from tests.training import toys
 
+pytestmark = pytest.mark.untraced
 WORDS = 16
 PROMPT = "w1 w2 w3"
 KL_COEF = 0.5

@@ -21,6 +21,7 @@ FULL = os.environ.get("RFT_ZOO") == "full"
 KINDS = sorted(zoo.ZOO if FULL else zoo.SHORT)
 KINDS = [kind for kind in KINDS if kind not in zoo.BROKEN]
 DOCS = Path(__file__).parents[2] / "docs" / "models.md"
+pytestmark = pytest.mark.untraced
 
 
 @pytest.fixture(scope="module")

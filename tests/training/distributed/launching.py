@@ -18,7 +18,6 @@ from tests.command import Ended, environment
 
 _PLAIN = ("--mixed_precision", "no", "--dynamo_backend", "no")
 TWO = ("--num_processes", "2", "--num_machines", "1", *_PLAIN)
-DDP = ("--multi_gpu",)
 _FSDP2 = (
     "--use_fsdp", "--fsdp_version", "2", "--fsdp_auto_wrap_policy", "TRANSFORMER_BASED_WRAP",
     "--fsdp_reshard_after_forward", "true", "--fsdp_state_dict_type",
