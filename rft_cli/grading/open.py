@@ -8,8 +8,8 @@ from pathlib import Path
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.protocol import Grader, OnOutput
+from rft_cli.grading.shape import Shape
 from rft_cli.grading.source import KINDS, by_file_name, is_reward_model, is_spec, read_source
-from rft_cli.grading.wire.signature import Shape
 
 
 def open_grader(
@@ -39,7 +39,7 @@ def open_grader(
     if is_reward_model(config):
         raise UsageError(f"{config.path}: is a reward model, and nothing here loads torch", KINDS)
     if isinstance(config.path, list):
-        from rft_cli.grading.weighted_sum import open_weighted
+        from rft_cli.grading.combined import open_weighted
 
         return open_weighted(
             config, log_path=log_path, seed=seed, on_output=on_output, brief=brief, rows=rows

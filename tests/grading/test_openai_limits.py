@@ -306,6 +306,6 @@ def test_no_network(write_scorer: Any) -> None:
 def _namespaces() -> bool:
     """Whether this kernel gives a user an empty network: only then children have none either."""
     program = (
-        "from rft_cli.grading.isolation.network import leave_network as leave; raise SystemExit(not leave())"
+        "from rft_cli.grading.isolation.openai import leave_network as leave; raise SystemExit(not leave())"
     )
     return subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -520,10 +520,10 @@ def test_what_a_thread_prints_between_calls_comes_with_the_next_grade(write_scor
 WORKER = """
 import json, os, pickle, sys
 from rft_cli.grading.isolation.process import Isolation
-from rft_cli.grading.wire.frames import map_begun
-from rft_cli.grading.wire.messages import ScorerSource, WorkerSetup
-from rft_cli.grading.wire.signature import Shape
-from rft_cli.grading.worker.binding import bind
+from rft_cli.grading.worker.messages import map_begun
+from rft_cli.grading.worker.messages import ScorerSource, WorkerSetup
+from rft_cli.grading.shape import Shape
+from rft_cli.grading.pool.binding import bind
 from rft_cli.grading.worker.worker import Worker
 folder, texts, memory = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
 path = f"{folder}/scorer.py"

@@ -19,10 +19,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rft_cli.grading.isolation.network import leave_network
-from rft_cli.grading.isolation.openai_access import OpenAIAccess
+from rft_cli.grading.isolation.openai import OpenAIAccess, leave_network
 from rft_cli.grading.isolation.output import Streams, output_path
-from rft_cli.grading.isolation.scorer_module import let_find
 
 _SECRET = re.compile(
     r"TOKEN(?!IZER)|SECRET|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL"
@@ -85,7 +83,6 @@ class IsolatedProcess:
         self.folder = folder
         self.home = folder if isolation.openai or not os.path.isdir(home) else home
         os.chdir(self.home)
-        let_find(isolation.scratch)
         self.faults = fault_path(folder).open("a")
         faulthandler.enable(self.faults)
         self.withheld = isolation.withheld

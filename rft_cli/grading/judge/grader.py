@@ -8,12 +8,12 @@ from concurrent.futures import Future, wait
 from typing import Any
 
 from rft_cli.config.judges import asked_model
-from rft_cli.grading.feed import Feed
 from rft_cli.grading.judge.cache import question_key
 from rft_cli.grading.judge.session import BUDGET, JudgeSession
 from rft_cli.grading.judge.verdict import response_format, with_instruction
 from rft_cli.grading.openai.schema import JudgeModel, LabelModel, ScoreModel
 from rft_cli.grading.openai.templates import Missing, Scope, parse_template
+from rft_cli.grading.protocol import Feed
 from rft_cli.types import Grade, GradeRequest, Message
 
 _WAITING = 4

@@ -15,21 +15,19 @@ from pathlib import Path
 from rft_cli.config.schema import GraderConfig
 from rft_cli.config.suggest import closest
 from rft_cli.errors import UsageError
-from rft_cli.grading.feed import Feed
 from rft_cli.grading.isolation.process import Isolation, secret_names
-from rft_cli.grading.isolation.scorer_module import lay_out
+from rft_cli.grading.pool.binding import Bound, SignatureProblem, bind, may_ask
 from rft_cli.grading.pool.openai_limits import check_source, memory_limit
-from rft_cli.grading.pool.packing import Packer
 from rft_cli.grading.pool.scratch import Scratch
-from rft_cli.grading.pool.tasks import Batch
+from rft_cli.grading.pool.tasks import Batch, Packer
 from rft_cli.grading.pool.workers import Workers
-from rft_cli.grading.protocol import Grader, OnOutput
-from rft_cli.grading.shape import shape_of_row
+from rft_cli.grading.protocol import Feed, Grader, OnOutput
+from rft_cli.grading.shape import Shape, shape_of_row
 from rft_cli.grading.source import by_file_name, read_source
 from rft_cli.grading.stats import GraderStats
-from rft_cli.grading.wire.messages import LoadReport, ScorerSource, WorkerSetup
-from rft_cli.grading.wire.signature import Binding, Shape
-from rft_cli.grading.worker.binding import OPENAI, SIGNATURES, Bound, SignatureProblem, bind, may_ask
+from rft_cli.grading.worker.load import lay_out
+from rft_cli.grading.worker.messages import LoadReport, ScorerSource, WorkerSetup
+from rft_cli.grading.worker.signature import OPENAI, SIGNATURES, Binding
 from rft_cli.types import Grade, GradeError, GradeRequest
 
 MAX_BATCH = 64

@@ -14,9 +14,9 @@ import pytest
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageErrors
-from rft_cli.grading.feed import Feed
 from rft_cli.grading.open import open_grader
 from rft_cli.grading.openai import text_graders
+from rft_cli.grading.protocol import Feed
 from rft_cli.types import GradeRequest
 
 TEXT = "{{ sample.output_text }}"

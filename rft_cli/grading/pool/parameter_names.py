@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rft_cli.grading.wire.signature import Role
+from rft_cli.grading.worker.signature import Role
 
 COMPLETION = ("completion", "solution_str", "prediction", "response", "output", "text", "generated_text")
 COMPLETIONS = (
