@@ -5,38 +5,30 @@ from __future__ import annotations
 import itertools
 import math
 import os
-from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError, UsageErrors
-from rft_cli.grading.pool import scorer_grader
 from rft_cli.grading.pool.scorer_grader import ScorerGrader
 from rft_cli.grading.protocol import Feed, Grader, PartGrader
 from rft_cli.grading.source import read_sources, sha256_of_all
 from rft_cli.grading.stats import GraderStats
 from rft_cli.types import Grade, GradeError, GradeRequest, TokenUse
 
-if TYPE_CHECKING:
-    from rft_cli.grading.protocol import OnOutput
-    from rft_cli.grading.shape import Shape
+Combine = Callable[[Mapping[str, Grade]], float | GradeError | None]
+"""The reward of a completion by the grades of the parts; None skips it, an error fails it."""
 
 
-class CombinedGrader(ABC):
-    """Grades with every one of `parts`, whose rewards and components become components of the grade."""
+class CombinedGrader(PartGrader):
+    """Grades with every one of `parts`, whose rewards and components become components; `reward` makes one of them."""
 
-    def __init__(self, parts: Mapping[str, PartGrader]) -> None:
+    def __init__(self, parts: Mapping[str, PartGrader], reward: Combine) -> None:
         self.parts = parts
-
-    @abstractmethod
-    def reward(self, grades: Mapping[str, Grade]) -> float | GradeError | None:
-        """The reward of a completion by the grades of the parts; None skips it, an error fails it."""
+        self._reward = reward
 
     def grade(self, requests: Sequence[GradeRequest]) -> list[Grade]:
-        """One grade for each request, in order."""
         columns = [part.grade(requests) for part in self.parts.values()]
         return [self._combine(row) for row in zip(*columns, strict=True)]
 
@@ -49,7 +41,6 @@ class CombinedGrader(ABC):
             yield [self._combine((grade, *(next(grades) for grades in flat))) for grade in burst]
 
     def close(self) -> None:
-        """Close all parts; safe to call twice."""
         for part in self.parts.values():
             part.close()
 
@@ -61,7 +52,7 @@ class CombinedGrader(ABC):
                 components[name] = grade.reward
             components |= {f"{name}.{inner}": value for inner, value in grade.components.items()}
         rest = (sum(grade.seconds for grade in grades), _total_usage(grades))
-        reward = self.reward(named)
+        reward = self._reward(named)
         if isinstance(reward, GradeError):
             return Grade("failed", None, components, reward, *rest)
         return Grade("skipped" if reward is None else "graded", reward, components, None, *rest)
@@ -80,7 +71,28 @@ def _total_usage(grades: Iterable[Grade]) -> dict[str, TokenUse | None]:
     return total
 
 
-class WeightedGrader(CombinedGrader, Grader):
+class CountingGrader(Grader):
+    """A Grader that has another one grade, and counts its grades."""
+
+    def __init__(self, part: PartGrader) -> None:
+        self._part = part
+        self.stats = GraderStats()
+
+    def grade(self, requests: Sequence[GradeRequest]) -> list[Grade]:
+        grades = self._part.grade(requests)
+        self.stats.add(grades)
+        return grades
+
+    def stream(self, requests: Iterable[GradeRequest]) -> Iterator[list[Grade]]:
+        for grades in self._part.stream(requests):
+            self.stats.add(grades)
+            yield grades
+
+    def close(self) -> None:
+        self._part.close()
+
+
+class WeightedGrader(CountingGrader):
     """The Grader of several scorers by component name. Use `open_weighted`.
 
     A part that fails fails the completion. A part that gives None is left out of the sum, as in TRL; where all do, the
@@ -88,10 +100,9 @@ class WeightedGrader(CombinedGrader, Grader):
     """
 
     def __init__(self, scorers: Mapping[str, ScorerGrader], weights: Sequence[float]) -> None:
-        super().__init__(scorers)
+        super().__init__(CombinedGrader(scorers, self._weighted_sum))
         self.scorers = tuple(scorers.values())
         self.weights = weights
-        self.stats = GraderStats()
         self.signature = " + ".join(
             scorer.signature if weight == 1 else f"{weight:g} x {scorer.signature}"
             for scorer, weight in zip(self.scorers, weights, strict=True)
@@ -101,33 +112,17 @@ class WeightedGrader(CombinedGrader, Grader):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the scorers guess."""
         return tuple(f"{scorer.signature}: {note}" for scorer in self.scorers for note in scorer.notes)
 
     @property
     def may_ask(self) -> bool:
-        """Whether a scorer may need what the model was asked."""
         return any(scorer.may_ask for scorer in self.scorers)
 
     @property
     def needs_ids(self) -> bool:
-        """Whether a scorer needs the completion's token ids."""
         return any(scorer.needs_ids for scorer in self.scorers)
 
-    def grade(self, requests: Sequence[GradeRequest]) -> list[Grade]:
-        """One grade for each request, in order."""
-        grades = super().grade(requests)
-        self.stats.add(grades)
-        return grades
-
-    def stream(self, requests: Iterable[GradeRequest]) -> Iterator[list[Grade]]:
-        """Grades in order, some at a time."""
-        for grades in super().stream(requests):
-            self.stats.add(grades)
-            yield grades
-
-    def reward(self, grades: Mapping[str, Grade]) -> float | GradeError | None:
-        """The weighted sum of the rewards."""
+    def _weighted_sum(self, grades: Mapping[str, Grade]) -> float | GradeError | None:
         errors = [grade.error for grade in grades.values() if grade.error is not None]
         if errors:
             return errors[0]
@@ -139,13 +134,7 @@ class WeightedGrader(CombinedGrader, Grader):
 
 
 def open_weighted(
-    config: GraderConfig,
-    *,
-    log_path: Path | None,
-    seed: int = 0,
-    on_output: OnOutput | None = None,
-    brief: bool = False,
-    rows: Shape | None = None,
+    config: GraderConfig, open_scorer: Callable[[GraderConfig], ScorerGrader]
 ) -> WeightedGrader:
     """Open every scorer that `config` names; raises UsageErrors with the problems of all of them."""
     # Raises the problems of all files at once.
@@ -155,11 +144,7 @@ def open_weighted(
     try:
         for one, _ in config.each():
             try:
-                opened.append(
-                    scorer_grader.open_grader(
-                        one, log_path=log_path, seed=seed, on_output=on_output, brief=brief, rows=rows
-                    )
-                )
+                opened.append(open_scorer(one))
             except UsageError as error:
                 problems += error.problems
         if problems:

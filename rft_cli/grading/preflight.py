@@ -12,7 +12,8 @@ from typing import Any, Literal
 from rft_cli.config.schema import GraderConfig
 from rft_cli.config.suggest import counted
 from rft_cli.errors import UsageError, UsageErrors
-from rft_cli.grading.audit import AuditReport, brief_audit, warnings_of
+from rft_cli.grading.audit.results import AuditReport
+from rft_cli.grading.audit.run import brief_audit, warnings_of
 from rft_cli.grading.open import open_grader
 from rft_cli.grading.openai.row_keys import missing_keys
 from rft_cli.grading.protocol import Grader

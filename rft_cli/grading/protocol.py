@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from rft_cli.grading.stats import GraderStats
 from rft_cli.types import Grade, GradeRequest
@@ -67,6 +67,8 @@ class Feed:
         return [Feed(read(own), partial(ready, own)) for own in queues]
 
 
+BURST = 64
+"""Requests that a stream grades at a time; fewer where no more are there yet."""
 OnOutput = Callable[[int, str], None]
 """Gets what the scorer printed while it graded the completion at a place; place -1 is its import."""
 
@@ -80,27 +82,7 @@ class GradedRequests:
     judges: Mapping[str, float]
 
 
-class BatchGrader(Protocol):
-    """Grades completions. A grader never raises for a bad completion or a broken scorer: that is a failed grade."""
-
-    def grade(self, requests: Sequence[GradeRequest]) -> list[Grade]:
-        """One grade for each request, in order."""
-        ...
-
-    def close(self) -> None:
-        """End worker processes and connections; safe to call twice."""
-        ...
-
-
-class PartGrader(BatchGrader, Protocol):
-    """A grader that also works on a stream: the parts of a combined grader."""
-
-    def stream(self, requests: Iterable[GradeRequest]) -> Iterator[list[Grade]]:
-        """Grades in order, some at a time, while requests are still being read; few of them are in flight."""
-        ...
-
-
-class Closing(ABC):
+class Closing:
     """Something with a `close`, to be used in a `with`."""
 
     def __enter__(self) -> Self:
@@ -111,12 +93,28 @@ class Closing(ABC):
     ) -> None:
         self.close()
 
-    @abstractmethod
     def close(self) -> None:
-        """End worker processes and connections; safe to call twice."""
+        """End worker processes and connections, where there are any; safe to call twice."""
 
 
-class Grader(Closing):
+class PartGrader(Closing, ABC):
+    """Grades completions; may be a part of a combined grader.
+
+    It never raises for a bad completion or a broken scorer: that is a failed grade.
+    """
+
+    @abstractmethod
+    def grade(self, requests: Sequence[GradeRequest]) -> list[Grade]:
+        """One grade for each request, in order."""
+
+    def stream(self, requests: Iterable[GradeRequest]) -> Iterator[list[Grade]]:
+        """Grades in order, some at a time, while requests are still being read; few of them are in flight."""
+        feed = Feed.of(requests)
+        while burst := feed.take(BURST):
+            yield self.grade(burst)
+
+
+class Grader(PartGrader):
     """What `open_grader` gives: a `PartGrader` with what people ask of it. Close it, or use it in a `with`."""
 
     in_place = False
@@ -129,14 +127,6 @@ class Grader(Closing):
     """Hash of the file it was read from, in hex."""
     log_path: Path | None
     """Where prints of the user's code go; None where no such code runs."""
-
-    @abstractmethod
-    def grade(self, requests: Sequence[GradeRequest]) -> list[Grade]:
-        """One grade for each request, in order."""
-
-    @abstractmethod
-    def stream(self, requests: Iterable[GradeRequest]) -> Iterator[list[Grade]]:
-        """Grades in order, some at a time, while requests are still being read; few of them are in flight."""
 
     def start(self, requests: Sequence[GradeRequest]) -> Future[GradedRequests]:
         """Begin to grade; this one has graded when it returns."""

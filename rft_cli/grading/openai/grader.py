@@ -7,12 +7,13 @@ import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError, UsageErrors
-from rft_cli.grading.combined import CombinedGrader
+from rft_cli.grading.combined import CombinedGrader, CountingGrader
 from rft_cli.grading.openai.embeddings import CosineGrader
 from rft_cli.grading.openai.formula import Formula, FormulaError, parse_formula
 from rft_cli.grading.openai.load import Keys, LoadedSpec
@@ -36,35 +37,10 @@ from rft_cli.types import Grade, GradeError
 
 # Loaded where a spec has judges.
 if TYPE_CHECKING:
-    from rft_cli.grading.judge import JudgeSession
+    from rft_cli.grading.judge.session import JudgeSession
 
 
 from rft_cli.grading.openai.load import load_spec
-from rft_cli.grading.protocol import Grader
-from rft_cli.grading.stats import GraderStats
-from rft_cli.types import GradeRequest
-
-
-class MultiGrader(CombinedGrader):
-    """The formula's value; a part that fails fails the completion, a part that skips it skips it."""
-
-    def __init__(self, parts: Mapping[str, PartGrader], formula: Formula) -> None:
-        super().__init__(parts)
-        self._formula = formula
-
-    def reward(self, grades: Mapping[str, Grade]) -> float | GradeError | None:
-        """The formula's value."""
-        for name, grade in grades.items():
-            if grade.error is not None:
-                return GradeError(grade.error.kind, f"{name}: {grade.error.message}", grade.error.trace)
-        rewards = {name: grade.reward for name, grade in grades.items() if grade.reward is not None}
-        if len(rewards) < len(grades):
-            return None
-        try:
-            return self._formula.value(rewards)
-        except FormulaError as error:
-            return GradeError("formula", str(error))
-
 
 _FIX = "define grade(sample, item), with exactly these two arguments"
 
@@ -146,7 +122,7 @@ class Builder:
 
     def _open_session(self, leaves: Sequence[tuple[Keys, Leaf]]) -> None:
         if any(isinstance(leaf, JudgeModel) for _, leaf in leaves):
-            from rft_cli.grading.judge import JudgeSession
+            from rft_cli.grading.judge.session import JudgeSession
 
             self.session = JudgeSession(self.config.judge)
 
@@ -161,7 +137,7 @@ class Builder:
             source = scorer_source(leaf.source, folder, f"{self.source.shown}: {place}", self.source.home)
             return ScorerGrader(source, self.config, self.log_path, self.seed, self.on_output)
         if isinstance(leaf, JudgeModel):
-            from rft_cli.grading.judge import JudgeGrader
+            from rft_cli.grading.judge.grader import JudgeGrader
 
             assert self.session is not None
             return JudgeGrader(leaf, self.session)
@@ -199,10 +175,25 @@ def _tree(spec: Spec, keys: Keys, opened: dict[Keys, PartGrader]) -> PartGrader:
         return opened[keys]
     graders = spec.graders.items()
     parts = {name: _tree(child, (*keys, "graders", name), opened) for name, child in graders}
-    return MultiGrader(parts, parse_formula(spec.calculate_output, spec.graders))
+    formula = parse_formula(spec.calculate_output, spec.graders)
+    return CombinedGrader(parts, partial(_formula_value, formula))
 
 
-class SpecGrader(Grader):
+def _formula_value(formula: Formula, grades: Mapping[str, Grade]) -> float | GradeError | None:
+    """The formula's value; a part that fails fails the completion, a part that skips it skips it."""
+    for name, grade in grades.items():
+        if grade.error is not None:
+            return GradeError(grade.error.kind, f"{name}: {grade.error.message}", grade.error.trace)
+    rewards = {name: grade.reward for name, grade in grades.items() if grade.reward is not None}
+    if len(rewards) < len(grades):
+        return None
+    try:
+        return formula.value(rewards)
+    except FormulaError as error:
+        return GradeError("formula", str(error))
+
+
+class SpecGrader(CountingGrader):
     """The Grader of the spec in `source`; raises UsageErrors with every problem.
 
     `signature` is its type and name, `sha256` is of the file. Prints of python graders go to `log_path`, or to
@@ -219,29 +210,12 @@ class SpecGrader(Grader):
     ) -> None:
         loaded = load_spec(config, source)
         builder = Builder(config, source, log_path, seed, on_output)
-        self._part = builder.build(loaded)
+        super().__init__(builder.build(loaded))
         self.spec = loaded.spec
         self.sha256 = source.sha256
-        self.stats = GraderStats()
         self.stats.judges = None if builder.session is None else builder.session.usage
         self.signature = _describe(loaded.spec)
         self.log_path = log_path
-
-    def grade(self, requests: Sequence[GradeRequest]) -> list[Grade]:
-        """One grade for each request, in order."""
-        grades = self._part.grade(requests)
-        self.stats.add(grades)
-        return grades
-
-    def stream(self, requests: Iterable[GradeRequest]) -> Iterator[list[Grade]]:
-        """Grades in order, some at a time, while requests are still being read."""
-        for grades in self._part.stream(requests):
-            self.stats.add(grades)
-            yield grades
-
-    def close(self) -> None:
-        """End worker processes and connections; safe to call twice."""
-        self._part.close()
 
 
 def _describe(spec: Spec) -> str:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from rft_cli.errors import UsageError
 from rft_cli.grading.openai.schema import Metric
 from rft_cli.grading.openai.templates import SAMPLE_PARSE, Missing, Scope, Template
-from rft_cli.grading.protocol import BatchGrader, Feed, PartGrader
+from rft_cli.grading.protocol import PartGrader
 from rft_cli.types import Grade, GradeError, GradeRequest
 
 Compare = Callable[[str, str], float]
@@ -22,7 +22,6 @@ Compare = Callable[[str, str], float]
 
 UNPARSED = "sample_parse_error"
 """The component that counts completions which are not JSON."""
-_BURST = 64
 
 
 def _contains_in_any_case(text: str, reference: str) -> bool:
@@ -39,15 +38,7 @@ OPERATIONS: dict[str, Compare] = {
 """The operations of `string_check`; ilike compares casefolded texts."""
 
 
-class BurstGrader:
-    """Streams for a grader of batches."""
-
-    def stream(self: BatchGrader, requests: Iterable[GradeRequest]) -> Iterator[list[Grade]]:
-        """Grades in order, some at a time."""
-        return (self.grade(burst) for burst in bursts(requests))
-
-
-class TextGrader(BurstGrader):
+class TextGrader(PartGrader):
     """Compares two rendered templates: `string_check`, and metrics of `text_similarity`."""
 
     def __init__(self, text: Template, reference: Template, compare: Compare) -> None:
@@ -56,11 +47,7 @@ class TextGrader(BurstGrader):
         self._compare = compare
 
     def grade(self, requests: Sequence[GradeRequest]) -> list[Grade]:
-        """One grade for each request, in order."""
         return [self._grade(request) for request in requests]
-
-    def close(self) -> None:
-        """Nothing to end."""
 
     def _grade(self, request: GradeRequest) -> Grade:
         start = time.perf_counter()
@@ -76,7 +63,7 @@ class TextGrader(BurstGrader):
         return Grade("graded", reward, seconds=time.perf_counter() - start)
 
 
-class JsonGrader:
+class JsonGrader(PartGrader):
     """A grader whose templates read the completion as JSON: where it is not JSON, its reward is 0, as at OpenAI.
 
     So a model can learn the form. The component `sample_parse_error` counts these completions: its mean is their share.
@@ -84,15 +71,15 @@ class JsonGrader:
 
     def __init__(self, grader: PartGrader) -> None:
         self._grader = grader
-        self.close = grader.close
 
     def grade(self, requests: Sequence[GradeRequest]) -> list[Grade]:
-        """One grade for each request, in order."""
         return [_without_parse_error(grade) for grade in self._grader.grade(requests)]
 
     def stream(self, requests: Iterable[GradeRequest]) -> Iterator[list[Grade]]:
-        """Grades in order, some at a time."""
         return ([_without_parse_error(grade) for grade in burst] for burst in self._grader.stream(requests))
+
+    def close(self) -> None:
+        self._grader.close()
 
 
 def _without_parse_error(grade: Grade) -> Grade:
@@ -101,13 +88,6 @@ def _without_parse_error(grade: Grade) -> Grade:
     if not unparsed:
         return replace(grade, components=components)
     return replace(grade, status="graded", reward=0.0, components=components, error=None)
-
-
-def bursts(requests: Iterable[GradeRequest]) -> Iterator[list[GradeRequest]]:
-    """Requests 64 at a time; fewer where no more are available yet."""
-    feed = Feed.of(requests)
-    while burst := feed.take(_BURST):
-        yield burst
 
 
 def similarity(metric: Metric) -> Compare:

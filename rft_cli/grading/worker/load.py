@@ -32,16 +32,9 @@ with open({copy!r}, "rb") as _copy:
     exec(compile(_copy.read(), __file__, "exec"))
 """
 FUNCTION_NAMES = (
-    "score",
-    "grade",
-    "score_batch",
-    "reward",
-    "compute_score",
-    "lambda_handler",
-    "reward_func",
-    "reward_fn",
+    "score", "grade", "score_batch", "reward", "compute_score", "lambda_handler", "reward_func", "reward_fn",
     "reward_function",
-)
+)  # fmt: skip
 """Names of functions to look for, in this order, where the user names none."""
 _TRACE_CHARS = 4000
 _MESSAGE_CHARS = 500
