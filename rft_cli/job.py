@@ -24,17 +24,16 @@ from rft_cli.data.dataset import Dataset, read_examples
 from rft_cli.data.overlap import apply_overlap
 from rft_cli.data.references import solution_of
 from rft_cli.errors import GateNotMet, Interrupted, OutOfMemory, UsageError, UsageErrors
-from rft_cli.grading.imported_files import imported_files
-from rft_cli.grading.shape import shape_of
+from rft_cli.grading.shape import Shape, shape_of
 from rft_cli.grading.source import (
+    imported_files,
     is_reward_model,
     is_spec,
     read_source,
     read_sources,
     sha256_of_all,
 )
-from rft_cli.grading.wire.messages import ScorerSource
-from rft_cli.grading.wire.signature import Shape
+from rft_cli.grading.worker.messages import ScorerSource
 from rft_cli.runs import Run
 from rft_cli.runs.model_hash import base_identity, commit_of
 from rft_cli.runs.suggested_commands import resume_command

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from rft_cli.console.tables import open_console
 from rft_cli.console.text import clean, number, one_line
-from rft_cli.grading.audit import AuditReport, Finding, Level
+from rft_cli.grading.audit.results import AuditReport, Finding, Level
 
 _HEADS = {
     "reference": "honest completions",

@@ -42,17 +42,14 @@ class BackgroundGrader(Grader):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """The grader's."""
         return self._inner.notes
 
     @property
     def may_ask(self) -> bool:
-        """The grader's."""
         return self._inner.may_ask
 
     @property
     def needs_ids(self) -> bool:
-        """The grader's."""
         return self._inner.needs_ids
 
 

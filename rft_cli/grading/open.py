@@ -8,8 +8,8 @@ from pathlib import Path
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.protocol import Grader, OnOutput
+from rft_cli.grading.shape import Shape
 from rft_cli.grading.source import KINDS, by_file_name, is_reward_model, is_spec, read_source
-from rft_cli.grading.wire.signature import Shape
 
 
 def open_grader(
@@ -38,17 +38,17 @@ def open_grader(
         return SpecGrader(by_file_name(source) if brief else source, config, log_path, seed, on_output)
     if is_reward_model(config):
         raise UsageError(f"{config.path}: is a reward model, and nothing here loads torch", KINDS)
+    from rft_cli.grading.pool.scorer_grader import ScorerGrader
+
+    def open_scorer(one: GraderConfig) -> ScorerGrader:
+        source = read_source(one)
+        return ScorerGrader(by_file_name(source) if brief else source, one, log_path, seed, on_output, rows)
+
     if isinstance(config.path, list):
-        from rft_cli.grading.weighted_sum import open_weighted
+        from rft_cli.grading.combined import open_weighted
 
-        return open_weighted(
-            config, log_path=log_path, seed=seed, on_output=on_output, brief=brief, rows=rows
-        )
-    from rft_cli.grading.pool import scorer_grader
-
-    return scorer_grader.open_grader(
-        config, log_path=log_path, seed=seed, on_output=on_output, brief=brief, rows=rows
-    )
+        return open_weighted(config, open_scorer)
+    return open_scorer(config)
 
 
 def open_or_tell(open_one: Callable[[], Grader], also: Sequence[UsageError]) -> Grader:

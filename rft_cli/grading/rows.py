@@ -18,9 +18,8 @@ from rft_cli.data.json_line import Row, parse_line
 from rft_cli.data.references import reference_of
 from rft_cli.data.rows import check_length, first_line, open_rows, standard_input
 from rft_cli.errors import UsageError
-from rft_cli.grading.feed import Feed
 from rft_cli.grading.openai.run_response import run_lines
-from rft_cli.grading.protocol import Grader
+from rft_cli.grading.protocol import Feed, Grader
 from rft_cli.types import Example, Grade, GradeRequest, Message, Source
 
 Asked = str | Sequence[Message]

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
 from rft_cli.data.references import reference_of
-from rft_cli.grading.wire.signature import Shape
 from rft_cli.types import Example, Source
 
 _SEEN = 2000
 """Rows of a job whose keys are looked at."""
 _NOWHERE = Source("", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a scorer's rows look like: their `keys` (None: no row was seen yet), and the first one's `place`.
+
+    `messages`: their prompts are conversations. `reference`: the first has one, `judged`: as verl has it, in
+    `reward_model.ground_truth`. `columns`: `data.columns`.
+    """
+
+    keys: frozenset[str] | None = None
+    place: str = ""
+    messages: bool = False
+    reference: bool = False
+    judged: bool = False
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 def shape_of_row(row: Mapping[str, Any], place: str, columns: Mapping[str, str]) -> Shape:

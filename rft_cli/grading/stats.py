@@ -258,3 +258,9 @@ class _Reasons:
             Reason(kind, message, n, self._traces.get((kind, message), ""))
             for (kind, message), n in self._counts.most_common(count)
         ]
+
+
+def format_duration(seconds: float) -> str:
+    """`0.012 ms`, `340 ms`, `1.3 s` or `134 s`: three significant digits."""
+    value, unit = (seconds, "s") if seconds >= 0.9995 else (seconds * 1000, "ms")
+    return f"{value:.0f} {unit}" if value >= 99.5 else f"{value:.3g} {unit}"

@@ -7,8 +7,8 @@ from pathlib import Path
 from rft_cli.config.schema import GraderConfig
 from rft_cli.grading import open as torch_free
 from rft_cli.grading.protocol import Grader, OnOutput
+from rft_cli.grading.shape import Shape
 from rft_cli.grading.source import is_reward_model
-from rft_cli.grading.wire.signature import Shape
 
 
 def open_grader(

@@ -21,8 +21,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 
 from rft_cli.config.schema import RewardModelConfig
 from rft_cli.errors import UsageError
-from rft_cli.grading.feed import Feed
-from rft_cli.grading.protocol import Grader
+from rft_cli.grading.protocol import Feed, Grader
 from rft_cli.grading.stats import GraderStats
 from rft_cli.training.library_output import quiet_libraries
 from rft_cli.training.models import context_length, not_loadable, weights_dtype

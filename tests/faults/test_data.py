@@ -25,10 +25,10 @@ from rft_cli.data.dataset import read_examples
 from rft_cli.data.rows import RowReader
 from rft_cli.errors import UsageError
 from rft_cli.grading.open import open_grader
-from rft_cli.grading.pool.packing import Packer
+from rft_cli.grading.pool.tasks import Packer
 from rft_cli.grading.rows import GradedRows
-from rft_cli.grading.wire.messages import item_of
-from rft_cli.grading.wire.signature import Binding, Given
+from rft_cli.grading.worker.messages import item_of
+from rft_cli.grading.worker.signature import Binding, Given
 from rft_cli.types import GradeRequest
 from tests.command import FULL, RFT, environment, rft, rft_measured
 

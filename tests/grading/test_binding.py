@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
-from rft_cli.grading.shape import reference_in, shape_of_row
-from rft_cli.grading.wire.messages import Item
-from rft_cli.grading.wire.signature import Callee, Shape
+from rft_cli.grading.pool.binding import Bound, SignatureProblem, bind
+from rft_cli.grading.shape import Shape, reference_in, shape_of_row
 from rft_cli.grading.worker.arguments import Call, NoValue, sample_of
-from rft_cli.grading.worker.binding import Bound, SignatureProblem, bind
-from rft_cli.grading.worker.callee import callee_of
+from rft_cli.grading.worker.messages import Item
+from rft_cli.grading.worker.signature import Callee, callee_of
 
 ROW: dict[str, Any] = {"q": 1}
 META = {"truncated": True, "completion_tokens": 3}

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
+from rft_cli.grading.pool.binding import SignatureProblem, bind
 from rft_cli.grading.shape import reference_in, shape_of_row
-from rft_cli.grading.wire.messages import Item
 from rft_cli.grading.worker.arguments import Call, sample_of
-from rft_cli.grading.worker.binding import SignatureProblem, bind
-from rft_cli.grading.worker.callee import callee_of
+from rft_cli.grading.worker.messages import Item
+from rft_cli.grading.worker.signature import callee_of
 
 ONE = ("completion", "solution_str", "prediction", "response", "output", "text", "generated_text")
 MANY = (*(f"{name}s" for name in ONE), "queries")

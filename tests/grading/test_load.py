@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from rft_cli.grading.wire.messages import ScorerSource
-from rft_cli.grading.worker.child import Ending
-from rft_cli.grading.worker.crash import Crash, read_crash
+from rft_cli.grading.worker.ending import Crash, Ending, read_crash
 from rft_cli.grading.worker.load import LoadedScorer, ScorerProblem, describe, load_scorer
+from rft_cli.grading.worker.messages import ScorerSource
 
 SOURCE = ScorerSource("/folder/scorer.py", "scorer.py", None, b"")
 

@@ -21,8 +21,8 @@ from rft_cli.config.load import load_config
 from rft_cli.config.old_settings import with_present_names
 from rft_cli.config.schema import GraderConfig, RunConfig
 from rft_cli.errors import UsageError, UsageErrors
+from rft_cli.grading.open import open_grader
 from rft_cli.grading.pool.openai_limits import memory_limit
-from rft_cli.grading.pool.scorer_grader import open_grader
 from rft_cli.types import Grade, GradeRequest
 
 
@@ -306,6 +306,6 @@ def test_no_network(write_scorer: Any) -> None:
 def _namespaces() -> bool:
     """Whether this kernel gives a user an empty network: only then children have none either."""
     program = (
-        "from rft_cli.grading.isolation.network import leave_network as leave; raise SystemExit(not leave())"
+        "from rft_cli.grading.isolation.openai import leave_network as leave; raise SystemExit(not leave())"
     )
     return subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -17,7 +17,8 @@ import pytest
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import RunFailed
 from rft_cli.grading.isolation.process import secret_names
-from rft_cli.grading.pool.scorer_grader import ScorerGrader, open_grader, worker_count
+from rft_cli.grading.open import open_grader
+from rft_cli.grading.pool.scorer_grader import ScorerGrader, worker_count
 from rft_cli.types import GradeRequest
 
 NUMBERS = [GradeRequest(str(i), {"n": i}) for i in range(300)]
@@ -192,7 +193,7 @@ def test_workers_load_neither_torch_nor_the_main_module(write_scorer: Any, tmp_p
         f"""
 import sys
 from rft_cli.config.schema import GraderConfig
-from rft_cli.grading.pool.scorer_grader import open_grader
+from rft_cli.grading.open import open_grader
 from rft_cli.types import GradeRequest
 with open_grader(GraderConfig(path={path!r}), log_path=None) as grader:  # no "if __name__" guard
     print(dict(grader.grade([GradeRequest("", {{}})])[0].components))
@@ -314,7 +315,7 @@ def test_an_unclosed_grader_leaves_nothing(write_scorer: Any, tmp_path: Path) ->
     path = write_scorer("def score(completion): return 1\n")
     program = f"""
 from rft_cli.config.schema import GraderConfig
-from rft_cli.grading.pool.scorer_grader import open_grader
+from rft_cli.grading.open import open_grader
 grader = open_grader(GraderConfig(path={path!r}), log_path=None)
 print(grader.log_path.parent)
 """
@@ -520,10 +521,10 @@ def test_what_a_thread_prints_between_calls_comes_with_the_next_grade(write_scor
 WORKER = """
 import json, os, pickle, sys
 from rft_cli.grading.isolation.process import Isolation
-from rft_cli.grading.wire.frames import map_begun
-from rft_cli.grading.wire.messages import ScorerSource, WorkerSetup
-from rft_cli.grading.wire.signature import Shape
-from rft_cli.grading.worker.binding import bind
+from rft_cli.grading.worker.messages import map_begun
+from rft_cli.grading.worker.messages import ScorerSource, WorkerSetup
+from rft_cli.grading.shape import Shape
+from rft_cli.grading.pool.binding import bind
 from rft_cli.grading.worker.worker import Worker
 folder, texts, memory = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
 path = f"{folder}/scorer.py"

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from rft_cli.config.schema import GraderConfig
-from rft_cli.grading.pool.scorer_grader import ScorerGrader, open_grader
+from rft_cli.grading.open import open_grader
+from rft_cli.grading.pool.scorer_grader import ScorerGrader
 from rft_cli.types import GradeRequest
 from tests.command import FULL
 from tests.grading.evil import MODES, Mode, scorer, table
@@ -200,7 +201,7 @@ def test_workers_die_with_a_killed_parent(tmp_path: Path) -> None:
     program = f"""
 import os, signal
 from rft_cli.config.schema import GraderConfig
-from rft_cli.grading.pool.scorer_grader import open_grader
+from rft_cli.grading.open import open_grader
 grader = open_grader(GraderConfig(path={str(tmp_path / "scorer.py")!r}), log_path=None)
 print(grader.job_folder, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)

@@ -16,7 +16,9 @@ from rft_cli.console import StatusLine, print_audit
 from rft_cli.data.dataset import read_examples
 from rft_cli.data.references import reference_of
 from rft_cli.errors import GateNotMet, UsageError
-from rft_cli.grading.audit import AuditReport, AuditRow, audit, calls_for, choose_rows
+from rft_cli.grading.audit.results import AuditReport
+from rft_cli.grading.audit.rows import AuditRow, choose_rows
+from rft_cli.grading.audit.run import audit, calls_for
 from rft_cli.grading.shape import shape_of
 from rft_cli.types import Example
 

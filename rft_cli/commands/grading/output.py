@@ -12,10 +12,9 @@ from rft_cli.commands.grading.json_lines import JsonLines
 from rft_cli.commands.grading.options import OutputOptions
 from rft_cli.commands.grading.prints import ScorerPrints
 from rft_cli.config.suggest import as_word, counted
-from rft_cli.grading.duration import format_duration
 from rft_cli.grading.protocol import Grader
 from rft_cli.grading.rows import GradedRows
-from rft_cli.grading.stats import GraderStats
+from rft_cli.grading.stats import GraderStats, format_duration
 from rft_cli.types import MOST_COMPONENTS
 
 if TYPE_CHECKING:

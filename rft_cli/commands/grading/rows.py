@@ -19,9 +19,9 @@ from rft_cli.grading.open import open_or_tell
 from rft_cli.grading.pool.scorer_grader import worker_count
 from rft_cli.grading.protocol import Grader, OnOutput
 from rft_cli.grading.rows import GradedRows, completion_of, gold_of, prompt_reader
+from rft_cli.grading.shape import Shape
 from rft_cli.grading.source import is_reward_model
 from rft_cli.grading.stats import GraderStats, too_many_failures
-from rft_cli.grading.wire.signature import Shape
 
 
 def grade_rows(

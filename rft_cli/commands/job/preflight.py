@@ -23,7 +23,7 @@ from rft_cli.job import DataFiles, Job, not_set, read_files
 
 if TYPE_CHECKING:
     from rft_cli.config.schema import GraderConfig
-    from rft_cli.grading.audit import AuditReport
+    from rft_cli.grading.audit.results import AuditReport
     from rft_cli.grading.preflight import PreflightReport
 
 _IN_A_FILE = re.compile(r":\d+:\d+$")

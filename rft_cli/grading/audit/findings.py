@@ -7,9 +7,8 @@ from itertools import pairwise
 from statistics import pstdev
 
 from rft_cli.grading.audit.probes import EXPLOITS, HALF, OTHER, REFERENCE, WRITTEN, Probe, empty
-from rft_cli.grading.audit.report import Finding, Level
-from rft_cli.grading.audit.results import Result, Results
-from rft_cli.grading.duration import format_duration
+from rft_cli.grading.audit.results import Finding, Level, Result, Results
+from rft_cli.grading.stats import format_duration
 
 _OF_THE_TEXT = ("sample_parse", "invalid_variable", "judge_refusal")
 """Failures that the completion's own form explains: the grader refuses what it can't read."""

@@ -11,12 +11,12 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from rft_cli.grading.audit.report import Group
 from rft_cli.grading.audit.rows import AuditRow
 
 Make = Callable[[AuditRow], str | None]
+Group = Literal["reference", "wrong", "exploit", "scorer"]
 
 INVISIBLE = "\u200b\u2060\ufeff\u200b"
 """Zero-width characters: `str.strip` leaves them, so the text looks empty and is not."""

@@ -19,10 +19,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rft_cli.grading.isolation.network import leave_network
-from rft_cli.grading.isolation.openai_access import OpenAIAccess
+from rft_cli.grading.isolation.openai import OpenAIAccess, leave_network
 from rft_cli.grading.isolation.output import Streams, output_path
-from rft_cli.grading.isolation.scorer_module import let_find
 
 _SECRET = re.compile(
     r"TOKEN(?!IZER)|SECRET|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL"
@@ -34,12 +32,10 @@ CUT_OFF = 70
 _PR_SET_PDEATHSIG = 1
 
 _MOVES = frozenset({"os.chdir", "os.rmdir", "os.rename"})
-_get_limit, _set_limit = sys.getrecursionlimit, sys.setrecursionlimit
-_get_trace, _set_trace, _get_profile, _set_profile = (
-    sys.gettrace,
-    sys.settrace,
-    sys.getprofile,
-    sys.setprofile,
+_SETTINGS = (
+    (sys.gettrace, sys.settrace),
+    (sys.getprofile, sys.setprofile),
+    (sys.getrecursionlimit, sys.setrecursionlimit),
 )
 _chdir, _mkdir, _os_error, _quit = os.chdir, os.makedirs, OSError, os._exit
 _builtins = vars(builtins)
@@ -85,7 +81,6 @@ class IsolatedProcess:
         self.folder = folder
         self.home = folder if isolation.openai or not os.path.isdir(home) else home
         os.chdir(self.home)
-        let_find(isolation.scratch)
         self.faults = fault_path(folder).open("a")
         faulthandler.enable(self.faults)
         self.withheld = isolation.withheld
@@ -133,16 +128,13 @@ class Interpreter:
     def __init__(self) -> None:
         self._names = dict(vars(builtins))
         self._values = list(self._names.values())
-        self._limit, self._trace, self._profile = _get_limit(), _get_trace(), _get_profile()
+        self._settings = [(get, put, get()) for get, put in _SETTINGS]
 
     def restore(self) -> None:
         """Undo every change."""
-        if _get_trace() is not self._trace:
-            _set_trace(self._trace)
-        if _get_profile() is not self._profile:
-            _set_profile(self._profile)
-        if _get_limit() != self._limit:
-            _set_limit(self._limit)
+        for get, put, value in self._settings:
+            if get() != value:
+                put(value)  # type: ignore[arg-type]
         current = _builtins
         if [*current.values()] != self._values:
             current.update(self._names)

@@ -14,7 +14,7 @@ import openai
 from rft_cli.config.suggest import did_you_mean
 from rft_cli.errors import UsageError
 from rft_cli.grading.judge.client import JudgeClient, NoCompletion, is_out_of_quota
-from rft_cli.grading.judge.reply import Reply
+from rft_cli.grading.judge.endpoint import Reply
 
 _LENGTH_WORDS = ("max_tokens", "max_completion_tokens", "output limit")
 _SHOWN = 8

@@ -19,8 +19,7 @@ from openai.types import Completion
 from openai.types.chat import ChatCompletion
 
 from rft_cli.config.schema import JudgeConfig
-from rft_cli.grading.judge.endpoint import Endpoint
-from rft_cli.grading.judge.reply import Reply, error_text, read_reply
+from rft_cli.grading.judge.endpoint import Endpoint, Reply, error_text, read_reply
 from rft_cli.types import GradeError
 
 _T = TypeVar("_T")

@@ -8,12 +8,12 @@ from concurrent.futures import Future, wait
 from typing import Any
 
 from rft_cli.config.judges import asked_model
-from rft_cli.grading.feed import Feed
 from rft_cli.grading.judge.cache import question_key
 from rft_cli.grading.judge.session import BUDGET, JudgeSession
 from rft_cli.grading.judge.verdict import response_format, with_instruction
 from rft_cli.grading.openai.schema import JudgeModel, LabelModel, ScoreModel
 from rft_cli.grading.openai.templates import Missing, Scope, parse_template
+from rft_cli.grading.protocol import Feed, PartGrader
 from rft_cli.types import Grade, GradeRequest, Message
 
 _WAITING = 4
@@ -22,7 +22,7 @@ _POLL_S = 0.02
 """Seconds between looks for a further request, while the first verdict is awaited."""
 
 
-class JudgeGrader:
+class JudgeGrader(PartGrader):
     """Grades by the judge of a spec. `model` is the one that is asked.
 
     Raises UsageError where the endpoint can't be reached, refuses the key or does not know the model, and where the
@@ -52,7 +52,6 @@ class JudgeGrader:
         return [grade for burst in self._grades(requests, len(requests)) for grade in burst]
 
     def stream(self, requests: Iterable[GradeRequest]) -> Iterator[list[Grade]]:
-        """Grades in order, some at a time, while requests are still being read."""
         return self._grades(requests, self._window)
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from rft_cli.config.judges import NONE, price_table
 from rft_cli.config.schema import JudgeConfig
 from rft_cli.config.suggest import counted
 from rft_cli.errors import RunFailed
-from rft_cli.grading.judge.reply import Reply
+from rft_cli.grading.judge.endpoint import Reply
 
 _MILLION = 1e6
 

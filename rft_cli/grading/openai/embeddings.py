@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from rft_cli.config.schema import EmbeddingsConfig
 from rft_cli.errors import UsageError
 from rft_cli.grading.openai.templates import Missing, Scope, Template
-from rft_cli.grading.openai.text_graders import BurstGrader
+from rft_cli.grading.protocol import PartGrader
 from rft_cli.types import Grade, GradeError, GradeRequest
 
 _TEXTS_A_CALL = 64
@@ -21,7 +21,7 @@ _RETRIES = 4
 _Vector = list[float] | GradeError
 
 
-class CosineGrader(BurstGrader):
+class CosineGrader(PartGrader):
     """max(0, cosine) of the embeddings of two texts. An empty text gets 0, without a call."""
 
     def __init__(
@@ -69,7 +69,6 @@ class CosineGrader(BurstGrader):
         ]
 
     def close(self) -> None:
-        """Close the connections."""
         self._client.close()
 
     def _render(self, request: GradeRequest) -> tuple[str, str] | GradeError:

@@ -28,6 +28,12 @@ _FLAGS = {
     "judge_parse": "model_grader_parse_error",
 }
 """Our kinds of failure → OpenAI's flag; every other kind is its other_error."""
+_ALL_FLAGS = (
+    *dict.fromkeys(_FLAGS.values()),
+    "truncated_observation_error",
+    "unresponsive_reward_error",
+    "other_error",
+)
 
 
 def run_lines(grader: Grader) -> Callable[[Grade], bytes]:
@@ -100,20 +106,10 @@ def _errors(grade: Grade) -> dict[str, Any]:
     flag = None if error is None else _FLAGS.get(error.kind, "other_error")
     message = "" if error is None else error.message
     return {
-        "formula_parse_error": flag == "formula_parse_error",
-        "sample_parse_error": flag == "sample_parse_error",
-        "truncated_observation_error": False,
-        "unresponsive_reward_error": False,
-        "invalid_variable_error": flag == "invalid_variable_error",
-        "other_error": flag == "other_error",
-        "python_grader_server_error": flag == "python_grader_server_error",
+        **{name: name == flag for name in _ALL_FLAGS},
         "python_grader_server_error_type": error.kind
         if error and flag == "python_grader_server_error"
         else None,
-        "python_grader_runtime_error": flag == "python_grader_runtime_error",
         "python_grader_runtime_error_details": message if flag == "python_grader_runtime_error" else None,
-        "model_grader_server_error": flag == "model_grader_server_error",
         "model_grader_server_error_details": message if flag == "model_grader_server_error" else None,
-        "model_grader_refusal_error": flag == "model_grader_refusal_error",
-        "model_grader_parse_error": flag == "model_grader_parse_error",
     }

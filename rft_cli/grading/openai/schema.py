@@ -25,18 +25,8 @@ from rft_cli.grading.openai.problems import SpecProblem
 from rft_cli.grading.openai.templates import parse_template
 
 Metric = Literal[
-    "fuzzy_match",
-    "bleu",
-    "gleu",
-    "meteor",
-    "cosine",
-    "rouge_1",
-    "rouge_2",
-    "rouge_3",
-    "rouge_4",
-    "rouge_5",
-    "rouge_l",
-]
+    "fuzzy_match", "bleu", "gleu", "meteor", "cosine", "rouge_1", "rouge_2", "rouge_3", "rouge_4", "rouge_5", "rouge_l",
+]  # fmt: skip
 _TEXT_PARTS = ("input_text", "output_text")
 _MEDIA = {"input_image": "images", "input_audio": "audio", "image_url": "images"}
 

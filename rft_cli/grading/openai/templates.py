@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from rft_cli.config.suggest import closest, counted
 from rft_cli.grading.openai.problems import SpecProblem
-from rft_cli.grading.wire.messages import Item
 from rft_cli.grading.worker.arguments import sample_of
+from rft_cli.grading.worker.messages import Item
 from rft_cli.types import GradeError, GradeRequest
 
 SAMPLE_PARSE = "sample_parse"

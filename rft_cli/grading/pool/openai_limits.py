@@ -13,8 +13,8 @@ from pathlib import Path
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageError, UsageErrors
-from rft_cli.grading.isolation.openai_packages import in_image, not_in_image
-from rft_cli.grading.wire.messages import ScorerSource
+from rft_cli.grading.isolation.openai import in_image, not_in_image
+from rft_cli.grading.worker.messages import ScorerSource
 
 SOURCE_BYTES = 256_000
 MEMORY_MB = 2048

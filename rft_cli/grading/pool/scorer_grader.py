@@ -11,25 +11,23 @@ import pickle
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.config.suggest import closest
 from rft_cli.errors import UsageError
-from rft_cli.grading.feed import Feed
 from rft_cli.grading.isolation.process import Isolation, secret_names
-from rft_cli.grading.isolation.scorer_module import lay_out
+from rft_cli.grading.pool.binding import Bound, SignatureProblem, bind, may_ask
 from rft_cli.grading.pool.openai_limits import check_source, memory_limit
-from rft_cli.grading.pool.packing import Packer
 from rft_cli.grading.pool.scratch import Scratch
-from rft_cli.grading.pool.tasks import Batch
+from rft_cli.grading.pool.tasks import Batch, Packer
 from rft_cli.grading.pool.workers import Workers
-from rft_cli.grading.protocol import Grader, OnOutput
-from rft_cli.grading.shape import shape_of_row
-from rft_cli.grading.source import by_file_name, read_source
+from rft_cli.grading.protocol import Feed, Grader, OnOutput
+from rft_cli.grading.shape import Shape, shape_of_row
 from rft_cli.grading.stats import GraderStats
-from rft_cli.grading.wire.messages import LoadReport, ScorerSource, WorkerSetup
-from rft_cli.grading.wire.signature import Binding, Shape
-from rft_cli.grading.worker.binding import OPENAI, SIGNATURES, Bound, SignatureProblem, bind, may_ask
+from rft_cli.grading.worker.load import lay_out
+from rft_cli.grading.worker.messages import LoadReport, ScorerSource, WorkerSetup
+from rft_cli.grading.worker.signature import OPENAI, SIGNATURES, Binding
 from rft_cli.types import Grade, GradeError, GradeRequest
 
 MAX_BATCH = 64
@@ -41,26 +39,6 @@ _FIRST_BATCH = 8
 _FORK_S = 0.001
 """About what a fork adds to a grade (`grader.fresh`)."""
 _POLL_S = 0.02
-
-
-def open_grader(
-    config: GraderConfig,
-    *,
-    log_path: Path | None,
-    seed: int = 0,
-    on_output: OnOutput | None = None,
-    brief: bool = False,
-    rows: Shape | None = None,
-) -> ScorerGrader:
-    """Start workers for the scorer of `config` and load it in one of them.
-
-    Raises UsageError, with the scorer's own file:line, where the file is missing, does not import, has no known
-    function or a signature that can't be used with such `rows` (None: that shows with the first row). Prints of the
-    scorer go to `log_path` (None: a file that `close` removes), or to `on_output`, each with its completion's place.
-    `brief`: messages name the file without its folder.
-    """
-    source = read_source(config)
-    return ScorerGrader(by_file_name(source) if brief else source, config, log_path, seed, on_output, rows)
 
 
 def worker_count(config: GraderConfig, *, spare: int = 1) -> int:
@@ -76,7 +54,10 @@ class ScorerGrader(Grader):
 
     `signature` says how the scorer is called, `stats` counts every grade, `sha256` is of the scorer's bytes. `notes`
     say what its parameters get where that is a guess. The workers' own folders lie in `job_folder`, which `close`
-    removes. Raises UsageError if the scorer can't be used.
+    removes.
+
+    Raises UsageError, with the scorer's own file:line, where it does not import, has no known function or a signature
+    that can't be used with such `rows` (None: that shows with the first row).
     """
 
     def __init__(
@@ -142,14 +123,12 @@ class ScorerGrader(Grader):
         return report
 
     def grade(self, requests: Sequence[GradeRequest]) -> list[Grade]:
-        """One grade for each request, in order."""
         share = -(-len(requests) // (4 * self._workers.count))
         if self._mean_seconds is not None:
             share = max(share, int(_MIN_BATCH_SECONDS / max(self._mean_seconds, 1e-6)))
         return [grade for burst in self._grades(requests, max(1, min(MAX_BATCH, share))) for grade in burst]
 
     def stream(self, requests: Iterable[GradeRequest]) -> Iterator[list[Grade]]:
-        """Grades in order, some at a time, while requests are still being read; few of them are in flight."""
         return self._grades(requests, MAX_BATCH)
 
     def close(self) -> None:
@@ -184,7 +163,7 @@ class ScorerGrader(Grader):
                 ended = True
 
     def _graded(self, batch: Batch) -> list[Grade]:
-        grades = [_as_grade(*outcome) for outcome in batch.outcomes]
+        grades = [_as_grade(outcome) for outcome in batch.outcomes]
         self.stats.add(grades)
         mean = sum(grade.seconds for grade in grades) / len(grades) + self._fork_s
         self._mean_seconds = mean if self._mean_seconds is None else 0.7 * self._mean_seconds + 0.3 * mean
@@ -243,16 +222,9 @@ class ScorerGrader(Grader):
         return UsageError(f"{self._report.place}: {name} {problem}", f"use {SIGNATURES}")
 
 
-def _as_grade(
-    reward: float | None,
-    components: dict[str, float],
-    kind: str | None,
-    message: str,
-    trace: str,
-    seconds: float,
-    _output: str,
-) -> Grade:
-    """The grade of an `Outcome`."""
+def _as_grade(outcome: tuple[Any, ...]) -> Grade:
+    """The grade of an `Outcome`, which comes as a plain tuple."""
+    reward, components, kind, message, trace, seconds, _output = outcome
     if kind is not None:
         return Grade("failed", error=GradeError(kind, message, trace), seconds=seconds)
     if reward is None:

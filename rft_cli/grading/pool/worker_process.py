@@ -18,10 +18,8 @@ from rft_cli.errors import RunFailed
 from rft_cli.grading.isolation.output import output_path
 from rft_cli.grading.isolation.process import fault_path
 from rft_cli.grading.pool.tasks import Task
-from rft_cli.grading.wire.frames import ANSWER, NOTHING, REQUEST, map_begun, widen
-from rft_cli.grading.wire.messages import WorkerSetup
-from rft_cli.grading.worker.child import Child, Ending
-from rft_cli.grading.worker.crash import Crash, read_crash
+from rft_cli.grading.worker.ending import Child, Crash, Ending, read_crash
+from rft_cli.grading.worker.messages import ANSWER, NOTHING, REQUEST, WorkerSetup, map_begun, widen
 
 _READ_BYTES = 1 << 20
 _PATIENCE_S = 60.0

@@ -15,12 +15,11 @@ from collections import deque
 from collections.abc import Mapping
 
 from rft_cli.errors import RunFailed, UsageError
-from rft_cli.grading.isolation.leftovers import kill_leftovers
-from rft_cli.grading.pool.scratch import Scratch
+from rft_cli.grading.pool.scratch import Scratch, kill_leftovers
 from rft_cli.grading.pool.tasks import Batch, Task
 from rft_cli.grading.pool.worker_process import Garbled, WorkerProcess
-from rft_cli.grading.wire.messages import GRACE_S, IMPORT_LIMIT_S, MARGIN_S, LoadReport, WorkerSetup
-from rft_cli.grading.worker.crash import Crash
+from rft_cli.grading.worker.ending import Crash
+from rft_cli.grading.worker.messages import GRACE_S, IMPORT_LIMIT_S, MARGIN_S, LoadReport, WorkerSetup
 
 _TICK_S = 0.1
 """Seconds between looks at workers that say nothing."""

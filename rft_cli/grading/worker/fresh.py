@@ -16,10 +16,8 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from rft_cli.grading.isolation.process import CUT_OFF, die_with_parent
-from rft_cli.grading.wire.frames import ANSWER, write_answer
-from rft_cli.grading.wire.messages import GRACE_S, MARGIN_S, Outcome, Work
-from rft_cli.grading.worker.child import Child
-from rft_cli.grading.worker.crash import read_crash
+from rft_cli.grading.worker.ending import Child, read_crash
+from rft_cli.grading.worker.messages import ANSWER, GRACE_S, MARGIN_S, Outcome, Work, write_answer
 from rft_cli.grading.worker.worker import Worker
 
 _TICK_S = 0.1

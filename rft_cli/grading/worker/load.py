@@ -1,4 +1,9 @@
-"""In a worker: runs the scorer file once, finds its function, and describes what went wrong and where."""
+"""In a worker: runs the scorer file once, finds its function, and describes what went wrong and where.
+
+The scorer is a module that the processes it starts with multiprocessing can import: under spawn and forkserver such a
+process starts without the scorer. It gets the names of its functions, and this process's `sys.path`, in which it finds
+their module.
+"""
 
 from __future__ import annotations
 
@@ -9,27 +14,27 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, NamedTuple
 
-from rft_cli.grading.isolation.openai_packages import in_image, install_name, stand_alone
-from rft_cli.grading.isolation.scorer_module import MODULE, let_import
-from rft_cli.grading.wire.messages import ScorerSource
-from rft_cli.grading.wire.signature import Callee
-from rft_cli.grading.worker.binding import SIGNATURES
-from rft_cli.grading.worker.callee import callee_of
+from rft_cli.grading.isolation.openai import in_image, install_name, stand_alone
+from rft_cli.grading.worker.messages import ScorerSource
+from rft_cli.grading.worker.signature import SIGNATURES, Callee, callee_of
 
+MODULE = "rft_scorer"
+"""The name of a scorer's module, whatever its file is."""
+_FOLDER = "rft_module"
+_INSTALLED = ("site-packages", "dist-packages")
+_TEXT = """\
+__file__ = {path!r}
+with open({copy!r}, "rb") as _copy:
+    exec(compile(_copy.read(), __file__, "exec"))
+"""
 FUNCTION_NAMES = (
-    "score",
-    "grade",
-    "score_batch",
-    "reward",
-    "compute_score",
-    "lambda_handler",
-    "reward_func",
-    "reward_fn",
+    "score", "grade", "score_batch", "reward", "compute_score", "lambda_handler", "reward_func", "reward_fn",
     "reward_function",
-)
+)  # fmt: skip
 """Names of functions to look for, in this order, where the user names none."""
 _TRACE_CHARS = 4000
 _MESSAGE_CHARS = 500
@@ -116,7 +121,7 @@ def _run(source: ScorerSource, *, alone: bool) -> ModuleType:
     lines = source.content.decode("utf-8", "replace").splitlines(keepends=True)
     linecache.cache[source.path] = (len(source.content), None, lines, source.path)
     if alone:
-        stand_alone(source.path)
+        stand_alone(source.path, f"/{_FOLDER}")
     else:
         let_import(os.path.dirname(source.path), source.home)
     try:
@@ -210,3 +215,29 @@ def _first_own_frame(trace: TracebackType | None, path: str) -> TracebackType | 
     while current is not None and current.tb_frame.f_code.co_filename != path:
         current = current.tb_next
     return trace if current is None else current
+
+
+def lay_out(scratch: Path, path: str, content: bytes) -> None:
+    """Write the module under `scratch`: it runs these bytes of the scorer as the file at `path`."""
+    folder = scratch / _FOLDER
+    folder.mkdir()
+    copy = folder / "source"
+    copy.write_bytes(content)
+    text = _TEXT.format(path=path, copy=str(copy))
+    (folder / f"{MODULE}.py").write_text(text, encoding="utf-8", errors="surrogateescape")
+
+
+def let_find(scratch: str) -> None:
+    """In a worker: let processes that it starts find the module, after everything else."""
+    sys.path.append(f"{scratch}/{_FOLDER}")
+
+
+def let_import(folder: str, home: str) -> None:
+    """In a worker: find modules beside the scorer first, and those of `home` before installed packages.
+
+    The standard library comes before `home`: a project may have a file named like one of its modules.
+    """
+    sys.path.insert(0, folder)
+    if home and home != folder:
+        installed = (place for place, entry in enumerate(sys.path) if entry.endswith(_INSTALLED))
+        sys.path.insert(next(installed, len(sys.path)), home)

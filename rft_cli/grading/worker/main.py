@@ -9,8 +9,8 @@ import pickle
 from typing import NoReturn
 
 from rft_cli.grading.isolation.process import CUT_OFF
-from rft_cli.grading.wire.frames import read_request, write_answer
 from rft_cli.grading.worker.fresh import FreshWorker
+from rft_cli.grading.worker.messages import read_request, write_answer
 from rft_cli.grading.worker.worker import Worker
 
 _base_exception, _dumps, _loads, _quit, _tuple = BaseException, marshal.dumps, marshal.loads, os._exit, tuple

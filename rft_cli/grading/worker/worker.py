@@ -15,10 +15,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rft_cli.grading.isolation.process import Interpreter, IsolatedProcess, limit_memory
-from rft_cli.grading.wire.frames import WHOLE, map_begun
-from rft_cli.grading.wire.messages import (
+from rft_cli.grading.worker.alarm import Alarm, TimeIsUp
+from rft_cli.grading.worker.arguments import Call, scores_of
+from rft_cli.grading.worker.load import LoadedScorer, ScorerProblem, describe, let_find, load_scorer
+from rft_cli.grading.worker.messages import (
     GRACE_S,
     IMPORT_LIMIT_S,
+    WHOLE,
     Item,
     LoadReport,
     Outcome,
@@ -26,14 +29,11 @@ from rft_cli.grading.wire.messages import (
     WorkerSetup,
     item_of,
     late_message,
+    map_begun,
 )
-from rft_cli.grading.worker.alarm import Alarm, TimeIsUp
-from rft_cli.grading.worker.arguments import Call
-from rft_cli.grading.worker.aws import scores_of
-from rft_cli.grading.worker.binding import OPENAI
-from rft_cli.grading.worker.load import LoadedScorer, ScorerProblem, describe, load_scorer
 from rft_cli.grading.worker.return_values import BadValue, Returned, read_batch, read_return
 from rft_cli.grading.worker.seeds import Seeds
+from rft_cli.grading.worker.signature import OPENAI
 
 _REARM_S = 0.25
 
@@ -55,6 +55,7 @@ class Worker:
         self.openai = setup.openai
         self.begun = map_begun(f"{folder}.begun")
         self.process = IsolatedProcess(setup.isolation, folder, pipes, setup.source.home)
+        let_find(setup.isolation.scratch)
         self.alarm = Alarm(setup.timeout_s)
         self.interpreter = Interpreter()
         self.seeds = Seeds(setup.seed, setup.source.content)

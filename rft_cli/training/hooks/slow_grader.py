@@ -5,9 +5,9 @@ from __future__ import annotations
 from rft_cli.config.schema import GraderConfig
 from rft_cli.config.suggest import counted
 from rft_cli.events import Event, Note, OnEvent, Stepped
-from rft_cli.grading.duration import format_duration
 from rft_cli.grading.pool.scorer_grader import worker_count
 from rft_cli.grading.source import is_reward_model
+from rft_cli.grading.stats import format_duration
 from rft_cli.report.facts import grade_wait
 
 MOST = 0.5

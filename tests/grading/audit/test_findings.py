@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
-from rft_cli.grading.audit import AuditReport, Evidence, Finding, audit, calls_for, choose_rows, probes
+from rft_cli.grading.audit import probes
+from rft_cli.grading.audit.results import AuditReport, Evidence, Finding
+from rft_cli.grading.audit.rows import choose_rows
+from rft_cli.grading.audit.run import audit, calls_for
 from rft_cli.types import Example, Grade, GradeError, GradeRequest, Source
 
 Reward = Callable[[str, str], Any]

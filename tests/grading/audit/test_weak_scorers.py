@@ -13,8 +13,10 @@ import pytest
 from rft_cli.config.schema import DataConfig, GraderConfig
 from rft_cli.data.dataset import read_examples
 from rft_cli.data.references import reference_of
-from rft_cli.grading.audit import AuditReport, audit, choose_rows
-from rft_cli.grading.pool.scorer_grader import open_grader
+from rft_cli.grading.audit.results import AuditReport
+from rft_cli.grading.audit.rows import choose_rows
+from rft_cli.grading.audit.run import audit
+from rft_cli.grading.open import open_grader
 from tests.grading.audit.test_findings import audited, levels
 
 ROOT = Path(__file__).parents[3]

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from rft_cli.grading.judge import JudgeGrader, JudgeSession
+from rft_cli.grading.judge.grader import JudgeGrader
+from rft_cli.grading.judge.session import JudgeSession
 from rft_cli.grading.openai.schema import JudgeModel
 from tests.grading.judge.servers import JudgeServer, score_spec, session_of, settings_of
 

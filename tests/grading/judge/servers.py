@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rft_cli.config.schema import JudgeConfig
-from rft_cli.grading.judge import JudgeSession
+from rft_cli.grading.judge.session import JudgeSession
 from rft_cli.grading.openai.schema import LabelModel, ScoreModel
 from rft_cli.types import GradeRequest
 

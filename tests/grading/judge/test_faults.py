@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rft_cli.grading.judge.reply import error_text
+from rft_cli.grading.judge.endpoint import error_text
 from tests.grading.judge.conftest import OpenJudge
 from tests.grading.judge.servers import KEY, Act, JudgeServer, asks, completion, score_spec, verdict
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rft_cli.grading.judge import ModelUsage
+from rft_cli.grading.judge.usage import ModelUsage
 from rft_cli.types import GradeError, GradeRequest
 from tests.grading.judge.conftest import OpenJudge
 from tests.grading.judge.servers import (

@@ -11,8 +11,9 @@ import pytest
 from rft_cli.config.load import load_config
 from rft_cli.config.schema import JudgeConfig
 from rft_cli.errors import UsageError, UsageErrors
-from rft_cli.grading.judge import JudgeGrader, JudgeSession
 from rft_cli.grading.judge.endpoint import OFFICIAL, find_endpoint
+from rft_cli.grading.judge.grader import JudgeGrader
+from rft_cli.grading.judge.session import JudgeSession
 from tests.grading.judge.conftest import OpenJudge
 from tests.grading.judge.servers import (
     KEY,
@@ -292,7 +293,8 @@ import sys
 sys.modules["openai"] = None  # as where it is not installed
 from rft_cli.config.schema import JudgeConfig
 from rft_cli.errors import UsageError
-from rft_cli.grading.judge import JudgeGrader, JudgeSession
+from rft_cli.grading.judge.grader import JudgeGrader
+from rft_cli.grading.judge.session import JudgeSession
 from tests.grading.judge.servers import score_spec
 spec = score_spec()
 settings = JudgeConfig(base_url="http://127.0.0.1:9/v1", api_key_env="none", cache="none")

@@ -16,7 +16,8 @@ import pytest
 
 from rft_cli.config.schema import JudgeConfig
 from rft_cli.errors import UsageError
-from rft_cli.grading.judge import JudgeGrader, JudgeSession
+from rft_cli.grading.judge.grader import JudgeGrader
+from rft_cli.grading.judge.session import JudgeSession
 from tests.grading.judge.servers import asks, score_spec
 
 PROGRAM = Path(__file__).with_name("small_judge.py")

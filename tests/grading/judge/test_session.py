@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rft_cli.grading.judge import JudgeGrader
+from rft_cli.grading.judge.grader import JudgeGrader
 from tests.grading.judge.conftest import OpenJudge
 from tests.grading.judge.servers import (
     KEY,
@@ -119,7 +119,8 @@ def test_an_interrupted_process_ends_at_once(server: JudgeServer, tmp_path: Path
 import sys, threading, time
 from contextlib import closing
 from rft_cli.config.schema import JudgeConfig
-from rft_cli.grading.judge import JudgeGrader, JudgeSession
+from rft_cli.grading.judge.grader import JudgeGrader
+from rft_cli.grading.judge.session import JudgeSession
 from rft_cli.grading.openai.schema import ScoreModel
 from rft_cli.types import GradeRequest
 settings = JudgeConfig(base_url={server.url!r}, api_key_env="none", cache={str(tmp_path)!r})
@@ -156,7 +157,8 @@ except KeyboardInterrupt:
 def test_a_process_that_forgets_to_close_ends_too(server: JudgeServer) -> None:
     program = f"""
 from rft_cli.config.schema import JudgeConfig
-from rft_cli.grading.judge import JudgeGrader, JudgeSession
+from rft_cli.grading.judge.grader import JudgeGrader
+from rft_cli.grading.judge.session import JudgeSession
 from rft_cli.grading.openai.schema import ScoreModel
 from rft_cli.types import GradeRequest
 settings = JudgeConfig(base_url={server.url!r}, api_key_env="none", cache="none")

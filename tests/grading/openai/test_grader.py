@@ -14,9 +14,10 @@ import pytest
 
 from rft_cli.config.schema import GraderConfig
 from rft_cli.errors import UsageErrors
-from rft_cli.grading.feed import Feed
 from rft_cli.grading.open import open_grader
 from rft_cli.grading.openai import text_graders
+from rft_cli.grading.openai.templates import parse_template
+from rft_cli.grading.protocol import Feed
 from rft_cli.types import GradeRequest
 
 TEXT = "{{ sample.output_text }}"
@@ -212,7 +213,8 @@ def test_a_stream_is_in_order_and_reads_no_further_than_it_must() -> None:
 def test_requests_that_are_not_there_yet_hold_nothing_back() -> None:
     there = iter([True, True, False, False, True])
     feed = Feed((GradeRequest("", {}) for _ in range(5)), lambda: next(there))
-    assert [len(burst) for burst in text_graders.bursts(feed)] == [3, 1, 1]
+    grader = text_graders.TextGrader(parse_template("a"), parse_template("a"), text_graders.OPERATIONS["eq"])
+    assert [len(burst) for burst in grader.stream(feed)] == [3, 1, 1]
 
 
 def test_inline_python_may_be_async_and_recursive(graded: Any) -> None:

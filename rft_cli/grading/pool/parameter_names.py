@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from rft_cli.grading.wire.signature import Role
+from rft_cli.grading.worker.signature import Role
 
 COMPLETION = ("completion", "solution_str", "prediction", "response", "output", "text", "generated_text")
 COMPLETIONS = (
-    "completions",
-    "solution_strs",
-    "predictions",
-    "responses",
-    "outputs",
-    "texts",
-    "generated_texts",
-    "queries",
-)
+    "completions", "solution_strs", "predictions", "responses", "outputs", "texts", "generated_texts", "queries",
+)  # fmt: skip
 """The model's text, the surest name first; the plural ones belong to functions that get a list."""
 EXAMPLE = ("example", "item", "row", "examples", "items", "rows")
 SAMPLE = ("sample", "samples")

@@ -11,13 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from rft_cli.grading.wire.signature import Binding, Callee, Dialect, Given, Parameter, Shape
-from rft_cli.grading.worker import parameter_names as words
+from rft_cli.grading.pool import parameter_names as words
+from rft_cli.grading.shape import Shape
+from rft_cli.grading.worker.signature import Binding, Callee, Dialect, Given, Parameter
 
-SIGNATURES = (
-    "score(completion), score(completion, example), grade(sample, item), score_batch(completions, examples), or a "
-    "form of TRL, verl, Predibase, Together, OpenRLHF or AWS: see docs/graders.md"
-)
 _BY_KEYWORD = inspect.Parameter.KEYWORD_ONLY
 _BY_POSITION = inspect.Parameter.POSITIONAL_ONLY
 _ARGS, _KWARGS = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
@@ -37,10 +34,6 @@ class Bound(NamedTuple):
 
     binding: Binding
     notes: tuple[str, ...] = ()
-
-
-OPENAI = Binding("openai", False, (Given("sample"), Given("example")))
-"""How OpenAI calls grade(sample, item)."""
 
 
 def bind(callee: Callee, shape: Shape) -> Bound:

@@ -1,1 +1,0 @@
-"""Messages between a grader and its workers."""
