@@ -85,7 +85,9 @@ class DataConfig(Section):
     """Validation rows, named in the same way. The best checkpoint is chosen on them."""
     test: str | Names | None = None
     """Test rows, named in the same way, not used to choose the checkpoint; the final table comes from them."""
-    format: Literal["auto", "openai", "sharegpt", "verl", "trl", "alpaca", "rft", "gsm8k", "qa"] = "auto"
+    format: Literal[
+        "auto", "openai", "sharegpt", "verl", "trl", "alpaca", "rft", "gsm8k", "qa", "preference"
+    ] = "auto"
     """Row format. auto: detected from the keys and printed."""
     prompt: Literal["auto", "text", "chat"] = "auto"
     """What a prompt that is a string becomes for a model with a chat template. text: it stays as it is. chat: a

@@ -14,10 +14,10 @@ _COPIED = re.compile(r"`[^`\n]+`|\b(?:rft|accelerate|pip|hf|export) [^;,()\n]*")
 """Commands that people copy: they are not wrapped."""
 
 
-def closest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that `word` most likely means, or None if nothing is near."""
+def closest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The known word that `word` most likely means, or None if nothing is as near as `cutoff` (1: the same)."""
     names = {name.lower(): name for name in known}
-    found = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
+    found = difflib.get_close_matches(word.lower(), names, n=1, cutoff=cutoff)
     return names[found[0]] if found else None
 
 

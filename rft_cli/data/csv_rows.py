@@ -11,6 +11,9 @@ from rft_cli.data.converted import PACKED, Converted, damaged, file_hash, json_l
 from rft_cli.data.problems import MAX_LINE_BYTES, Problems
 from rft_cli.errors import UsageError
 
+_TO_UTF8 = "save the file as UTF-8 (in Excel: CSV UTF-8), or: iconv -f WINDOWS-1252 -t UTF-8"
+_SEPARATOR_LINE = ["sep=", ""]
+"""Excel's first line `sep=;`, split at what it names."""
 _OTHERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 """What separates columns where the header has no comma."""
 
@@ -34,9 +37,9 @@ def _lines(path: str, delimiter: str, notes: list[str]) -> Iterator[bytes]:
         raise UsageError(
             f"{path}: not valid CSV near line {reader.line_num}: {error}", "correct it"
         ) from None
-    except UnicodeDecodeError as error:
-        what = f"byte 0x{error.object[error.start]:02x} is not valid UTF-8"
-        raise UsageError(f"{path}: {what}", "save the file as UTF-8") from None
+    except UnicodeDecodeError:
+        place, byte = _not_utf8(path)
+        raise UsageError(f"{place}: byte 0x{byte:02x} is not valid UTF-8", _TO_UTF8) from None
     except PACKED as error:
         raise damaged(path, error) from None
     problems.raise_any()
@@ -55,6 +58,17 @@ def _delimiter(file: io.TextIOWrapper, given: str, notes: list[str]) -> str:
     return given
 
 
+def _not_utf8(path: str) -> tuple[str, int]:
+    """Where the first byte is that is not UTF-8, and that byte. The reader decodes blocks: it knows no line."""
+    with open_bytes(path) as file:
+        for line, raw in enumerate(file, 1):
+            try:
+                raw.decode("utf-8")
+            except UnicodeDecodeError as error:
+                return f"{path}:{line}:{error.start + 1}", raw[error.start]
+    return path, 0
+
+
 def _rows(reader: object, path: str, problems: Problems) -> Iterator[bytes]:
     assert hasattr(reader, "line_num")
     header: list[str] = []
@@ -63,7 +77,7 @@ def _rows(reader: object, path: str, problems: Problems) -> Iterator[bytes]:
         begins, line = line, reader.line_num + 1
         height = line - begins
         if not header:
-            if any(cells):
+            if any(cells) and cells != _SEPARATOR_LINE:
                 header = _header(cells, path, begins)
             yield b"\n" * height
         elif not cells:

@@ -224,7 +224,7 @@ def _bad_row(name: str, line: int, bad: BadRow) -> UsageError:
 
 
 class _Remarks:
-    """What in a file's rows is ignored or changed: the first line of each remark, and the number of lines."""
+    """What in a file's rows is ignored or changed: of each remark the first line, the number of lines, the last."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -237,11 +237,14 @@ class _Remarks:
         return self._add
 
     def _add(self, text: str) -> None:
-        self._seen.setdefault(text, [self._line, 0])[1] += 1
+        seen = self._seen.setdefault(text, [self._line, 0, 0])
+        # A remark on each message of a row is one on the row.
+        if seen[2] != self._line:
+            seen[1:] = [seen[1] + 1, self._line]
 
     def lines(self) -> list[str]:
         found = []
-        for text, (first, count) in self._seen.items():
+        for text, (first, count, _) in self._seen.items():
             more = f" (and {counted(count - 1, 'more row')})" if count > 1 else ""
             found.append(f"{self._name}:{first}{more}: {text}")
         return found

@@ -38,10 +38,13 @@ def open_converted(path: str, role: str | None) -> BinaryIO | None:
         from rft_cli.data.csv_rows import csv_rows
 
         return _stream(csv_rows(path, "\t" if ending == ".tsv" else ","))
-    if ending == ".json" and _begins_list(path):
-        from rft_cli.data.json_list import list_rows
+    if ending == ".json":
+        from rft_cli.data.json_list import list_rows, refuse_wrapped
 
-        return _stream(list_rows(path))
+        if _begins_with(path, b"["):
+            return _stream(list_rows(path))
+        if _begins_with(path, b"{"):
+            refuse_wrapped(path)
     return _stream(_unzipped(path)) if path.lower().endswith(".gz") else None
 
 
@@ -67,9 +70,9 @@ def _unzipped(path: str) -> Converted:
     return Converted(lines(), file_hash(path))
 
 
-def _begins_list(path: str) -> bool:
+def _begins_with(path: str, what: bytes) -> bool:
     try:
         with open_bytes(path) as file:
-            return file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
+            return file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(what)
     except (OSError, EOFError, zlib.error):
         return False

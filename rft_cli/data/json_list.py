@@ -1,11 +1,13 @@
-"""A JSON list as JSON lines."""
+"""A JSON list as JSON lines; an object around the list is refused by name."""
 
 from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 
+from rft_cli.config.suggest import as_word
 from rft_cli.data.converted import PACKED, Converted, damaged, file_hash, open_bytes
 from rft_cli.errors import UsageError
 
@@ -38,6 +40,31 @@ def list_rows(path: str) -> Converted:
     return Converted(lines(), file_hash(path))
 
 
+def refuse_wrapped(path: str) -> None:
+    """Raise UsageError for one object that holds the rows as a list: `{"data": [{…}, …]}`."""
+    with open_bytes(path) as file:
+        first = file.readline(_LONGEST_FIRST_LINE).strip()
+        if first.endswith(b"}") and file.read(1):
+            return  # JSON lines
+        file.seek(0)
+        try:
+            found = json.loads(file.read())
+        except (ValueError, RecursionError):
+            return
+    lists = [key for key, value in found.items() if isinstance(value, list) and _all_objects(value)]
+    if len(lists) == 1:
+        rows = shlex.quote(f".[{json.dumps(lists[0])}][]")
+        raise UsageError(
+            f"{path}: the file is one object, and its rows are the list under '{as_word(lists[0])}'",
+            f"write the list alone, for example with: jq -c {rows} {shlex.quote(path)} > rows.jsonl",
+        )
+
+
+def _all_objects(values: list[object]) -> bool:
+    return bool(values) and all(isinstance(value, dict) for value in values)
+
+
+_LONGEST_FIRST_LINE = 1 << 20
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 

@@ -21,16 +21,18 @@ Remark = Callable[[str], None]
 _ROLES = {
     "system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool",
     "function": "tool", "human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant",
-    "model": "assistant", "observation": "tool", "function_response": "tool", "tool_response": "tool",
+    "model": "assistant", "ai": "assistant", "chatbot": "assistant",
+    "observation": "tool", "function_response": "tool", "tool_response": "tool",
     "function_call": "assistant", "tool_call": "assistant",
 }  # fmt: skip
-"""Every name of a role → the role that chat templates know."""
+"""Every name of a role, in small letters → the role that chat templates know."""
 _KNOWN = ("system", "developer", "user", "assistant", "tool")
 _READ = {
     "role",
     "content",
     "from",
     "value",
+    "parts",
     "tool_calls",
     "tool_call_id",
     "name",
@@ -57,7 +59,7 @@ def conversation(value: object, key: str, remark: Remark, *, answered: bool) -> 
         kept = not answered or (isinstance(value[-1], dict) and value[-1].get("prefix") is True)
         _end(turns, key, kept, remark)
     if not any(turn["role"] == "user" for turn in turns):
-        raise BadRow(f"'{key}' has no user message")
+        raise BadRow(f"'{key}' has no user message", "give the message that asks the role user")
     if turns[-1]["role"] == "system":
         raise BadRow(f"'{key}' must end with a user turn, not system")
     return turns
@@ -144,6 +146,9 @@ def _message(value: object, where: str, remark: Remark) -> Message:
     if "role" not in value and "from" in value and "value" in value:
         remark("messages have 'from' and 'value': they are read as 'role' and 'content'")
         value = {**value, "role": value["from"], "content": value["value"]}
+    if "content" not in value and isinstance(value.get("parts"), list):
+        remark("messages have 'parts': they are read as 'content'")
+        value = {**value, "content": value["parts"]}
     calls = _calls(value, where, remark)
     if calls and "content" not in value:
         value = {**value, "content": None}
@@ -177,7 +182,7 @@ def short_key(name: object) -> str:
 
 
 def _role(role: object, where: str) -> str:
-    known = _ROLES.get(role) if isinstance(role, str) else None
+    known = _ROLES.get(role.lower()) if isinstance(role, str) else None
     if known is None:
         raise BadRow(f"{where}.role must be one of {', '.join(_KNOWN)}, not {short(role)}")
     return known
@@ -241,7 +246,7 @@ def _content(value: object, where: str, *, empty_ok: bool, null_ok: bool = False
 def _part(value: object, where: str) -> str:
     """The text of one content part; images and sound have none."""
     if not isinstance(value, dict) or value.get("type", "text") not in ("text", "input_text", "output_text"):
-        raise BadRow(f"{where} is not text: models are trained on text alone")
+        raise BadRow(f"{where} is not text: models are trained on text alone", "remove the part, or the row")
     return string(value.get("text"), f"{where}.text", "text")
 
 

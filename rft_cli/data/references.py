@@ -12,7 +12,8 @@ from rft_cli.types import Example
 
 REFERENCE_KEYS = (
     *("reference_answer", "ground_truth", "reference", "solution", "target", "label"),
-    *("response", "completion", "chosen"),
+    *("expected", "expected_output", "expected_answer", "correct_answer", "gold_answer", "final_answer"),
+    *("answers", "answerKey", "response", "completion", "chosen"),
 )
 """Keys of references beside `output` and `answer`, in the order in which they are looked for."""
 
@@ -34,7 +35,7 @@ def solution_of(example: Example, columns: Mapping[str, str] | None = None) -> s
     found = next((value for value in _candidates(row, keys) if value is not None and value != ""), None)
     if found is not None:
         return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
-    for name in ("messages", "conversations", "conversation"):
+    for name in ("messages", "conversations", "conversation", "contents"):
         answer = last_answer(row.get(keys[name]))
         if answer is not None:
             return answer
@@ -48,6 +49,11 @@ def _candidates(row: Mapping[str, Any], keys: Keys) -> Iterator[Any]:
     yield reward_model.get("ground_truth") if isinstance(reward_model, dict) else None
     for key in REFERENCE_KEYS:
         value = row.get(key)
+        if key == "label" and isinstance(value, bool) and "completion" in row:
+            # KTO's mark of the completion, which is no reference where it is a bad one.
+            if value is False:
+                return
+            continue
         yield last_answer(value) if _are_messages(value) else value
 
 

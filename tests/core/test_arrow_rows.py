@@ -59,6 +59,32 @@ def test_other_separators_are_seen_and_said(tmp_path: Path) -> None:
     ]
 
 
+def test_csv_as_excel_writes_it(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_bytes("\ufeffsep=;\r\nquestion;answer\r\nGröße?;007\r\n".encode())
+    (example,) = read_examples(str(tmp_path / "x.csv")).examples
+    assert (example.fields, example.source.line) == ({"question": "Größe?", "answer": "007"}, 3)
+
+
+def test_csv_in_another_encoding_is_named_with_its_first_wrong_byte(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_bytes("question,answer\na,b\nGröße,1\n".encode("cp1252"))
+    with pytest.raises(UsageError, match=r"x.csv:3:3: byte 0xf6 is not valid UTF-8") as caught:
+        read_examples(str(tmp_path / "x.csv"))
+    assert "iconv -f WINDOWS-1252 -t UTF-8" in str(caught.value.problems[0].fix)
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_rows_in_a_list_inside_of_an_object(tmp_path: Path, indent: int | None) -> None:
+    file = tmp_path / "x.json"
+    file.write_text(
+        json.dumps({"version": "1", "data": [{"question": "a"}, {"question": "b"}]}, indent=indent)
+    )
+    with pytest.raises(UsageError, match="its rows are the list under 'data'") as caught:
+        read_examples(str(file))
+    assert "jq -c '.[\"data\"][]' " in str(caught.value.problems[0].fix)
+    file.write_text('{"question": "a", "data": [{"x": 1}]}\n{"question": "b", "data": [{"x": 1}]}\n')
+    assert len(read_examples(str(file)).examples) == 2
+
+
 def test_messages_and_tools_in_csv_are_lists_written_as_text(tmp_path: Path) -> None:
     file = tmp_path / "x.csv"
     turns = [{"role": "user", "content": "Hi"}]
@@ -77,7 +103,7 @@ def test_messages_and_tools_in_csv_are_lists_written_as_text(tmp_path: Path) -> 
         (b"question,answer\na\nb,1,2\nc,3\n", ["x.csv:2: 1 values", "x.csv:3: 3 values"]),
         (b'question,answer\n"a,1\n', ["x.csv: not valid CSV near line 2"]),
         (b"question,question\na,b\n", ["x.csv:1: the header has 'question' twice"]),
-        (b"question\n\xff\n", ["x.csv: byte 0xff is not valid UTF-8"]),
+        (b"question\n\xff\n", ["x.csv:2:1: byte 0xff is not valid UTF-8"]),
         (b"", ["x.csv: the file has no rows"]),
         (b"question\n", ["x.csv: the file has no rows"]),
         (b"a,b\n1,2\n", ["x.csv:2: no prompt: the row has the keys 'a', 'b'"]),

@@ -264,7 +264,7 @@ def test_no_row_has_a_known_key(tmp_path: Path) -> None:
         f"{tmp_path}/x.jsonl:1: no prompt: the row has the keys 'promt', 'key0', 'key1', 'key2', 'key3', 'key4', "
         "'key5', 'key6' and 2 more; 'promt' looks like 'prompt'"
     )
-    assert "--set data.columns.prompt=KEY" in str(problem.fix)
+    assert problem.fix == "rename it, or: --set data.columns.prompt=promt"
 
 
 def test_one_row_of_another_kind_is_named(tmp_path: Path) -> None:
@@ -274,6 +274,22 @@ def test_one_row_of_another_kind_is_named(tmp_path: Path) -> None:
         "'tsak' looks like 'task'",
         "x.jsonl:3: no prompt: the rft format takes it from 'task' or 'input', the row has the key 'prompt'",
     ]
+
+
+def test_rows_of_another_format_are_sent_to_a_file_of_their_own(tmp_path: Path) -> None:
+    with pytest.raises(UsageErrors) as caught:
+        read_examples(write(tmp_path, {"question": "a"}, {"messages": user("b")}, {"question": "c"}))
+    (problem,) = caught.value.problems
+    assert problem.fix == "put rows of the openai format into a file of their own: several may be given"
+
+
+@pytest.mark.parametrize("key", ["user", "source", "text", "assistant"])
+def test_a_key_that_is_no_misspelling_gets_no_guess(tmp_path: Path, key: str) -> None:
+    with pytest.raises(UsageErrors) as caught:
+        read_examples(write(tmp_path, {key: "a"}))
+    (problem,) = caught.value.problems
+    assert "looks like" not in problem.message
+    assert "--set data.columns.prompt=KEY" in str(problem.fix)
 
 
 def test_verl_rows_need_a_ground_truth(tmp_path: Path) -> None:

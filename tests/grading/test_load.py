@@ -46,9 +46,14 @@ SOURCE = ScorerSource("/folder/scorer.py", "scorer.py", None, b"")
             "define score(completion), score(completion, example)",
         ),
         (
+            "class Reward:\n    def __call__(self, completion):\n        return 1\n",
+            "{path}: there is no function in it",
+            "make an object of the class: score = Reward(…)",
+        ),
+        (
             "def one(x): pass\ndef two(x): pass\ndef _three(x): pass\n",
             "{path}: which function is the scorer? It has none named score, grade, score_batch, reward",
-            "name it: {path}:one (functions in it: one, two)",
+            "name it, or several with a --reward-model each: {path}:NAME (functions in it: one, two)",
         ),
         (
             "async def score(text):\n    yield 1\n",

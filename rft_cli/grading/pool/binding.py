@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from rft_cli.grading.pool import parameter_names as words
 from rft_cli.grading.shape import Shape
-from rft_cli.grading.worker.signature import Binding, Callee, Dialect, Given, Parameter
+from rft_cli.grading.worker.signature import Binding, Callee, Dialect, Given, Parameter, Role
 
 _BY_KEYWORD = inspect.Parameter.KEYWORD_ONLY
 _BY_POSITION = inspect.Parameter.POSITIONAL_ONLY
@@ -129,7 +129,7 @@ class _Binder:
         name = parameter.name
         if name in self.given:
             return
-        role = words.OTHERS.get(name)
+        role = _role_of(parameter)
         of_the_row = name in self.keys and not (role == "prompt" and parameter.text)
         if of_the_row and parameter.required:
             self.given[name] = Given("column", name)
@@ -162,7 +162,8 @@ class _Binder:
     def _take_by_position(self) -> None:
         """One argument is the completion, two are completion and row; OpenAI passes sample and item by position."""
         left = self._unfilled()
-        free = [p for p in left if p.kind != _BY_KEYWORD and p.name not in words.OTHERS]
+        free = [p for p in left if p.kind != _BY_KEYWORD and _role_of(p) is None]
+        free = [p for p in free if p.name not in words.NEVER_BY_POSITION]
         found: list[tuple[str, str]] = []
         if not self._has("completion", "query", "sample", "ids") and free:
             self.given[free[0].name] = Given("completion")
@@ -266,16 +267,21 @@ class _Binder:
         return tuple(positional), tuple(keyword)
 
 
+def _role_of(parameter: Parameter) -> Role | None:
+    """What the name means where rows have no such key: a known name, or one that says reference by a part of it."""
+    known = words.OTHERS.get(parameter.name)
+    if known is None and parameter.required and words.sounds_like(parameter.name) == "reference":
+        return "reference"
+    return known
+
+
 def may_ask(callee: Callee) -> bool:
     """Whether a call may need the prompt or the row's reference, as far as it shows without a row."""
     named = [p for p in callee.parameters if p.kind not in (_ARGS, _KWARGS)]
     names = {p.name for p in named}
     if "queries" in names or _is_lambda(callee, named):
         return True
-    if any(
-        words.OTHERS.get(p.name) in ("prompt", "reference") and (p.required or "prompt" in p.name)
-        for p in named
-    ):
+    if any(_role_of(p) in ("prompt", "reference") and (p.required or "prompt" in p.name) for p in named):
         return True
     takes_rest = any(p.kind == _KWARGS for p in callee.parameters) and not callee.name.endswith("_batch")
     return takes_rest and "completions" in {*names, *callee.reads}

@@ -43,11 +43,15 @@ _SAYS_COMPLETION = frozenset(
 _SAYS_ROW = frozenset({"row", "example", "item", "record"})
 
 
+NEVER_BY_POSITION = frozenset({"messages", "conversation", "history", "question", "state", "info", "parser"})
+"""Names that say that neither the completion nor the row is meant."""
+
+
 def sounds_like(name: str) -> Role | None:
-    """What an unknown name says by its parts: model_output is the completion, label_row the row."""
+    """What an unknown name says by its parts: model_output the completion, label_row the row, y_true the reference."""
     parts = set(name.lower().split("_"))
     if parts & _SAYS_ROW:
         return "example"
     if parts & _SAYS_REFERENCE:
-        return None
+        return "reference"
     return "completion" if parts & _SAYS_COMPLETION else None

@@ -158,9 +158,19 @@ def _choose(module: ModuleType, source: ScorerSource) -> str:
     if len(public) == 1:
         return public[0]
     if not public:
-        raise ScorerProblem(f"{source.shown}: there is no function in it", f"define {SIGNATURES}")
+        fix = f"define {SIGNATURES}"
+        called = [name for name, value in vars(module).items() if _is_own_class(value, module)]
+        if called:
+            fix = f"make an object of the class: score = {called[0]}(…)"
+        raise ScorerProblem(f"{source.shown}: there is no function in it", fix)
     message = f"{source.shown}: which function is the scorer? It has none named {', '.join(FUNCTION_NAMES)}"
-    raise ScorerProblem(message, f"name it: {source.shown}:{public[0]} ({_say(public)})", found=public)
+    fix = f"name it, or several with a --reward-model each: {source.shown}:NAME ({_say(public)})"
+    raise ScorerProblem(message, fix, found=public)
+
+
+def _is_own_class(value: object, module: ModuleType) -> bool:
+    """Whether this is a class of the file whose objects can be called."""
+    return isinstance(value, type) and value.__module__ == module.__name__ and "__call__" in vars(value)
 
 
 def _public(module: ModuleType) -> tuple[str, ...]:
