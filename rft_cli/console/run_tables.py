@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TextIO
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
@@ -231,13 +232,22 @@ def _print_settings(console: Console, found: Compared) -> None:
         return
     console.print()
     console.print(Text("Settings that differ", style="bold"))
-    table = _table()
-    table.add_column("setting", overflow="fold")
-    for run in found.runs:
-        table.add_column(Text(clean(run.entry.name), overflow="fold"), overflow="fold")
-    for key, values in found.settings.items():
-        table.add_row(Text(clean(key)), *(Text(clean(str(value))) for value in values))
-    console.print(table)
+    head = ["setting", *(clean(run.entry.name) for run in found.runs)]
+    rows = [[clean(key), *(clean(str(value)) for value in values)] for key, values in found.settings.items()]
+    if sum(max(map(cell_len, column)) + 2 for column in zip(head, *rows, strict=True)) <= console.width:
+        table = _table()
+        for name in head:
+            table.add_column(Text(name), no_wrap=True)
+        for row in rows:
+            table.add_row(*map(Text, row))
+        console.print(table)
+        return
+    # Names and paths that people copy are not broken over lines.
+    width = max(map(cell_len, head[1:]))
+    for key, *values in rows:
+        console.print(Text(key), soft_wrap=True)
+        for name, value in zip(head[1:], values, strict=True):
+            console.print(Text(f"  {name}{' ' * (width - cell_len(name))}  {value}"), soft_wrap=True)
 
 
 def _table() -> Table:

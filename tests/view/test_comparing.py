@@ -5,7 +5,7 @@ from io import StringIO
 
 import pytest
 
-from rft_cli.console.run_tables import print_runs
+from rft_cli.console.run_tables import print_compared, print_runs
 from rft_cli.errors import UsageError
 from rft_cli.pages.markdown_report import run_markdown
 from rft_cli.types import Grade
@@ -59,6 +59,19 @@ def test_settings_that_differ_and_what_to_mind(tmp_path):
     found = compare_runs([one, two])
     assert found.settings == {"optim.learning_rate": [1e-5, 3e-5]}
     assert found.notes == ["the graders differ: rewards of different graders have different scales"]
+
+
+@pytest.mark.parametrize("width", ["60", "200"])
+def test_names_and_paths_of_settings_that_differ_stay_whole(tmp_path, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", width)
+    path = "/data/of/a/team/with/long/names/validation-rows.jsonl"
+    settings = [{"rollout.max_completion_tokens": 40, "data.validation": name} for name in ("v.jsonl", path)]
+    runs = [made(tmp_path, name, [0.1], settings=own) for name, own in zip("ab", settings, strict=True)]
+    out = StringIO()
+    print_compared(compare_runs(runs), out)
+    said = out.getvalue().partition("Settings that differ")[2]
+    assert path in said
+    assert "data.validation" in said
 
 
 def test_runs_without_common_rows_are_said_to_have_none(tmp_path):
