@@ -12,6 +12,8 @@ import faulthandler
 import pickle
 import time
 from collections.abc import Callable, Sequence
+from importlib import import_module
+from inspect import iscoroutinefunction
 from typing import Any
 
 from rft_cli.grading.isolation.process import Interpreter, IsolatedProcess, limit_memory
@@ -75,6 +77,9 @@ class Worker:
         try:
             self.scorer = scorer = load_scorer(self.setup.source, openai=self.openai)
             self.function = scorer.function
+            if iscoroutinefunction(scorer.function):
+                # Now: the first grade's time limit is not for this import.
+                import_module("asyncio")
             report = LoadReport(scorer.signature, "", "", "", (), place=scorer.place, callee=scorer.callee)
             self.interpreter = Interpreter()
         except ScorerProblem as problem:
@@ -227,7 +232,7 @@ class Worker:
         if not _hasattr(_type(value), "__await__"):
             return value
         if self.runner is None:
-            # Only async scorers pay for it.
+            # Only async scorers pay for it; most of them when they are loaded.
             import asyncio
 
             self.runner = asyncio.Runner()
