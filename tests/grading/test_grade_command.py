@@ -93,6 +93,14 @@ def test_rows_in_rows_out(folder: Path) -> None:
     assert not list((folder / "tmp").iterdir())
 
 
+def test_a_scorer_that_returns_nothing_is_asked_for_its_return() -> None:
+    result = run(rows=lines({"completion": "skip"}, {"completion": "skip"}))
+    assert result.exit_code == 0
+    assert "returned None for every row: is a return missing?" in result.stderr
+    result = run(rows=lines({"completion": "skip"}, {"completion": "fine"}))
+    assert "is a return missing?" not in result.stderr
+
+
 def test_quiet_says_nothing() -> None:
     result = run("--quiet", "-", rows=lines({"completion": "a"}))
     assert (result.exit_code, result.stderr) == (0, "")
