@@ -233,7 +233,7 @@ def _print_settings(console: Console, found: Compared) -> None:
     console.print()
     console.print(Text("Settings that differ", style="bold"))
     head = ["setting", *(clean(run.entry.name) for run in found.runs)]
-    rows = [[clean(key), *(clean(str(value)) for value in values)] for key, values in found.settings.items()]
+    rows = [[clean(key), *map(clean, values)] for key, values in found.setting_texts().items()]
     if sum(max(map(cell_len, column)) + 2 for column in zip(head, *rows, strict=True)) <= console.width:
         table = _table()
         for name in head:

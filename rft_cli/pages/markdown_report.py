@@ -64,8 +64,8 @@ def comparison_markdown(compared: Compared) -> str:
         parts += [f"Difference from {names[0]}, paired by {compared.split} row:", "\n".join(lines)]
     if compared.settings:
         lines = [f"| setting | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
-        for key, values in compared.settings.items():
-            lines.append(f"| {code(key)} | {' | '.join(code(title(str(v), 60)) for v in values)} |")
+        for key, values in compared.setting_texts().items():
+            lines.append(f"| {code(key)} | {' | '.join(code(title(v, 60)) for v in values)} |")
         parts += ["Settings that differ:", "\n".join(lines)]
     return "\n\n".join([*parts, *_list("Notes", compared.notes)]) + "\n"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -53,6 +54,15 @@ class Compared:
     settings: Mapping[str, Sequence[Any]]
     notes: Sequence[str]
     verdicts: Sequence[str]
+
+    def setting_texts(self) -> dict[str, list[str]]:
+        """The settings that differ as a configuration writes them: null, true, [1, 2]; text as it is."""
+        return {
+            key: [
+                value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for value in values
+            ]
+            for key, values in self.settings.items()
+        }
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -58,6 +58,9 @@ def test_settings_that_differ_and_what_to_mind(tmp_path):
     )
     found = compare_runs([one, two])
     assert found.settings == {"optim.learning_rate": [1e-5, 3e-5]}
+    assert replace(found, settings={"a": [None, True, "x", [1]]}).setting_texts() == {
+        "a": ["null", "true", "x", "[1]"]
+    }
     assert found.notes == ["the graders differ: rewards of different graders have different scales"]
 
 

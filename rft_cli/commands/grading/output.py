@@ -95,7 +95,9 @@ def _say_summary(grader: Grader, max_failure_rate: float) -> None:
     _say(f"{_clean(grader.signature)}: {counted(stats.total, 'row')}")
     _say(f"  {outcomes}")
     if stats.total and stats.skipped == stats.total:
-        _say("  the scorer returned None for every row: is a return missing? None means that a row can't be graded")
+        _say(
+            "  the scorer returned None for every row: is a return missing? None means that a row can't be graded"
+        )
     if stats.mean_reward is not None:
         summary = stats.to_json()
         low, high = summary["reward"]["min"], summary["reward"]["max"]
