@@ -89,8 +89,8 @@ ALL_PROBLEMS = [
     "c.yaml:19:14: grader.timeout_s: must be a number > 0 or 'auto' (got .inf)",
     "c.yaml:20:12: grader.workers: must be a whole number >= 1 or 'auto' (got 1e3)",
     "c.yaml:22:13: data.columns.promt: unknown column",
-    "c.yaml:23:11: data.format: must be 'auto', 'openai', 'sharegpt', 'verl', 'trl', 'alpaca', 'rft', 'gsm8k' or 'qa' "
-    "(got 'openapi')",
+    "c.yaml:23:11: data.format: must be 'auto', 'openai', 'sharegpt', 'verl', 'trl', 'alpaca', 'rft', 'gsm8k', 'qa' "
+    "or 'preference' (got 'openapi')",
     "c.yaml:25:23: validation.samples_per_prompt: 4 samples at validation.temperature 0 would all be the same",
     "c.yaml:27:1: a second document (---)",
     "RFT_OPTIM__LERNING_RATE: no such setting",
