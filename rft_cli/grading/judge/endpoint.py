@@ -16,7 +16,6 @@ from rft_cli.types import GradeError, TokenUse
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletion
 
-
 OFFICIAL = "https://api.openai.com/v1"
 
 

@@ -16,7 +16,7 @@ from rft_cli.errors import UsageError, UsageErrors
 from rft_cli.grading.combined import CombinedGrader, CountingGrader
 from rft_cli.grading.openai.embeddings import CosineGrader
 from rft_cli.grading.openai.formula import Formula, FormulaError, parse_formula
-from rft_cli.grading.openai.load import Keys, LoadedSpec
+from rft_cli.grading.openai.load import Keys, LoadedSpec, load_spec
 from rft_cli.grading.openai.row_keys import variables
 from rft_cli.grading.openai.schema import (
     JudgeModel,
@@ -38,9 +38,6 @@ from rft_cli.types import Grade, GradeError
 # Loaded where a spec has judges.
 if TYPE_CHECKING:
     from rft_cli.grading.judge.session import JudgeSession
-
-
-from rft_cli.grading.openai.load import load_spec
 
 _FIX = "define grade(sample, item), with exactly these two arguments"
 
